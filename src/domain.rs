@@ -1,0 +1,20 @@
+//! What the server counts: projects, jobs, subtasks, and the filter of a count.
+//!
+//! Every type here is valid by construction and knows nothing of HTTP, of stores or of files.
+
+mod filter;
+mod ids;
+mod job_type;
+mod packed;
+mod project_id;
+mod status;
+mod sub_job;
+mod timestamp;
+
+pub use filter::CountFilter;
+pub use ids::{IdError, JobId, SubJobId};
+pub use job_type::{JobType, JobTypeError, JobTypeSet, JobTypes};
+pub use project_id::{ProjectId, ProjectIdError};
+pub use status::{Status, UnknownStatus};
+pub use sub_job::{Details, SubJob, Version, VersionError};
+pub use timestamp::{NotRfc3339, Timestamp};

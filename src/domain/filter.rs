@@ -1,0 +1,21 @@
+//! Which subtasks of a project a count is about.
+
+use super::{JobId, JobTypeSet, Status};
+
+/// The filter of a count: a subtask matches if it matches every part that is given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CountFilter {
+    /// Only subtasks in this status.
+    pub status: Option<Status>,
+    /// Only subtasks of these types.
+    pub job_types: JobTypeSet,
+    /// Only subtasks of this job.
+    pub job_id: Option<JobId>,
+}
+
+impl Default for CountFilter {
+    /// Matches every subtask.
+    fn default() -> Self {
+        Self { status: None, job_types: JobTypeSet::ALL, job_id: None }
+    }
+}

@@ -1,0 +1,86 @@
+//! The identifiers that workers choose: of a job and of one of its subtasks.
+
+use std::fmt;
+
+use super::packed::Packed;
+
+/// Why a text is no identifier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// It has no character.
+    #[error("must not be empty")]
+    Empty,
+    /// It has more than 128 characters (the published API's bound on `job_id`).
+    #[error("must have at most 128 characters")]
+    TooLong,
+    /// It holds a control character.
+    #[error("must not hold a control character")]
+    Control,
+}
+
+fn pack(text: &str) -> Result<Packed, IdError> {
+    if text.is_empty() {
+        Err(IdError::Empty)
+    } else if text.chars().nth(128).is_some() {
+        Err(IdError::TooLong)
+    } else if text.chars().any(char::is_control) {
+        Err(IdError::Control)
+    } else {
+        Ok(Packed::new(text))
+    }
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        ///
+        /// 1 to 128 characters, none of them a control character. 24 bytes; heap only for texts over 16 bytes that are
+        /// neither a lower-case UUID nor 32 lower-case hexadecimal digits.
+        #[derive(Clone, PartialEq, Eq, Hash)]
+        pub struct $name(Packed);
+
+        impl $name {
+            /// Takes a text that keeps the rule above; otherwise says which part of it is broken.
+            pub fn parse(text: &str) -> Result<Self, IdError> {
+                pack(text).map(Self)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self.0)
+            }
+        }
+    };
+}
+
+id! {
+    /// The identifier of an asynchronous job, as the published API's `job_id`.
+    JobId
+}
+id! {
+    /// The identifier of one subtask of a job; unique within its project.
+    SubJobId
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_are_in_characters() {
+        assert_eq!(JobId::parse(""), Err(IdError::Empty));
+        assert!(JobId::parse(&"é".repeat(128)).is_ok());
+        assert_eq!(JobId::parse(&"é".repeat(129)), Err(IdError::TooLong));
+        for control in ["\0", "a\n", "\u{7f}", "\u{85}"] {
+            assert_eq!(SubJobId::parse(control), Err(IdError::Control), "{control:?}");
+        }
+        assert_eq!(SubJobId::parse("a b/c").unwrap().to_string(), "a b/c");
+    }
+}

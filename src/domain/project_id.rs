@@ -1,0 +1,68 @@
+//! The identifier of a project, which owns jobs and their subtasks.
+
+use std::fmt;
+
+/// A project's identifier: 1 to 128 characters (the published bound), none of them white space, a control character,
+/// `/` or `\`, and neither `.` nor `..`, so that it is one path segment whatever stands between caller and server.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProjectId(Box<str>);
+
+/// Why a text is no project identifier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ProjectIdError {
+    /// It is empty or has more than 128 characters.
+    #[error("must have 1 to 128 characters")]
+    Length,
+    /// It holds a character that a project identifier cannot have.
+    #[error("must not hold white space, a control character, '/' or '\\'")]
+    Character,
+    /// It is `.` or `..`.
+    #[error("must not be '.' or '..'")]
+    Dots,
+}
+
+impl ProjectId {
+    /// Takes a text that keeps the rule above; otherwise says which part of it is broken.
+    pub fn parse(text: &str) -> Result<Self, ProjectIdError> {
+        let forbidden = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | '\\');
+        if text.is_empty() || text.chars().nth(128).is_some() {
+            Err(ProjectIdError::Length)
+        } else if text.contains(forbidden) {
+            Err(ProjectIdError::Character)
+        } else if matches!(text, "." | "..") {
+            Err(ProjectIdError::Dots)
+        } else {
+            Ok(Self(text.into()))
+        }
+    }
+
+    /// The identifier as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ProjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_the_published_bounds() {
+        assert!(ProjectId::parse("2b31ed520ab14c7bebedb6e57f00aa11").is_ok());
+        assert!(ProjectId::parse(&"é".repeat(128)).is_ok());
+        assert!(ProjectId::parse("...").is_ok());
+        assert_eq!(ProjectId::parse(""), Err(ProjectIdError::Length));
+        assert_eq!(ProjectId::parse(&"a".repeat(129)), Err(ProjectIdError::Length));
+        for text in ["a b", "a/b", "a\\b", "a\0", "a\u{a0}b", "\u{85}", "a\tb"] {
+            assert_eq!(ProjectId::parse(text), Err(ProjectIdError::Character), "{text:?}");
+        }
+        assert_eq!(ProjectId::parse("."), Err(ProjectIdError::Dots));
+        assert_eq!(ProjectId::parse(".."), Err(ProjectIdError::Dots));
+    }
+}

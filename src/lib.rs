@@ -1,0 +1,2 @@
+//! subjobs
+pub mod domain;
