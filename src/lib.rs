@@ -1,2 +1,3 @@
 //! subjobs
 pub mod domain;
+pub mod store;

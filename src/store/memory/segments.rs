@@ -1,0 +1,74 @@
+//! A list that grows without ever moving what it holds, so that no append takes longer than another.
+
+/// How many items a segment has.
+const SEGMENT: usize = 1024;
+
+/// A growing list in segments of 1,024 items, addressed by 32-bit numbers.
+#[derive(Debug)]
+pub(super) struct Segments<T> {
+    segments: Vec<Vec<T>>,
+}
+
+impl<T> Default for Segments<T> {
+    fn default() -> Self {
+        Self { segments: Vec::new() }
+    }
+}
+
+impl<T> Segments<T> {
+    pub(super) fn len(&self) -> usize {
+        let full = self.segments.len().saturating_sub(1) * SEGMENT;
+        full + self.segments.last().map_or(0, Vec::len)
+    }
+
+    pub(super) fn push(&mut self, item: T) {
+        match self.segments.last_mut() {
+            Some(last) if last.len() < SEGMENT => last.push(item),
+            _ => {
+                // The first segment grows as it needs to, for the sake of small stores; the others are whole at once.
+                let mut segment = Vec::with_capacity(if self.segments.is_empty() { 4 } else { SEGMENT });
+                segment.push(item);
+                self.segments.push(segment);
+            }
+        }
+    }
+
+    pub(super) fn iter_from(&self, start: usize) -> impl Iterator<Item = &T> {
+        let first = self.segments.get(start / SEGMENT..).unwrap_or_default();
+        first.iter().flatten().skip(start % SEGMENT)
+    }
+}
+
+impl<T> std::ops::Index<u32> for Segments<T> {
+    type Output = T;
+
+    fn index(&self, number: u32) -> &T {
+        &self.segments[number as usize / SEGMENT][number as usize % SEGMENT]
+    }
+}
+
+impl<T> std::ops::IndexMut<u32> for Segments<T> {
+    fn index_mut(&mut self, number: u32) -> &mut T {
+        &mut self.segments[number as usize / SEGMENT][number as usize % SEGMENT]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_keep_their_numbers_across_segments() {
+        let mut list = Segments::default();
+        assert_eq!(list.len(), 0);
+        for number in 0..3 * SEGMENT as u32 + 5 {
+            list.push(number);
+            assert_eq!(list.len(), number as usize + 1);
+        }
+        list[1024] += 1;
+        assert_eq!((list[1023], list[1024], list[2048]), (1023, 1025, 2048));
+        let tail: Vec<_> = list.iter_from(3 * SEGMENT + 2).copied().collect();
+        assert_eq!(tail, [3074, 3075, 3076]);
+        assert_eq!(list.iter_from(list.len()).count(), 0);
+    }
+}
