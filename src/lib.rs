@@ -1,3 +1,4 @@
 //! subjobs
+pub mod access;
 pub mod domain;
 pub mod store;

@@ -40,7 +40,8 @@ impl FromStr for Timestamp {
                 _ => return Err(NotRfc3339),
             },
         };
-        let numeric = || fits(offset, b"+00:00") && &offset[1..3] < b"24" && &offset[4..6] < b"60";
+        let numeric =
+            || fits(offset, b"+00:00") && &offset[1..3] < b"24".as_slice() && &offset[4..6] < b"60".as_slice();
         if !fits(date_time, b"0000-00-00T00:00:00") || !(matches!(offset, b"Z" | b"z") || numeric()) {
             return Err(NotRfc3339);
         }

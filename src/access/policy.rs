@@ -1,0 +1,216 @@
+//! Identity policies: which actions a user may do.
+
+use std::fmt;
+
+use serde::Deserialize;
+
+/// Something a caller may have permission for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Action {
+    /// Count subtasks; the published page names this permission.
+    CountSubJobs,
+    /// Report subtasks, as workers do; named in the same manner.
+    ReportSubJobs,
+}
+
+impl Action {
+    /// Every action there is.
+    pub const ALL: [Self; 2] = [Self::CountSubJobs, Self::ReportSubJobs];
+
+    /// The action's name in policies.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CountSubJobs => "workspace:jobs:countSubJobs",
+            Self::ReportSubJobs => "workspace:jobs:reportSubJobs",
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A set of actions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ActionSet(u8);
+
+impl ActionSet {
+    /// The set of every action.
+    pub const ALL: Self = Self(u8::MAX);
+
+    /// Whether the action is in the set.
+    pub fn contains(self, action: Action) -> bool {
+        self.0 >> action as u8 & 1 == 1
+    }
+}
+
+impl FromIterator<Action> for ActionSet {
+    fn from_iter<I: IntoIterator<Item = Action>>(actions: I) -> Self {
+        Self(actions.into_iter().fold(0, |bits, action| bits | 1 << action as u8))
+    }
+}
+
+/// A policy as it is pasted into the access file. What it could say beyond this would change its meaning, so a key that
+/// is not known here is refused.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Policy {
+    #[serde(rename = "Version", default)]
+    _version: serde::de::IgnoredAny,
+    #[serde(rename = "Statement")]
+    statements: Vec<Statement>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Statement {
+    #[serde(rename = "Sid", default)]
+    _sid: serde::de::IgnoredAny,
+    #[serde(rename = "Effect")]
+    effect: Effect,
+    #[serde(rename = "Action")]
+    actions: Vec<Pattern>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+enum Effect {
+    Allow,
+    Deny,
+}
+
+/// An action's name in which `*` stands for any characters and `?` for any one.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+struct Pattern(String);
+
+impl Pattern {
+    /// Case-insensitive, as the policy grammar has it.
+    ///
+    /// Goes back only to the last `*`, so the time is at most the product of the lengths.
+    fn matches(&self, name: &str) -> bool {
+        let (pattern, name) = (self.0.as_bytes(), name.as_bytes());
+        let (mut p, mut n) = (0, 0);
+        let mut last_star = None;
+        while n < name.len() {
+            match pattern.get(p) {
+                Some(b'*') => {
+                    last_star = Some((p, n));
+                    p += 1;
+                }
+                Some(byte) if *byte == b'?' || byte.eq_ignore_ascii_case(&name[n]) => {
+                    p += 1;
+                    n += 1;
+                }
+                _ => match last_star {
+                    Some((star, taken)) => {
+                        last_star = Some((star, taken + 1));
+                        p = star + 1;
+                        n = taken + 1;
+                    }
+                    None => return false,
+                },
+            }
+        }
+        pattern[p..].iter().all(|byte| *byte == b'*')
+    }
+}
+
+/// What these policies allow together: an explicit Deny wins, what nothing allows is denied.
+pub(super) fn permissions<'a>(policies: impl Iterator<Item = &'a Policy> + Clone) -> ActionSet {
+    let says = |effect, action: Action| {
+        let mut statements = policies.clone().flat_map(|policy| &policy.statements);
+        statements.any(|statement| {
+            statement.effect == effect && statement.actions.iter().any(|pattern| pattern.matches(action.as_str()))
+        })
+    };
+    Action::ALL.into_iter().filter(|&action| says(Effect::Allow, action) && !says(Effect::Deny, action)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn matches(pattern: &str, name: &str) -> bool {
+        Pattern(pattern.into()).matches(name)
+    }
+
+    fn allowed(policies: &[&str]) -> Vec<Action> {
+        let policies: Vec<Policy> = policies.iter().map(|text| toml::from_str(text).unwrap()).collect();
+        let set = permissions(policies.iter());
+        Action::ALL.into_iter().filter(|action| set.contains(*action)).collect()
+    }
+
+    fn statement(effect: &str, action: &str) -> String {
+        format!("[[Statement]]\nEffect = \"{effect}\"\nAction = [\"{action}\"]\n")
+    }
+
+    #[test]
+    fn wildcards() {
+        let name = Action::CountSubJobs.as_str();
+        for pattern in
+            [name, "*", "workspace:*", "*:*:*", "WORKSPACE:jobs:COUNT*", "workspace:jobs:?ountSubJobs", "**s"]
+        {
+            assert!(matches(pattern, name), "{pattern}");
+        }
+        for pattern in
+            ["", "workspace:jobs:countSubJob", "workspace:jobs:countSubJobs?", "workspace:*:list*", "?", "*:x*"]
+        {
+            assert!(!matches(pattern, name), "{pattern}");
+        }
+        assert!(!matches("aaaa*aaaa*aaaa*aaaa*b", &"a".repeat(10_000)));
+    }
+
+    proptest! {
+        /// Against the definition, by recursion.
+        #[test]
+        fn matching_is_what_the_grammar_says(pattern in "[abA*?]{0,8}", name in "[abB]{0,8}") {
+            fn truth(pattern: &[u8], name: &[u8]) -> bool {
+                match (pattern, name) {
+                    ([], []) => true,
+                    ([b'*', rest @ ..], _) => truth(rest, name) || (!name.is_empty() && truth(pattern, &name[1..])),
+                    ([b'?', rest @ ..], [_, after @ ..]) => truth(rest, after),
+                    ([p, rest @ ..], [n, after @ ..]) => p.eq_ignore_ascii_case(n) && truth(rest, after),
+                    _ => false,
+                }
+            }
+            prop_assert_eq!(matches(&pattern, &name), truth(pattern.as_bytes(), name.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn an_explicit_deny_wins_and_silence_denies() {
+        let all = statement("Allow", "*");
+        let count = statement("Allow", "workspace:jobs:countSubJobs");
+        let no_reports = statement("Deny", "*:report*");
+        assert_eq!(allowed(&[]), []);
+        assert_eq!(allowed(&[&all]), Action::ALL);
+        assert_eq!(allowed(&[&count]), [Action::CountSubJobs]);
+        assert_eq!(allowed(&[&no_reports]), []);
+        assert_eq!(allowed(&[&all, &no_reports]), [Action::CountSubJobs]);
+        assert_eq!(allowed(&[&no_reports, &all]), [Action::CountSubJobs]);
+        assert_eq!(allowed(&[&format!("{no_reports}{all}")]), [Action::CountSubJobs]);
+    }
+
+    #[test]
+    fn pasted_policies_are_taken_and_what_would_change_them_is_refused() {
+        let pasted = "Version = \"5.0\"\n[[Statement]]\nSid = \"S1\"\nEffect = \"Allow\"\nAction = [\"*\"]";
+        assert_eq!(allowed(&[pasted]), Action::ALL);
+        for (text, reason) in [
+            ("", "missing field `Statement`"),
+            ("[[Statement]]\nEffect = \"Allow\"", "missing field `Action`"),
+            ("[[Statement]]\nAction = [\"*\"]", "missing field `Effect`"),
+            ("[[Statement]]\nEffect = \"allow\"\nAction = [\"*\"]", "unknown variant `allow`"),
+            ("[[Statement]]\nEffect = \"Allow\"\nAction = [\"*\"]\nResource = [\"*\"]", "unknown field `Resource`"),
+            ("[[Statement]]\nEffect = \"Allow\"\nAction = [\"*\"]\nCondition = {}", "unknown field `Condition`"),
+            ("[[Statement]]\nEffect = \"Allow\"\nNotAction = [\"*\"]", "unknown field `NotAction`"),
+            ("Id = 1\n[[Statement]]\nEffect = \"Allow\"\nAction = [\"*\"]", "unknown field `Id`"),
+        ] {
+            let error = toml::from_str::<Policy>(text).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+}

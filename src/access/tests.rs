@@ -1,0 +1,136 @@
+//! The access file as a whole: what it lets in, and what makes it unusable.
+
+use super::*;
+
+fn hash(token: &str) -> String {
+    Token::new(token.as_bytes()).unwrap().digest().to_string()
+}
+
+fn file(text: &str) -> String {
+    text.replace("OPS", &hash("ops")).replace("DASH", &hash("dash")).replace("OLD", &hash("old"))
+}
+
+const GOOD: &str = r#"
+projects = ["p1", "p2"]
+
+[[principal]]
+name = "ops"
+kind = "account"
+projects = ["*"]
+tokens = [{ sha256 = "OPS" }]
+
+[[principal]]
+name = "dashboard"
+kind = "user"
+projects = ["p1", "p3"]
+tokens = [{ sha256 = "DASH" }, { sha256 = "OLD", expires_at = 2027-01-01T08:00:00+08:00 }]
+policies = ["count-only"]
+
+[[policy.count-only.Statement]]
+Effect = "Allow"
+Action = ["workspace:jobs:countSubJobs"]
+"#;
+
+fn project(name: &str) -> ProjectId {
+    ProjectId::parse(name).unwrap()
+}
+
+fn ask<'a>(access: &'a Access, token: &str, now: &str) -> Result<&'a Arc<Principal>, AuthenticationError> {
+    access.authenticate(Token::new(token.as_bytes()).unwrap(), || now.parse().unwrap())
+}
+
+#[test]
+fn tokens_find_their_principals_until_they_expire() {
+    let access = Access::parse(&file(GOOD)).unwrap();
+    let name = |token, now| ask(&access, token, now).map(|principal| principal.name().to_owned());
+    assert_eq!(name("ops", "2126-01-01T00:00:00Z").as_deref(), Ok("ops"));
+    assert_eq!(name("dash", "2126-01-01T00:00:00Z").as_deref(), Ok("dashboard"));
+    assert_eq!(name("old", "2026-12-31T23:59:59Z").as_deref(), Ok("dashboard"));
+    assert_eq!(name("old", "2027-01-01T00:00:00Z"), Err(AuthenticationError::Expired));
+    assert_eq!(name("Ops", "2026-01-01T00:00:00Z"), Err(AuthenticationError::Unknown));
+    assert_eq!(name(&hash("ops"), "2026-01-01T00:00:00Z"), Err(AuthenticationError::Unknown));
+}
+
+#[test]
+fn accounts_may_do_everything_and_users_what_they_are_allowed() {
+    let access = Access::parse(&file(GOOD)).unwrap();
+    let now = "2026-01-01T00:00:00Z";
+    let (ops, dashboard) = (ask(&access, "ops", now).unwrap(), ask(&access, "dash", now).unwrap());
+    let (count, report) = (Action::CountSubJobs, Action::ReportSubJobs);
+    for action in Action::ALL {
+        assert_eq!(ops.authorize(Some(&project("anything")), action), Ok(()));
+        assert_eq!(ops.authorize(None, action), Ok(()));
+        assert_eq!(dashboard.authorize(None, action), Err(Denied::Project));
+    }
+    assert_eq!(dashboard.authorize(Some(&project("p1")), count), Ok(()));
+    assert_eq!(dashboard.authorize(Some(&project("p1")), report), Err(Denied::Action(report)));
+    assert_eq!(dashboard.authorize(Some(&project("p2")), count), Err(Denied::Project));
+    assert!(access.project_exists(&project("p2")));
+    assert!(!access.project_exists(&project("p3")));
+    assert!(Access::parse("").unwrap().project_exists(&project("p3")));
+}
+
+#[test]
+fn a_user_without_policies_may_do_nothing() {
+    let text = "[[principal]]\nname = \"u\"\nkind = \"user\"\nprojects = [\"*\"]\ntokens = [{ sha256 = \"OPS\" }]";
+    let access = Access::parse(&file(text)).unwrap();
+    let user = ask(&access, "ops", "2026-01-01T00:00:00Z").unwrap();
+    for action in Action::ALL {
+        assert_eq!(user.authorize(Some(&project("p")), action), Err(Denied::Action(action)));
+    }
+}
+
+#[test]
+fn what_is_wrong_is_said_with_its_place() {
+    for (from, to, reason) in [
+        ("name = \"dashboard\"", "name = \"ops\"", "principal \"ops\": the name stands twice"),
+        ("DASH", "OPS", "principal \"dashboard\": line 14: the token stands twice"),
+        ("\"OLD\"", "\"DASH\"", "principal \"dashboard\": line 14: the token stands twice"),
+        ("DASH", "abc", "principal \"dashboard\": line 14: sha256 must be 64 hexadecimal digits"),
+        ("+08:00", "", "principal \"dashboard\": line 14: expires_at must be a date and time with an offset"),
+        ("[\"count-only\"]", "[\"count\"]", "principal \"dashboard\": there is no policy \"count\""),
+        (
+            "\"user\"",
+            "\"account\"",
+            "principal \"dashboard\": an account holds every permission; it can have no policies",
+        ),
+        ("\"p1\", \"p3\"", "\"p1\", \"*\"", "\"*\" can only stand alone"),
+        ("\"p1\", \"p2\"", "\"*\"", "\"*\" can only stand alone"),
+        ("\"p1\", \"p3\"", "\"a/b\"", "project \"a/b\" must not hold"),
+        ("\"account\"", "\"root\"", "line 6: unknown variant `root`"),
+        ("\"OPS\"", "\"OPS\", secret = \"x\"", "line 8: unknown field `secret`"),
+        ("kind = \"user\"", "kind = \"user\"\nkey = 1", "line 13: unknown field `key`"),
+        ("projects = [\"p1\", \"p2\"]", "project = []", "line 2: unknown field `project`"),
+        ("Effect =", "NotAction = [\"*\"]\nEffect =", "unknown field `NotAction`"),
+        ("kind = \"account\"\n", "", "missing field `kind`"),
+        ("[[principal]]", "[[principal]", "line 4: "),
+    ] {
+        assert!(GOOD.contains(from), "{from}");
+        let error = Access::parse(&file(&GOOD.replacen(from, to, 1))).unwrap_err();
+        assert!(error.contains(reason), "{error:?} does not say {reason:?}");
+        assert!(!error.contains(&hash("ops")[..8]) && !error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn a_reload_replaces_all_or_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("access.toml");
+    std::fs::write(&path, file(GOOD)).unwrap();
+    let handle = AccessHandle::open(AccessSource::File(path.clone())).unwrap();
+    let known = |token| ask(&handle.load(), token, "2026-01-01T00:00:00Z").is_ok();
+    assert!(known("ops") && known("dash"));
+
+    std::fs::write(&path, "nonsense").unwrap();
+    let error = handle.reload().unwrap_err().to_string();
+    assert!(error.contains("access.toml: line 1: "), "{error}");
+    assert!(known("ops") && known("dash"));
+
+    std::fs::write(&path, file(&GOOD.replace("OPS", &hash("new")))).unwrap();
+    handle.reload().unwrap();
+    assert!(!known("ops") && known("new") && known("dash"));
+
+    std::fs::remove_file(&path).unwrap();
+    assert!(handle.reload().is_err());
+    assert!(known("new"));
+}

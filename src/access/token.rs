@@ -1,0 +1,113 @@
+//! Tokens, of which only digests are kept.
+
+use std::{fmt, io};
+
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+/// A token as a caller sent it. It is never printed.
+#[derive(Clone, Copy)]
+pub struct Token<'a>(&'a [u8]);
+
+impl<'a> Token<'a> {
+    /// Any bytes but none at all.
+    pub fn new(bytes: &'a [u8]) -> Option<Self> {
+        (!bytes.is_empty()).then_some(Self(bytes))
+    }
+
+    /// The SHA-256 of the token.
+    pub fn digest(self) -> TokenDigest {
+        TokenDigest(Sha256::digest(self.0).into())
+    }
+}
+
+impl fmt::Debug for Token<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+/// The SHA-256 of a token. Equality takes the same time wherever two digests differ.
+#[derive(Clone, Copy, Eq)]
+pub struct TokenDigest([u8; 32]);
+
+impl PartialEq for TokenDigest {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl TokenDigest {
+    /// Takes 64 hexadecimal digits.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let digits: Vec<u8> = text.chars().map(|c| c.to_digit(16).map(|digit| digit as u8)).collect::<Option<_>>()?;
+        let mut digest = [0; 32];
+        if digits.len() != 2 * digest.len() {
+            return None;
+        }
+        for (byte, pair) in digest.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = pair[0] << 4 | pair[1];
+        }
+        Some(Self(digest))
+    }
+
+    /// The first eight bytes, by which a digest is found.
+    pub(super) fn prefix(self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+    }
+}
+
+impl fmt::Display for TokenDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for TokenDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenDigest(…)")
+    }
+}
+
+/// A new token of 256 random bits, as 43 characters of the URL-safe base64 alphabet: short enough for one block of SHA-256.
+pub fn random() -> io::Result<String> {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut bytes = [0; 43];
+    getrandom::fill(&mut bytes)?;
+    // 64 divides 256, so each character is as likely as any other: 43 x 6 = 258 bits.
+    Ok(bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 64)])).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_are_those_of_sha_256() {
+        let hex = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let digest = Token::new(b"abc").unwrap().digest();
+        assert_eq!(digest.to_string(), hex);
+        assert_eq!(TokenDigest::from_hex(hex), Some(digest));
+        assert_eq!(TokenDigest::from_hex(&hex.to_uppercase()), Some(digest));
+        assert_ne!(TokenDigest::from_hex(&hex.replace("15ad", "15ae")), Some(digest));
+        for bad in ["", "ba78", &hex[1..], &format!("{hex}00"), &hex.replace('b', "g"), &hex.replace("ba", "+a")] {
+            assert_eq!(TokenDigest::from_hex(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn neither_tokens_nor_digests_are_printed() {
+        let token = Token::new(b"secret").unwrap();
+        assert_eq!(format!("{token:?} {:?}", token.digest()), "Token(…) TokenDigest(…)");
+        assert!(Token::new(b"").is_none());
+    }
+
+    #[test]
+    fn new_tokens_are_long_and_never_the_same() {
+        let (one, other) = (random().unwrap(), random().unwrap());
+        assert_ne!(one, other);
+        assert_eq!(one.len(), 43);
+        assert!(one.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')));
+    }
+}
