@@ -1,4 +1,40 @@
-//! subjobs
+//! Counts the subtasks of a project's asynchronous jobs: the published operation CountSubJobs, self-hosted.
+//!
+//! Data flows one way; a request meets each room once and never turns back.
+//!
+//! ```text
+//! bytes -> server -> web::observe -> router -> web::admit (authenticate, authorize) -> query -> handler
+//!       -> store.count(project, filter) -> {"count":N}
+//! ```
+//!
+//! A module may use those above it in this list and none below; a test holds that.
+//!
+//! - [`domain`]: projects, jobs, subtasks, and the filter of a count
+//! - [`store`]: where subtasks are kept and counted
+//! - [`access`]: who calls, and what they may do
+//! - [`record`]: a subtask as JSON
+//! - [`readiness`]: loading, ready, draining
+//! - [`metrics`]: what the server measures of itself
+//! - [`load`]: files of subtasks; [`demo`]: sample subtasks
+//! - [`config`]: what the operator says
+//! - [`web`]: what both listeners share
+//! - [`api`]: the public operations
+//! - [`internal`]: health, metrics and workers' reports
+//! - [`server`]: listeners, connections, start and end
+//! - [`cli`]: what the program does beside serving; [`telemetry`]: its log
+
 pub mod access;
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod demo;
 pub mod domain;
+pub mod internal;
+pub mod load;
+pub mod metrics;
+pub mod readiness;
+pub mod record;
+pub mod server;
 pub mod store;
+pub mod telemetry;
+pub mod web;

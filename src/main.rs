@@ -1,1 +1,124 @@
-fn main() {}
+//! The program: arguments, then configuration, then the log, then the server; and the exit codes.
+
+use std::io::{self, stdin, stdout};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser as _;
+use subjobs::access::AccessHandle;
+use subjobs::cli;
+use subjobs::config::{Cli, Command, Config, ServeFlags};
+use subjobs::demo;
+use subjobs::server::{Server, ServerError};
+use subjobs::telemetry;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Bad configuration or input.
+const BAD_INPUT: u8 = 2;
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Serve(flags) => return serve(*flags),
+        Command::Token(flags) if flags.hash => cli::hash_token(stdin(), stdout()),
+        Command::Token(_) => cli::new_token(stdout()),
+        Command::Check(flags) => match cli::check(&flags, stdout()) {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::from(BAD_INPUT),
+            Err(error) => Err(error),
+        },
+        Command::Healthcheck(flags) => cli::healthcheck(flags.internal_listen),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => complain(&error, BAD_INPUT),
+        Err(error) => complain(&error, 1),
+    }
+}
+
+fn complain(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
+    eprintln!("subjobs: {error}");
+    ExitCode::from(code)
+}
+
+fn serve(flags: ServeFlags) -> ExitCode {
+    let (format, filter) = (flags.log_format, flags.log_filter.clone());
+    let config = match Config::try_from(flags) {
+        Ok(config) => config,
+        Err(error) => return complain(&error, BAD_INPUT),
+    };
+    telemetry::start(format, &filter);
+    // Connections are what most descriptors are for, and the usual soft limit is far below what may be open.
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&error, 1),
+    };
+    let ended = runtime.block_on(run(config));
+    // A thread that still reads a load file must not hold up the end.
+    runtime.shutdown_background();
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(&error, if error.is_input() { BAD_INPUT } else { 1 }),
+    }
+}
+
+async fn run(config: Config) -> Result<(), ServerError> {
+    let system = |error: io::Error| ServerError::System(error.to_string());
+    let listen = |kind| signal(kind).map_err(system);
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let hang_up = listen(SignalKind::hangup())?;
+    let greeting = config.demo.clone();
+    let server = Server::bind(config).await?;
+    if let Some(demo) = greeting {
+        greet(&server, demo.token());
+    }
+    tokio::spawn(reload_on(hang_up, server.access()));
+    let stop = async move {
+        stopped_by(&mut terminate, &mut interrupt).await;
+        tokio::spawn(async move {
+            stopped_by(&mut terminate, &mut interrupt).await;
+            tracing::warn!("a second signal: ending now");
+            std::process::exit(1);
+        });
+    };
+    server.run(stop).await.map(|_| ())
+}
+
+async fn stopped_by(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+async fn reload_on(mut hang_up: Signal, access: Arc<AccessHandle>) {
+    while hang_up.recv().await.is_some() {
+        let access = access.clone();
+        match tokio::task::spawn_blocking(move || access.reload()).await {
+            Ok(Ok(())) => tracing::info!("the access file has been read again and is in force"),
+            Ok(Err(error)) => tracing::error!(%error, "the access file cannot be used; the one before stays in force"),
+            Err(error) => tracing::error!(%error, "reading the access file failed"),
+        }
+    }
+}
+
+/// What a newcomer needs to see a count.
+#[expect(clippy::print_stdout, reason = "it is for the person who started the demo, not for the log")]
+fn greet(server: &Server, token: &str) {
+    let (public, internal) = (cli::reachable(server.public_addr()), cli::reachable(server.internal_addr()));
+    let project = demo::PROJECTS[0];
+    println!("subjobs demo: two projects whose subtasks move on by themselves");
+    println!();
+    println!("  token     {token}");
+    println!("  projects  {}", demo::PROJECTS.join(" "));
+    println!("  metrics   http://{internal}/metrics");
+    println!();
+    println!("How many are running? Ask a few times:");
+    println!();
+    println!(
+        "  curl -H 'X-Auth-Token: {token}' 'http://{public}/v1/{project}/app-server-sub-jobs/actions/count?status=RUNNING'"
+    );
+    println!();
+}

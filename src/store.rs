@@ -10,7 +10,7 @@ mod memory;
 pub use memory::MemoryStore;
 
 /// What became of the records of one batch; the sum is the number of records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Outcome {
     /// Subtasks that were not stored before.
     pub created: u64,

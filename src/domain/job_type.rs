@@ -39,6 +39,13 @@ impl JobType {
 #[derive(Debug, Clone)]
 pub struct JobTypes(Vec<Box<str>>);
 
+impl Default for JobTypes {
+    /// The built-in types alone.
+    fn default() -> Self {
+        Self(BUILT_IN.iter().map(|&name| name.into()).collect())
+    }
+}
+
 /// Why a job type cannot be added.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JobTypeError {
@@ -56,7 +63,7 @@ impl JobTypes {
 
     /// The built-in types and those of `added`; one that is known already adds nothing.
     pub fn new<S: AsRef<str>>(added: impl IntoIterator<Item = S>) -> Result<Self, JobTypeError> {
-        let mut types = Self(BUILT_IN.iter().map(|&name| name.into()).collect());
+        let mut types = Self::default();
         for name in added {
             let name = name.as_ref();
             let valid = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';

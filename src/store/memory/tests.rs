@@ -9,7 +9,7 @@ use super::*;
 use crate::domain::{Details, JobId, JobTypeSet, JobTypes, SubJobId, Version};
 
 fn types() -> JobTypes {
-    JobTypes::new([""; 0]).unwrap()
+    JobTypes::default()
 }
 
 fn project(name: &str) -> ProjectId {

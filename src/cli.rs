@@ -1,0 +1,150 @@
+//! What the program does beside serving: make tokens, check files, ask a server whether it is ready.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use crate::access::{Access, Token, random_token};
+use crate::config::{CheckFlags, job_types};
+use crate::load;
+
+/// The most bytes of a token that is read: more than any header may have.
+const MAX_TOKEN: u64 = 256 * 1024;
+
+/// How long each step of a health check may take.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Prints a new token, then its line for the access file.
+pub fn new_token(mut out: impl Write) -> io::Result<()> {
+    let token = random_token()?;
+    writeln!(out, "{token}")?;
+    print_hash(token.as_bytes(), out)
+}
+
+/// Reads a token up to the end of its line and prints its line for the access file.
+pub fn hash_token(input: impl Read, out: impl Write) -> io::Result<()> {
+    let mut token = Vec::new();
+    input.take(MAX_TOKEN).read_to_end(&mut token)?;
+    let end = token.iter().position(|byte| matches!(byte, b'\r' | b'\n')).unwrap_or(token.len());
+    print_hash(&token[..end], out)
+}
+
+fn print_hash(token: &[u8], mut out: impl Write) -> io::Result<()> {
+    let token = Token::new(token).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the token is empty"))?;
+    writeln!(out, "tokens = [{{ sha256 = \"{}\" }}]", token.digest())
+}
+
+/// Reads every file that is named and says of each what is wrong with it; false if anything is.
+pub fn check(flags: &CheckFlags, mut out: impl Write) -> io::Result<bool> {
+    let job_types = match job_types(&flags.types.added) {
+        Ok(job_types) => job_types,
+        Err(error) => {
+            writeln!(out, "{error}")?;
+            return Ok(false);
+        }
+    };
+    if flags.access.is_none() && flags.load.is_empty() {
+        writeln!(out, "nothing to check: give --access FILE or --load FILE")?;
+        return Ok(false);
+    }
+    let mut all_good = true;
+    let access =
+        flags.access.iter().map(|path| (path, Access::read(path).map(|_| "good".into()).map_err(|e| e.to_string())));
+    let loads = flags.load.iter().map(|path| {
+        let checked = load::check(path, &job_types).map(|sub_jobs| format!("good, {sub_jobs} subtasks"));
+        (path, checked.map_err(|error| error.to_string()))
+    });
+    for (path, checked) in access.chain(loads) {
+        all_good &= checked.is_ok();
+        match checked {
+            Ok(good) => writeln!(out, "{}: {good}", path.display())?,
+            Err(error) => writeln!(out, "{error}")?,
+        }
+    }
+    Ok(all_good)
+}
+
+/// The address at which a listener on this machine can be reached: a wildcard address means loopback.
+pub fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// Asks `/readyz` of the server whose internal listener is at `address`; a wildcard address means loopback.
+pub fn healthcheck(address: SocketAddr) -> io::Result<()> {
+    let mut server = TcpStream::connect_timeout(&reachable(address), PATIENCE)?;
+    server.set_read_timeout(Some(PATIENCE))?;
+    server.set_write_timeout(Some(PATIENCE))?;
+    write!(server, "GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut head = [0; 12];
+    server.read_exact(&mut head)?;
+    if &head == b"HTTP/1.1 200" {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!("not ready: {}", String::from_utf8_lossy(&head))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Cli, Command};
+    use clap::Parser as _;
+
+    fn checked(flags: &str) -> (bool, String) {
+        let line = format!("subjobs check {flags}");
+        let Command::Check(flags) = Cli::try_parse_from(line.split_whitespace()).unwrap().command else { panic!() };
+        let mut out = Vec::new();
+        (check(&flags, &mut out).unwrap(), String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn a_new_token_opens_what_its_line_says() {
+        let mut out = Vec::new();
+        new_token(&mut out).unwrap();
+        let out = String::from_utf8(out).unwrap();
+        let (token, line) = out.trim_end().split_once('\n').unwrap();
+        let file = format!("[[principal]]\nname = \"a\"\nkind = \"account\"\nprojects = [\"*\"]\n{line}");
+        let access = Access::parse(&file).unwrap();
+        assert!(access.authenticate(Token::new(token.as_bytes()).unwrap(), crate::domain::Timestamp::now).is_ok());
+    }
+
+    #[test]
+    fn a_token_is_hashed_without_its_end_of_line() {
+        let hash = |input: &str| {
+            let mut out = Vec::new();
+            hash_token(input.as_bytes(), &mut out).map(|()| String::from_utf8(out).unwrap()).map_err(|e| e.to_string())
+        };
+        let line = "tokens = [{ sha256 = \"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\" }]\n";
+        for input in ["abc", "abc\n", "abc\r\n"] {
+            assert_eq!(hash(input).as_deref(), Ok(line));
+        }
+        assert_eq!(hash("\n"), Err("the token is empty".into()));
+    }
+
+    #[test]
+    fn every_file_is_checked() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let line = r#"{"project_id":"p","id":"1","job_id":"j","job_type":"NEW","status":"RUNNING"}"#;
+        let (good, bad, load) = (path("good", "projects = []"), path("bad", "a"), path("load", line));
+        assert_eq!(
+            checked(&format!("--access {good} --load {load} --job-type NEW")),
+            (true, format!("{good}: good\n{load}: good, 1 subtasks\n"))
+        );
+        let (is_good, said) = checked(&format!("--access {bad} --load {load} --load {load}"));
+        assert!(!is_good);
+        assert!(said.contains(&format!("{bad}: line 1: ")), "{said}");
+        assert_eq!(said.matches(&format!("{load}:1: job_type is not a known job type")).count(), 2, "{said}");
+        assert!(!checked("").0);
+        assert!(!checked(&format!("--access {good} --job-type new")).0);
+    }
+}

@@ -1,0 +1,169 @@
+//! The command line and the environment, as they are written; nothing else reads the environment.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
+
+/// Counts the subtasks of a project's asynchronous jobs.
+#[derive(Debug, Parser)]
+#[command(version, about, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the server
+    Serve(Box<ServeFlags>),
+    /// Print a new random token and its line for the access file
+    Token(TokenFlags),
+    /// Read the access file and load files and say what is wrong; exit 0 or 2
+    Check(CheckFlags),
+    /// Ask a running server whether it is ready; exit 0 or 1
+    Healthcheck(HealthcheckFlags),
+}
+
+/// Flags of `serve`.
+#[derive(Debug, Args)]
+#[expect(missing_docs, reason = "the help texts say it")]
+pub struct ServeFlags {
+    /// Where the public API listens: what the gateway forwards to
+    #[arg(long, env = "SUBJOBS_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+
+    #[command(flatten)]
+    pub internal: HealthcheckFlags,
+
+    /// Who may call and what they may do, a TOML file; read again on SIGHUP
+    #[arg(long, env = "SUBJOBS_ACCESS", value_name = "FILE")]
+    pub access: Option<PathBuf>,
+
+    /// Subtasks to take in before the server is ready, one JSON object a line, each with its project_id; repeatable (in the
+    /// environment: separated by commas)
+    #[arg(long, env = "SUBJOBS_LOAD", value_name = "FILE", value_delimiter = ',')]
+    pub load: Vec<PathBuf>,
+
+    /// Requests of the public API worked on at once; one more gets 503 at once
+    #[arg(long, env = "SUBJOBS_MAX_IN_FLIGHT", value_name = "N", default_value = "1024", value_parser = value_parser!(u32).range(1..))]
+    pub max_in_flight: u32,
+
+    /// Connections of each listener; one more waits unaccepted
+    #[arg(long, env = "SUBJOBS_MAX_CONNECTIONS", value_name = "N", default_value = "4096", value_parser = value_parser!(u32).range(1..))]
+    pub max_connections: u32,
+
+    /// How long a public request may take; then 503
+    #[arg(long, env = "SUBJOBS_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = some_time)]
+    pub request_timeout: Duration,
+
+    /// How long a report may take, its body included; then 503
+    #[arg(long, env = "SUBJOBS_REPORT_TIMEOUT", value_name = "DURATION", default_value = "60s", value_parser = some_time)]
+    pub report_timeout: Duration,
+
+    /// From a request's first byte to the end of its head; then the connection closes
+    #[arg(long, env = "SUBJOBS_HEAD_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = some_time)]
+    pub head_timeout: Duration,
+
+    /// How long a connection may have no request, new or kept alive; keep it above your gateway's own
+    #[arg(long, env = "SUBJOBS_IDLE_TIMEOUT", value_name = "DURATION", default_value = "75s", value_parser = some_time)]
+    pub idle_timeout: Duration,
+
+    /// How long SIGTERM or SIGINT lets running requests finish
+    #[arg(long, env = "SUBJOBS_DRAIN", value_name = "DURATION", default_value = "10s", value_parser = time)]
+    pub drain: Duration,
+
+    /// How long the public listener goes on taking connections after the signal, for balancers that are slow to notice
+    #[arg(long, env = "SUBJOBS_DRAIN_DELAY", value_name = "DURATION", default_value = "0s", value_parser = time)]
+    pub drain_delay: Duration,
+
+    /// How the log is written [default: text on a terminal, else json]
+    #[arg(long, env = "SUBJOBS_LOG_FORMAT")]
+    pub log_format: Option<LogFormat>,
+
+    /// Which events are logged, in the syntax of tracing's filters
+    #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info", hide = true)]
+    pub log_filter: String,
+
+    #[command(flatten)]
+    pub types: JobTypeFlags,
+
+    /// Built-in access and sample subtasks, in memory: prints a token (SUBJOBS_DEMO_TOKEN, or a new one) and a curl line
+    #[arg(long, env = "SUBJOBS_DEMO", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub demo: bool,
+
+    /// The demo's token
+    #[arg(long, env = "SUBJOBS_DEMO_TOKEN", value_name = "TOKEN", hide = true, hide_env_values = true)]
+    pub demo_token: Option<String>,
+}
+
+/// Flags of `token`.
+#[derive(Debug, Args)]
+pub struct TokenFlags {
+    /// Read a token from standard input and print its line for the access file only
+    #[arg(long)]
+    pub hash: bool,
+}
+
+/// Flags of `check`.
+#[derive(Debug, Args)]
+pub struct CheckFlags {
+    /// The access file to read
+    #[arg(long, env = "SUBJOBS_ACCESS", value_name = "FILE")]
+    pub access: Option<PathBuf>,
+
+    /// A file of subtasks to read; repeatable (in the environment: separated by commas)
+    #[arg(long, env = "SUBJOBS_LOAD", value_name = "FILE", value_delimiter = ',')]
+    pub load: Vec<PathBuf>,
+
+    /// The job types that the load files may name beside the built-in ones.
+    #[command(flatten)]
+    pub types: JobTypeFlags,
+}
+
+/// Flags of `healthcheck`, which `serve` has too.
+#[derive(Debug, Args)]
+pub struct HealthcheckFlags {
+    /// Where health, metrics and workers' reports are; never behind the public gateway
+    #[arg(long, env = "SUBJOBS_INTERNAL_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:9090")]
+    pub internal_listen: SocketAddr,
+}
+
+/// Job types beside the built-in ones.
+#[derive(Debug, Args)]
+pub struct JobTypeFlags {
+    /// A job type that the publisher has added since; repeatable (in the environment: separated by commas)
+    #[arg(long = "job-type", env = "SUBJOBS_JOB_TYPE", value_name = "NAME", value_delimiter = ',')]
+    pub added: Vec<String>,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The longest time that may be asked for: a day.
+const MAX_TIME: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A time as `10s`, `500ms` or `1m 30s`.
+fn time(text: &str) -> Result<Duration, String> {
+    let time: jiff::SignedDuration =
+        text.parse().map_err(|_| "must be a number and a unit, as 10s, 500ms or 1m30s".to_owned())?;
+    let time = Duration::try_from(time).map_err(|_| "must not be negative".to_owned())?;
+    if time > MAX_TIME { Err("must be at most 24h".into()) } else { Ok(time) }
+}
+
+fn some_time(text: &str) -> Result<Duration, String> {
+    match time(text)? {
+        Duration::ZERO => Err("must not be zero".into()),
+        time => Ok(time),
+    }
+}

@@ -1,0 +1,63 @@
+//! Flags, and what becomes of them.
+
+use clap::Parser as _;
+
+use super::*;
+
+fn serve(flags: &str) -> Result<Config, String> {
+    let line = format!("subjobs serve {flags}");
+    match Cli::try_parse_from(line.split_whitespace()).map_err(|error| error.to_string())?.command {
+        Command::Serve(flags) => (*flags).try_into().map_err(|error: ConfigError| error.to_string()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn defaults_are_those_of_the_documentation() {
+    let config = serve("--access a.toml").unwrap();
+    let documented = Config::on_any_port(AccessSource::File("a.toml".into()));
+    assert_eq!(
+        (config.listen, config.internal_listen),
+        ("127.0.0.1:8080".parse().unwrap(), "127.0.0.1:9090".parse().unwrap())
+    );
+    assert_eq!(
+        format!("{:?}", Config { listen: documented.listen, internal_listen: documented.internal_listen, ..config }),
+        format!("{documented:?}")
+    );
+}
+
+#[test]
+fn what_is_given_is_taken() {
+    let config = serve(
+        "--demo --listen [::1]:0 --load a --load b --max-in-flight 1 --max-connections 2 --request-timeout 500ms \
+         --report-timeout 1m30s --head-timeout 2h --idle-timeout 1s --drain 0s --drain-delay 3s --job-type NEW --demo-token t",
+    )
+    .unwrap();
+    assert_eq!(config.load, [PathBuf::from("a"), PathBuf::from("b")]);
+    assert_eq!((config.max_in_flight, config.max_connections), (1, 2));
+    assert_eq!(config.request_timeout, Duration::from_millis(500));
+    assert_eq!(config.report_timeout, Duration::from_secs(90));
+    assert_eq!((config.drain, config.drain_delay), (Duration::ZERO, Duration::from_secs(3)));
+    assert!(config.job_types.parse("NEW").is_some());
+    assert!(config.demo.is_some());
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    for (flags, reason) in [
+        ("", "give --access FILE, or --demo"),
+        ("--demo --access a", "--demo has an access of its own"),
+        ("--demo --job-type new", "--job-type: job type \"new\" must be"),
+        ("--demo --request-timeout 0s", "--request-timeout <DURATION>': must not be zero"),
+        ("--demo --drain=-1s", "--drain <DURATION>': must not be negative"),
+        ("--demo --drain 10", "--drain <DURATION>': must be a number and a unit"),
+        ("--demo --drain 25h", "must be at most 24h"),
+        ("--demo --max-in-flight 0", "'--max-in-flight <N>'"),
+        ("--demo --listen localhost", "'--listen <ADDR>'"),
+        ("--demo --log-format xml", "'--log-format <LOG_FORMAT>'"),
+        ("--demo --demo-token é", "SUBJOBS_DEMO_TOKEN must be"),
+    ] {
+        let error = serve(flags).unwrap_err();
+        assert!(error.contains(reason), "{flags}: {error}");
+    }
+}

@@ -1,0 +1,200 @@
+//! The demo: a token of its own, two projects, and subtasks of every type and status whose statuses move on.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::access::{Token, random_token};
+use crate::domain::{JobId, JobType, JobTypes, ProjectId, Status, SubJob, SubJobId, Version};
+use crate::store::{MemoryStore, StoreError};
+
+/// The demo's projects.
+pub const PROJECTS: [&str; 2] = ["0f5c1e7a9b3d42c68e1f7a2b4c6d8e90", "7c02d94be8f14a5d9c3b6a1e0f2d4c58"];
+
+/// How many subtasks each project has of each type: one in every status at first, so that none is missing.
+const OF_EACH_TYPE: usize = Status::COUNT;
+
+/// How many subtasks of each type make a job.
+const JOB_SIZE: usize = 4;
+
+/// How often statuses move on.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// How many subtasks of a project move at a time.
+const MOVES: usize = 5;
+
+/// What the demo needs before it runs.
+#[derive(Clone)]
+pub struct Demo {
+    token: String,
+}
+
+impl std::fmt::Debug for Demo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Demo(…)")
+    }
+}
+
+impl Demo {
+    /// With a new token.
+    pub fn new() -> io::Result<Self> {
+        random_token().map(Self::with_token)
+    }
+
+    /// With a token that is known already; it must not be empty.
+    pub fn with_token(token: String) -> Self {
+        Self { token }
+    }
+
+    /// The token of the demo's account.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// The demo's access file: one account, and the two projects that exist.
+    pub fn access(&self) -> String {
+        let digest = Token::new(self.token.as_bytes()).map(|token| token.digest().to_string()).unwrap_or_default();
+        format!(
+            "projects = {PROJECTS:?}\n\
+             [[principal]]\n\
+             name = \"demo\"\n\
+             kind = \"account\"\n\
+             projects = [\"*\"]\n\
+             tokens = [{{ sha256 = \"{digest}\" }}]\n"
+        )
+    }
+
+    /// Stores the subtasks; from then on [`Running::step`] moves them.
+    pub fn begin(self, store: &MemoryStore, job_types: &JobTypes) -> Result<Running, StoreError> {
+        let mut running = Running { sub_jobs: Vec::new(), random: Random(0x005e_ed0f_de30) };
+        for name in PROJECTS {
+            // Fixed names of 32 hexadecimal digits keep every rule of a project's.
+            let Ok(project) = ProjectId::parse(name) else { continue };
+            let batch = sub_jobs(&project, job_types);
+            store.report(&project, batch.clone())?;
+            running.sub_jobs.push((project, batch));
+        }
+        Ok(running)
+    }
+}
+
+/// A project's subtasks as they are at first.
+fn sub_jobs(project: &ProjectId, job_types: &JobTypes) -> Vec<SubJob> {
+    let of_type = |job_type: JobType| {
+        (0..OF_EACH_TYPE).filter_map(move |at| {
+            let id = format!("{}-{}-{at}", &project.as_str()[..8], job_type.index());
+            let job = format!("{}-{}-job{}", &project.as_str()[..8], job_type.index(), at / JOB_SIZE);
+            Some(SubJob {
+                id: SubJobId::parse(&id).ok()?,
+                job_id: JobId::parse(&job).ok()?,
+                job_type,
+                status: Status::ALL[at],
+                version: Version::default(),
+                details: None,
+            })
+        })
+    };
+    job_types.iter().flat_map(of_type).collect()
+}
+
+/// The demo as it runs.
+pub struct Running {
+    sub_jobs: Vec<(ProjectId, Vec<SubJob>)>,
+    random: Random,
+}
+
+impl Running {
+    /// Waits a little, then moves a few subtasks of each project on.
+    pub async fn step(&mut self, store: &MemoryStore) -> Result<(), StoreError> {
+        sleep(EVERY).await;
+        for (project, sub_jobs) in &mut self.sub_jobs {
+            let batch = (0..MOVES).map(|_| {
+                let at = self.random.below(sub_jobs.len());
+                let moved = &mut sub_jobs[at];
+                moved.status = next(moved.status, &mut self.random);
+                // Far from the end of what versions can be.
+                moved.version = Version::try_from(moved.version.get() + 1).unwrap_or_default();
+                moved.clone()
+            });
+            store.report(project, batch.collect())?;
+        }
+        Ok(())
+    }
+}
+
+/// Where a subtask goes from a status. One that has ended waits again, so that the demo never runs out.
+fn next(status: Status, random: &mut Random) -> Status {
+    match status {
+        Status::Waiting => Status::Running,
+        Status::Running => match random.below(10) {
+            0 => Status::Failed,
+            1 => Status::Abnormal,
+            2 => Status::Rollback,
+            3 => Status::Aborting,
+            _ => Status::Success,
+        },
+        Status::Rollback | Status::Aborting => Status::Failed,
+        Status::Success | Status::Failed | Status::Abnormal => Status::Waiting,
+    }
+}
+
+/// SplitMix64: the same moves each time, from nothing but a number.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ z >> 31) % bound.max(1) as u64) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::Access;
+    use crate::domain::CountFilter;
+
+    #[test]
+    fn every_type_and_status_is_there_at_first() {
+        let (types, store) = (JobTypes::default(), MemoryStore::new(19));
+        Demo::with_token("t".into()).begin(&store, &types).unwrap();
+        for job_type in types.iter() {
+            for status in Status::ALL {
+                assert_eq!(store.total(job_type, status), Ok(2), "{job_type:?} {status}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn statuses_move_and_none_is_lost() {
+        let (types, store) = (JobTypes::default(), MemoryStore::new(19));
+        let mut running = Demo::with_token("t".into()).begin(&store, &types).unwrap();
+        let project = ProjectId::parse(PROJECTS[0]).unwrap();
+        let by_status = || {
+            let filter = |status| CountFilter { status: Some(status), ..CountFilter::default() };
+            Status::ALL.map(|status| store.count(&project, &filter(status)).unwrap())
+        };
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..200 {
+            running.step(&store).await.unwrap();
+            assert_eq!(by_status().iter().sum::<u64>(), 19 * 7);
+            seen.insert(by_status());
+        }
+        assert!(seen.len() > 100, "the counts hardly change");
+    }
+
+    #[test]
+    fn its_access_is_valid_and_its_token_is_not_printed() {
+        let demo = Demo::with_token("secret".into());
+        let access = Access::parse(&demo.access()).unwrap();
+        let token = Token::new(b"secret").unwrap();
+        assert!(access.authenticate(token, crate::domain::Timestamp::now).is_ok());
+        assert!(!access.project_exists(&ProjectId::parse("other").unwrap()));
+        assert!(!format!("{demo:?}{}", demo.access()).contains("secret"));
+        assert_eq!(Demo::new().unwrap().token().len(), 43);
+    }
+}

@@ -1,0 +1,59 @@
+//! The internal listener: what operators and workers ask, never behind the public gateway.
+//!
+//! | path | answer |
+//! | --- | --- |
+//! | `GET /healthz` | 200 while the process lives |
+//! | `GET /readyz` | 200 when loaded and serving, else 503 |
+//! | `GET /metrics` | Prometheus text format |
+//! | `GET /openapi.json` | the public operation as OpenAPI 3.1 |
+//! | `POST /v1/{project_id}/app-server-sub-jobs/actions/report` | takes workers' reports |
+
+mod health;
+mod report;
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+
+use crate::api::Api;
+use crate::metrics::Metrics;
+use crate::web::error::Error;
+use crate::web::route::Route;
+pub use report::Intake;
+
+/// What the endpoints work with.
+#[derive(Clone)]
+pub struct Internal {
+    /// What the public API works with, and reports change.
+    pub api: Arc<Api>,
+    /// What is shown.
+    pub metrics: Arc<Metrics>,
+    /// How much of reports may be held.
+    pub intake: Arc<Intake>,
+}
+
+/// Every route of the internal listener.
+pub fn routes() -> Vec<Route<Arc<Internal>>> {
+    vec![
+        Route { path: "/healthz", methods: get(health::healthz) },
+        Route { path: "/readyz", methods: get(health::readyz) },
+        Route { path: "/metrics", methods: get(metrics) },
+        Route { path: "/openapi.json", methods: get(openapi) },
+        Route { path: "/v1/{project_id}/app-server-sub-jobs/actions/report", methods: post(report::report) },
+    ]
+}
+
+async fn metrics(State(internal): State<Arc<Internal>>) -> Result<impl IntoResponse, Error> {
+    let api = &internal.api;
+    let text = internal.metrics.render(&api.store, &api.job_types, api.room.taken());
+    let text = text.map_err(|error| Error::Fault(error.to_string()))?;
+    Ok(([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text))
+}
+
+/// `docs/openapi.yaml`, which the build script writes as JSON.
+async fn openapi() -> impl IntoResponse {
+    ([(CONTENT_TYPE, "application/json")], include_str!(concat!(env!("OUT_DIR"), "/openapi.json")))
+}

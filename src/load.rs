@@ -1,0 +1,194 @@
+//! Takes in files of subtasks before the server is ready: one JSON object a line, each with its `project_id`.
+
+mod progress;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use self::progress::Progress;
+use crate::domain::{JobTypes, ProjectId, SubJob};
+use crate::record;
+use crate::store::{MemoryStore, StoreError};
+
+/// The most bytes of a line: a record has at most some tens of KiB, so a longer line is another kind of file.
+const MAX_LINE: usize = 1024 * 1024;
+
+/// How many subtasks are handed to the store at once.
+const BATCH: usize = 8192;
+
+/// Why files of subtasks cannot be taken in.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A file cannot be read.
+    #[error("{}: {cause}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        cause: io::Error,
+    },
+    /// A line breaks a rule.
+    #[error("{}:{line}: {reason}", path.display())]
+    Line {
+        /// Of which file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: u64,
+        /// Which rule.
+        reason: String,
+    },
+    /// The store does not take them.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Nobody waits for it any more.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+/// Takes the files in, in their order, with a progress bar on a terminal and progress lines in the log elsewhere. Stops at
+/// the first bad line, and soon after `cancelled` has become true.
+pub fn load(
+    files: &[PathBuf],
+    store: &MemoryStore,
+    job_types: &JobTypes,
+    cancelled: &AtomicBool,
+) -> Result<(), LoadError> {
+    for path in files {
+        let mut progress = Progress::start(path);
+        let mut batches: HashMap<ProjectId, Vec<SubJob>> = HashMap::new();
+        let mut held = 0;
+        read(path, job_types, |project, sub_job, bytes| {
+            match batches.get_mut(&project) {
+                Some(batch) => batch.push(sub_job),
+                None => drop(batches.insert(project, vec![sub_job])),
+            }
+            held += 1;
+            progress.add(bytes);
+            if held < BATCH {
+                return Ok(());
+            }
+            held = 0;
+            if cancelled.load(Ordering::Relaxed) {
+                return Err(LoadError::Cancelled);
+            }
+            hand_over(&mut batches, store)
+        })?;
+        hand_over(&mut batches, store)?;
+        progress.end();
+    }
+    Ok(())
+}
+
+/// Reads a file and says what is wrong with it, if anything; returns how many subtasks it has.
+pub fn check(path: &Path, job_types: &JobTypes) -> Result<u64, LoadError> {
+    let mut sub_jobs = 0;
+    read(path, job_types, |_, _, _| {
+        sub_jobs += 1;
+        Ok(())
+    })?;
+    Ok(sub_jobs)
+}
+
+fn hand_over(batches: &mut HashMap<ProjectId, Vec<SubJob>>, store: &MemoryStore) -> Result<(), LoadError> {
+    for (project, batch) in batches.drain() {
+        store.report(&project, batch)?;
+    }
+    Ok(())
+}
+
+/// Calls `each` with every subtask of a file, its project, and how many bytes have been read since the last call.
+fn read(
+    path: &Path,
+    job_types: &JobTypes,
+    mut each: impl FnMut(ProjectId, SubJob, u64) -> Result<(), LoadError>,
+) -> Result<(), LoadError> {
+    let unreadable = |cause| LoadError::File { path: path.into(), cause };
+    let mut file = BufReader::with_capacity(1024 * 1024, File::open(path).map_err(unreadable)?);
+    let (mut line, mut number, mut bytes) = (Vec::new(), 0, 0);
+    loop {
+        line.clear();
+        let length = (&mut file).take(MAX_LINE as u64 + 1).read_until(b'\n', &mut line).map_err(unreadable)?;
+        if length == 0 {
+            return Ok(());
+        }
+        number += 1;
+        bytes += length as u64;
+        let refused = |reason| LoadError::Line { path: path.into(), line: number, reason };
+        if length > MAX_LINE {
+            return Err(refused("the line has more than 1 MiB".into()));
+        }
+        if !record::is_blank(&line) {
+            let (project, sub_job) = record::from_load_line(&line, job_types).map_err(refused)?;
+            each(project, sub_job, std::mem::take(&mut bytes))?;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::CountFilter;
+    use std::io::Write as _;
+
+    fn file(text: &[u8]) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text).unwrap();
+        file
+    }
+
+    fn line(id: usize, status: &str) -> String {
+        format!(r#"{{"project_id":"p","id":"{id}","job_id":"j","job_type":"CREATE_SERVER","status":"{status}"}}"#)
+    }
+
+    fn load_all(files: &[&tempfile::NamedTempFile]) -> Result<u64, LoadError> {
+        let (types, store) = (JobTypes::default(), MemoryStore::new(19));
+        let files: Vec<_> = files.iter().map(|file| file.path().to_owned()).collect();
+        load(&files, &store, &types, &AtomicBool::new(false))?;
+        Ok(store.count(&ProjectId::parse("p").unwrap(), &CountFilter::default())?)
+    }
+
+    #[test]
+    fn files_are_taken_in_line_by_line() {
+        let many: String = (0..2 * BATCH + 1).map(|id| line(id, "RUNNING") + "\n").collect();
+        let again = format!("\n  \r\n{}\r\n{}", line(0, "FAILED"), line(99_999, "FAILED"));
+        assert_eq!(load_all(&[&file(many.as_bytes()), &file(again.as_bytes())]).unwrap(), 2 * BATCH as u64 + 2);
+        assert_eq!(load_all(&[&file(b"")]).unwrap(), 0);
+        assert_eq!(check(file(many.as_bytes()).path(), &JobTypes::default()).unwrap(), 2 * BATCH as u64 + 1);
+    }
+
+    #[test]
+    fn a_bad_line_is_named_with_its_file() {
+        let good = line(1, "RUNNING");
+        let long = format!("{good}\n{}{good}", " ".repeat(MAX_LINE));
+        for (text, number, reason) in [
+            (format!("{good}\n\n{}", line(2, "DONE")), 3, "status must be one of"),
+            (format!("{good}\n{}", &good[..20]), 2, "EOF while parsing"),
+            (format!("[{good}]"), 1, "invalid"),
+            (long, 2, "the line has more than 1 MiB"),
+        ] {
+            let file = file(text.as_bytes());
+            let error = load_all(&[&file]).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{}:{number}: ", file.path().display())), "{error}");
+            assert!(error.contains(reason), "{error}");
+        }
+        assert!(load_all(&[&file(b"\xff\n")]).is_err());
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = check(Path::new("/nowhere/at/all"), &JobTypes::default()).unwrap_err().to_string();
+        assert!(error.starts_with("/nowhere/at/all: No such file"), "{error}");
+    }
+
+    #[test]
+    fn loading_stops_when_nobody_waits_for_it() {
+        let many: String = (0..BATCH).map(|id| line(id, "RUNNING") + "\n").collect();
+        let file = file(many.as_bytes());
+        let stopped =
+            load(&[file.path().to_owned()], &MemoryStore::new(19), &JobTypes::default(), &AtomicBool::new(true));
+        assert!(matches!(stopped, Err(LoadError::Cancelled)));
+    }
+}

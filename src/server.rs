@@ -1,0 +1,224 @@
+//! Both listeners and everything that lives as long as they do.
+//!
+//! [`Server::bind`] gives real addresses before anything is served; [`Server::run`] serves until it is told to stop.
+
+mod clock;
+mod connection;
+mod drain;
+mod listener;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::net::TcpListener;
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::{Instant, sleep};
+
+use self::clock::Limits;
+use self::drain::Drain;
+use self::listener::Bound;
+use crate::access::{AccessError, AccessHandle};
+use crate::api::{self, Api, Room};
+use crate::config::Config;
+use crate::demo::Demo;
+use crate::internal::{self, Intake, Internal};
+use crate::load::{self, LoadError};
+use crate::metrics::{Listener, Metrics};
+use crate::readiness::Phase;
+use crate::store::MemoryStore;
+use crate::web::observe::Observed;
+use crate::web::request_id::RequestIds;
+use crate::web::route::{Route, RouteNames, router};
+
+/// Why a server could not start, or did not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The access file cannot be used.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// A file of subtasks cannot be used.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {cause}")]
+    Bind {
+        /// The address as configured.
+        address: SocketAddr,
+        /// What the system says.
+        cause: io::Error,
+    },
+    /// The system refuses something that every server needs.
+    #[error("cannot start: {0}")]
+    System(String),
+    /// A part of the server has crashed; going on with the rest would only hide it.
+    #[error("a part of the server has crashed: {0}")]
+    Crashed(#[from] JoinError),
+}
+
+impl ServerError {
+    /// Whether what the operator gave is at fault, rather than this program or its system.
+    pub fn is_input(&self) -> bool {
+        matches!(self, Self::Access(_) | Self::Load(_))
+    }
+}
+
+/// A server whose addresses are bound and which serves nothing yet.
+pub struct Server {
+    config: Config,
+    api: Arc<Api>,
+    public: Bound,
+    internal: Bound,
+}
+
+impl Server {
+    /// Reads the access, binds both listeners, and puts everything together.
+    pub async fn bind(config: Config) -> Result<Self, ServerError> {
+        let job_types = Arc::new(config.job_types.clone());
+        let api = Arc::new(Api {
+            store: Arc::new(MemoryStore::new(job_types.len())),
+            access: Arc::new(AccessHandle::open(config.access.clone())?),
+            job_types,
+            readiness: Arc::default(),
+            room: Arc::new(Room::new(config.max_in_flight)),
+        });
+        let metrics = Arc::new(Metrics::new().map_err(|error| ServerError::System(error.to_string()))?);
+        let internal =
+            Arc::new(Internal { api: api.clone(), metrics: metrics.clone(), intake: Arc::<Intake>::default() });
+        let setup = Setup { config: &config, metrics: &metrics };
+        Ok(Self {
+            public: setup.listener(Listener::Public, api::routes(), api.clone()).await?,
+            internal: setup.listener(Listener::Internal, internal::routes(), internal).await?,
+            api,
+            config,
+        })
+    }
+
+    /// Where the public API is.
+    pub fn public_addr(&self) -> SocketAddr {
+        self.public.address
+    }
+
+    /// Where health, metrics and workers' reports are.
+    pub fn internal_addr(&self) -> SocketAddr {
+        self.internal.address
+    }
+
+    /// Who may call; to reload it while the server runs.
+    pub fn access(&self) -> Arc<AccessHandle> {
+        self.api.access.clone()
+    }
+
+    /// Serves until `stop` is there, then drains. Both listeners answer at once, the public API with 503 until the files to
+    /// load have been taken in. Returns how many running requests had to be cut.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<usize, ServerError> {
+        let Self { config, api, public, internal } = self;
+        for bound in [&public, &internal] {
+            tracing::info!(listener = bound.which.as_str(), address = %bound.address, "listening");
+        }
+        tracing::warn!("subtasks live in memory only: a restart forgets them");
+
+        let deadline = move || Instant::now() + config.drain;
+        let (public_drain, internal_drain) = (Arc::<Drain>::default(), Arc::<Drain>::default());
+        let mut public = Aborting(tokio::spawn(public.serve(public_drain.clone(), deadline)));
+        let mut internal = Aborting(tokio::spawn(internal.serve(internal_drain.clone(), deadline)));
+
+        tokio::pin!(stop);
+        let work = feed(&api, config.load, config.demo);
+        tokio::select! {
+            ended = work => ended?,
+            () = &mut stop => {}
+            crashed = &mut public.0 => return Ok(crashed?),
+            crashed = &mut internal.0 => return Ok(crashed?),
+        }
+
+        tracing::info!(delay = ?config.drain_delay, at_most = ?config.drain, "draining");
+        api.readiness.enter(Phase::Draining);
+        sleep(config.drain_delay).await;
+        public_drain.begin();
+        let cut = (&mut public.0).await?;
+        internal_drain.begin();
+        let cut = cut + (&mut internal.0).await?;
+        if cut > 0 {
+            tracing::warn!(cut, "the drain was cut short: requests were still running");
+        }
+        tracing::info!("stopped");
+        Ok(cut)
+    }
+}
+
+/// A listener's task, which ends when whoever runs the server stops doing so.
+struct Aborting(JoinHandle<usize>);
+
+impl Drop for Aborting {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Takes in what is to be served and opens the server; then lets the demo's subtasks move on, or waits for ever.
+async fn feed(api: &Arc<Api>, files: Vec<std::path::PathBuf>, demo: Option<Demo>) -> Result<(), ServerError> {
+    if !files.is_empty() {
+        let cancelled = Cancelled::default();
+        let (store, job_types, flag) = (api.store.clone(), api.job_types.clone(), cancelled.0.clone());
+        tokio::task::spawn_blocking(move || load::load(&files, &store, &job_types, &flag)).await??;
+    }
+    let mut demo = demo.map(|demo| demo.begin(&api.store, &api.job_types)).transpose().map_err(system)?;
+    api.readiness.enter(Phase::Ready);
+    tracing::info!("ready");
+    loop {
+        match &mut demo {
+            Some(demo) => demo.step(&api.store).await.map_err(system)?,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn system(error: impl ToString) -> ServerError {
+    ServerError::System(error.to_string())
+}
+
+/// Tells a thread that loads to stop when nobody waits for it any more.
+#[derive(Default)]
+struct Cancelled(Arc<AtomicBool>);
+
+impl Drop for Cancelled {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What both listeners are made from.
+struct Setup<'a> {
+    config: &'a Config,
+    metrics: &'a Arc<Metrics>,
+}
+
+impl Setup<'_> {
+    async fn listener<S: Clone + Send + Sync + 'static>(
+        &self,
+        which: Listener,
+        routes: Vec<Route<S>>,
+        state: S,
+    ) -> Result<Bound, ServerError> {
+        let (config, metrics) = (self.config, self.metrics);
+        let (address, timeout) = match which {
+            Listener::Public => (config.listen, config.request_timeout),
+            Listener::Internal => (config.internal_listen, config.report_timeout),
+        };
+        let bind = |cause| ServerError::Bind { address, cause };
+        let socket = TcpListener::bind(address).await.map_err(bind)?;
+        let names = RouteNames::new(&routes, which, metrics);
+        let ids = RequestIds::new().map_err(system)?;
+        Ok(Bound {
+            which,
+            address: socket.local_addr().map_err(bind)?,
+            socket,
+            app: Observed::new(router(routes, state), names, metrics.clone(), ids, timeout),
+            limits: Limits { head: config.head_timeout, idle: config.idle_timeout },
+            max_connections: config.max_connections,
+            open: metrics.connections(which),
+        })
+    }
+}

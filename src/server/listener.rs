@@ -1,0 +1,92 @@
+//! One listener: takes connections, at most so many at once, and ends them when drained.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::IntGauge;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::clock::Limits;
+use super::connection;
+use super::drain::Drain;
+use crate::metrics::Listener;
+use crate::web::observe::Observed;
+
+/// How long to wait when the system has no connection to give, as when it is out of file descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A bound socket and what its connections are served with.
+pub(super) struct Bound {
+    pub(super) which: Listener,
+    pub(super) socket: TcpListener,
+    pub(super) address: SocketAddr,
+    pub(super) app: Observed,
+    pub(super) limits: Limits,
+    pub(super) max_connections: usize,
+    pub(super) open: IntGauge,
+}
+
+impl Bound {
+    /// Takes connections until the drain begins, then waits for theirs to end, at most until `deadline()` says. Returns how
+    /// many it had to cut.
+    pub(super) async fn serve(self, drain: Arc<Drain>, deadline: impl FnOnce() -> Instant) -> usize {
+        let Self { which, socket, app, limits, max_connections, open, .. } = self;
+        let places = Arc::new(Semaphore::new(max_connections));
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = drain.begun() => break,
+                Some(_) = connections.join_next() => {}
+                accepted = accept(&socket, &places) => match accepted {
+                    Ok((socket, place)) => {
+                        let place = Place { _permit: place, open: open.clone() };
+                        place.open.inc();
+                        let (app, drain) = (app.clone(), drain.clone());
+                        connections.spawn(async move {
+                            connection::serve(socket, app, limits, drain).await;
+                            drop(place);
+                        });
+                    }
+                    Err(error) => {
+                        tracing::warn!(listener = which.as_str(), %error, "cannot take a connection");
+                        sleep(PAUSE).await;
+                    }
+                },
+            }
+        }
+        drop(socket);
+        let all_ended = async { while connections.join_next().await.is_some() {} };
+        let _ = timeout_at(deadline(), all_ended).await;
+        connections.len()
+    }
+}
+
+/// A connection's place among those that may be open.
+struct Place {
+    _permit: OwnedSemaphorePermit,
+    open: IntGauge,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.open.dec();
+    }
+}
+
+/// The next connection, once there is a place for it; until then it waits in the system's queue.
+async fn accept(socket: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
+    loop {
+        match socket.accept().await {
+            Ok((connection, _)) => return Ok((connection, place)),
+            // The peer has gone before its turn: no fault of the listener's.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The log: text for people, JSON for machines, always on standard error.
+
+use std::io::{IsTerminal as _, stderr};
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::LogFormat;
+
+/// Starts the log. `filter` is in the syntax of `RUST_LOG`; parts of it that make no sense are ignored.
+pub fn start(format: Option<LogFormat>, filter: &str) {
+    let filter = EnvFilter::builder().parse_lossy(filter);
+    let is_terminal = stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_target(false);
+    match format.unwrap_or(if is_terminal { LogFormat::Text } else { LogFormat::Json }) {
+        LogFormat::Text => log.with_ansi(is_terminal).init(),
+        LogFormat::Json => log.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
+    }
+}

@@ -1,0 +1,56 @@
+//! Percent-decoding that refuses what it cannot decode, where the usual one passes it on.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
+/// The text is not percent-encoded UTF-8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be percent-encoded UTF-8")]
+pub struct BadEncoding;
+
+/// Decodes a path segment, in which `+` is itself.
+pub fn segment(text: &str) -> Result<Cow<'_, str>, BadEncoding> {
+    let mut rest = text.as_bytes();
+    while let Some(at) = rest.iter().position(|byte| *byte == b'%') {
+        match rest.get(at + 1..at + 3) {
+            Some(digits) if digits.iter().all(u8::is_ascii_hexdigit) => rest = &rest[at + 3..],
+            _ => return Err(BadEncoding),
+        }
+    }
+    percent_decode_str(text).decode_utf8().map_err(|_| BadEncoding)
+}
+
+/// Decodes a name or value of a query, in which `+` is a space.
+pub fn query(text: &str) -> Result<Cow<'_, str>, BadEncoding> {
+    if text.contains('+') {
+        segment(&text.replace('+', " ")).map(|decoded| Cow::Owned(decoded.into_owned()))
+    } else {
+        segment(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn bad_encoding_is_refused() {
+        for text in ["%", "%1", "a%zz", "%%20", "%2", "%+1", "%ff%fe", "%c3", "%ed%a0%80", "%c0%80"] {
+            assert_eq!(segment(text), Err(BadEncoding), "{text}");
+            assert_eq!(query(text), Err(BadEncoding), "{text}");
+        }
+        assert_eq!(segment("%C3%a9+%25").as_deref(), Ok("é+%"));
+        assert_eq!(query("%C3%a9+%2B").as_deref(), Ok("é +"));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_was_encoded_comes_back(text in "\\PC{0,20}") {
+            let encoded: String = text.bytes().map(|byte| format!("%{byte:02X}")).collect();
+            prop_assert_eq!(segment(&encoded), Ok(Cow::from(&text)));
+            prop_assert_eq!(query(&encoded), Ok(Cow::from(&text)));
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! Every error that a caller can see, and the one place where it becomes a response.
+//!
+//! Sources: the codes are the examples of the publisher's own definition of the operation, one a status; 413 and 415
+//! follow its pattern for 405.
+
+use std::borrow::Cow;
+
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, StatusCode};
+use serde::Serialize;
+
+use crate::access::{AuthenticationError, Denied};
+use crate::store::StoreError;
+
+/// The most characters of an `error_msg` (the publisher's bound).
+const MAX_MESSAGE: usize = 255;
+
+/// Why a request is not answered with what it asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An input breaks a rule.
+    #[error("{input} {reason}")]
+    Input {
+        /// Which one, as the caller knows it.
+        input: &'static str,
+        /// What is wrong, as the rest of a sentence. Never a credential.
+        reason: Cow<'static, str>,
+    },
+    /// There is no credential, or no good one.
+    #[error("{0}")]
+    Credential(CredentialError),
+    /// The caller may not do this.
+    #[error("{0}")]
+    Permission(Denied),
+    /// No route has this path.
+    #[error("no such path")]
+    Path,
+    /// The access file lists the projects that exist, and this is not one.
+    #[error("the project does not exist")]
+    Project,
+    /// The path has other methods.
+    #[error("the method is not allowed for this path")]
+    Method,
+    /// The body is larger than the operation takes.
+    #[error("the body must have at most {0} bytes")]
+    TooLarge(usize),
+    /// The body is of another kind than the operation takes.
+    #[error("Content-Type must be application/json or application/x-ndjson")]
+    MediaType,
+    /// Not now; the same request may succeed later.
+    #[error("{0}")]
+    Unavailable(Unavailable),
+    /// A fault of ours. The text is for the log, never for the caller.
+    #[error("{0}")]
+    Fault(String),
+}
+
+/// What is wrong with a credential.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialError {
+    /// There is none.
+    #[error("X-Auth-Token is missing")]
+    Missing,
+    /// It says nothing.
+    #[error("X-Auth-Token is empty")]
+    Empty,
+    /// There are several, and which is meant is anybody's guess.
+    #[error("X-Auth-Token is given more than once")]
+    Repeated,
+    /// It is not accepted.
+    #[error("X-Auth-Token {0}")]
+    Token(AuthenticationError),
+}
+
+/// Why a request cannot be served now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unavailable {
+    /// Subtasks are still being loaded.
+    #[error("the service is starting")]
+    Starting,
+    /// The end has been asked for.
+    #[error("the service is shutting down")]
+    Draining,
+    /// As many requests as may be are being worked on.
+    #[error("the service is overloaded")]
+    Overloaded,
+    /// As many bytes of reports as may be are being held.
+    #[error("too many reports are being taken in")]
+    ReportsHeld,
+    /// It took too long, most likely to send its body.
+    #[error("the request timed out")]
+    TimedOut,
+}
+
+/// What [`super::observe`] is to know of an error response beyond its status.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    /// The label of the refusal in the metrics.
+    pub reason: &'static str,
+    /// What the log says and the caller does not.
+    pub fault: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    error_code: &'a str,
+    error_msg: &'a str,
+}
+
+impl Error {
+    /// An input that breaks a rule.
+    pub fn input(input: &'static str, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self::Input { input, reason: reason.into() }
+    }
+
+    /// The status it is answered with.
+    pub fn status(&self) -> StatusCode {
+        self.parts().0
+    }
+
+    /// Status, error code, and the label in the metrics.
+    fn parts(&self) -> (StatusCode, &'static str, &'static str) {
+        match self {
+            Self::Input { .. } => (StatusCode::BAD_REQUEST, "WKS.00211102", "input"),
+            Self::Credential(_) => (StatusCode::UNAUTHORIZED, "WKS.00211302", "credential"),
+            Self::Permission(_) => (StatusCode::FORBIDDEN, "WKS.00081102", "permission"),
+            Self::Path => (StatusCode::NOT_FOUND, "WKS.00211902", "path"),
+            Self::Project => (StatusCode::NOT_FOUND, "WKS.00211902", "project"),
+            Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "WKS.00000405", "method"),
+            Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "WKS.00000413", "too_large"),
+            Self::MediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "WKS.00000415", "media_type"),
+            Self::Fault(_) => (StatusCode::INTERNAL_SERVER_ERROR, "WKS.00211401", "fault"),
+            Self::Unavailable(why) => {
+                let reason = match why {
+                    Unavailable::Starting => "starting",
+                    Unavailable::Draining => "draining",
+                    Unavailable::Overloaded => "overloaded",
+                    Unavailable::ReportsHeld => "reports_held",
+                    Unavailable::TimedOut => "timed_out",
+                };
+                (StatusCode::SERVICE_UNAVAILABLE, "WKS.00050902", reason)
+            }
+        }
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let (status, error_code, reason) = self.parts();
+        let text = self.to_string();
+        let (message, fault) = match self {
+            Self::Fault(_) => ("the requested operation failed, please try again later", Some(text)),
+            _ => (shortened(&text), None),
+        };
+        let body = serde_json::to_vec(&Body { error_code, error_msg: message }).unwrap_or_default();
+        let mut response = (status, body).into_response();
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response.extensions_mut().insert(Refusal { reason, fault });
+        response
+    }
+}
+
+/// The text, cut to what an `error_msg` may have.
+fn shortened(text: &str) -> &str {
+    text.char_indices().nth(MAX_MESSAGE).map_or(text, |(end, _)| &text[..end])
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        Self::Fault(error.to_string())
+    }
+}
+
+impl From<CredentialError> for Error {
+    fn from(error: CredentialError) -> Self {
+        Self::Credential(error)
+    }
+}
+
+impl From<Denied> for Error {
+    fn from(denied: Denied) -> Self {
+        Self::Permission(denied)
+    }
+}
+
+impl From<Unavailable> for Error {
+    fn from(why: Unavailable) -> Self {
+        Self::Unavailable(why)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::Action;
+    use http_body_util::BodyExt as _;
+
+    async fn answer(error: Error) -> (u16, String, Option<HeaderValue>, Option<String>) {
+        let mut response = error.into_response();
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
+        let fault = response.extensions_mut().remove::<Refusal>().unwrap().fault;
+        let retry = response.headers().get(RETRY_AFTER).cloned();
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap(), retry, fault)
+    }
+
+    #[tokio::test]
+    async fn each_error_has_its_status_code_and_sentence() {
+        for (error, status, body) in [
+            (Error::input("status", "is odd"), 400, r#"{"error_code":"WKS.00211102","error_msg":"status is odd"}"#),
+            (
+                CredentialError::Missing.into(),
+                401,
+                r#"{"error_code":"WKS.00211302","error_msg":"X-Auth-Token is missing"}"#,
+            ),
+            (
+                Denied::Action(Action::CountSubJobs).into(),
+                403,
+                r#"{"error_code":"WKS.00081102","error_msg":"the caller has no permission for workspace:jobs:countSubJobs"}"#,
+            ),
+            (Error::Path, 404, r#"{"error_code":"WKS.00211902","error_msg":"no such path"}"#),
+            (Error::Project, 404, r#"{"error_code":"WKS.00211902","error_msg":"the project does not exist"}"#),
+            (
+                Error::Method,
+                405,
+                r#"{"error_code":"WKS.00000405","error_msg":"the method is not allowed for this path"}"#,
+            ),
+            (
+                Error::TooLarge(9),
+                413,
+                r#"{"error_code":"WKS.00000413","error_msg":"the body must have at most 9 bytes"}"#,
+            ),
+            (
+                Error::MediaType,
+                415,
+                r#"{"error_code":"WKS.00000415","error_msg":"Content-Type must be application/json or application/x-ndjson"}"#,
+            ),
+        ] {
+            assert_eq!(answer(error).await, (status, body.to_owned(), None, None));
+        }
+        let unavailable = answer(Unavailable::Overloaded.into()).await;
+        let body = r#"{"error_code":"WKS.00050902","error_msg":"the service is overloaded"}"#;
+        assert_eq!(unavailable, (503, body.to_owned(), Some(HeaderValue::from_static("1")), None));
+    }
+
+    #[tokio::test]
+    async fn a_fault_is_for_the_log_alone() {
+        let (status, body, _, fault) = answer(Error::Fault("disk sda1 is on fire".into())).await;
+        assert_eq!((status, fault.as_deref()), (500, Some("disk sda1 is on fire")));
+        assert!(!body.contains("sda1") && body.contains("WKS.00211401"), "{body}");
+    }
+
+    #[tokio::test]
+    async fn messages_are_cut_at_the_published_bound() {
+        let (_, body, _, _) = answer(Error::input("body", "é\"".repeat(300))).await;
+        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(body["error_msg"].as_str().unwrap().chars().count(), 255);
+    }
+}

@@ -1,0 +1,136 @@
+//! The one layer around everything: request id, panic guard, time-out, metrics and the log of errors.
+//!
+//! One layer rather than the usual stack of small ones, each of which boxes a future or starts a timer a request; what a
+//! request may cost is in `docs/performance.md`.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::future::RouteFuture;
+use bytes::Bytes;
+use http::header::CACHE_CONTROL;
+use http::{HeaderValue, Method, Request, Uri};
+use pin_project_lite::pin_project;
+use tokio::time::{Sleep, sleep};
+use tower::Service as _;
+
+use super::error::{Error, Refusal, Unavailable};
+use super::request_id::{RequestIds, X_REQUEST_ID};
+use super::route::RouteNames;
+use crate::metrics::Metrics;
+
+/// A listener's whole application: its router, observed.
+#[derive(Clone)]
+pub struct Observed(Arc<Shared>);
+
+struct Shared {
+    router: Router,
+    routes: RouteNames,
+    metrics: Arc<Metrics>,
+    ids: RequestIds,
+    timeout: Duration,
+}
+
+impl Observed {
+    /// Observes a router. A request whose answer is not there after `timeout` is answered with 503.
+    pub fn new(router: Router, routes: RouteNames, metrics: Arc<Metrics>, ids: RequestIds, timeout: Duration) -> Self {
+        Self(Arc::new(Shared { router, routes, metrics, ids, timeout }))
+    }
+
+    /// Answers one request; whatever happens, there is an answer.
+    pub fn call<B>(&self, request: Request<B>) -> Answer
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<axum::BoxError>,
+    {
+        let start = Instant::now();
+        let request_id = self.0.ids.identify(request.headers());
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let inner = self.0.router.clone().call(request);
+        Answer { inner, timer: None, shared: self.0.clone(), start, request_id, method, uri }
+    }
+}
+
+pin_project! {
+    /// The answer to one request, to be.
+    pub struct Answer {
+        #[pin]
+        inner: RouteFuture<std::convert::Infallible>,
+        // Started by the first wait: a count that needs none starts none.
+        #[pin]
+        timer: Option<Sleep>,
+        shared: Arc<Shared>,
+        start: Instant,
+        request_id: HeaderValue,
+        method: Method,
+        uri: Uri,
+    }
+}
+
+impl Future for Answer {
+    type Output = Response<Body>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        // A panic leaves nothing behind that is used again: the future is dropped, and a store that a panic interrupted
+        // refuses to answer.
+        let polled = catch_unwind(AssertUnwindSafe(|| this.inner.as_mut().poll(cx)));
+        let response = match polled {
+            Ok(Poll::Ready(Ok(response))) => response,
+            Ok(Poll::Pending) => {
+                if this.timer.is_none() {
+                    this.timer.set(Some(sleep(this.shared.timeout)));
+                }
+                match this.timer.as_pin_mut().map(|timer| timer.poll(cx)) {
+                    Some(Poll::Ready(())) => Error::from(Unavailable::TimedOut).into_response(),
+                    _ => return Poll::Pending,
+                }
+            }
+            Err(panic) => Error::Fault(panic_text(&*panic)).into_response(),
+        };
+        Poll::Ready(this.shared.finish(response, this.request_id, this.method, this.uri, this.start.elapsed()))
+    }
+}
+
+impl Shared {
+    fn finish(
+        &self,
+        mut response: Response,
+        request_id: &HeaderValue,
+        method: &Method,
+        uri: &Uri,
+        duration: Duration,
+    ) -> Response {
+        let status = response.status();
+        self.routes.of(uri.path()).observe(method, status, duration);
+        if status.as_u16() >= 400 {
+            self.note_refusal(&response, request_id, method, uri);
+        }
+        tracing::debug!(?request_id, %method, path = uri.path(), status = status.as_u16(), ?duration, "answered");
+        let headers = response.headers_mut();
+        headers.insert(X_REQUEST_ID, request_id.clone());
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
+    }
+
+    #[cold]
+    fn note_refusal(&self, response: &Response, request_id: &HeaderValue, method: &Method, uri: &Uri) {
+        let Some(refusal) = response.extensions().get::<Refusal>() else { return };
+        self.metrics.refused(refusal.reason);
+        if let Some(fault) = &refusal.fault {
+            tracing::error!(?request_id, %method, path = uri.path(), fault, "a request failed by a fault of ours");
+        }
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
+    format!("panic: {}", text.unwrap_or("without a text"))
+}

@@ -1,0 +1,76 @@
+//! The identifier that a request carries through logs and answers.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// The header's name, in requests and responses; the publisher's SDKs read it.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Makes identifiers: a random part for this process, then a number. A random one each would cost more than a count.
+#[derive(Debug)]
+pub struct RequestIds {
+    process: [u8; 16],
+    next: AtomicU64,
+}
+
+impl RequestIds {
+    /// Fails if the system has no random bytes to give.
+    pub fn new() -> Result<Self, getrandom::Error> {
+        Ok(Self { process: hex(getrandom::u64()?), next: AtomicU64::new(0) })
+    }
+
+    /// The caller's own identifier if it sent exactly one of 1 to 128 visible ASCII characters, else a new one.
+    pub fn identify(&self, headers: &HeaderMap) -> HeaderValue {
+        let mut own = headers.get_all(X_REQUEST_ID).iter();
+        match (own.next(), own.next()) {
+            (Some(id), None) if (1..=128).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic) => {
+                id.clone()
+            }
+            _ => self.next(),
+        }
+    }
+
+    fn next(&self) -> HeaderValue {
+        let mut id = [0; 32];
+        id[..16].copy_from_slice(&self.process);
+        id[16..].copy_from_slice(&hex(self.next.fetch_add(1, Ordering::Relaxed)));
+        // Hexadecimal digits are always a valid value.
+        HeaderValue::from_bytes(&id).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+    }
+}
+
+fn hex(number: u64) -> [u8; 16] {
+    std::array::from_fn(|at| b"0123456789abcdef"[(number >> (60 - 4 * at)) as usize & 15])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identify(sent: &[&[u8]]) -> HeaderValue {
+        let sent = sent.iter().map(|id| (X_REQUEST_ID, HeaderValue::from_bytes(id).unwrap()));
+        RequestIds::new().unwrap().identify(&sent.collect())
+    }
+
+    #[test]
+    fn the_callers_own_is_kept_if_it_is_fit_to_print() {
+        for own in [b"a".as_slice(), b"!~", &[b'x'; 128]] {
+            assert_eq!(identify(&[own]), own);
+        }
+        for unfit in [&[b"".as_slice()][..], &[b"a b"], &["é".as_bytes()], &[&[b'x'; 129]], &[b"a", b"a"], &[]] {
+            let new = identify(unfit);
+            assert_eq!(new.len(), 32);
+            assert!(new.as_bytes().iter().all(u8::is_ascii_hexdigit), "{new:?}");
+        }
+    }
+
+    #[test]
+    fn new_ones_differ() {
+        let ids = RequestIds::new().unwrap();
+        let (one, other) = (ids.next(), ids.next());
+        assert_ne!(one, other);
+        assert_eq!(one.as_bytes()[..16], other.as_bytes()[..16]);
+        assert_ne!(one.as_bytes()[..16], RequestIds::new().unwrap().next().as_bytes()[..16]);
+    }
+}

@@ -1,0 +1,85 @@
+//! A listener's table of routes: from it come the router and the names in the metrics.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::MethodRouter;
+
+use super::error::Error;
+use crate::metrics::{Listener, Metrics, RouteMetrics};
+
+/// One route: the path as the router writes it, and what answers.
+pub struct Route<S> {
+    /// `{name}` stands for one segment.
+    pub path: &'static str,
+    /// By method.
+    pub methods: MethodRouter<S>,
+}
+
+/// The router of a table. Unknown paths and methods are answered as every other error is.
+pub fn router<S: Clone + Send + Sync + 'static>(table: Vec<Route<S>>, state: S) -> Router {
+    let mut router = Router::new();
+    for Route { path, methods } in table {
+        router = router.route(path, methods.fallback(async || Error::Method));
+    }
+    router.fallback(async || Error::Path).with_state(state)
+}
+
+/// The metrics of every route of a table, found by a request's path.
+#[derive(Debug)]
+pub struct RouteNames {
+    known: Vec<(&'static str, RouteMetrics)>,
+    other: RouteMetrics,
+}
+
+impl RouteNames {
+    /// The names of a table's routes.
+    pub fn new<S>(table: &[Route<S>], listener: Listener, metrics: &Arc<Metrics>) -> Self {
+        let known = table.iter().map(|route| (route.path, metrics.route(listener, route.path))).collect();
+        Self { known, other: metrics.route(listener, "unknown") }
+    }
+
+    /// The metrics of the route that a path leads to, `unknown` if it leads nowhere.
+    pub fn of(&self, path: &str) -> &RouteMetrics {
+        self.known.iter().find(|(route, _)| matches(route, path)).map_or(&self.other, |(_, metrics)| metrics)
+    }
+}
+
+/// Whether the router would send `path` to `route`.
+fn matches(route: &str, path: &str) -> bool {
+    let (mut route, mut path) = (route.split('/'), path.split('/'));
+    loop {
+        match (route.next(), path.next()) {
+            (None, None) => return true,
+            (Some(name), Some(segment)) if name.starts_with('{') && !segment.is_empty() => {}
+            (Some(name), Some(segment)) if name == segment => {}
+            _ => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::Body;
+    use axum::routing::get;
+    use http::{Request, StatusCode};
+    use proptest::prelude::*;
+    use tower::ServiceExt as _;
+
+    fn table() -> Vec<Route<()>> {
+        ["/a", "/a/{x}/b", "/a/{x}/b/c"].into_iter().map(|path| Route { path, methods: get(async || "") }).collect()
+    }
+
+    proptest! {
+        /// A name in the metrics is never that of another route than the one that answers.
+        #[test]
+        fn names_agree_with_the_router(path in "(/[abc%.]{0,2}){1,5}") {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let request = Request::get(&path).body(Body::empty()).unwrap();
+            let answer = runtime.block_on(router(table(), ()).oneshot(request)).unwrap();
+            let named = table().iter().any(|route| matches(route.path, &path));
+            prop_assert_eq!(answer.status() == StatusCode::OK, named, "{}", path);
+        }
+    }
+}
