@@ -1,0 +1,36 @@
+# syntax=docker/dockerfile:1
+
+FROM rust:1.95-alpine AS build
+RUN apk add --no-cache musl-dev && mkdir /data
+WORKDIR /src
+COPY . .
+ARG TARGETPLATFORM
+# Cargo trusts dates, and the cached target may be younger than a source that has just come back from another branch.
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/src/target,id=subjobs-target-${TARGETPLATFORM},sharing=locked \
+    touch src/lib.rs src/main.rs \
+    && cargo build --release --locked --bin subjobs \
+    && cp target/release/subjobs /subjobs
+
+FROM scratch
+COPY --from=build /subjobs /subjobs
+# Empty, and the user's own, so that a new volume mounted here for --data-dir can be written.
+COPY --from=build --chown=65532:65532 /data /data
+
+USER 65532:65532
+# SUBJOBS_INTERNAL_LISTEN also tells the health check where to ask.
+ENV SUBJOBS_LISTEN=0.0.0.0:8080 SUBJOBS_INTERNAL_LISTEN=0.0.0.0:9090
+EXPOSE 8080 9090
+STOPSIGNAL SIGTERM
+# Until the start period ends, loading is no failure.
+HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=3 CMD ["/subjobs", "healthcheck"]
+ENTRYPOINT ["/subjobs"]
+CMD ["serve"]
+
+ARG VERSION=unknown
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="subjobs" \
+      org.opencontainers.image.description="Counts the subtasks of a project's asynchronous jobs over HTTP" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"

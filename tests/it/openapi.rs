@@ -1,0 +1,218 @@
+//! `docs/openapi.yaml` against the publisher's own definition of the operation: equal, save what is named here.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+use subjobs::domain::JobTypes;
+
+const PATH: &str = "/v1/{project_id}/app-server-sub-jobs/actions/count";
+
+fn ours() -> Value {
+    serde_saphyr::from_str(include_str!("../../docs/openapi.yaml")).expect("YAML that JSON can hold")
+}
+
+fn publishers() -> Value {
+    serde_json::from_str(include_str!("../fixtures/count-sub-jobs.publisher.json")).expect("JSON")
+}
+
+fn operation(document: &Value) -> &Value {
+    &document["paths"][PATH]["get"]
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().expect("an object").keys().map(String::as_str).collect()
+}
+
+/// What a value's `$ref`, if it is one, stands for.
+fn resolve<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
+    let Some(reference) = value["$ref"].as_str() else { return value };
+    let target = reference.strip_prefix('#').and_then(|pointer| document.pointer(pointer));
+    resolve(document, target.unwrap_or_else(|| panic!("{reference} is dangling")))
+}
+
+/// Each parameter by place and name: whether it is required, and all that bounds it.
+fn parameters(document: &Value) -> BTreeMap<String, Map<String, Value>> {
+    let list = operation(document)["parameters"].as_array().expect("a list");
+    let bounding = |keyword: &str| !keyword.starts_with("x-") && !matches!(keyword, "in" | "name");
+    let bounds = list.iter().map(|parameter| {
+        let key = format!("{} {}", parameter["in"].as_str().expect("in"), parameter["name"].as_str().expect("name"));
+        let schema = parameter.get("schema").unwrap_or(parameter).as_object().expect("an object");
+        let kept = schema.iter().filter(|(keyword, _)| bounding(keyword));
+        let mut bounds: Map<_, _> = kept.map(|(keyword, value)| (keyword.clone(), value.clone())).collect();
+        bounds.insert("required".into(), parameter["required"].clone());
+        (key, bounds)
+    });
+    let by_name: BTreeMap<_, _> = bounds.collect();
+    assert_eq!(by_name.len(), list.len(), "a parameter stands twice");
+    by_name
+}
+
+/// Each response by status.
+fn responses(document: &Value) -> BTreeMap<&str, &Value> {
+    let responses = operation(document)["responses"].as_object().expect("an object");
+    responses.iter().map(|(status, response)| (status.as_str(), resolve(document, response))).collect()
+}
+
+fn content(response: &Value) -> &Value {
+    assert_eq!(keys(&response["content"]), ["application/json"]);
+    &response["content"]["application/json"]
+}
+
+/// A schema's properties without their descriptions.
+fn properties(schema: &Value) -> Value {
+    let mut properties = schema["properties"].clone();
+    for property in properties.as_object_mut().expect("an object").values_mut() {
+        property.as_object_mut().expect("an object").remove("description");
+    }
+    properties
+}
+
+#[test]
+fn the_operation_is_the_publishers() {
+    let (ours, publishers) = (ours(), publishers());
+    assert_eq!(keys(&publishers["paths"]), [PATH]);
+    assert_eq!(keys(&ours["paths"]), [PATH]);
+    assert_eq!(keys(&ours["paths"][PATH]), keys(&publishers["paths"][PATH]));
+    assert_eq!(operation(&ours)["operationId"], operation(&publishers)["operationId"]);
+    assert_eq!(ours["info"]["version"], publishers["info_version"]);
+}
+
+#[test]
+fn the_parameters_are_the_publishers() {
+    let (ours, mut expected) = (ours(), parameters(&publishers()));
+
+    // Stricter: a credential is needed, so the optional header of the publisher is a security scheme here.
+    let token = expected.remove("header X-Auth-Token").expect("the publisher's token");
+    assert_eq!(token["required"], false);
+    assert_eq!(ours["security"], json!([{ "token": [] }]));
+    assert!(operation(&ours).get("security").is_none());
+    let scheme = &ours["components"]["securitySchemes"]["token"];
+    assert_eq!([&scheme["type"], &scheme["in"], &scheme["name"]], ["apiKey", "header", "X-Auth-Token"]);
+
+    // Stricter: characters that the publisher does not rule out.
+    let stricter = [
+        (
+            "path project_id",
+            "pattern",
+            json!(r"^[^\u0000-\u0020\u007f-\u00a0/\\\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+$"),
+        ),
+        ("path project_id", "not", json!({ "enum": [".", ".."] })),
+        ("query job_type", "pattern", json!("^([A-Z0-9_]{1,64}(,[A-Z0-9_]{1,64})*)?$")),
+        ("query job_id", "pattern", json!(r"^[^\u0000-\u001f\u007f-\u009f]*$")),
+    ];
+    for (parameter, keyword, value) in stricter {
+        let bounds = expected.get_mut(parameter).expect("a parameter of the publisher");
+        assert_eq!(bounds.insert(keyword.into(), value), None, "the publisher bounds {parameter} by {keyword} too");
+    }
+
+    // More: any X-Request-Id is taken.
+    let request_id = json!({ "required": false, "type": "string" });
+    expected.insert("header X-Request-Id".into(), request_id.as_object().expect("an object").clone());
+
+    assert_eq!(parameters(&ours), expected);
+}
+
+#[test]
+fn the_job_types_are_those_of_the_server() {
+    let ours = ours();
+    let parameter = |document| {
+        let list = operation(document)["parameters"].as_array().expect("a list");
+        list.iter().find(|parameter| parameter["name"] == "job_type").expect("job_type")
+    };
+    let types = JobTypes::new([""; 0]).expect("no added type is bad");
+    let known: Vec<_> = types.iter().map(|job_type| types.name(job_type)).collect();
+    assert_eq!(parameter(&ours)["schema"]["x-extensible-enum"], json!(known));
+
+    let publishers = publishers();
+    let example = parameter(&publishers)["x-example"].as_str().expect("an example");
+    for name in example.split(',') {
+        assert!(known.contains(&name), "the publisher's example sends {name}");
+    }
+}
+
+#[test]
+fn the_statuses_and_codes_are_the_publishers() {
+    let (ours, publishers) = (ours(), publishers());
+    let codes = |document, code: fn(&Value, &Value) -> Value| -> BTreeMap<String, Value> {
+        let responses = responses(document).into_iter();
+        responses.map(|(status, response)| (status.into(), code(document, response))).collect()
+    };
+    let expected = codes(&publishers, |document, response| {
+        resolve(document, &response["schema"])["properties"]["error_code"]["example"].clone()
+    });
+    let example = codes(&ours, |_, response| content(response)["example"]["error_code"].clone());
+    let bound = codes(&ours, |_, response| {
+        content(response)["schema"]["allOf"][1]["properties"]["error_code"]["const"].clone()
+    });
+    assert_eq!(expected.len(), 8);
+    assert_eq!(expected.values().filter(|code| code.is_null()).count(), 1, "200 has no code");
+    assert_eq!(example, expected);
+    assert_eq!(bound, expected);
+}
+
+#[test]
+fn the_count_is_the_publishers() {
+    let (ours, publishers) = (ours(), publishers());
+    let theirs = resolve(&publishers, &responses(&publishers)["200"]["schema"]);
+    let mut expected = resolve(&publishers, &theirs["allOf"][0])["properties"].clone();
+    let count = expected["count"].as_object_mut().expect("an object");
+    count.remove("example");
+    count.insert("format".into(), json!("int32"));
+
+    let answer = content(responses(&ours)["200"]);
+    let schema = resolve(&ours, &answer["schema"]);
+    assert_eq!(properties(schema), expected);
+    // Stricter: nothing else, and always.
+    assert_eq!(schema["type"], "object");
+    assert_eq!(schema["required"], json!(["count"]));
+    assert_eq!(schema["additionalProperties"], false);
+    assert_eq!(keys(&answer["example"]), ["count"]);
+    assert!(answer["example"]["count"].is_u64());
+}
+
+#[test]
+fn errors_are_two_bounded_strings() {
+    let ours = ours();
+    for (status, response) in responses(&ours).into_iter().filter(|(status, _)| *status != "200") {
+        let error = content(response);
+        let all = error["schema"]["allOf"].as_array().expect("a list");
+        assert_eq!(all.len(), 2, "{status}");
+        let schema = resolve(&ours, &all[0]);
+        assert_eq!(schema["type"], "object", "{status}");
+        assert_eq!(schema["required"], json!(["error_code", "error_msg"]), "{status}");
+        assert_eq!(schema["additionalProperties"], false, "{status}");
+        let bounds = json!({
+            "error_code": { "type": "string", "minLength": 1, "maxLength": 16 },
+            "error_msg": { "type": "string", "minLength": 1, "maxLength": 255 },
+        });
+        assert_eq!(properties(schema), bounds, "{status}");
+
+        assert_eq!(keys(&error["example"]), ["error_code", "error_msg"], "{status}");
+        for (name, most) in [("error_code", 16), ("error_msg", 255)] {
+            let length = error["example"][name].as_str().expect("a string").chars().count();
+            assert!((1..=most).contains(&length), "{status}: {name} has {length} characters");
+        }
+    }
+}
+
+#[test]
+fn every_response_names_its_headers() {
+    let ours = ours();
+    for (status, response) in responses(&ours) {
+        let mut expected = vec!["Cache-Control", "X-Request-Id"];
+        expected.extend(match status {
+            "405" => Some("Allow"),
+            "503" => Some("Retry-After"),
+            _ => None,
+        });
+        let mut names = keys(&response["headers"]);
+        names.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(names, expected, "{status}");
+        for name in names {
+            let header = resolve(&ours, &response["headers"][name]);
+            assert_eq!(header["required"], true, "{status}: {name}");
+            assert!(header["schema"]["type"].is_string(), "{status}: {name}");
+        }
+    }
+}
