@@ -2,5 +2,9 @@
 
 mod openapi;
 mod support;
+mod wire;
 
 mod count;
+mod credentials;
+mod inputs;
+mod order;
