@@ -6,5 +6,7 @@ mod wire;
 
 mod count;
 mod credentials;
+mod errors;
 mod inputs;
 mod order;
+mod readiness;
