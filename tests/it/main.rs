@@ -4,6 +4,7 @@ mod openapi;
 mod support;
 mod wire;
 
+mod clocks;
 mod count;
 mod credentials;
 mod errors;
