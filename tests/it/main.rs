@@ -8,6 +8,8 @@ mod clocks;
 mod count;
 mod credentials;
 mod errors;
+mod framing;
 mod inputs;
+mod limits;
 mod order;
 mod readiness;
