@@ -11,5 +11,7 @@ mod errors;
 mod framing;
 mod inputs;
 mod limits;
+mod metrics;
 mod order;
 mod readiness;
+mod report;
