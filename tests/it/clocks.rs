@@ -1,6 +1,6 @@
 //! The two clocks of a connection, one for a head and one for idleness, and the time-out of a request.
 //!
-//! Short limits; a test measures that nothing ends before its time, and that it ends at all well before the other clock.
+//! Short limits; a test measures that nothing ends before its time, and that it ends well before the other clock.
 
 use std::time::{Duration, Instant};
 

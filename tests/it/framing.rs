@@ -45,7 +45,7 @@ async fn ambiguous_lengths_are_refused() {
     is_refused(&server, (old + "0\r\n\r\n").as_bytes()).await;
 }
 
-/// RFC 9112, section 6.3: a length beside a coding is void, and the connection ends, so that nothing behind is a request.
+/// RFC 9112, section 6.3: a length beside a coding is void, and the connection ends: nothing behind is a request.
 #[tokio::test]
 async fn a_length_beside_a_coding_is_void_and_ends_the_connection() {
     let server = Running::start(config()).await;

@@ -84,7 +84,7 @@ async fn ask_for_counts(address: SocketAddr, full: bool) -> usize {
             (true, _, 2) => OTHER_PROJECT,
             (true, ..) => PROJECT,
         };
-        // The third way to lack permission is to ask for another's project; who may not do anything in it is the second.
+        // The second way to lack permission is to be allowed nothing, the third to ask for another's project.
         let token = match (permission, exists, input) {
             (0, _, 4) | (0, true, _) => OPS,
             (0, false, _) => EDITOR,
@@ -149,7 +149,7 @@ async fn of_a_count() {
     stalled.answer().await.count();
 }
 
-/// Beyond the public order, a report's inputs have one of their own: what every operation has, media type, size, records.
+/// A report's inputs have an order of their own: what every operation has, media type, size, records.
 #[tokio::test]
 async fn of_a_report() {
     let mut config = config();
