@@ -39,9 +39,7 @@ async fn each_status_has_its_code_and_sentence() {
         assert_eq!(wire.answer().await.error(status, code), message);
     }
     wire.send(good("", &["Content-Length: 1"])).await;
-    while server.metric("subjobs_http_in_flight").await != Some(1.0) {
-        tokio::task::yield_now().await;
-    }
+    server.reaches("subjobs_http_in_flight", 1.0).await;
     let overloaded = ask(server.public, good("", &[])).await;
     assert_eq!(overloaded.error(503, code::UNAVAILABLE), "the service is overloaded");
     let seconds: u64 = overloaded.header("retry-after").unwrap().parse().unwrap();
@@ -86,9 +84,7 @@ async fn head_is_get_without_a_body() {
     for stalled in &mut stalled {
         stalled.send(good("", &["Content-Length: 1"])).await;
     }
-    while server.metric("subjobs_http_in_flight").await != Some(2.0) {
-        tokio::task::yield_now().await;
-    }
+    server.reaches("subjobs_http_in_flight", 2.0).await;
     same(&mut wire, &request("GET", &count_path(PROJECT), &own), 503).await;
 
     let mut internal = Wire::open(server.internal).await;

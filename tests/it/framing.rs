@@ -208,6 +208,29 @@ async fn the_answer_arrives_before_the_end_of_a_long_body() {
     }
 }
 
+/// Many callers send all of a body before they look for the answer; writing must not fail once the answer is there.
+#[tokio::test]
+async fn what_is_left_of_a_long_body_can_still_be_sent() {
+    let server = Running::start(config()).await;
+    let piece = [b'x'; 16 * 1024];
+    let length = format!("Content-Length: {}", 60 * piece.len());
+    let too_long = good("", &[&format!("X-A: {}", "x".repeat(300 * 1024))]);
+    let refused = good("", &[&length]).replace(OPS, "nobody");
+    for (request, status) in [(good("", &[&length]), 200), (refused, 401), (too_long, 431)] {
+        let mut wire = Wire::open(server.public).await;
+        wire.send(request).await;
+        for _ in 0..10 {
+            wire.send(piece).await;
+        }
+        assert_eq!(wire.answer().await.status, status);
+        for _ in 10..40 {
+            wire.send(piece).await;
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(wire.rest().await, "");
+    }
+}
+
 #[tokio::test]
 async fn a_caller_that_waits_to_send_is_told_to_go_on() {
     let server = Running::start(config()).await;

@@ -56,10 +56,22 @@ async fn an_unfinished_body_is_not_taken() {
         wire.send(&request).await;
         drop(wire);
     }
-    while server.metric("subjobs_http_connections{listener=\"internal\"}").await != Some(1.0) {
-        tokio::task::yield_now().await;
-    }
+    server.reaches("subjobs_http_connections{listener=\"internal\"}", 1.0).await;
     assert_eq!(server.count("").await, 0);
+}
+
+/// A worker that has stopped sending is still told what became of its report.
+#[tokio::test]
+async fn a_worker_that_has_stopped_sending_is_answered() {
+    let server = Running::start(config()).await;
+    let lines = (0..20_000).map(|n| record(&n.to_string(), "j", "CREATE_SERVER", "RUNNING"));
+    let body = lines.collect::<Vec<_>>().join("\n");
+    let (token, length) = (format!("X-Auth-Token: {OPS}"), format!("Content-Length: {}", body.len()));
+    let headers = ["Host: h", &token, "Content-Type: application/x-ndjson", &length];
+    let mut wire = Wire::open(server.internal).await;
+    wire.send(head(&format!("POST {} HTTP/1.1", report_path(PROJECT)), &headers) + &body).await;
+    wire.end().await;
+    assert_eq!(wire.answer().await.json(), outcome(20_000, 0, 0, 0));
 }
 
 /// 256 MiB of bodies are held; one of those that want more is sent away, and the room is given back.
@@ -85,9 +97,7 @@ async fn what_is_held_of_all_bodies_is_bounded() {
     assert_eq!(taken(server.report(OPS, "")).await, outcome(0, 0, 0, 0));
     assert_eq!(server.count("").await, 0);
     waiting.shutdown().await;
-    while server.metric("subjobs_http_connections{listener=\"internal\"}").await != Some(1.0) {
-        tokio::task::yield_now().await;
-    }
+    server.reaches("subjobs_http_connections{listener=\"internal\"}", 1.0).await;
     assert_eq!(taken(server.report(OPS, vec![b'\n'; MIB_16])).await, outcome(0, 0, 0, 0));
 }
 

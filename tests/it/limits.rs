@@ -88,9 +88,7 @@ async fn one_connection_too_many_waits_for_another_to_end() {
     for address in [server.public, server.internal] {
         if address == server.internal {
             // What the client has pooled counts too.
-            while server.metric("subjobs_http_connections{listener=\"internal\"}").await != Some(1.0) {
-                tokio::task::yield_now().await;
-            }
+            server.reaches("subjobs_http_connections{listener=\"internal\"}", 1.0).await;
         }
         let request = match address == server.public {
             true => good("", &[]),
@@ -119,11 +117,7 @@ async fn one_connection_too_many_waits_for_another_to_end() {
 #[tokio::test]
 async fn one_request_too_many_is_sent_away_at_once() {
     let server = Running::start(Config { max_in_flight: 1, ..config() }).await;
-    let in_flight = async |n: f64| {
-        while server.metric("subjobs_http_in_flight").await != Some(n) {
-            tokio::task::yield_now().await;
-        }
-    };
+    let in_flight = async |n| server.reaches("subjobs_http_in_flight", n).await;
     let mut stalled = Wire::open(server.public).await;
     stalled.send(good("", &["Content-Length: 2"]) + "{").await;
     in_flight(1.0).await;
@@ -163,9 +157,7 @@ async fn many_connections_are_served_side_by_side() {
     for wire in &mut wires {
         wire.send(&good("", &["Content-Length: 1"])).await;
     }
-    while server.metric("subjobs_http_in_flight").await != Some(200.0) {
-        tokio::task::yield_now().await;
-    }
+    server.reaches("subjobs_http_in_flight", 200.0).await;
     for wire in wires.iter_mut().rev() {
         wire.send("x").await;
         wire.answer().await.count();

@@ -212,29 +212,24 @@ async fn subtasks_are_those_that_the_api_counts() {
 #[tokio::test]
 async fn connections_and_requests_under_way_come_and_go() {
     let server = Running::start(config()).await;
-    let reaches = async |series: &str, value: f64| {
-        while server.metric(series).await != Some(value) {
-            tokio::task::yield_now().await;
-        }
-    };
     let public = "subjobs_http_connections{listener=\"public\"}";
-    reaches(public, 0.0).await;
-    reaches("subjobs_http_connections{listener=\"internal\"}", 1.0).await;
+    server.reaches(public, 0.0).await;
+    server.reaches("subjobs_http_connections{listener=\"internal\"}", 1.0).await;
     let mut wires = Vec::new();
     for n in 1..=3 {
         let mut wire = Wire::open(server.public).await;
         wire.send(good("", &["Content-Length: 1"])).await;
         wires.push(wire);
-        reaches(public, n.into()).await;
-        reaches("subjobs_http_in_flight", n.into()).await;
+        server.reaches(public, n.into()).await;
+        server.reaches("subjobs_http_in_flight", n.into()).await;
     }
     wires[0].send("x").await;
     wires[0].answer().await.count();
-    reaches("subjobs_http_in_flight", 2.0).await;
-    reaches(public, 3.0).await;
+    server.reaches("subjobs_http_in_flight", 2.0).await;
+    server.reaches(public, 3.0).await;
     drop(wires);
-    reaches("subjobs_http_in_flight", 0.0).await;
-    reaches(public, 0.0).await;
+    server.reaches("subjobs_http_in_flight", 0.0).await;
+    server.reaches(public, 0.0).await;
 }
 
 #[tokio::test]

@@ -141,9 +141,7 @@ async fn of_a_count() {
     // A request whose body stalls has the only place.
     let mut stalled = Wire::open(server.public).await;
     stalled.send(good("", &["Content-Length: 1"])).await;
-    while server.metric("subjobs_http_in_flight").await != Some(1.0) {
-        tokio::task::yield_now().await;
-    }
+    server.reaches("subjobs_http_in_flight", 1.0).await;
     assert_eq!(ask_for_counts(server.public, true).await, 4 * 3 * 7 * 3 * 5 * 2);
     stalled.send("x").await;
     stalled.answer().await.count();

@@ -1,17 +1,47 @@
 //! Health and readiness, from before the server is loaded until it drains.
 
+use std::path::PathBuf;
 use std::process::Command;
 
+use tokio::time::timeout;
+
 use crate::support::{OPS, PROJECT, Running, assert_error, config, record};
-use crate::wire::{ask, code, good};
+use crate::wire::{PATIENCE, ask, code, good};
+
+/// A pipe in place of a load file: the load lasts until something is written, or the test ends.
+struct Pipe {
+    dir: tempfile::TempDir,
+}
+
+impl Pipe {
+    fn new() -> Self {
+        let pipe = Self { dir: tempfile::tempdir().unwrap() };
+        assert!(Command::new("mkfifo").arg(pipe.path()).status().unwrap().success());
+        pipe
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("subtasks")
+    }
+
+    fn write(&self, text: String) {
+        std::fs::write(self.path(), text).unwrap();
+    }
+}
+
+impl Drop for Pipe {
+    /// A reader that still waits for a writer would keep the test from ending. If there is none, neither waits for the other.
+    fn drop(&mut self) {
+        let writer = std::fs::OpenOptions::new().read(true).write(true).open(self.path());
+        drop(writer);
+    }
+}
 
 #[tokio::test]
 async fn nothing_is_counted_or_taken_before_everything_is_loaded() {
-    let dir = tempfile::tempdir().unwrap();
-    let pipe = dir.path().join("subtasks");
-    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let pipe = Pipe::new();
     let mut config = config();
-    config.load = vec![pipe.clone()];
+    config.load = vec![pipe.path()];
     let server = Running::begin(config).await;
 
     assert_eq!(server.get_internal("/healthz").await.status(), 200);
@@ -29,10 +59,13 @@ async fn nothing_is_counted_or_taken_before_everything_is_loaded() {
 
     // The load ends where the writer of the pipe does.
     let line = body.replacen('{', &format!("{{\"project_id\":\"{PROJECT}\","), 1).replace("FAILED", "RUNNING");
-    tokio::task::spawn_blocking(move || std::fs::write(pipe, line)).await.unwrap().unwrap();
-    while server.get_internal("/readyz").await.status() != 200 {
-        tokio::task::yield_now().await;
-    }
+    pipe.write(line);
+    let ready = async {
+        while server.get_internal("/readyz").await.status() != 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, ready).await.expect("never ready");
     assert_eq!(server.count("?status=RUNNING").await, 1);
 }
 

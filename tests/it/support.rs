@@ -12,6 +12,7 @@ use subjobs::config::Config;
 use subjobs::server::{Server, ServerError};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 /// The projects that exist in [`access`].
 pub(crate) const PROJECT: &str = "2b31ed520ab14c7bebedb6e57f00aa11";
@@ -144,6 +145,18 @@ impl Running {
             .header("X-Auth-Token", token)
             .header("Content-Type", "application/x-ndjson")
             .body(body.into())
+    }
+
+    /// Waits until a series in the metrics has a value.
+    pub(crate) async fn reaches(&self, series: &str, value: f64) {
+        let reached = async {
+            while self.metric(series).await != Some(value) {
+                tokio::task::yield_now().await;
+            }
+        };
+        if timeout(Duration::from_secs(20), reached).await.is_err() {
+            panic!("{series} is {:?}, never {value}", self.metric(series).await);
+        }
     }
 
     /// The value of one series in the metrics; `None` if there is no such line.
