@@ -111,6 +111,13 @@ impl Metrics {
         self.connections.with_label_values(&[listener.as_str()])
     }
 
+    /// Shows a reason for refusals before the first one.
+    pub fn expect_refusals(&self, reasons: &[&str]) {
+        for reason in reasons {
+            self.refusals.with_label_values(&[*reason]);
+        }
+    }
+
     /// Counts an error answer.
     pub fn refused(&self, reason: &str) {
         self.refusals.with_label_values(&[reason]).inc();

@@ -28,6 +28,7 @@ use crate::load::{self, LoadError};
 use crate::metrics::{Listener, Metrics};
 use crate::readiness::Phase;
 use crate::store::MemoryStore;
+use crate::web::error::REASONS;
 use crate::web::observe::Observed;
 use crate::web::request_id::RequestIds;
 use crate::web::route::{Route, RouteNames, router};

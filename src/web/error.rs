@@ -93,6 +93,24 @@ pub enum Unavailable {
     TimedOut,
 }
 
+/// Every label that [`Error::parts`] gives, so that each refusal is in the metrics before it first happens.
+pub const REASONS: [&str; 14] = [
+    "input",
+    "credential",
+    "permission",
+    "path",
+    "project",
+    "method",
+    "too_large",
+    "media_type",
+    "fault",
+    "starting",
+    "draining",
+    "overloaded",
+    "reports_held",
+    "timed_out",
+];
+
 /// What [`super::observe`] is to know of an error response beyond its status.
 #[derive(Debug, Clone)]
 pub struct Refusal {
@@ -202,7 +220,8 @@ mod tests {
     async fn answer(error: Error) -> (u16, String, Option<HeaderValue>, Option<String>) {
         let mut response = error.into_response();
         assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
-        let fault = response.extensions_mut().remove::<Refusal>().unwrap().fault;
+        let Refusal { reason, fault } = response.extensions_mut().remove().unwrap();
+        assert!(REASONS.contains(&reason), "{reason} is not in the metrics from the start");
         let retry = response.headers().get(RETRY_AFTER).cloned();
         let status = response.status().as_u16();
         let body = response.into_body().collect().await.unwrap().to_bytes();
