@@ -85,6 +85,7 @@ impl Server {
             room: Arc::new(Room::new(config.max_in_flight)),
         });
         let metrics = Arc::new(Metrics::new().map_err(|error| ServerError::System(error.to_string()))?);
+        metrics.expect_refusals(&REASONS);
         let internal =
             Arc::new(Internal { api: api.clone(), metrics: metrics.clone(), intake: Arc::<Intake>::default() });
         let setup = Setup { config: &config, metrics: &metrics };
