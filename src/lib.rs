@@ -38,3 +38,8 @@ pub mod server;
 pub mod store;
 pub mod telemetry;
 pub mod web;
+
+/// Compiles and runs the example for testers.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/testing.md")]
+struct TestingExample;

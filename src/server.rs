@@ -9,6 +9,7 @@ mod listener;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,7 +23,7 @@ use self::listener::Bound;
 use crate::access::{AccessError, AccessHandle};
 use crate::api::{self, Api, Room};
 use crate::config::Config;
-use crate::demo::Demo;
+use crate::demo::{Demo, Running};
 use crate::internal::{self, Intake, Internal};
 use crate::load::{self, LoadError};
 use crate::metrics::{Listener, Metrics};
@@ -121,13 +122,29 @@ impl Server {
         }
         tracing::warn!("subtasks live in memory only: a restart forgets them");
 
-        let deadline = move || Instant::now() + config.drain;
+        let mut demo = config.demo;
+        let mut moving = None;
+        if config.load.is_empty() {
+            // Before the first connection is taken, so that nobody who starts a server in a test meets a 503.
+            moving = open(&api, demo.take())?;
+        }
         let (public_drain, internal_drain) = (Arc::<Drain>::default(), Arc::<Drain>::default());
-        let mut public = Aborting(tokio::spawn(public.serve(public_drain.clone(), deadline)));
-        let mut internal = Aborting(tokio::spawn(internal.serve(internal_drain.clone(), deadline)));
+        let mut public = Aborting(tokio::spawn(public.serve(public_drain.clone())));
+        let mut internal = Aborting(tokio::spawn(internal.serve(internal_drain.clone())));
 
         tokio::pin!(stop);
-        let work = feed(&api, config.load, config.demo);
+        let work = async {
+            if !config.load.is_empty() {
+                load(&api, config.load).await?;
+                moving = open(&api, demo)?;
+            }
+            match moving {
+                Some(mut moving) => loop {
+                    moving.step(&api.store).await.map_err(system)?;
+                },
+                None => std::future::pending::<Result<(), ServerError>>().await,
+            }
+        };
         tokio::select! {
             ended = work => ended?,
             () = &mut stop => {}
@@ -138,9 +155,10 @@ impl Server {
         tracing::info!(delay = ?config.drain_delay, at_most = ?config.drain, "draining");
         api.readiness.enter(Phase::Draining);
         sleep(config.drain_delay).await;
-        public_drain.begin();
+        let deadline = Instant::now() + config.drain;
+        public_drain.begin(deadline);
         let cut = (&mut public.0).await?;
-        internal_drain.begin();
+        internal_drain.begin(deadline);
         let cut = cut + (&mut internal.0).await?;
         if cut > 0 {
             tracing::warn!(cut, "the drain was cut short: requests were still running");
@@ -159,22 +177,19 @@ impl Drop for Aborting {
     }
 }
 
-/// Takes in what is to be served and opens the server; then lets the demo's subtasks move on, or waits for ever.
-async fn feed(api: &Arc<Api>, files: Vec<std::path::PathBuf>, demo: Option<Demo>) -> Result<(), ServerError> {
-    if !files.is_empty() {
-        let cancelled = Cancelled::default();
-        let (store, job_types, flag) = (api.store.clone(), api.job_types.clone(), cancelled.0.clone());
-        tokio::task::spawn_blocking(move || load::load(&files, &store, &job_types, &flag)).await??;
-    }
-    let mut demo = demo.map(|demo| demo.begin(&api.store, &api.job_types)).transpose().map_err(system)?;
+/// Takes files of subtasks in, on a thread that stops when this is dropped.
+async fn load(api: &Arc<Api>, files: Vec<PathBuf>) -> Result<(), ServerError> {
+    let cancelled = Cancelled::default();
+    let (store, job_types, flag) = (api.store.clone(), api.job_types.clone(), cancelled.0.clone());
+    Ok(tokio::task::spawn_blocking(move || load::load(&files, &store, &job_types, &flag)).await??)
+}
+
+/// Opens the server for requests, with the demo's subtasks if it has any.
+fn open(api: &Api, demo: Option<Demo>) -> Result<Option<Running>, ServerError> {
+    let running = demo.map(|demo| demo.begin(&api.store, &api.job_types)).transpose().map_err(system)?;
     api.readiness.enter(Phase::Ready);
     tracing::info!("ready");
-    loop {
-        match &mut demo {
-            Some(demo) => demo.step(&api.store).await.map_err(system)?,
-            None => std::future::pending().await,
-        }
-    }
+    Ok(running)
 }
 
 fn system(error: impl ToString) -> ServerError {

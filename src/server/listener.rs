@@ -9,7 +9,7 @@ use prometheus::IntGauge;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{sleep, timeout_at};
 
 use super::clock::Limits;
 use super::connection;
@@ -32,15 +32,15 @@ pub(super) struct Bound {
 }
 
 impl Bound {
-    /// Takes connections until the drain begins, then waits for theirs to end, at most until `deadline()` says. Returns how
-    /// many it had to cut.
-    pub(super) async fn serve(self, drain: Arc<Drain>, deadline: impl FnOnce() -> Instant) -> usize {
+    /// Takes connections until the drain begins, then waits for theirs to end, at most until its deadline. Returns how many
+    /// it had to cut.
+    pub(super) async fn serve(self, drain: Arc<Drain>) -> usize {
         let Self { which, socket, app, limits, max_connections, open, .. } = self;
         let places = Arc::new(Semaphore::new(max_connections));
         let mut connections = JoinSet::new();
-        loop {
+        let deadline = loop {
             tokio::select! {
-                () = drain.begun() => break,
+                deadline = drain.begun() => break deadline,
                 Some(_) = connections.join_next() => {}
                 accepted = accept(&socket, &places) => match accepted {
                     Ok((socket, place)) => {
@@ -58,10 +58,10 @@ impl Bound {
                     }
                 },
             }
-        }
+        };
         drop(socket);
         let all_ended = async { while connections.join_next().await.is_some() {} };
-        let _ = timeout_at(deadline(), all_ended).await;
+        let _ = timeout_at(deadline, all_ended).await;
         connections.len()
     }
 }
