@@ -47,6 +47,7 @@ def before_add_examples(context, examples):
     project = context.operation.schema.config.parameters.get("path.project_id")
 
     def add(headers, project_id="no-such-project", query=None):
+        # A bare dot segment would be resolved before it is sent.
         path = {"project_id": project or quote(project_id, safe="").replace(".", "%2E")}
         examples.append(context.operation.Case(path_parameters=path, query=query or {}, headers=headers))
 
