@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{self, DeserializeSeed as _, SeqAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, DeserializeSeed as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -41,19 +42,23 @@ pub fn from_json(body: &[u8], project: &ProjectId, job_types: &JobTypes) -> Resu
 /// Takes the subtasks of a body with one JSON object a line, which all belong to `project`. Blank lines are skipped.
 pub fn from_ndjson(body: &[u8], project: &ProjectId, job_types: &JobTypes) -> Result<Vec<SubJob>, Refused> {
     let lines = body.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !is_blank(line));
-    let read = |line| {
-        let raw: Raw<'_> = serde_json::from_slice(line).map_err(|error| without_place(&error))?;
-        raw.of_project(project)?.check(job_types)
-    };
+    let read = |line| raw(line)?.of_project(project)?.check(job_types);
     lines.map(|(at, line)| read(line).map_err(|reason| Refused::Line(at + 1, reason))).collect()
 }
 
 /// Takes one line of a load file, which must name its project; the error is the reason.
 pub fn from_load_line(line: &[u8], job_types: &JobTypes) -> Result<(ProjectId, SubJob), String> {
-    let raw: Raw<'_> = serde_json::from_slice(line).map_err(|error| without_place(&error))?;
+    let raw = raw(line)?;
     let project = raw.project_id.as_deref().ok_or("missing field `project_id`")?;
     let project = ProjectId::parse(project).map_err(|error| format!("project_id {error}"))?;
     Ok((project, raw.check(job_types)?))
+}
+
+/// The one JSON object of a line.
+fn raw(line: &[u8]) -> Result<Raw<'_>, String> {
+    let mut json = serde_json::Deserializer::from_slice(line);
+    let raw = Object.deserialize(&mut json).and_then(|raw| json.end().map(|()| raw));
+    raw.map_err(|error| without_place(&error))
 }
 
 /// Whether a line holds nothing but white space.
@@ -66,6 +71,29 @@ fn without_place(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let end = text.rfind(" at line ").unwrap_or(text.len());
     text[..end].to_owned()
+}
+
+/// Reads a [`Raw`] from an object only: of itself it would take an array of its fields' values too.
+struct Object;
+
+impl<'de> de::DeserializeSeed<'de> for Object {
+    type Value = Raw<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Raw<'de>, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Object {
+    type Value = Raw<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Raw<'de>, A::Error> {
+        Raw::deserialize(MapAccessDeserializer::new(fields))
+    }
 }
 
 #[derive(Deserialize)]
@@ -173,7 +201,7 @@ impl<'de> Visitor<'de> for &mut Array<'_> {
         let mut batch = Vec::new();
         loop {
             self.at += 1;
-            let Some(raw) = records.next_element::<Raw<'de>>()? else { return Ok(batch) };
+            let Some(raw) = records.next_element_seed(Object)? else { return Ok(batch) };
             let checked = raw.of_project(self.project).and_then(|raw| raw.check(self.job_types));
             batch.push(checked.map_err(|reason| {
                 self.reason = Some(reason);

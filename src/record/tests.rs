@@ -158,6 +158,24 @@ fn a_bad_record_is_known_by_its_place() {
 }
 
 #[test]
+fn a_record_is_an_object_and_no_list_of_values() {
+    let list = r#"["s","j","CREATE_SERVER","RUNNING",1,null,null,null,null,null,null,null]"#;
+    for body in [list, "[]", "null", "5"] {
+        let of_line = Refused::Line(1, format!("invalid type: {}, expected an object", kind(body)));
+        assert_eq!(ndjson(body), Err(of_line));
+        assert!(matches!(json(&format!("[{body}]")), Err(Refused::Record(1, _))), "{body}");
+        assert!(from_load_line(body.as_bytes(), &types()).is_err());
+    }
+    fn kind(body: &str) -> &str {
+        match body {
+            "null" => "null",
+            "5" => "integer `5`",
+            _ => "sequence",
+        }
+    }
+}
+
+#[test]
 fn a_load_line_names_its_project() {
     let (project, sub_job) = from_load_line(FULL.replace('\n', "").as_bytes(), &types()).unwrap();
     assert_eq!((project.as_str(), sub_job), ("p", json(&format!("[{FULL}]")).unwrap().remove(0)));

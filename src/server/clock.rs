@@ -118,7 +118,8 @@ impl Clock {
     fn has_read(&self, bytes: &[u8]) {
         let last = &bytes[bytes.len().saturating_sub(4)..];
         self.tail.store(last.iter().fold(self.tail.load(Relaxed), |tail, byte| tail << 8 | u32::from(*byte)), Relaxed);
-        if self.state() == State::Idle && !bytes.is_empty() {
+        // Empty lines before a request are no part of it (RFC 9112, section 2.2), and so begin no head.
+        if self.state() == State::Idle && bytes.iter().any(|byte| !matches!(byte, b'\r' | b'\n')) {
             self.enter(State::Head);
         }
     }
@@ -237,6 +238,17 @@ mod tests {
         assert_eq!(left(&clock), None);
         drop(busy);
         assert_eq!(left(&clock), Some(75));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn empty_lines_are_no_head_and_gain_no_time() {
+        let clock = Clock::new(LIMITS);
+        tokio::time::advance(Duration::from_secs(5)).await;
+        clock.has_read(b"\r\n");
+        clock.has_read(b"\n");
+        assert_eq!(left(&clock), Some(70));
+        clock.has_read(b"\r\nGET");
+        assert_eq!(left(&clock), Some(10));
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,0 +1,123 @@
+//! How much of reports is taken in, and that a report is seen whole or not at all.
+
+use crate::report::{outcome, taken};
+use crate::support::{OPS, PROJECT, Running, WORKER, assert_error, config, record};
+use crate::wire::{Wire, code, head, report_path};
+
+/// The most bytes of a body.
+const MIB_16: usize = 16 * 1024 * 1024;
+
+#[tokio::test]
+async fn a_body_has_at_most_16_mib() {
+    let server = Running::start(config()).await;
+    let line = record("1", "j", "CREATE_SERVER", "RUNNING");
+    let padded = |size: usize| {
+        let mut body = line.clone().into_bytes();
+        body.resize(size, b'\n');
+        body
+    };
+    assert_eq!(taken(server.report(WORKER, padded(MIB_16))).await, outcome(1, 0, 0, 0));
+    let message =
+        assert_error(server.report(WORKER, padded(MIB_16 + 1)).send().await.unwrap(), 413, code::TOO_LARGE).await;
+    assert_eq!(message, "the body must have at most 16777216 bytes");
+
+    // Without an announced length it is found out on the way; then the client may see a reset, so only a little is sent
+    // past the limit.
+    let token = format!("X-Auth-Token: {WORKER}");
+    let headers = ["Host: h", &token, "Content-Type: application/x-ndjson", "Transfer-Encoding: chunked"];
+    let mut wire = Wire::open(server.internal).await;
+    wire.send(head(&format!("POST {} HTTP/1.1", report_path(PROJECT)), &headers)).await;
+    wire.send(format!("{:x}\r\n", MIB_16 + 1)).await;
+    wire.send(padded(MIB_16 + 1)).await;
+    wire.send("\r\n0\r\n\r\n").await;
+    wire.answer().await.error(413, code::TOO_LARGE);
+    assert_eq!(server.count("").await, 1);
+}
+
+/// A body that its sender does not finish is not taken, not even its whole lines.
+#[tokio::test]
+async fn an_unfinished_body_is_not_taken() {
+    let server = Running::start(config()).await;
+    let line = record("1", "j", "CREATE_SERVER", "RUNNING") + "\n";
+    let token = format!("X-Auth-Token: {WORKER}");
+    let length = format!("Content-Length: {}", line.len() + 1);
+    let chunk = format!("{:x}\r\n{line}\r\n", line.len());
+    for (framing, sent) in [(&*length, &line), ("Transfer-Encoding: chunked", &chunk)] {
+        let headers = ["Host: h", &token, "Content-Type: application/x-ndjson", framing];
+        let request = head(&format!("POST {} HTTP/1.1", report_path(PROJECT)), &headers) + sent;
+        let mut wire = Wire::open(server.internal).await;
+        wire.send(&request).await;
+        wire.end().await;
+        let message = wire.answer().await.error(400, code::INPUT);
+        assert!(message.starts_with("body cannot be read"), "{message}");
+        assert_eq!(wire.rest().await, "");
+
+        let mut wire = Wire::open(server.internal).await;
+        wire.send(&request).await;
+        drop(wire);
+    }
+    while server.metric("subjobs_http_connections{listener=\"internal\"}").await != Some(1.0) {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(server.count("").await, 0);
+}
+
+/// 256 MiB of bodies are held; one of those that want more is sent away, and the room is given back.
+#[tokio::test]
+async fn what_is_held_of_all_bodies_is_bounded() {
+    let server = Running::start(config()).await;
+    let token = format!("X-Auth-Token: {OPS}");
+    // Each is one byte short of its end, and together they are too much by less than the last.
+    let mut waiting = tokio::task::JoinSet::new();
+    for size in [MIB_16; 16].into_iter().chain([64 * 1024]) {
+        let length = format!("Content-Length: {size}");
+        let headers = ["Host: h", &token, "Content-Type: application/x-ndjson", &length];
+        let mut wire = Wire::open(server.internal).await;
+        wire.send(head(&format!("POST {} HTTP/1.1", report_path(PROJECT)), &headers)).await;
+        wire.send(vec![b'\n'; size - 1]).await;
+        waiting.spawn(async move { wire.answer().await });
+    }
+    let refused = waiting.join_next().await.unwrap().unwrap();
+    assert_eq!(refused.error(503, code::UNAVAILABLE), "too many reports are being taken in");
+    assert_eq!(server.metric("subjobs_refusals_total{reason=\"reports_held\"}").await, Some(1.0));
+    assert_eq!(server.metric("subjobs_reports_total{outcome=\"failed\"}").await, Some(1.0));
+    // An empty report holds nothing, and a count has nothing to do with it.
+    assert_eq!(taken(server.report(OPS, "")).await, outcome(0, 0, 0, 0));
+    assert_eq!(server.count("").await, 0);
+    waiting.shutdown().await;
+    while server.metric("subjobs_http_connections{listener=\"internal\"}").await != Some(1.0) {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(taken(server.report(OPS, vec![b'\n'; MIB_16])).await, outcome(0, 0, 0, 0));
+}
+
+/// Whoever counts sees all of a report or nothing, and all of it once it is answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_count_sees_a_part() {
+    let server = Running::start(config()).await;
+    const SIZE: u64 = 3000;
+    let body = |status: &str| {
+        let lines = (0..SIZE).map(|n| record(&n.to_string(), &format!("j{}", n % 700), "CREATE_SERVER", status));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let bodies = [body("RUNNING"), body("SUCCESS")];
+    assert_eq!(taken(server.report(OPS, bodies[1].clone())).await, outcome(SIZE, 0, 0, 0));
+    let rounds = async {
+        for round in 0..10 {
+            taken(server.report(OPS, bodies[round % 2].clone())).await;
+            let expected = if round % 2 == 0 { SIZE } else { 0 };
+            assert_eq!(server.count("?status=RUNNING").await, expected);
+        }
+    };
+    let looks = async {
+        loop {
+            let running = server.count("?status=RUNNING").await;
+            assert!(running == 0 || running == SIZE, "{running}");
+            assert_eq!(server.count("").await, SIZE);
+        }
+    };
+    tokio::select! {
+        () = rounds => {}
+        () = looks => {}
+    }
+}
