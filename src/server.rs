@@ -119,10 +119,9 @@ impl Server {
         }
         tracing::warn!("subtasks live in memory only: a restart forgets them");
 
-        let deadline = move || Instant::now() + config.drain;
         let (public_drain, internal_drain) = (Arc::<Drain>::default(), Arc::<Drain>::default());
-        let mut public = Aborting(tokio::spawn(public.serve(public_drain.clone(), deadline)));
-        let mut internal = Aborting(tokio::spawn(internal.serve(internal_drain.clone(), deadline)));
+        let mut public = Aborting(tokio::spawn(public.serve(public_drain.clone())));
+        let mut internal = Aborting(tokio::spawn(internal.serve(internal_drain.clone())));
 
         tokio::pin!(stop);
         let work = feed(&api, config.load, config.demo);
@@ -136,9 +135,11 @@ impl Server {
         tracing::info!(delay = ?config.drain_delay, at_most = ?config.drain, "draining");
         api.readiness.enter(Phase::Draining);
         sleep(config.drain_delay).await;
-        public_drain.begin();
+        // One for both, so that the end comes when it was promised.
+        let deadline = Instant::now() + config.drain;
+        public_drain.begin(deadline);
         let cut = (&mut public.0).await?;
-        internal_drain.begin();
+        internal_drain.begin(deadline);
         let cut = cut + (&mut internal.0).await?;
         if cut > 0 {
             tracing::warn!(cut, "the drain was cut short: requests were still running");
