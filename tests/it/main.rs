@@ -7,4 +7,5 @@ mod support;
 mod commands;
 mod count;
 mod demo;
+mod layers;
 mod program;
