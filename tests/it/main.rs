@@ -8,4 +8,5 @@ mod commands;
 mod count;
 mod demo;
 mod layers;
+mod load;
 mod program;
