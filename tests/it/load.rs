@@ -94,7 +94,7 @@ fn every_count_of_a_large_file_is_that_of_the_file() {
     let made = &*GENERATED;
     let types = JobTypes::default();
     let store = MemoryStore::new(types.len());
-    load(&[made.path.clone()], &store, &types, &AtomicBool::new(false)).unwrap();
+    load(std::slice::from_ref(&made.path), &store, &types, &AtomicBool::new(false)).unwrap();
 
     let type_sets: Vec<JobTypeSet> = made.types.iter().map(|name| types.parse(name).into_iter().collect()).collect();
     let statuses: Vec<Status> = STATUSES.iter().map(|name| name.parse().unwrap()).collect();
