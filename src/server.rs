@@ -155,6 +155,7 @@ impl Server {
         tracing::info!(delay = ?config.drain_delay, at_most = ?config.drain, "draining");
         api.readiness.enter(Phase::Draining);
         sleep(config.drain_delay).await;
+        // One for both, so that the end comes when it was promised.
         let deadline = Instant::now() + config.drain;
         public_drain.begin(deadline);
         let cut = (&mut public.0).await?;

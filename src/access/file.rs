@@ -39,7 +39,7 @@ enum Kind {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "{ sha256 = \"…\" }")]
 struct RawToken {
     sha256: toml::Spanned<String>,
     expires_at: Option<toml::value::Datetime>,
@@ -49,8 +49,8 @@ struct RawToken {
 pub(super) fn parse(text: &str) -> Result<Access, String> {
     // The library's own message quotes the line at fault, which may hold what does not belong in a log.
     let file: File = toml::from_str(text).map_err(|error| match error.span() {
-        Some(span) => format!("line {}: {}", line(text, span.start), error.message()),
-        None => error.message().to_owned(),
+        Some(span) => format!("line {}: {}", line(text, span.start), without_value(error.message())),
+        None => without_value(error.message()),
     })?;
     let mut access = Access { projects: file.projects.map(|list| projects(&list)).transpose()?, ..Access::default() };
     let mut names = HashSet::new();
@@ -106,6 +106,17 @@ fn token(text: &str, raw: &RawToken) -> Result<(usize, TokenDigest, Option<Times
         text.parse().map_err(|_| format!("line {line}: expires_at must be a date and time with an offset"))
     };
     Ok((line, digest, raw.expires_at.map(moment).transpose()?))
+}
+
+/// A message without the value that it says is of the wrong type: that may be a token where its hash belongs.
+fn without_value(message: &str) -> String {
+    let is_of_value = message.starts_with("invalid type: ") || message.starts_with("invalid value: ");
+    match (message.find(['`', '"']), message.rfind(", expected ")) {
+        (Some(from), Some(to)) if is_of_value && from < to => {
+            format!("{}{}", message[..from].trim_end(), &message[to..])
+        }
+        _ => message.to_owned(),
+    }
 }
 
 /// The number of the line that holds the byte at `at`.

@@ -99,6 +99,8 @@ fn what_is_wrong_is_said_with_its_place() {
         ("\"p1\", \"p3\"", "\"a/b\"", "project \"a/b\" must not hold"),
         ("\"account\"", "\"root\"", "line 6: unknown variant `root`"),
         ("\"OPS\"", "\"OPS\", secret = \"x\"", "line 8: unknown field `secret`"),
+        ("[{ sha256 = \"OPS\" }]", "[\"OPS\"]", "line 8: invalid type: string, expected { sha256 = \"…\" }"),
+        ("[{ sha256 = \"OPS\" }]", "\"OPS\"", "line 8: invalid type: string, expected a sequence"),
         ("kind = \"user\"", "kind = \"user\"\nkey = 1", "line 13: unknown field `key`"),
         ("projects = [\"p1\", \"p2\"]", "project = []", "line 2: unknown field `project`"),
         ("Effect =", "NotAction = [\"*\"]\nEffect =", "unknown field `NotAction`"),

@@ -1,4 +1,4 @@
-//! The signal to a listener and its connections that the end has come, and by when.
+//! The signal to a listener and its connections that the end has come.
 
 use std::pin::pin;
 use std::sync::OnceLock;
@@ -9,32 +9,30 @@ use tokio::time::Instant;
 /// Begins once, for everybody who waits.
 #[derive(Debug, Default)]
 pub(super) struct Drain {
+    /// Until when running requests may go on; set when it begins.
     deadline: OnceLock<Instant>,
     notify: Notify,
 }
 
 impl Drain {
-    /// Begins; what still runs at `deadline` will be cut.
+    /// Begins; what still runs at `deadline` is cut.
     pub(super) fn begin(&self, deadline: Instant) {
         self.deadline.get_or_init(|| deadline);
         self.notify.notify_waiters();
     }
 
-    pub(super) fn has_begun(&self) -> bool {
-        self.deadline.get().is_some()
+    /// Until when running requests may go on, once it has begun.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadline.get().copied()
     }
 
-    /// Waits for the beginning; returns the deadline.
-    pub(super) async fn begun(&self) -> Instant {
+    /// Waits for it.
+    pub(super) async fn begun(&self) {
         let mut notified = pin!(self.notify.notified());
         // Registered before the look, so that a beginning between the two is not missed.
         notified.as_mut().enable();
-        loop {
-            if let Some(deadline) = self.deadline.get() {
-                return *deadline;
-            }
-            notified.as_mut().await;
-            notified.set(self.notify.notified());
+        if self.deadline().is_none() {
+            notified.await;
         }
     }
 }
