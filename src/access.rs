@@ -5,6 +5,8 @@
 
 mod file;
 mod policy;
+mod secret;
+mod signature;
 mod token;
 
 use std::collections::{HashMap, HashSet};
@@ -15,6 +17,7 @@ use arc_swap::{ArcSwap, Guard};
 
 use crate::domain::{ProjectId, Timestamp};
 pub use policy::{Action, ActionSet};
+pub use signature::{Signature, SignatureError};
 pub use token::{Token, TokenDigest, random as random_token};
 
 /// An access file that cannot be used, with its name and the line where that is known.

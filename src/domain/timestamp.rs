@@ -16,6 +16,11 @@ impl Timestamp {
     pub fn now() -> Self {
         Self(jiff::Timestamp::now())
     }
+
+    /// How many whole seconds this is after `other`; negative if it is before.
+    pub fn seconds_from(self, other: Self) -> i64 {
+        self.0.as_second() - other.0.as_second()
+    }
 }
 
 impl FromStr for Timestamp {
