@@ -137,7 +137,8 @@ async function run(name) {
   // The core remembers the projects it has looked up as long as it is loaded.
   if (name.startsWith('lookup')) for (const file of Object.keys(require.cache)) delete require.cache[file];
   try {
-    const call = scenarios[name] ?? (() => inRegion({}, { query: Object.fromEntries(new URLSearchParams(name.slice(1))) }));
+    const query = Object.fromEntries(new URLSearchParams(name.slice(1)));
+    const call = scenarios[name] ?? (() => inRegion({}, { query }));
     return { scenario: name, count: (await call()).count };
   } catch (error) {
     if (!('httpStatusCode' in error) && error.name !== 'SdkException') throw error;

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Prints requests signed by the publisher's Node core; ../python/vectors.py says what for. SUBJOBS_SDK_NODE as in client.mjs.
+// Prints requests signed by the publisher's Node core; ../python/vectors.py says what for, client.mjs what it needs.
 
 import { createRequire } from 'node:module';
 import { join, resolve } from 'node:path';
@@ -26,7 +26,8 @@ class Recording extends AKSKSigner {
 
 function vector(name, { method = 'GET', path = count, query = {}, headers = {}, data = {} } = {}) {
   const given = { 'content-type': 'application/json', ...headers, 'X-Sdk-Date': '20261124T022216Z' };
-  const request = { endpoint: `http://${host}${path}`, method, queryParams: structuredClone(query), headers: given, data };
+  const endpoint = `http://${host}${path}`;
+  const request = { endpoint, method, queryParams: structuredClone(query), headers: given, data };
   const sent = Recording.sign(request, new BasicCredentials().withAk(ak).withSk(sk));
   // The core's HTTP layer leaves the query in the order that the caller gave.
   const target = Object.keys(query).length > 0 ? `${path}?${stringify(query)}` : path;

@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
-"""Prints requests signed by the publisher's Python SDK, edge cases included, in the shape of tests/fixtures/signatures.json.
+"""Prints requests signed by the publisher's Python SDK, edge cases included, in the form of signatures.json.
 
-tests/fixtures/signatures-more.json is these and those of ../node/vectors.mjs, joined:
+tests/fixtures/signatures-more.json holds these and those of ../node/vectors.mjs, joined:
 
-    jq --slurp 'add' <(target/sdk-venv/bin/python tests/sdk/python/vectors.py) <(node tests/sdk/node/vectors.mjs)
+    jq --slurp --indent 1 add <(target/sdk-venv/bin/python tests/sdk/python/vectors.py) <(node tests/sdk/node/vectors.mjs)
 
-What the SDK would send is sometimes written another way that means the same, as a caller or a proxy may do: `target` then
-says how.
+`target` is what the SDK would send, written another way that means the same, as a caller or a proxy may do.
 """
 
 import json
@@ -93,7 +92,8 @@ VECTORS = [
     vector(
         "query in another order",
         query=THREE,
-        target=f"{COUNT}?status=SUCCESS&job_id=2382dd96-x%20y%2Fz%2B%C3%A9%25%26%3D&job_type=CREATE_SERVER%2CDELETE_SERVER",
+        target=f"{COUNT}?status=SUCCESS&job_id=2382dd96-x%20y%2Fz%2B%C3%A9%25%26%3D"
+        "&job_type=CREATE_SERVER%2CDELETE_SERVER",
     ),
     vector(
         "query encoded no more than it must be",
@@ -106,11 +106,17 @@ VECTORS = [
         query=[("job_type", ["DELETE_SERVER", "CREATE_SERVER"]), ("status", "RUNNING")],
         target=f"{COUNT}?job_type=DELETE_SERVER&status=RUNNING&job_type=CREATE_SERVER",
     ),
-    vector("names and values sorted before they are encoded", query=[("a0", "2"), ("a:", "1"), ("b", ["x:", "x0", "é", "~"])]),
+    vector(
+        "names and values sorted before they are encoded",
+        query=[("a0", "2"), ("a:", "1"), ("b", ["x:", "x0", "é", "~"])],
+    ),
     vector("names that begin alike", query=[("job", "3"), ("job_id", "2"), ("job-id", "1"), ("Job", "0")]),
     vector("empty values", query=[("status", ""), ("job_type", ""), ("job_id", "")]),
     vector("empty values, no equals sign", query=[("flag", ""), ("status", "")], target=f"{COUNT}?status&flag"),
-    vector("every unreserved character, and most of the others", query=[("job_id", "Az09-_.~ !\"#$%&'()*+,/:;<=>?@[\\]^`{|}")]),
+    vector(
+        "every kind of unreserved character, and all of the others",
+        query=[("job_id", "Az09-_.~ !\"#$%&'()*+,/:;<=>?@[\\]^`{|}")],
+    ),
     vector("four-byte characters", query=[("job_id", "子任务 😀")]),
     vector("project with lower-case hexadecimal", "/v1/%C3%A9/x", target="/v1/%c3%a9/x"),
     vector("project encoded more than it must be", "/v1/p~1/x", target="/v1/%70%7E1/x"),
