@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::request::Parts;
@@ -22,7 +23,7 @@ const ALGORITHM: &str = "SDK-HMAC-SHA256";
 const X_SDK_DATE: HeaderName = HeaderName::from_static("x-sdk-date");
 
 /// How far the signer's clock may be from ours, both ways.
-const MAX_SKEW_SECONDS: i64 = 15 * 60;
+const MAX_SKEW: Duration = Duration::from_secs(15 * 60);
 
 /// What stays as it is in a path segment, a name or a value: letters, digits and `-_.~`.
 const ENCODED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -81,7 +82,8 @@ impl<'a> Signature<'a> {
         let date =
             only(headers, &X_SDK_DATE).and_then(|date| std::str::from_utf8(date).ok()).ok_or(SignatureError::Date)?;
         let signed_at = moment(date).ok_or(SignatureError::Date)?;
-        if now().seconds_from(signed_at).abs() > MAX_SKEW_SECONDS {
+        let now = now();
+        if now.until(signed_at).max(signed_at.until(now)) > MAX_SKEW {
             return Err(SignatureError::Skew);
         }
         Ok(Some(Self { access, signed_headers, signature, date }))

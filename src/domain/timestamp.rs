@@ -1,6 +1,6 @@
 //! A moment, written as RFC 3339.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 /// A moment in UTC, to the nanosecond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,9 +17,9 @@ impl Timestamp {
         Self(jiff::Timestamp::now())
     }
 
-    /// How many whole seconds this is after `other`; negative if it is before.
-    pub fn seconds_from(self, other: Self) -> i64 {
-        self.0.as_second() - other.0.as_second()
+    /// How long it is from this moment to a later one; zero if that is not later.
+    pub fn until(self, later: Self) -> Duration {
+        Duration::try_from(later.0.duration_since(self.0)).unwrap_or_default()
     }
 }
 
