@@ -4,3 +4,4 @@ mod openapi;
 mod support;
 
 mod count;
+mod keystone;
