@@ -77,15 +77,16 @@ pub struct Server {
 impl Server {
     /// Reads the access, binds both listeners, and puts everything together.
     pub async fn bind(config: Config) -> Result<Self, ServerError> {
+        let metrics = Arc::new(Metrics::new().map_err(system)?);
+        let identity = metrics.identity().map_err(system)?;
         let job_types = Arc::new(config.job_types.clone());
         let api = Arc::new(Api {
             store: Arc::new(MemoryStore::new(job_types.len())),
-            access: Arc::new(AccessHandle::open(config.access.clone())?),
+            access: Arc::new(AccessHandle::open(config.access.clone(), identity)?),
             job_types,
             readiness: Arc::default(),
             room: Arc::new(Room::new(config.max_in_flight)),
         });
-        let metrics = Arc::new(Metrics::new().map_err(|error| ServerError::System(error.to_string()))?);
         metrics.expect_refusals(&REASONS);
         let internal =
             Arc::new(Internal { api: api.clone(), metrics: metrics.clone(), intake: Arc::<Intake>::default() });
