@@ -2,11 +2,12 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
-use subjobs::access::{AccessSource, Token};
+use subjobs::access::{AccessHandle, AccessSource, Token};
 use subjobs::config::Config;
 use subjobs::server::{Server, ServerError};
 use tokio::sync::oneshot;
@@ -78,6 +79,7 @@ pub(crate) struct Running {
     pub(crate) public: SocketAddr,
     pub(crate) internal: SocketAddr,
     pub(crate) client: Client,
+    pub(crate) access: Arc<AccessHandle>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<Result<usize, ServerError>>,
 }
@@ -95,12 +97,12 @@ impl Running {
     /// Starts a server, ready or not.
     pub(crate) async fn begin(config: Config) -> Self {
         let server = Server::bind(config).await.unwrap();
-        let (public, internal) = (server.public_addr(), server.internal_addr());
+        let (public, internal, access) = (server.public_addr(), server.internal_addr(), server.access());
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(server.run(async {
             let _ = stopped.await;
         }));
-        Self { public, internal, client: Client::new(), stop: Some(stop), task }
+        Self { public, internal, client: Client::new(), access, stop: Some(stop), task }
     }
 
     /// Tells the server to stop, as SIGTERM does; it goes on draining.
