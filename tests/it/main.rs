@@ -7,4 +7,5 @@ mod signer;
 mod support;
 
 mod count;
+mod projects;
 mod signed;
