@@ -8,4 +8,5 @@ mod support;
 
 mod count;
 mod projects;
+mod sdk;
 mod signed;
