@@ -191,7 +191,7 @@ async fn the_date_must_be_given_once_and_signed() {
     let with_date = |date: &str| Call::count().replace("X-Sdk-Date", date).sign(OPS_KEY);
     for bad in [
         good().without("X-Sdk-Date"),
-        good().header("X-Sdk-Date", &date(now)),
+        good().header("X-Sdk-Date", date(now)),
         Call::count().without("X-Sdk-Date").sign(OPS_KEY),
         Call::count().without("X-Sdk-Date").sign_only(OPS_KEY, "host;x-sdk-date"),
         Call::count().sign_only(OPS_KEY, "host"),
@@ -206,7 +206,7 @@ async fn the_date_must_be_given_once_and_signed() {
         // Date, which a browser's or proxy's request may have, is no X-Sdk-Date.
         Call::count()
             .without("X-Sdk-Date")
-            .header("Date", &now.strftime("%a, %d %b %Y %T GMT").to_string())
+            .header("Date", now.strftime("%a, %d %b %Y %T GMT").to_string())
             .sign(OPS_KEY),
     ] {
         refused(bad.send(server.public).await, DATE).await;
@@ -460,6 +460,8 @@ async fn headers_are_signed_as_the_bytes_that_came() {
     for good in [
         Call::count().header("X-Note", "é 子任务").header("User-Agent", "a;b=c,d").header("X-Empty", "").sign(OPS_KEY),
         Call::count().header("X-Note", "  two  words \t").sign(OPS_KEY),
+        Call::count().header("X-Note", "\u{3000}wide\u{a0}").sign(OPS_KEY),
+        Call::count().header("X-Note", b"caf\xe9, \xff\xfe").sign(OPS_KEY),
         Call::count().without("Host").sign(OPS_KEY).header("Host", "anything.example"),
         Call::count().sign_only(OPS_KEY, "x-sdk-date"),
         Call::count().sign_only(OPS_KEY, "x-sdk-date;host"),
@@ -480,6 +482,8 @@ async fn headers_are_signed_as_the_bytes_that_came() {
     ] {
         refused(bad.send(server.public).await, HEADER).await;
     }
+    let other_bytes = Call::count().header("X-Note", b"caf\xe9").sign(OPS_KEY).replace("X-Note", b"caf\xe8");
+    refused(other_bytes.send(server.public).await, INVALID).await;
     // Without a Host the request is signed well and not good.
     let message =
         assert_error(Call::count().without("Host").sign(OPS_KEY).send(server.public).await, 400, "WKS.00211102");

@@ -61,7 +61,7 @@ impl Call {
             headers: Vec::new(),
             body: Vec::new(),
         };
-        call.header("Host", "subjobs.example").header("X-Sdk-Date", &date(Timestamp::now()))
+        call.header("Host", "subjobs.example").header("X-Sdk-Date", date(Timestamp::now()))
     }
 
     /// A count in [`PROJECT`].
@@ -95,8 +95,8 @@ impl Call {
     }
 
     /// One header more; before the signature it is signed, after it is not.
-    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
-        self.headers.push((name.to_owned(), value.as_bytes().to_vec()));
+    pub(crate) fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.headers.push((name.to_owned(), value.as_ref().to_vec()));
         self
     }
 
@@ -109,13 +109,13 @@ impl Call {
     }
 
     /// Another value for a header.
-    pub(crate) fn replace(self, name: &str, value: &str) -> Self {
+    pub(crate) fn replace(self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.without(name).header(name, value)
     }
 
     /// Signed at that moment.
     pub(crate) fn at(self, moment: Timestamp) -> Self {
-        self.replace("X-Sdk-Date", &date(moment))
+        self.replace("X-Sdk-Date", date(moment))
     }
 
     pub(crate) fn body(mut self, body: impl AsRef<[u8]>) -> Self {
@@ -137,7 +137,7 @@ impl Call {
         let Key { id, .. } = key;
         self.header(
             "Authorization",
-            &format!("SDK-HMAC-SHA256 Access={id}, SignedHeaders={names}, Signature={signature}"),
+            format!("SDK-HMAC-SHA256 Access={id}, SignedHeaders={names}, Signature={signature}"),
         )
     }
 
@@ -162,7 +162,9 @@ impl Call {
         for name in names.split(';') {
             canonical.extend_from_slice(name.as_bytes());
             canonical.push(b':');
-            canonical.extend_from_slice(self.value(name).trim_ascii());
+            // As the SDKs trim text; what is none is signed as it is.
+            let value = self.value(name);
+            canonical.extend_from_slice(std::str::from_utf8(value).map_or(value, |text| text.trim().as_bytes()));
             canonical.push(b'\n');
         }
         canonical.extend_from_slice(format!("\n{names}\n{}", hex(&Sha256::digest(&self.body))).as_bytes());
