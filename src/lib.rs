@@ -39,6 +39,11 @@ pub mod store;
 pub mod telemetry;
 pub mod web;
 
+/// Compiles and runs the example for callers.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/clients.md")]
+struct CallersExample;
+
 /// Compiles and runs the example for testers.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/testing.md")]

@@ -5,7 +5,6 @@
 //! request is method, path, query, headers, names of the signed headers and the body's digest, a line each.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -103,7 +102,7 @@ impl<'a> Signature<'a> {
 }
 
 /// The signature, in lower-case hexadecimal digits.
-fn sign(canonical: &str, date: &str, secret: &Secret) -> String {
+fn sign(canonical: &[u8], date: &str, secret: &Secret) -> String {
     let to_sign = format!("{ALGORITHM}\n{date}\n{}", hex(&Sha256::digest(canonical)));
     // HMAC takes keys of any length.
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.bytes()) else { return String::new() };
@@ -111,8 +110,8 @@ fn sign(canonical: &str, date: &str, secret: &Secret) -> String {
     hex(&mac.finalize().into_bytes())
 }
 
-/// `None` if a signed header is absent, stands twice, or has bytes that are no text.
-fn canonical_request(parts: &Parts, signed_headers: &str, body: &[u8]) -> Option<String> {
+/// `None` if a signed header is absent or stands twice.
+fn canonical_request(parts: &Parts, signed_headers: &str, body: &[u8]) -> Option<Vec<u8>> {
     let mut text = String::with_capacity(1024);
     text.push_str(parts.method.as_str());
     text.push('\n');
@@ -120,12 +119,23 @@ fn canonical_request(parts: &Parts, signed_headers: &str, body: &[u8]) -> Option
     text.push('\n');
     push_query(&mut text, parts.uri.query().unwrap_or_default());
     text.push('\n');
+    let mut bytes = text.into_bytes();
     for name in signed_headers.split(';') {
         let value = only(&parts.headers, &HeaderName::from_bytes(name.as_bytes()).ok()?)?;
-        let _ = writeln!(text, "{name}:{}", std::str::from_utf8(value).ok()?.trim());
+        bytes.extend_from_slice(name.as_bytes());
+        bytes.push(b':');
+        bytes.extend_from_slice(trimmed(value));
+        bytes.push(b'\n');
     }
-    let _ = write!(text, "\n{signed_headers}\n{}", hex(&Sha256::digest(body)));
-    Some(text)
+    for part in ["\n", signed_headers, "\n", &hex(&Sha256::digest(body))] {
+        bytes.extend_from_slice(part.as_bytes());
+    }
+    Some(bytes)
+}
+
+/// Without white space at both ends: of Unicode's in text, as the SDKs trim it before they send UTF-8.
+fn trimmed(value: &[u8]) -> &[u8] {
+    std::str::from_utf8(value).map_or(value.trim_ascii(), |text| text.trim().as_bytes())
 }
 
 /// Each segment decoded once and encoded again, with a slash at the end.
