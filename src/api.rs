@@ -13,7 +13,7 @@ use crate::domain::JobTypes;
 use crate::readiness::Readiness;
 use crate::store::MemoryStore;
 use crate::web::route::Route;
-pub use room::Room;
+pub use room::{Room, loaded};
 
 /// What the operations work with.
 #[derive(Clone)]

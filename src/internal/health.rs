@@ -16,6 +16,6 @@ pub(super) async fn readyz(State(internal): State<Arc<Internal>>) -> Result<&'st
     match internal.api.readiness.phase() {
         Phase::Loading => Err(Unavailable::Starting.into()),
         Phase::Ready => Ok("ready\n"),
-        Phase::Draining => Err(Unavailable::Draining.into()),
+        Phase::Draining | Phase::Abandoned => Err(Unavailable::Draining.into()),
     }
 }

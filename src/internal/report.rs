@@ -16,8 +16,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Internal;
 use crate::access::Action;
+use crate::api::loaded;
 use crate::metrics::Metrics;
-use crate::readiness::Phase;
 use crate::record;
 use crate::store::Outcome;
 use crate::web::admit::{admit, project_exists};
@@ -74,9 +74,7 @@ impl Drop for Answered<'_> {
 
 async fn take(internal: &Internal, request: Request) -> Result<Outcome, Error> {
     let api = internal.api.clone();
-    if api.readiness.phase() == Phase::Loading {
-        return Err(Unavailable::Starting.into());
-    }
+    loaded(&api.readiness)?;
     let (parts, body) = request.into_parts();
     let (project, exists) = {
         let access = api.access.load();
