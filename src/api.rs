@@ -1,7 +1,7 @@
 //! The public API: every route in one list.
 
 mod count_sub_jobs;
-mod query;
+pub mod query;
 mod room;
 
 use std::sync::Arc;
