@@ -2,7 +2,7 @@
 
 mod count_sub_jobs;
 mod list_projects;
-mod query;
+pub mod query;
 mod room;
 
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::domain::JobTypes;
 use crate::readiness::Readiness;
 use crate::store::MemoryStore;
 use crate::web::route::Route;
-pub use room::Room;
+pub use room::{Room, loaded};
 
 /// What the operations work with.
 #[derive(Clone)]

@@ -19,6 +19,6 @@ pub(super) async fn readyz(State(internal): State<Arc<Internal>>) -> Result<&'st
             internal.api.store.check()?;
             Ok("ready\n")
         }
-        Phase::Draining => Err(Unavailable::Draining.into()),
+        Phase::Draining | Phase::Abandoned => Err(Unavailable::Draining.into()),
     }
 }

@@ -13,8 +13,8 @@ use tokio::sync::Semaphore;
 
 use super::Internal;
 use crate::access::Action;
+use crate::api::loaded;
 use crate::metrics::Metrics;
-use crate::readiness::Phase;
 use crate::record;
 use crate::store::Outcome;
 use crate::web::admit::{admit, project_exists};
@@ -72,9 +72,7 @@ impl Drop for Answered<'_> {
 
 async fn take(internal: &Internal, request: Request) -> Result<Outcome, Error> {
     let api = internal.api.clone();
-    if api.readiness.phase() == Phase::Loading {
-        return Err(Unavailable::Starting.into());
-    }
+    loaded(&api.readiness)?;
     let (parts, body) = request.into_parts();
     let mut payload = Payload::kept(body, MAX_BODY, internal.intake.bytes.clone());
     let (project, exists) = {

@@ -198,6 +198,28 @@ fn a_bad_line_is_named_and_what_came_before_it_is_never_served() {
 }
 
 #[test]
+fn what_is_half_loaded_is_not_served_while_it_drains_either() {
+    let files = Files::new();
+    let path = files.fifo("load.ndjson");
+    let program = Program::begin(&["--access", &files.access(), "--load", &path, "--drain-delay", "2s"]);
+    let mut load = writer(&path);
+    let many: String =
+        (0..20_000).map(|id| line(PROJECT, &id.to_string(), "CREATE_SERVER", "RUNNING") + "\n").collect();
+    load.write_all(many.as_bytes()).unwrap();
+    program.signal(Signal::Term);
+    program.await_log("draining");
+    until("/readyz says that it drains", || {
+        let ready = get(program.internal, "/readyz", "");
+        ready.assert_error(503, "WKS.00050902");
+        ready.body.contains("shutting down").then_some(())
+    });
+    program.ask(OPS, "").assert_error(503, "WKS.00050902");
+    let report = post(program.internal, &report_path(PROJECT), OPS, &record("1", "j", "CREATE_SERVER", "RUNNING"));
+    report.assert_error(503, "WKS.00050902");
+    assert_eq!(program.ended().0, 0);
+}
+
+#[test]
 fn a_signal_while_loading_ends_it_promptly() {
     let files = Files::new();
     // One that nobody ever writes to, and one whose writer never ends.
