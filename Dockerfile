@@ -1,7 +1,7 @@
 # syntax=docker/dockerfile:1
 
 FROM rust:1.95-alpine AS build
-RUN apk add --no-cache musl-dev && mkdir /data
+RUN apk add --no-cache musl-dev
 WORKDIR /src
 COPY . .
 ARG TARGETPLATFORM
@@ -14,8 +14,6 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
 
 FROM scratch
 COPY --from=build /subjobs /subjobs
-# Empty, and the user's own, so that a new volume mounted here for --data-dir can be written.
-COPY --from=build --chown=65532:65532 /data /data
 
 USER 65532:65532
 # SUBJOBS_INTERNAL_LISTEN also tells the health check where to ask.

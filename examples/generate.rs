@@ -63,10 +63,10 @@ const ERRORS: [(&str, u64); 5] = [
 /// Every job has begun before this. Times are milliseconds since 2025 began, by a calendar whose months have 28 days.
 const NOW: u64 = 300 * 86_400_000;
 
-struct Options {
-    subtasks: u64,
-    seed: u64,
-    required_only: bool,
+pub(crate) struct Options {
+    pub(crate) subtasks: u64,
+    pub(crate) seed: u64,
+    pub(crate) required_only: bool,
 }
 
 fn main() -> ExitCode {
@@ -106,7 +106,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, Stri
     Ok(Some(Options { subtasks, seed: seed.unwrap_or(1), required_only }))
 }
 
-fn generate(options: &Options, out: &mut impl Write) -> io::Result<()> {
+pub(crate) fn generate(options: &Options, out: &mut impl Write) -> io::Result<()> {
     let mut seeds = Random(options.seed);
     let (mut rng, mut extra, mut names) = (Random(seeds.next()), Random(seeds.next()), Random(seeds.next()));
     let count = (2 * options.subtasks.isqrt()).clamp(1, 100_000);

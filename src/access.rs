@@ -1,10 +1,13 @@
 //! Who calls, and what they may do.
 //!
-//! [`Access::authenticate`] turns a credential into a [`Principal`]; [`Principal::authorize`] decides, without knowing
-//! where the principal came from. An `Access` never changes: a reload makes a new one, see [`AccessHandle`].
+//! [`Access::authenticate`] and [`Access::signer`] turn a credential into a [`Principal`]: a token of the access file, a
+//! token of the identity service, or a signature. [`Principal::authorize`] decides, without knowing which it was. An `Access` never changes: a reload makes a new one, see [`AccessHandle`].
 
 mod file;
+mod identity;
 mod policy;
+mod secret;
+mod signature;
 mod token;
 
 use std::collections::{HashMap, HashSet};
@@ -12,9 +15,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
+use http::request::Parts;
 
+use self::identity::{Identity, Rejected, Roles};
+use self::secret::Secret;
 use crate::domain::{ProjectId, Timestamp};
+use crate::metrics::IdentityMetrics;
 pub use policy::{Action, ActionSet};
+pub use signature::{Signature, SignatureError};
 pub use token::{Token, TokenDigest, random as random_token};
 
 /// An access file that cannot be used, with its name and the line where that is known.
@@ -34,6 +42,9 @@ pub enum AuthenticationError {
     /// Somebody had it.
     #[error("has expired")]
     Expired,
+    /// The identity service, which would know, gives no answer.
+    #[error("cannot be checked now")]
+    Unavailable,
 }
 
 /// Why a principal may not do what it asks for.
@@ -67,12 +78,20 @@ impl Principal {
         &self.name
     }
 
+    /// Whether the project is one of its own.
+    pub fn may_enter(&self, project: &ProjectId) -> bool {
+        match &self.projects {
+            Projects::All => true,
+            Projects::These(projects) => projects.contains(project),
+        }
+    }
+
     /// Whether it may do `action` in `project`. `None` is a project that cannot exist: it belongs to those who may enter
     /// every project, so that they learn what is wrong with it, and to nobody else.
     pub fn authorize(&self, project: Option<&ProjectId>, action: Action) -> Result<(), Denied> {
-        let has_project = match &self.projects {
-            Projects::All => true,
-            Projects::These(projects) => project.is_some_and(|project| projects.contains(project)),
+        let has_project = match project {
+            Some(project) => self.may_enter(project),
+            None => matches!(self.projects, Projects::All),
         };
         if !has_project {
             Err(Denied::Project)
@@ -91,13 +110,25 @@ struct TokenEntry {
     principal: Arc<Principal>,
 }
 
+#[derive(Debug)]
+struct AccessKey {
+    secret: Secret,
+    principal: Arc<Principal>,
+}
+
 /// Who may call, as one reading of the access file says.
 #[derive(Debug, Default)]
 pub struct Access {
     /// By the first bytes of the digest; the whole of it is compared in constant time.
     tokens: HashMap<u64, Vec<TokenEntry>>,
+    keys: HashMap<Box<str>, AccessKey>,
     /// The projects that exist; without a list any may.
     projects: Option<HashSet<ProjectId>>,
+    /// Those of them that have names.
+    names: Vec<(ProjectId, String)>,
+    /// Where other tokens are asked about, and what the answers allow.
+    identity: Option<(identity::Settings, Roles)>,
+    service: Option<Arc<Identity>>,
 }
 
 impl Access {
@@ -105,20 +136,28 @@ impl Access {
     pub fn read(path: &Path) -> Result<Self, AccessError> {
         let error = |reason| AccessError { path: path.into(), reason };
         let text = std::fs::read_to_string(path).map_err(|cause| error(cause.to_string()))?;
-        file::parse(&text).map_err(error)
+        file::parse(&text, path.parent().unwrap_or(Path::new(""))).map_err(error)
     }
 
     /// Takes the text of an access file; the error is the reason, with the line where that is known.
     pub fn parse(text: &str) -> Result<Self, String> {
-        file::parse(text)
+        file::parse(text, Path::new(""))
     }
 
-    /// Whose token this is, at the moment `now` tells.
-    pub fn authenticate(
-        &self,
-        token: Token<'_>,
-        now: impl Fn() -> Timestamp,
-    ) -> Result<&Arc<Principal>, AuthenticationError> {
+    /// Whose token this is. One that the file does not hold is asked about, if there is anybody to ask.
+    pub async fn authenticate(&self, token: Token<'_>) -> Result<Arc<Principal>, AuthenticationError> {
+        match (self.holder(token, Timestamp::now), &self.identity, &self.service) {
+            (Err(AuthenticationError::Unknown), Some((_, roles)), Some(service)) => match service.ask(token).await {
+                Ok(validated) => Ok(Arc::new(validated.principal(roles))),
+                Err(Rejected::Refused) => Err(AuthenticationError::Unknown),
+                Err(Rejected::Unavailable) => Err(AuthenticationError::Unavailable),
+            },
+            (found, _, _) => found.cloned(),
+        }
+    }
+
+    /// Whose token this is as the file says, at the moment `now` tells.
+    fn holder(&self, token: Token<'_>, now: impl Fn() -> Timestamp) -> Result<&Arc<Principal>, AuthenticationError> {
         let digest = token.digest();
         let candidates = self.tokens.get(&digest.prefix()).map(Vec::as_slice).unwrap_or_default();
         let entry = candidates.iter().find(|entry| entry.digest == digest).ok_or(AuthenticationError::Unknown)?;
@@ -128,9 +167,32 @@ impl Access {
         }
     }
 
+    /// Whether anybody has the access key that a signature names, so that its body is worth reading.
+    pub fn knows_key(&self, signature: &Signature<'_>) -> bool {
+        self.keys.contains_key(signature.access())
+    }
+
+    /// Whose signature this is of that request.
+    pub fn signer(
+        &self,
+        signature: &Signature<'_>,
+        parts: &Parts,
+        body: &[u8],
+    ) -> Result<&Arc<Principal>, SignatureError> {
+        let key = self.keys.get(signature.access()).ok_or(SignatureError::Invalid)?;
+        signature.verify(parts, body, &key.secret)?;
+        Ok(&key.principal)
+    }
+
     /// False if the access file lists the projects that exist and this is not one of them.
     pub fn project_exists(&self, project: &ProjectId) -> bool {
         self.projects.as_ref().is_none_or(|projects| projects.contains(project))
+    }
+
+    /// The projects with names that the principal may enter.
+    pub fn named_projects(&self, principal: &Principal) -> impl Iterator<Item = (&ProjectId, &str)> {
+        let own = self.names.iter().filter(move |(project, _)| principal.may_enter(project));
+        own.map(|(project, name)| (project, name.as_str()))
     }
 }
 
@@ -147,14 +209,15 @@ pub enum AccessSource {
 #[derive(Debug)]
 pub struct AccessHandle {
     source: AccessSource,
+    metrics: IdentityMetrics,
     current: ArcSwap<Access>,
 }
 
 impl AccessHandle {
     /// Reads the source for the first time.
-    pub fn open(source: AccessSource) -> Result<Self, AccessError> {
-        let current = ArcSwap::from_pointee(source.read()?);
-        Ok(Self { source, current })
+    pub fn open(source: AccessSource, metrics: IdentityMetrics) -> Result<Self, AccessError> {
+        let current = ArcSwap::from_pointee(source.read(None, &metrics)?);
+        Ok(Self { source, metrics, current })
     }
 
     /// The access in force now; a request holds on to one for as long as it decides.
@@ -164,19 +227,33 @@ impl AccessHandle {
 
     /// Reads the source again. A good one is in force for every later request, a bad one changes nothing.
     pub fn reload(&self) -> Result<(), AccessError> {
-        self.current.store(Arc::new(self.source.read()?));
+        let before = self.current.load_full();
+        self.current.store(Arc::new(self.source.read(before.service.as_ref(), &self.metrics)?));
         Ok(())
     }
 }
 
 impl AccessSource {
-    fn read(&self) -> Result<Access, AccessError> {
-        match self {
-            Self::File(path) => Access::read(path),
+    /// What is remembered of the identity service's answers is kept if its settings are the same as before.
+    fn read(&self, before: Option<&Arc<Identity>>, metrics: &IdentityMetrics) -> Result<Access, AccessError> {
+        let (mut access, path) = match self {
+            Self::File(path) => (Access::read(path)?, path.clone()),
             Self::Text(text) => {
-                Access::parse(text).map_err(|reason| AccessError { path: "access text".into(), reason })
+                let path = PathBuf::from("access text");
+                (Access::parse(text).map_err(|reason| AccessError { path: path.clone(), reason })?, path)
             }
+        };
+        if let Some((settings, _)) = &access.identity {
+            let service = match before.filter(|before| before.settings() == settings) {
+                Some(before) => before.clone(),
+                None => {
+                    let new = Identity::new(settings.clone(), metrics.clone());
+                    Arc::new(new.map_err(|reason| AccessError { path, reason })?)
+                }
+            };
+            access.service = Some(service);
         }
+        Ok(access)
     }
 }
 

@@ -1,7 +1,8 @@
 //! The public API: every route in one list.
 
 mod count_sub_jobs;
-mod query;
+mod list_projects;
+pub mod query;
 mod room;
 
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use crate::domain::JobTypes;
 use crate::readiness::Readiness;
 use crate::store::MemoryStore;
 use crate::web::route::Route;
-pub use room::Room;
+pub use room::{Room, loaded};
 
 /// What the operations work with.
 #[derive(Clone)]
@@ -33,8 +34,11 @@ pub struct Api {
 /// Every route of the public listener. Decided for each, in this order: path (404), method (405), room (503), credential
 /// (401), permission (403), inputs (400), project (404).
 pub fn routes() -> Vec<Route<Arc<Api>>> {
-    vec![Route {
-        path: "/v1/{project_id}/app-server-sub-jobs/actions/count",
-        methods: get(count_sub_jobs::count_sub_jobs),
-    }]
+    vec![
+        Route {
+            path: "/v1/{project_id}/app-server-sub-jobs/actions/count",
+            methods: get(count_sub_jobs::count_sub_jobs),
+        },
+        Route { path: "/v3/projects", methods: get(list_projects::list_projects) },
+    ]
 }

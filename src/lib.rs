@@ -11,10 +11,10 @@
 //!
 //! - [`domain`]: projects, jobs, subtasks, and the filter of a count
 //! - [`store`]: where subtasks are kept and counted
+//! - [`metrics`]: what the server measures of itself
 //! - [`access`]: who calls, and what they may do
 //! - [`record`]: a subtask as JSON
 //! - [`readiness`]: loading, ready, draining
-//! - [`metrics`]: what the server measures of itself
 //! - [`load`]: files of subtasks; [`demo`]: sample subtasks
 //! - [`config`]: what the operator says
 //! - [`web`]: what both listeners share
@@ -38,3 +38,13 @@ pub mod server;
 pub mod store;
 pub mod telemetry;
 pub mod web;
+
+/// Compiles and runs the example for callers.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/clients.md")]
+struct CallersExample;
+
+/// Compiles and runs the example for testers.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/testing.md")]
+struct TestingExample;

@@ -1,6 +1,6 @@
 //! The program: arguments, then configuration, then the log, then the server; and the exit codes.
 
-use std::io::{self, stdin, stdout};
+use std::io::{self, Write as _, stdin, stdout};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -69,10 +69,11 @@ async fn run(config: Config) -> Result<(), ServerError> {
     let listen = |kind| signal(kind).map_err(system);
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     let hang_up = listen(SignalKind::hangup())?;
-    let greeting = config.demo.clone();
+    let demo = config.demo.clone();
     let server = Server::bind(config).await?;
-    if let Some(demo) = greeting {
-        greet(&server, demo.token());
+    if let Some(demo) = demo {
+        // Nobody may be there to read it, which is no reason to end.
+        let _ = stdout().write_all(greeting(&server, demo.token()).as_bytes());
     }
     tokio::spawn(reload_on(hang_up, server.access()));
     let stop = async move {
@@ -105,20 +106,22 @@ async fn reload_on(mut hang_up: Signal, access: Arc<AccessHandle>) {
 }
 
 /// What a newcomer needs to see a count.
-#[expect(clippy::print_stdout, reason = "it is for the person who started the demo, not for the log")]
-fn greet(server: &Server, token: &str) {
+fn greeting(server: &Server, token: &str) -> String {
     let (public, internal) = (cli::reachable(server.public_addr()), cli::reachable(server.internal_addr()));
-    let project = demo::PROJECTS[0];
-    println!("subjobs demo: two projects whose subtasks move on by themselves");
-    println!();
-    println!("  token     {token}");
-    println!("  projects  {}", demo::PROJECTS.join(" "));
-    println!("  metrics   http://{internal}/metrics");
-    println!();
-    println!("How many are running? Ask a few times:");
-    println!();
-    println!(
-        "  curl -H 'X-Auth-Token: {token}' 'http://{public}/v1/{project}/app-server-sub-jobs/actions/count?status=RUNNING'"
-    );
-    println!();
+    let (project, projects) = (demo::PROJECTS[0], demo::PROJECTS.join(" "));
+    // As a shell reads a quote within quotes.
+    let quoted = token.replace('\'', r"'\''");
+    format!(
+        "subjobs demo: two projects whose subtasks move on by themselves\n\
+         \n\
+         \x20 token     {token}\n\
+         \x20 projects  {projects}\n\
+         \x20 metrics   http://{internal}/metrics\n\
+         \n\
+         How many are running? Ask a few times:\n\
+         \n\
+         \x20 curl -H 'X-Auth-Token: {quoted}' \
+         'http://{public}/v1/{project}/app-server-sub-jobs/actions/count?status=RUNNING'\n\
+         \n"
+    )
 }

@@ -44,6 +44,71 @@ impl Listener {
     }
 }
 
+/// What is measured of the identity service and of what is remembered of its answers.
+#[derive(Debug, Clone)]
+pub struct IdentityMetrics {
+    calls: IntCounterVec,
+    durations: Histogram,
+    hits: IntCounter,
+    misses: IntCounter,
+    refused_hits: IntCounter,
+}
+
+impl IdentityMetrics {
+    /// Registers the metrics of the identity service.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let calls = IntCounterVec::new(
+            Opts::new("subjobs_identity_calls_total", "Calls to the identity service: accepted, refused or failed."),
+            &["outcome"],
+        )?;
+        let durations = Histogram::with_opts(
+            HistogramOpts::new("subjobs_identity_call_duration_seconds", "Calls to the identity service.")
+                .buckets(BUCKETS.to_vec()),
+        )?;
+        let cache = IntCounterVec::new(
+            Opts::new(
+                "subjobs_identity_cache_total",
+                "Look-ups of tokens: hit, refused (a hit among the refused) or miss.",
+            ),
+            &["result"],
+        )?;
+        registry.register(Box::new(calls.clone()))?;
+        registry.register(Box::new(durations.clone()))?;
+        registry.register(Box::new(cache.clone()))?;
+        for outcome in ["accepted", "refused", "failed"] {
+            calls.with_label_values(&[outcome]);
+        }
+        Ok(Self {
+            calls,
+            durations,
+            hits: cache.with_label_values(&["hit"]),
+            misses: cache.with_label_values(&["miss"]),
+            refused_hits: cache.with_label_values(&["refused"]),
+        })
+    }
+
+    /// Counts a call by its outcome.
+    pub fn called(&self, outcome: &str, duration: Duration) {
+        self.calls.with_label_values(&[outcome]).inc();
+        self.durations.observe(duration.as_secs_f64());
+    }
+
+    /// A token was remembered as good.
+    pub fn hit(&self) {
+        self.hits.inc();
+    }
+
+    /// A token was remembered as refused.
+    pub fn refused_hit(&self) {
+        self.refused_hits.inc();
+    }
+
+    /// A token was not remembered.
+    pub fn miss(&self) {
+        self.misses.inc();
+    }
+}
+
 /// Everything that is measured.
 #[derive(Debug)]
 pub struct Metrics {
@@ -109,6 +174,18 @@ impl Metrics {
     /// The gauge of a listener's open connections.
     pub fn connections(&self, listener: Listener) -> IntGauge {
         self.connections.with_label_values(&[listener.as_str()])
+    }
+
+    /// The metrics of the identity service, to be asked for once.
+    pub fn identity(&self) -> Result<IdentityMetrics, prometheus::Error> {
+        IdentityMetrics::new(&self.registry)
+    }
+
+    /// Shows a reason for refusals before the first one.
+    pub fn expect_refusals(&self, reasons: &[&str]) {
+        for reason in reasons {
+            self.refusals.with_label_values(&[*reason]);
+        }
     }
 
     /// Counts an error answer.

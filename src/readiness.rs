@@ -1,4 +1,6 @@
 //! Whether the server takes requests: loading, then ready, then draining, and never back.
+//!
+//! An end that is asked for while loading skips ready for good: what is half loaded is never served.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -12,6 +14,8 @@ pub enum Phase {
     Ready,
     /// The end has been asked for; balancers should look elsewhere.
     Draining,
+    /// The end has been asked for before everything had been taken in; no count would be true.
+    Abandoned,
 }
 
 /// A latch that all rooms read and only the server moves on.
@@ -24,15 +28,24 @@ impl Readiness {
         match self.0.load(Ordering::Acquire) {
             0 => Phase::Loading,
             1 => Phase::Ready,
-            _ => Phase::Draining,
+            2 => Phase::Draining,
+            _ => Phase::Abandoned,
         }
     }
 
     /// Moves on to a phase; one that has passed already changes nothing.
     pub fn enter(&self, phase: Phase) {
-        self.0.fetch_max(phase as u8, Ordering::AcqRel);
+        let next = |now| match (now, phase as u8) {
+            (LOADING, DRAINING) => Some(Phase::Abandoned as u8),
+            (now, next) => (now < next).then_some(next),
+        };
+        // That nothing is to be done is no failure.
+        let _ = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
     }
 }
+
+const LOADING: u8 = Phase::Loading as u8;
+const DRAINING: u8 = Phase::Draining as u8;
 
 #[cfg(test)]
 mod tests {
@@ -47,5 +60,16 @@ mod tests {
         readiness.enter(Phase::Draining);
         readiness.enter(Phase::Ready);
         assert_eq!(readiness.phase(), Phase::Draining);
+    }
+
+    #[test]
+    fn what_was_never_loaded_never_opens() {
+        let readiness = Readiness::default();
+        readiness.enter(Phase::Draining);
+        assert_eq!(readiness.phase(), Phase::Abandoned);
+        for phase in [Phase::Loading, Phase::Ready, Phase::Draining] {
+            readiness.enter(phase);
+            assert_eq!(readiness.phase(), Phase::Abandoned);
+        }
     }
 }

@@ -9,6 +9,7 @@ mod listener;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,12 +23,13 @@ use self::listener::Bound;
 use crate::access::{AccessError, AccessHandle};
 use crate::api::{self, Api, Room};
 use crate::config::Config;
-use crate::demo::Demo;
+use crate::demo::{Demo, Running};
 use crate::internal::{self, Intake, Internal};
 use crate::load::{self, LoadError};
 use crate::metrics::{Listener, Metrics};
 use crate::readiness::Phase;
 use crate::store::MemoryStore;
+use crate::web::error::REASONS;
 use crate::web::observe::Observed;
 use crate::web::request_id::RequestIds;
 use crate::web::route::{Route, RouteNames, router};
@@ -75,15 +77,17 @@ pub struct Server {
 impl Server {
     /// Reads the access, binds both listeners, and puts everything together.
     pub async fn bind(config: Config) -> Result<Self, ServerError> {
+        let metrics = Arc::new(Metrics::new().map_err(system)?);
+        let identity = metrics.identity().map_err(system)?;
         let job_types = Arc::new(config.job_types.clone());
         let api = Arc::new(Api {
             store: Arc::new(MemoryStore::new(job_types.len())),
-            access: Arc::new(AccessHandle::open(config.access.clone())?),
+            access: Arc::new(AccessHandle::open(config.access.clone(), identity)?),
             job_types,
             readiness: Arc::default(),
             room: Arc::new(Room::new(config.max_in_flight)),
         });
-        let metrics = Arc::new(Metrics::new().map_err(|error| ServerError::System(error.to_string()))?);
+        metrics.expect_refusals(&REASONS);
         let internal =
             Arc::new(Internal { api: api.clone(), metrics: metrics.clone(), intake: Arc::<Intake>::default() });
         let setup = Setup { config: &config, metrics: &metrics };
@@ -119,13 +123,29 @@ impl Server {
         }
         tracing::warn!("subtasks live in memory only: a restart forgets them");
 
-        let deadline = move || Instant::now() + config.drain;
+        let mut demo = config.demo;
+        let mut moving = None;
+        if config.load.is_empty() {
+            // Before the first connection is taken, so that nobody who starts a server in a test meets a 503.
+            moving = open(&api, demo.take())?;
+        }
         let (public_drain, internal_drain) = (Arc::<Drain>::default(), Arc::<Drain>::default());
-        let mut public = Aborting(tokio::spawn(public.serve(public_drain.clone(), deadline)));
-        let mut internal = Aborting(tokio::spawn(internal.serve(internal_drain.clone(), deadline)));
+        let mut public = Aborting(tokio::spawn(public.serve(public_drain.clone())));
+        let mut internal = Aborting(tokio::spawn(internal.serve(internal_drain.clone())));
 
         tokio::pin!(stop);
-        let work = feed(&api, config.load, config.demo);
+        let work = async {
+            if !config.load.is_empty() {
+                load(&api, config.load).await?;
+                moving = open(&api, demo)?;
+            }
+            match moving {
+                Some(mut moving) => loop {
+                    moving.step(&api.store).await.map_err(system)?;
+                },
+                None => std::future::pending::<Result<(), ServerError>>().await,
+            }
+        };
         tokio::select! {
             ended = work => ended?,
             () = &mut stop => {}
@@ -136,9 +156,11 @@ impl Server {
         tracing::info!(delay = ?config.drain_delay, at_most = ?config.drain, "draining");
         api.readiness.enter(Phase::Draining);
         sleep(config.drain_delay).await;
-        public_drain.begin();
+        // One for both, so that the end comes when it was promised.
+        let deadline = Instant::now() + config.drain;
+        public_drain.begin(deadline);
         let cut = (&mut public.0).await?;
-        internal_drain.begin();
+        internal_drain.begin(deadline);
         let cut = cut + (&mut internal.0).await?;
         if cut > 0 {
             tracing::warn!(cut, "the drain was cut short: requests were still running");
@@ -157,22 +179,19 @@ impl Drop for Aborting {
     }
 }
 
-/// Takes in what is to be served and opens the server; then lets the demo's subtasks move on, or waits for ever.
-async fn feed(api: &Arc<Api>, files: Vec<std::path::PathBuf>, demo: Option<Demo>) -> Result<(), ServerError> {
-    if !files.is_empty() {
-        let cancelled = Cancelled::default();
-        let (store, job_types, flag) = (api.store.clone(), api.job_types.clone(), cancelled.0.clone());
-        tokio::task::spawn_blocking(move || load::load(&files, &store, &job_types, &flag)).await??;
-    }
-    let mut demo = demo.map(|demo| demo.begin(&api.store, &api.job_types)).transpose().map_err(system)?;
+/// Takes files of subtasks in, on a thread that stops when this is dropped.
+async fn load(api: &Arc<Api>, files: Vec<PathBuf>) -> Result<(), ServerError> {
+    let cancelled = Cancelled::default();
+    let (store, job_types, flag) = (api.store.clone(), api.job_types.clone(), cancelled.0.clone());
+    Ok(tokio::task::spawn_blocking(move || load::load(&files, &store, &job_types, &flag)).await??)
+}
+
+/// Opens the server for requests, with the demo's subtasks if it has any.
+fn open(api: &Api, demo: Option<Demo>) -> Result<Option<Running>, ServerError> {
+    let running = demo.map(|demo| demo.begin(&api.store, &api.job_types)).transpose().map_err(system)?;
     api.readiness.enter(Phase::Ready);
     tracing::info!("ready");
-    loop {
-        match &mut demo {
-            Some(demo) => demo.step(&api.store).await.map_err(system)?,
-            None => std::future::pending().await,
-        }
-    }
+    Ok(running)
 }
 
 fn system(error: impl ToString) -> ServerError {

@@ -118,15 +118,39 @@ impl Pattern {
     }
 }
 
-/// What these policies allow together: an explicit Deny wins, what nothing allows is denied.
-pub(super) fn permissions<'a>(policies: impl Iterator<Item = &'a Policy> + Clone) -> ActionSet {
-    let says = |effect, action: Action| {
-        let mut statements = policies.clone().flat_map(|policy| &policy.statements);
-        statements.any(|statement| {
-            statement.effect == effect && statement.actions.iter().any(|pattern| pattern.matches(action.as_str()))
-        })
-    };
-    Action::ALL.into_iter().filter(|&action| says(Effect::Allow, action) && !says(Effect::Deny, action)).collect()
+/// What policies say together, before the Denies have won, so that it can be joined with what others say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Verdict {
+    allowed: ActionSet,
+    denied: ActionSet,
+}
+
+impl Verdict {
+    /// An account's: every permission.
+    pub(super) const ACCOUNT: Self = Self { allowed: ActionSet::ALL, denied: ActionSet(0) };
+
+    pub(super) fn of<'a>(policies: impl Iterator<Item = &'a Policy> + Clone) -> Self {
+        let says = |effect| {
+            let named = move |action: &Action| {
+                let mut statements = policies.clone().flat_map(|policy| &policy.statements);
+                statements.any(|statement| {
+                    statement.effect == effect
+                        && statement.actions.iter().any(|pattern| pattern.matches(action.as_str()))
+                })
+            };
+            Action::ALL.into_iter().filter(named).collect()
+        };
+        Self { allowed: says.clone()(Effect::Allow), denied: says(Effect::Deny) }
+    }
+
+    pub(super) fn join(self, other: Self) -> Self {
+        Self { allowed: ActionSet(self.allowed.0 | other.allowed.0), denied: ActionSet(self.denied.0 | other.denied.0) }
+    }
+
+    /// An explicit Deny wins, what nothing allows is denied.
+    pub(super) fn permissions(self) -> ActionSet {
+        ActionSet(self.allowed.0 & !self.denied.0)
+    }
 }
 
 #[cfg(test)]
@@ -140,7 +164,7 @@ mod tests {
 
     fn allowed(policies: &[&str]) -> Vec<Action> {
         let policies: Vec<Policy> = policies.iter().map(|text| toml::from_str(text).unwrap()).collect();
-        let set = permissions(policies.iter());
+        let set = Verdict::of(policies.iter()).permissions();
         Action::ALL.into_iter().filter(|action| set.contains(*action)).collect()
     }
 

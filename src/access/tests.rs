@@ -31,12 +31,16 @@ Effect = "Allow"
 Action = ["workspace:jobs:countSubJobs"]
 "#;
 
+fn metrics() -> IdentityMetrics {
+    IdentityMetrics::new(&prometheus::Registry::new()).unwrap()
+}
+
 fn project(name: &str) -> ProjectId {
     ProjectId::parse(name).unwrap()
 }
 
 fn ask<'a>(access: &'a Access, token: &str, now: &str) -> Result<&'a Arc<Principal>, AuthenticationError> {
-    access.authenticate(Token::new(token.as_bytes()).unwrap(), || now.parse().unwrap())
+    access.holder(Token::new(token.as_bytes()).unwrap(), || now.parse().unwrap())
 }
 
 #[test]
@@ -81,6 +85,88 @@ fn a_user_without_policies_may_do_nothing() {
 }
 
 #[test]
+fn projects_with_names_exist_and_are_shown_to_those_who_may_enter() {
+    let named = "[[project]]\nid = \"p1\"\nname = \"cn-north-4\"\n[[project]]\nid = \"p9\"\nname = \"eu-west-0\"\n";
+    let access = Access::parse(&file(&format!("{GOOD}\n{named}"))).unwrap();
+    assert!(access.project_exists(&project("p9")) && access.project_exists(&project("p2")));
+    assert!(!access.project_exists(&project("p3")));
+    let shown = |token| {
+        let principal = ask(&access, token, "2026-01-01T00:00:00Z").unwrap();
+        access.named_projects(principal).map(|(id, name)| format!("{id} {name}")).collect::<Vec<_>>()
+    };
+    assert_eq!(shown("ops"), ["p1 cn-north-4", "p9 eu-west-0"]);
+    assert_eq!(shown("dash"), ["p1 cn-north-4"]);
+    let alone = Access::parse(named).unwrap();
+    assert!(alone.project_exists(&project("p1")) && !alone.project_exists(&project("p2")));
+    for (bad, reason) in [
+        (named.replace("p9", "p1"), "project \"p1\" stands twice"),
+        (named.replace("p9", "a/b"), "project \"a/b\" must not hold"),
+        (named.replace("eu-west-0", ""), "project \"p9\" has an empty name"),
+    ] {
+        let error = Access::parse(&bad).unwrap_err();
+        assert!(error.contains(reason), "{error}");
+    }
+}
+
+#[test]
+fn secrets_of_access_keys_come_from_three_places() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("secret"), "from a file\n").unwrap();
+    let text = |keys: &str| {
+        format!("[[principal]]\nname = \"a\"\nkind = \"account\"\nprojects = [\"*\"]\naccess_keys = [{keys}]")
+    };
+    let path = dir.path().join("access.toml");
+    let read = |keys: &str| {
+        std::fs::write(&path, text(keys)).unwrap();
+        Access::read(&path).map_err(|error| error.to_string())
+    };
+    let keys = r#"{ id = "A", secret = "s" }, { id = "B", secret_file = "secret" }, { id = "C", secret_env = "PATH" }"#;
+    let access = read(keys).unwrap();
+    let secret = |id: &str| access.keys[id].secret.bytes().to_owned();
+    assert_eq!(secret("A"), b"s");
+    assert_eq!(secret("B"), b"from a file");
+    assert_eq!(secret("C"), std::env::var("PATH").unwrap().as_bytes());
+    for (keys, reason) in [
+        (r#"{ id = "A" }"#, "line 5: access key \"A\": give one of secret, secret_env and secret_file"),
+        (r#"{ id = "A", secret = "s", secret_env = "PATH" }"#, "give one of"),
+        (r#"{ id = "A", secret = "" }"#, "the secret is empty"),
+        (r#"{ id = "A", secret_env = "SUBJOBS_NO_SUCH" }"#, "the environment has no SUBJOBS_NO_SUCH"),
+        (r#"{ id = "A", secret_file = "none" }"#, "none: No such file"),
+        (r#"{ id = "A,B", secret = "s" }"#, "without a comma"),
+        (r#"{ id = "A", secret = "s" }, { id = "A", secret = "t" }"#, "it stands twice"),
+        (r#"{ id = "A", key = "s" }"#, "unknown field `key`"),
+    ] {
+        let error = read(keys).unwrap_err();
+        assert!(error.contains(reason), "{error:?} does not say {reason:?}");
+    }
+}
+
+#[test]
+fn the_identity_section_is_checked_at_start() {
+    let identity = |more: &str| Access::parse(&file(&format!("{GOOD}\n[identity]\n{more}")));
+    assert!(
+        identity("url = \"https://iam.example.com/v3/\"\n[identity.roles]\nr = [\"count-only\"]\na = \"account\"")
+            .is_ok()
+    );
+    for (more, reason) in [
+        ("", "missing field `url`"),
+        ("url = \"ftp://a\"", "identity: url must be http"),
+        ("url = \"iam\"", "identity: url: "),
+        ("url = \"http://a b\"", "identity: url: "),
+        ("url = \"http://a\"\ncache = \"x\"", "identity: cache must be a time"),
+        ("url = \"http://a\"\ntimeout = \"0s\"", "identity: timeout must not be zero"),
+        ("url = \"http://a\"\nca_file = \"/none\"", "identity: ca_file: /none: No such file"),
+        ("url = \"http://a\"\nca_file = \"Cargo.toml\"", "identity: ca_file holds no certificate"),
+        ("url = \"http://a\"\n[identity.roles]\nr = [\"none\"]", "identity: role \"r\": there is no policy \"none\""),
+        ("url = \"http://a\"\n[identity.roles]\nr = \"root\"", "a role maps to"),
+        ("url = \"http://a\"\nretries = 3", "unknown field `retries`"),
+    ] {
+        let error = identity(more).unwrap_err();
+        assert!(error.contains(reason), "{error:?} does not say {reason:?}");
+    }
+}
+
+#[test]
 fn what_is_wrong_is_said_with_its_place() {
     for (from, to, reason) in [
         ("name = \"dashboard\"", "name = \"ops\"", "principal \"ops\": the name stands twice"),
@@ -99,8 +185,10 @@ fn what_is_wrong_is_said_with_its_place() {
         ("\"p1\", \"p3\"", "\"a/b\"", "project \"a/b\" must not hold"),
         ("\"account\"", "\"root\"", "line 6: unknown variant `root`"),
         ("\"OPS\"", "\"OPS\", secret = \"x\"", "line 8: unknown field `secret`"),
+        ("[{ sha256 = \"OPS\" }]", "[\"OPS\"]", "line 8: invalid type: string, expected { sha256 = \"…\" }"),
+        ("[{ sha256 = \"OPS\" }]", "\"OPS\"", "line 8: invalid type: string, expected a sequence"),
         ("kind = \"user\"", "kind = \"user\"\nkey = 1", "line 13: unknown field `key`"),
-        ("projects = [\"p1\", \"p2\"]", "project = []", "line 2: unknown field `project`"),
+        ("projects = [\"p1\", \"p2\"]", "projets = []", "line 2: unknown field `projets`"),
         ("Effect =", "NotAction = [\"*\"]\nEffect =", "unknown field `NotAction`"),
         ("kind = \"account\"\n", "", "missing field `kind`"),
         ("[[principal]]", "[[principal]", "line 4: "),
@@ -117,7 +205,7 @@ fn a_reload_replaces_all_or_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("access.toml");
     std::fs::write(&path, file(GOOD)).unwrap();
-    let handle = AccessHandle::open(AccessSource::File(path.clone())).unwrap();
+    let handle = AccessHandle::open(AccessSource::File(path.clone()), metrics()).unwrap();
     let known = |token| ask(&handle.load(), token, "2026-01-01T00:00:00Z").is_ok();
     assert!(known("ops") && known("dash"));
 

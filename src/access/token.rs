@@ -15,6 +15,11 @@ impl<'a> Token<'a> {
         (!bytes.is_empty()).then_some(Self(bytes))
     }
 
+    /// The token itself, for the one who issued it.
+    pub(super) fn bytes(self) -> &'a [u8] {
+        self.0
+    }
+
     /// The SHA-256 of the token.
     pub fn digest(self) -> TokenDigest {
         TokenDigest(Sha256::digest(self.0).into())
@@ -30,6 +35,12 @@ impl fmt::Debug for Token<'_> {
 /// The SHA-256 of a token. Equality takes the same time wherever two digests differ.
 #[derive(Clone, Copy, Eq)]
 pub struct TokenDigest([u8; 32]);
+
+impl std::hash::Hash for TokenDigest {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        state.write_u64(self.prefix());
+    }
+}
 
 impl PartialEq for TokenDigest {
     fn eq(&self, other: &Self) -> bool {

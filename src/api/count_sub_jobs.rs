@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{Api, query};
 use crate::access::Action;
 use crate::web::admit::{admit, project_exists};
-use crate::web::body;
+use crate::web::body::Payload;
 use crate::web::error::Error;
 
 /// The published maximum of `count`.
@@ -24,14 +24,12 @@ pub(super) struct Count {
 pub(super) async fn count_sub_jobs(State(api): State<Arc<Api>>, request: Request) -> Result<Json<Count>, Error> {
     let _place = api.room.enter(&api.readiness)?;
     let (parts, body) = request.into_parts();
-    let (project, filter) = {
-        let access = api.access.load();
-        let project = admit(&access, &parts, Action::CountSubJobs)?;
-        let filter = query::parse(parts.uri.query(), &api.job_types)?;
-        project_exists(&access, &project)?;
-        (project, filter)
-    };
-    body::ignore(body).await;
+    let mut payload = Payload::ignored(body);
+    let access = api.access.load();
+    let project = admit(&access, &parts, &mut payload, Action::CountSubJobs).await?;
+    let filter = query::parse(parts.uri.query(), &api.job_types)?;
+    project_exists(&access, &project)?;
+    payload.ignore().await;
     let count = api.store.count(&project, &filter)?;
     Ok(Json(Count { count: count.min(MAX_COUNT) }))
 }

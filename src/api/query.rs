@@ -13,7 +13,7 @@ const MAX_JOB_TYPE: usize = 256;
 
 /// Takes the query of a request. An empty parameter is as if it were absent, one given twice is refused, and one of another
 /// name is ignored.
-pub(super) fn parse(query: Option<&str>, job_types: &JobTypes) -> Result<CountFilter, Error> {
+pub fn parse(query: Option<&str>, job_types: &JobTypes) -> Result<CountFilter, Error> {
     let mut given = Given::default();
     for pair in query.unwrap_or_default().split('&') {
         given.take(pair)?;

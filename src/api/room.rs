@@ -29,14 +29,21 @@ impl Room {
 
     /// A place, or why there is none now. A draining server still answers what reaches it.
     pub fn enter(&self, readiness: &Readiness) -> Result<Place<'_>, Unavailable> {
-        if readiness.phase() == Phase::Loading {
-            return Err(Unavailable::Starting);
-        }
+        loaded(readiness)?;
         let one_more = |taken| (taken < self.max).then_some(taken + 1);
         match self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more) {
             Ok(_) => Ok(Place(self)),
             Err(_) => Err(Unavailable::Overloaded),
         }
+    }
+}
+
+/// Whether everything has been taken in, or why nothing can be answered yet.
+pub fn loaded(readiness: &Readiness) -> Result<(), Unavailable> {
+    match readiness.phase() {
+        Phase::Ready | Phase::Draining => Ok(()),
+        Phase::Loading => Err(Unavailable::Starting),
+        Phase::Abandoned => Err(Unavailable::Draining),
     }
 }
 
@@ -63,5 +70,13 @@ mod tests {
         assert!(room.enter(&readiness).is_ok());
         readiness.enter(Phase::Draining);
         assert!(room.enter(&readiness).is_ok());
+    }
+
+    #[test]
+    fn what_is_half_loaded_has_no_room() {
+        let (room, readiness) = (Room::new(1), Readiness::default());
+        readiness.enter(Phase::Draining);
+        assert_eq!(room.enter(&readiness).unwrap_err(), Unavailable::Draining);
+        assert_eq!(room.taken(), 0);
     }
 }

@@ -1,6 +1,6 @@
 //! A moment, written as RFC 3339.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 /// A moment in UTC, to the nanosecond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,6 +15,11 @@ impl Timestamp {
     /// This moment by the system's clock.
     pub fn now() -> Self {
         Self(jiff::Timestamp::now())
+    }
+
+    /// How long it is from this moment to a later one; zero if that is not later.
+    pub fn until(self, later: Self) -> Duration {
+        Duration::try_from(later.0.duration_since(self.0)).unwrap_or_default()
     }
 }
 

@@ -15,7 +15,10 @@ pub(super) async fn healthz() -> &'static str {
 pub(super) async fn readyz(State(internal): State<Arc<Internal>>) -> Result<&'static str, Error> {
     match internal.api.readiness.phase() {
         Phase::Loading => Err(Unavailable::Starting.into()),
-        Phase::Ready => Ok("ready\n"),
-        Phase::Draining => Err(Unavailable::Draining.into()),
+        Phase::Ready => {
+            internal.api.store.check()?;
+            Ok("ready\n")
+        }
+        Phase::Draining | Phase::Abandoned => Err(Unavailable::Draining.into()),
     }
 }

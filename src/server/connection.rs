@@ -23,8 +23,8 @@ use crate::web::observe::{Answer, Observed};
 /// The most bytes of a request's head; past it the HTTP layer answers 431.
 const MAX_HEAD: usize = 256 * 1024;
 
-/// Serves a connection until it ends.
-pub(super) async fn serve(socket: TcpStream, app: Observed, limits: Limits, drain: Arc<Drain>) {
+/// Serves a connection until it ends; whether the drain had to cut a running request.
+pub(super) async fn serve(socket: TcpStream, app: Observed, limits: Limits, drain: Arc<Drain>) -> bool {
     // Small answers should leave at once; a socket that cannot promise that still works.
     let _ = socket.set_nodelay(true);
     let clock = Clock::new(limits);
@@ -38,7 +38,7 @@ pub(super) async fn serve(socket: TcpStream, app: Observed, limits: Limits, drai
         .serve_connection(TokioIo::new(Timed::new(socket, clock.clone())), service);
     let mut connection = pin!(connection);
     let mut drain_begins = pin!(drain.begun());
-    let mut is_draining = false;
+    let mut cut_at: Option<Instant> = None;
     let mut is_first_poll = true;
     // Fires within the shorter limit from whenever it is set, so before any deadline that comes up meanwhile.
     let tick = limits.head.min(limits.idle);
@@ -46,14 +46,15 @@ pub(super) async fn serve(socket: TcpStream, app: Observed, limits: Limits, drai
     let mut is_closing = false;
     std::future::poll_fn(|cx| {
         // The first poll leaves the task's waker with the drain; later ones only look at a flag, which takes no lock.
-        let look = std::mem::take(&mut is_first_poll) || (!is_draining && drain.has_begun());
+        let look = std::mem::take(&mut is_first_poll) || (cut_at.is_none() && drain.deadline().is_some());
         if look && drain_begins.as_mut().poll(cx).is_ready() {
-            is_draining = true;
+            cut_at = drain.deadline();
             connection.as_mut().graceful_shutdown();
+            timer.as_mut().reset(Instant::now());
         }
         // How it ended is the peer's doing and nobody's error.
-        if connection.as_mut().poll(cx).is_ready() || (is_draining && !clock.is_busy()) {
-            return Poll::Ready(());
+        if connection.as_mut().poll(cx).is_ready() || (cut_at.is_some() && !clock.is_busy()) {
+            return Poll::Ready(false);
         }
         if !is_closing && clock.is_closing() {
             is_closing = true;
@@ -62,14 +63,18 @@ pub(super) async fn serve(socket: TcpStream, app: Observed, limits: Limits, drai
         loop {
             ready!(timer.as_mut().poll(cx));
             let now = Instant::now();
+            if cut_at.is_some_and(|at| at <= now) {
+                return Poll::Ready(true);
+            }
             let next = clock.deadline().unwrap_or(now + tick).min(now + tick);
             if next <= now {
-                return Poll::Ready(());
+                return Poll::Ready(false);
             }
+            let next = cut_at.map_or(next, |at| at.min(next));
             timer.as_mut().reset(next);
         }
     })
-    .await;
+    .await
 }
 
 /// The application as one connection calls it.

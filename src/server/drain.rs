@@ -1,25 +1,29 @@
 //! The signal to a listener and its connections that the end has come.
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// Begins once, for everybody who waits.
 #[derive(Debug, Default)]
 pub(super) struct Drain {
-    begun: AtomicBool,
+    /// Until when running requests may go on; set when it begins.
+    deadline: OnceLock<Instant>,
     notify: Notify,
 }
 
 impl Drain {
-    pub(super) fn begin(&self) {
-        self.begun.store(true, Ordering::Release);
+    /// Begins; what still runs at `deadline` is cut.
+    pub(super) fn begin(&self, deadline: Instant) {
+        self.deadline.get_or_init(|| deadline);
         self.notify.notify_waiters();
     }
 
-    pub(super) fn has_begun(&self) -> bool {
-        self.begun.load(Ordering::Acquire)
+    /// Until when running requests may go on, once it has begun.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadline.get().copied()
     }
 
     /// Waits for it.
@@ -27,7 +31,7 @@ impl Drain {
         let mut notified = pin!(self.notify.notified());
         // Registered before the look, so that a beginning between the two is not missed.
         notified.as_mut().enable();
-        if !self.has_begun() {
+        if self.deadline().is_none() {
             notified.await;
         }
     }

@@ -9,7 +9,7 @@ use prometheus::IntGauge;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::sleep;
 
 use super::clock::Limits;
 use super::connection;
@@ -32,9 +32,9 @@ pub(super) struct Bound {
 }
 
 impl Bound {
-    /// Takes connections until the drain begins, then waits for theirs to end, at most until `deadline()` says. Returns how
-    /// many it had to cut.
-    pub(super) async fn serve(self, drain: Arc<Drain>, deadline: impl FnOnce() -> Instant) -> usize {
+    /// Takes connections until the drain begins, then waits for theirs to end, as they do at its deadline. Returns how many
+    /// of them had a request cut.
+    pub(super) async fn serve(self, drain: Arc<Drain>) -> usize {
         let Self { which, socket, app, limits, max_connections, open, .. } = self;
         let places = Arc::new(Semaphore::new(max_connections));
         let mut connections = JoinSet::new();
@@ -48,8 +48,9 @@ impl Bound {
                         place.open.inc();
                         let (app, drain) = (app.clone(), drain.clone());
                         connections.spawn(async move {
-                            connection::serve(socket, app, limits, drain).await;
+                            let is_cut = connection::serve(socket, app, limits, drain).await;
                             drop(place);
+                            is_cut
                         });
                     }
                     Err(error) => {
@@ -60,9 +61,11 @@ impl Bound {
             }
         }
         drop(socket);
-        let all_ended = async { while connections.join_next().await.is_some() {} };
-        let _ = timeout_at(deadline(), all_ended).await;
-        connections.len()
+        let mut cut = 0;
+        while let Some(ended) = connections.join_next().await {
+            cut += usize::from(ended.unwrap_or(false));
+        }
+        cut
     }
 }
 

@@ -52,6 +52,11 @@ impl MemoryStore {
         Ok(self.read_tallies()?.total(job_type, status))
     }
 
+    /// Fails if a report has been interrupted, so that nothing the store says is to be trusted any more.
+    pub fn check(&self) -> Result<(), StoreError> {
+        if self.records.is_poisoned() || self.tallies.is_poisoned() { Err(StoreError::Broken) } else { Ok(()) }
+    }
+
     /// Takes a batch of subtasks of one project, in order, all or nothing for every reader.
     ///
     /// A subtask is known by (project, id): a record replaces the stored one unless its version is lower.

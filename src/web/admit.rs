@@ -3,12 +3,15 @@
 //! Order: credential (401), permission (403), the inputs that every operation has (400). What an operation adds to the
 //! inputs comes next, and last whether the project exists (404).
 
+use std::sync::Arc;
+
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, Version, header};
 
+use super::body::Payload;
 use super::decode;
 use super::error::{CredentialError, Error};
-use crate::access::{Access, Action, Token};
+use crate::access::{Access, Action, Principal, Signature, SignatureError, Token};
 use crate::domain::{ProjectId, Timestamp};
 
 /// The published API's header for a token.
@@ -17,12 +20,35 @@ pub const X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 /// The project that the path names, if the caller may do `action` in it.
 ///
 /// The path is `/v1/{project_id}/…`, as the router has made sure.
-pub fn admit(access: &Access, parts: &Parts, action: Action) -> Result<ProjectId, Error> {
+pub async fn admit(access: &Access, parts: &Parts, payload: &mut Payload, action: Action) -> Result<ProjectId, Error> {
+    let principal = authenticate(access, parts, payload).await?;
     let project = project(parts.uri.path());
-    let principal = access.authenticate(token(&parts.headers)?, Timestamp::now).map_err(CredentialError::Token)?;
     principal.authorize(project.as_ref().ok(), action)?;
     host(parts)?;
     project
+}
+
+/// Who calls: the holder of the token, the signer of the request, or one who is both.
+pub async fn authenticate(access: &Access, parts: &Parts, payload: &mut Payload) -> Result<Arc<Principal>, Error> {
+    let signature = Signature::read(&parts.headers, Timestamp::now)?;
+    let token = token(&parts.headers)?;
+    let signer = match &signature {
+        None => None,
+        // A body is read only for a key that somebody has, so that nobody else can make the server wait for one.
+        Some(signature) if !access.knows_key(signature) => return Err(SignatureError::Invalid.into()),
+        Some(signature) => Some(access.signer(signature, parts, payload.whole().await?)?),
+    };
+    let holder = match token {
+        None => None,
+        Some(token) => Some(access.authenticate(token).await?),
+    };
+    match (holder, signer) {
+        (None, None) => Err(CredentialError::Missing.into()),
+        (Some(holder), None) => Ok(holder),
+        (None, Some(signer)) => Ok(signer.clone()),
+        (Some(holder), Some(signer)) if Arc::ptr_eq(&holder, signer) => Ok(holder),
+        (Some(_), Some(_)) => Err(CredentialError::Different.into()),
+    }
 }
 
 /// Last in the order: the project is one of those that exist.
@@ -30,11 +56,11 @@ pub fn project_exists(access: &Access, project: &ProjectId) -> Result<(), Error>
     if access.project_exists(project) { Ok(()) } else { Err(Error::Project) }
 }
 
-fn token(headers: &HeaderMap) -> Result<Token<'_>, CredentialError> {
+fn token(headers: &HeaderMap) -> Result<Option<Token<'_>>, CredentialError> {
     let mut given = headers.get_all(X_AUTH_TOKEN).iter();
     match (given.next(), given.next()) {
-        (None, _) => Err(CredentialError::Missing),
-        (Some(token), None) => Token::new(token.as_bytes()).ok_or(CredentialError::Empty),
+        (None, _) => Ok(None),
+        (Some(token), None) => Token::new(token.as_bytes()).map(Some).ok_or(CredentialError::Empty),
         (Some(_), Some(_)) => Err(CredentialError::Repeated),
     }
 }
@@ -46,7 +72,7 @@ fn project(path: &str) -> Result<ProjectId, Error> {
 }
 
 /// RFC 9112, section 3.2: exactly one in HTTP/1.1, at most one in HTTP/1.0.
-fn host(parts: &Parts) -> Result<(), Error> {
+pub fn host(parts: &Parts) -> Result<(), Error> {
     let mut given = parts.headers.get_all(header::HOST).iter();
     match (given.next(), given.next()) {
         (_, Some(_)) => Err(Error::input("Host", "must be given once")),

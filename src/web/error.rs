@@ -10,7 +10,7 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
-use crate::access::{AuthenticationError, Denied};
+use crate::access::{AuthenticationError, Denied, SignatureError};
 use crate::store::StoreError;
 
 /// The most characters of an `error_msg` (the publisher's bound).
@@ -60,7 +60,7 @@ pub enum Error {
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
     /// There is none.
-    #[error("X-Auth-Token is missing")]
+    #[error("neither X-Auth-Token nor a signature is given")]
     Missing,
     /// It says nothing.
     #[error("X-Auth-Token is empty")]
@@ -71,6 +71,12 @@ pub enum CredentialError {
     /// It is not accepted.
     #[error("X-Auth-Token {0}")]
     Token(AuthenticationError),
+    /// The request's signature is not accepted.
+    #[error("{0}")]
+    Signature(SignatureError),
+    /// The token is one caller's and the signature another's.
+    #[error("X-Auth-Token and Authorization are of different callers")]
+    Different,
 }
 
 /// Why a request cannot be served now.
@@ -88,10 +94,32 @@ pub enum Unavailable {
     /// As many bytes of reports as may be are being held.
     #[error("too many reports are being taken in")]
     ReportsHeld,
+    /// A token cannot be checked.
+    #[error("the identity service gives no answer")]
+    Identity,
     /// It took too long, most likely to send its body.
     #[error("the request timed out")]
     TimedOut,
 }
+
+/// Every label that [`Error::parts`] gives, so that each refusal is in the metrics before it first happens.
+pub const REASONS: [&str; 15] = [
+    "input",
+    "credential",
+    "permission",
+    "path",
+    "project",
+    "method",
+    "too_large",
+    "media_type",
+    "fault",
+    "starting",
+    "draining",
+    "overloaded",
+    "reports_held",
+    "identity",
+    "timed_out",
+];
 
 /// What [`super::observe`] is to know of an error response beyond its status.
 #[derive(Debug, Clone)]
@@ -137,6 +165,7 @@ impl Error {
                     Unavailable::Draining => "draining",
                     Unavailable::Overloaded => "overloaded",
                     Unavailable::ReportsHeld => "reports_held",
+                    Unavailable::Identity => "identity",
                     Unavailable::TimedOut => "timed_out",
                 };
                 (StatusCode::SERVICE_UNAVAILABLE, "WKS.00050902", reason)
@@ -181,6 +210,21 @@ impl From<CredentialError> for Error {
     }
 }
 
+impl From<AuthenticationError> for Error {
+    fn from(error: AuthenticationError) -> Self {
+        match error {
+            AuthenticationError::Unavailable => Unavailable::Identity.into(),
+            refused => CredentialError::Token(refused).into(),
+        }
+    }
+}
+
+impl From<SignatureError> for Error {
+    fn from(error: SignatureError) -> Self {
+        CredentialError::Signature(error).into()
+    }
+}
+
 impl From<Denied> for Error {
     fn from(denied: Denied) -> Self {
         Self::Permission(denied)
@@ -202,7 +246,8 @@ mod tests {
     async fn answer(error: Error) -> (u16, String, Option<HeaderValue>, Option<String>) {
         let mut response = error.into_response();
         assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
-        let fault = response.extensions_mut().remove::<Refusal>().unwrap().fault;
+        let Refusal { reason, fault } = response.extensions_mut().remove().unwrap();
+        assert!(REASONS.contains(&reason), "{reason} is not in the metrics from the start");
         let retry = response.headers().get(RETRY_AFTER).cloned();
         let status = response.status().as_u16();
         let body = response.into_body().collect().await.unwrap().to_bytes();
@@ -216,7 +261,7 @@ mod tests {
             (
                 CredentialError::Missing.into(),
                 401,
-                r#"{"error_code":"WKS.00211302","error_msg":"X-Auth-Token is missing"}"#,
+                r#"{"error_code":"WKS.00211302","error_msg":"neither X-Auth-Token nor a signature is given"}"#,
             ),
             (
                 Denied::Action(Action::CountSubJobs).into(),

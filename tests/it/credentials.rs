@@ -74,7 +74,7 @@ async fn a_token_in_the_query_is_none() {
     let server = Running::start(config()).await;
     let url = server.count_url(PROJECT, "?X-Auth-Token=ops-token");
     let message = assert_error(server.client.get(url).send().await.unwrap(), 401, code::CREDENTIAL).await;
-    assert_eq!(message, "X-Auth-Token is missing");
+    assert_eq!(message, "neither X-Auth-Token nor a signature is given");
 }
 
 /// A token is bytes: above 0x7f it is as good or bad as any, and never a fault.

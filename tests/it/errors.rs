@@ -28,7 +28,7 @@ async fn each_status_has_its_code_and_sentence() {
             head(&format!("GET {} HTTP/1.1", count_path(PROJECT)), &["Host: h"]),
             401,
             code::CREDENTIAL,
-            "X-Auth-Token is missing",
+            "neither X-Auth-Token nor a signature is given",
         ),
         (as_dashboard(OTHER_PROJECT), 403, code::PERMISSION, "the caller has no access to this project"),
         (request("GET", "/", &[]), 404, code::NOT_FOUND, "no such path"),

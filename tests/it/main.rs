@@ -1,22 +1,34 @@
 //! The whole server through real sockets: one file a concern.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail where it stands")]
 
 mod openapi;
+mod program_support;
 mod support;
 mod wire;
 
 mod clocks;
+mod commands;
 mod count;
 mod credentials;
+mod demo;
 mod errors;
 mod framing;
+mod gateway;
 mod inputs;
 mod intake;
+mod keystone;
+mod layers;
 mod limits;
+mod load;
 mod metrics;
 mod order;
+mod program;
+mod project_ids;
 mod projects;
 mod readiness;
 mod records;
 mod report;
+mod sdk;
+mod signed;
+mod signer;

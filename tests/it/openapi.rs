@@ -81,11 +81,17 @@ fn the_operation_is_the_publishers() {
 fn the_parameters_are_the_publishers() {
     let (ours, mut expected) = (ours(), parameters(&publishers()));
 
-    // Stricter: a credential is needed, so the optional header of the publisher is a security scheme here.
+    // Stricter: a credential is needed, so the optional header of the publisher is a security scheme here, beside the
+    // signature that its SDKs make instead.
     let token = expected.remove("header X-Auth-Token").expect("the publisher's token");
     assert_eq!(token["required"], false);
-    assert_eq!(ours["security"], json!([{ "token": [] }]));
+    assert_eq!(ours["security"], json!([{ "token": [] }, { "signature": [] }]));
     assert!(operation(&ours).get("security").is_none());
+    let signature = &ours["components"]["securitySchemes"]["signature"];
+    assert_eq!(
+        (&signature["type"], &signature["in"], &signature["name"]),
+        (&json!("apiKey"), &json!("header"), &json!("Authorization"))
+    );
     let scheme = &ours["components"]["securitySchemes"]["token"];
     assert_eq!([&scheme["type"], &scheme["in"], &scheme["name"]], ["apiKey", "header", "X-Auth-Token"]);
 

@@ -157,6 +157,7 @@ fn a_panic_in_a_report_is_never_counted_over() {
         scope.spawn(work).join().is_err()
     });
     assert!(panicked);
+    assert_eq!(store.check(), Err(StoreError::Broken));
     assert_eq!(store.count(&project("p"), &CountFilter::default()), Err(StoreError::Broken));
     let batch = vec![sub_job("a", "j", 0, Status::Running, 0)];
     assert_eq!(store.report(&project("p"), batch), Err(StoreError::Broken));

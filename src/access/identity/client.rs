@@ -1,0 +1,127 @@
+//! One call to the identity service: connections are reused, redirects are not followed, nothing is waited for or read
+//! without bound.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::{self, connect::HttpConnector};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+
+use super::Settings;
+use crate::access::Token;
+
+/// The most bytes of an answer.
+const MAX_ANSWER: usize = 1024 * 1024;
+
+/// How long an unused connection is kept.
+const KEPT: Duration = Duration::from_secs(30);
+
+/// Why there is no answer to go by.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// The service says that the token is not good.
+    #[error("the token is not good")]
+    Refused,
+    /// The service says something else.
+    #[error("it answered {0}")]
+    Status(StatusCode),
+    /// What it says cannot be understood, or is too much.
+    #[error("its answer cannot be read: {0}")]
+    Answer(String),
+    /// It cannot be reached.
+    #[error("it cannot be reached: {0}")]
+    Transport(String),
+    /// It takes too long.
+    #[error("it did not answer in time")]
+    Timeout,
+}
+
+/// A client of one service.
+#[derive(Debug)]
+pub(super) struct Client {
+    http: legacy::Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    url: Uri,
+    timeout: Duration,
+}
+
+impl Client {
+    /// Fails if the URL or the certificates make no sense.
+    pub(super) fn new(settings: &Settings) -> Result<Self, String> {
+        let url: Uri =
+            format!("{}/auth/tokens?nocatalog", settings.url).parse().map_err(|error| format!("url: {error}"))?;
+        if !matches!(url.scheme_str(), Some("http" | "https")) || url.host().is_none_or(str::is_empty) {
+            return Err("url must be http:// or https:// and a host".into());
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .with_root_certificates(roots(settings.ca.as_deref())?)
+            .with_no_client_auth();
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_connect_timeout(Some(settings.timeout));
+        tcp.set_nodelay(true);
+        let connector =
+            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
+        let http = legacy::Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(KEPT)
+            .build(connector);
+        Ok(Self { http, url, timeout: settings.timeout })
+    }
+
+    /// The body of the service's answer about a token.
+    pub(super) async fn get_token(&self, token: Token<'_>) -> Result<Vec<u8>, Failure> {
+        tokio::time::timeout(self.timeout, self.call(token)).await.unwrap_or(Err(Failure::Timeout))
+    }
+
+    async fn call(&self, token: Token<'_>) -> Result<Vec<u8>, Failure> {
+        let transport = |error: &dyn std::error::Error| Failure::Transport(chain(error));
+        let mut value = HeaderValue::from_bytes(token.bytes()).map_err(|_| Failure::Refused)?;
+        value.set_sensitive(true);
+        let request = Request::get(&self.url)
+            .header("x-auth-token", &value)
+            .header("x-subject-token", &value)
+            .header("accept", "application/json")
+            .body(Empty::new())
+            .map_err(|error| transport(&error))?;
+        let response = self.http.request(request).await.map_err(|error| transport(&error))?;
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND => return Err(Failure::Refused),
+            other => return Err(Failure::Status(other)),
+        }
+        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+        Ok(body.map_err(|error| Failure::Answer(chain(&*error)))?.to_bytes().into())
+    }
+}
+
+/// The certificates of the PEM text, or the roots that browsers trust.
+fn roots(pem: Option<&[u8]>) -> Result<RootCertStore, String> {
+    let Some(pem) = pem else { return Ok(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect()) };
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|error| format!("ca_file: {error}"))?;
+        roots.add(certificate).map_err(|error| format!("ca_file: {error}"))?;
+    }
+    if roots.is_empty() { Err("ca_file holds no certificate".into()) } else { Ok(roots) }
+}
+
+/// An error with what caused it: the outermost one of a connection says little.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

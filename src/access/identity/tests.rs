@@ -1,0 +1,179 @@
+//! The client and its memory against a service that answers whatever a test wants, over real sockets.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use super::*;
+
+/// A service that gives every request the same answer, and counts requests and connections.
+struct Service {
+    url: String,
+    calls: Arc<AtomicUsize>,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Service {
+    async fn start(answer: impl Into<Vec<u8>>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/v3", listener.local_addr().unwrap());
+        let (calls, connections) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let (counted, opened) = (calls.clone(), connections.clone());
+        let answer: Arc<[u8]> = answer.into().into();
+        tokio::spawn(async move {
+            loop {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                opened.fetch_add(1, Ordering::SeqCst);
+                let (counted, answer) = (counted.clone(), answer.clone());
+                tokio::spawn(async move {
+                    let mut head = Vec::new();
+                    while socket.read_buf(&mut head).await.is_ok_and(|read| read > 0) {
+                        if head.ends_with(b"\r\n\r\n") {
+                            let text = String::from_utf8(std::mem::take(&mut head)).unwrap();
+                            assert!(text.starts_with("GET /v3/auth/tokens?nocatalog HTTP/1.1\r\n"), "{text}");
+                            assert!(text.contains("x-auth-token: t") && text.contains("x-subject-token: t"), "{text}");
+                            counted.fetch_add(1, Ordering::SeqCst);
+                            let _ = socket.write_all(&answer).await;
+                        }
+                    }
+                });
+            }
+        });
+        Self { url, calls, connections }
+    }
+
+    fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+
+    fn identity(&self, cache: Duration) -> Identity {
+        let settings = Settings { url: self.url.clone(), cache, timeout: Duration::from_millis(500), ca: None };
+        Identity::new(settings, IdentityMetrics::new(&prometheus::Registry::new()).unwrap()).unwrap()
+    }
+}
+
+fn response(status: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+fn good(expires_at: &str, scope: &str) -> String {
+    response(
+        "200 OK",
+        &format!(
+            r#"{{"token":{{"expires_at":"{expires_at}","user":{{"id":"u","name":"n"}},"methods":["password"]{scope}}}}}"#
+        ),
+    )
+}
+
+const SCOPED: &str =
+    r#","project":{"id":"p","name":"x"},"roles":[{"id":"1","name":"reader"},{"id":"2","name":"other"}]"#;
+
+fn token(text: &'static str) -> Token<'static> {
+    Token::new(text.as_bytes()).unwrap()
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn a_good_token_is_asked_about_once() {
+    let service = Service::start(good("2126-01-01T00:00:00.000000Z", SCOPED)).await;
+    let identity = service.identity(MINUTE);
+    let asked = futures_util::future::join_all((0..50).map(|_| identity.ask(token("t1")))).await;
+    for validated in asked {
+        let validated = validated.unwrap();
+        assert_eq!(validated.project, Some(ProjectId::parse("p").unwrap()));
+        assert_eq!((validated.user.as_str(), &validated.roles[..]), ("u", &["reader".into(), "other".into()][..]));
+    }
+    assert_eq!(service.calls(), 1);
+    identity.ask(token("t2")).await.unwrap();
+    assert_eq!(service.calls(), 2);
+    assert_eq!(service.connections.load(Ordering::SeqCst), 1, "the connection is used again");
+}
+
+#[tokio::test]
+async fn trust_ends_with_the_cache_time_and_with_the_token() {
+    let service = Service::start(good("2126-01-01T00:00:00Z", SCOPED)).await;
+    let unremembering = service.identity(Duration::ZERO);
+    for calls in 1..=3 {
+        unremembering.ask(token("t")).await.unwrap();
+        assert_eq!(service.calls(), calls);
+    }
+    let soon = (jiff::Timestamp::now() + Duration::from_millis(1200)).to_string();
+    let service = Service::start(good(&soon, SCOPED)).await;
+    let identity = service.identity(MINUTE);
+    let validated = identity.ask(token("t")).await.unwrap();
+    assert!(validated.trusted_for <= Duration::from_millis(1200));
+    let service = Service::start(good("2020-01-01T00:00:00Z", SCOPED)).await;
+    assert_eq!(service.identity(MINUTE).ask(token("t")).await.unwrap_err(), Rejected::Refused);
+}
+
+#[tokio::test]
+async fn a_refused_token_is_remembered_as_such() {
+    for status in ["401 Unauthorized", "404 Not Found"] {
+        let service = Service::start(response(status, "{}")).await;
+        let identity = service.identity(MINUTE);
+        for _ in 0..3 {
+            assert_eq!(identity.ask(token("t")).await.unwrap_err(), Rejected::Refused);
+        }
+        assert_eq!(service.calls(), 1);
+    }
+}
+
+#[tokio::test]
+async fn whatever_else_comes_is_neither_trusted_nor_remembered() {
+    let huge = format!("{{\"x\":\"{}\"}}", "x".repeat(1024 * 1024));
+    for answer in [
+        response("500 Internal Server Error", ""),
+        response("403 Forbidden", ""),
+        response("201 Created", ""),
+        "HTTP/1.1 302 Found\r\nLocation: /v3/auth/tokens\r\nContent-Length: 0\r\n\r\n".into(),
+        response("200 OK", "{}"),
+        response("200 OK", "nonsense"),
+        response("200 OK", &huge),
+        good("tomorrow", SCOPED),
+        good("2126-01-01T00:00:00Z", r#","project":{"id":"a/b"}"#),
+        "nonsense".into(),
+        // No answer at all: the client gives up in its own time.
+        String::new(),
+    ] {
+        let service = Service::start(answer.clone()).await;
+        let identity = service.identity(MINUTE);
+        for calls in 1..=2 {
+            let rejected = identity.ask(token("t")).await.unwrap_err();
+            assert_eq!(rejected, Rejected::Unavailable, "{}", &answer[..answer.len().min(200)]);
+            assert_eq!(service.calls(), calls);
+        }
+    }
+    let nobody = Service { url: "http://127.0.0.1:1/v3".into(), calls: Arc::default(), connections: Arc::default() };
+    assert_eq!(nobody.identity(MINUTE).ask(token("t")).await.unwrap_err(), Rejected::Unavailable);
+}
+
+#[tokio::test]
+async fn roles_map_to_permissions_and_a_token_without_project_enters_none() {
+    use crate::access::{Action, Denied};
+    let allow = |action: &str| {
+        toml::from_str::<crate::access::policy::Policy>(&format!(
+            "[[Statement]]\nEffect = \"Allow\"\nAction = [\"{action}\"]"
+        ))
+        .unwrap()
+    };
+    let count_only = Verdict::of([allow("*:count*")].iter());
+    let roles = Roles(HashMap::from([("reader".into(), count_only), ("admin".into(), Verdict::ACCOUNT)]));
+    let project = ProjectId::parse("p").unwrap();
+    let other = ProjectId::parse("q").unwrap();
+    let scoped = Service::start(good("2126-01-01T00:00:00Z", SCOPED)).await;
+    let principal = scoped.identity(MINUTE).ask(token("t")).await.unwrap().principal(&roles);
+    assert_eq!(principal.authorize(Some(&project), Action::CountSubJobs), Ok(()));
+    assert_eq!(principal.authorize(Some(&project), Action::ReportSubJobs), Err(Denied::Action(Action::ReportSubJobs)));
+    assert_eq!(principal.authorize(Some(&other), Action::CountSubJobs), Err(Denied::Project));
+    let nothing = scoped.identity(MINUTE).ask(token("t")).await.unwrap().principal(&Roles::default());
+    assert_eq!(nothing.authorize(Some(&project), Action::CountSubJobs), Err(Denied::Action(Action::CountSubJobs)));
+    for scope in ["", r#","domain":{"id":"d"},"roles":[{"id":"1","name":"admin"}]"#] {
+        let service = Service::start(good("2126-01-01T00:00:00Z", scope)).await;
+        let principal = service.identity(MINUTE).ask(token("t")).await.unwrap().principal(&roles);
+        for action in Action::ALL {
+            assert_eq!(principal.authorize(Some(&project), action), Err(Denied::Project), "{scope}");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Signed requests: SDK-HMAC-SHA256, as the publisher's SDKs sign by default.
+//!
+//! Source: the SDKs' own signers, whose captured requests are the tests' vectors. The string to sign is the algorithm's name,
+//! the date and the digest of the canonical request, a line each; the key of the HMAC is the secret itself. The canonical
+//! request is method, path, query, headers, names of the signed headers and the body's digest, a line each.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, header};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+use super::secret::Secret;
+use crate::domain::Timestamp;
+
+const ALGORITHM: &str = "SDK-HMAC-SHA256";
+
+const X_SDK_DATE: HeaderName = HeaderName::from_static("x-sdk-date");
+
+/// How far the signer's clock may be from ours, both ways.
+const MAX_SKEW: Duration = Duration::from_secs(15 * 60);
+
+/// What stays as it is in a path segment, a name or a value: letters, digits and `-_.~`.
+const ENCODED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// Why a signature is not accepted. No text names a secret, and an unknown key cannot be told from a wrong signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SignatureError {
+    /// Several `Authorization` headers, at least one of them a signature.
+    #[error("Authorization is given more than once")]
+    Repeated,
+    /// The header does not say what a signature must.
+    #[error("Authorization must be SDK-HMAC-SHA256 Access=…, SignedHeaders=…, Signature=…")]
+    Form,
+    /// The date does not say when, or anybody could have changed it.
+    #[error("X-Sdk-Date must be given once, as 20220307T104043Z, and be signed")]
+    Date,
+    /// The request was signed too long ago, or is of the future.
+    #[error("X-Sdk-Date must be within 15 minutes of the server's time")]
+    Skew,
+    /// What was signed cannot be told from the request.
+    #[error("every signed header must be given once")]
+    Header,
+    /// The body is longer than what is read of it.
+    #[error("the body is too long to be signed")]
+    Body,
+    /// Nobody has the key, or the signature is not that of this request by this key.
+    #[error("the access key or the signature is not valid")]
+    Invalid,
+}
+
+/// What a request's `Authorization` and `X-Sdk-Date` say, before anything of it is believed.
+#[derive(Debug, Clone, Copy)]
+pub struct Signature<'a> {
+    access: &'a str,
+    signed_headers: &'a str,
+    signature: &'a str,
+    date: &'a str,
+}
+
+impl<'a> Signature<'a> {
+    /// Reads a request's signature; `None` if it has none. Another scheme's `Authorization` is none. The date is checked
+    /// against `now`, since that needs no key.
+    pub fn read(headers: &'a HeaderMap, now: impl FnOnce() -> Timestamp) -> Result<Option<Self>, SignatureError> {
+        let all = headers.get_all(header::AUTHORIZATION);
+        let Some(value) = all.iter().find(|value| scheme(value.as_bytes()) == ALGORITHM.as_bytes()) else {
+            return Ok(None);
+        };
+        if all.iter().count() > 1 {
+            return Err(SignatureError::Repeated);
+        }
+        let value = std::str::from_utf8(value.as_bytes()).map_err(|_| SignatureError::Form)?;
+        let [access, signed_headers, signature] = fields(&value[ALGORITHM.len()..]).ok_or(SignatureError::Form)?;
+        if !signed_headers.split(';').any(|name| name == X_SDK_DATE.as_str()) {
+            return Err(SignatureError::Date);
+        }
+        let date =
+            only(headers, &X_SDK_DATE).and_then(|date| std::str::from_utf8(date).ok()).ok_or(SignatureError::Date)?;
+        let signed_at = moment(date).ok_or(SignatureError::Date)?;
+        let now = now();
+        if now.until(signed_at).max(signed_at.until(now)) > MAX_SKEW {
+            return Err(SignatureError::Skew);
+        }
+        Ok(Some(Self { access, signed_headers, signature, date }))
+    }
+
+    /// The access key's identifier.
+    pub fn access(&self) -> &'a str {
+        self.access
+    }
+
+    /// Whether this is the signature of that request by that secret.
+    pub(super) fn verify(&self, parts: &Parts, body: &[u8], secret: &Secret) -> Result<(), SignatureError> {
+        let canonical = canonical_request(parts, self.signed_headers, body).ok_or(SignatureError::Header)?;
+        let expected = sign(&canonical, self.date, secret);
+        if expected.as_bytes().ct_eq(self.signature.as_bytes()).into() { Ok(()) } else { Err(SignatureError::Invalid) }
+    }
+}
+
+/// The signature, in lower-case hexadecimal digits.
+fn sign(canonical: &[u8], date: &str, secret: &Secret) -> String {
+    let to_sign = format!("{ALGORITHM}\n{date}\n{}", hex(&Sha256::digest(canonical)));
+    // HMAC takes keys of any length.
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.bytes()) else { return String::new() };
+    mac.update(to_sign.as_bytes());
+    hex(&mac.finalize().into_bytes())
+}
+
+/// `None` if a signed header is absent or stands twice.
+fn canonical_request(parts: &Parts, signed_headers: &str, body: &[u8]) -> Option<Vec<u8>> {
+    let mut text = String::with_capacity(1024);
+    text.push_str(parts.method.as_str());
+    text.push('\n');
+    push_path(&mut text, parts.uri.path());
+    text.push('\n');
+    push_query(&mut text, parts.uri.query().unwrap_or_default());
+    text.push('\n');
+    let mut bytes = text.into_bytes();
+    for name in signed_headers.split(';') {
+        let value = only(&parts.headers, &HeaderName::from_bytes(name.as_bytes()).ok()?)?;
+        bytes.extend_from_slice(name.as_bytes());
+        bytes.push(b':');
+        bytes.extend_from_slice(trimmed(value));
+        bytes.push(b'\n');
+    }
+    for part in ["\n", signed_headers, "\n", &hex(&Sha256::digest(body))] {
+        bytes.extend_from_slice(part.as_bytes());
+    }
+    Some(bytes)
+}
+
+/// Without white space at both ends: of Unicode's in text, as the SDKs trim it before they send UTF-8.
+fn trimmed(value: &[u8]) -> &[u8] {
+    std::str::from_utf8(value).map_or(value.trim_ascii(), |text| text.trim().as_bytes())
+}
+
+/// Each segment decoded once and encoded again, with a slash at the end.
+fn push_path(text: &mut String, path: &str) {
+    let decoded: Cow<'_, [u8]> = percent_decode_str(path).into();
+    for segment in decoded.split(|byte| *byte == b'/').skip(1) {
+        text.push('/');
+        text.extend(percent_encode(segment, &ENCODED));
+    }
+    if !text.ends_with('/') {
+        text.push('/');
+    }
+}
+
+/// Names and values decoded, in the order of the names, then of the values, and encoded again.
+fn push_query(text: &mut String, query: &str) {
+    let decode = |text: &str| percent_decode_str(&text.replace('+', " ")).collect::<Vec<u8>>();
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    let mut pairs: Vec<_> = pairs
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .map(|(name, value)| (decode(name), decode(value)))
+        .collect();
+    pairs.sort_unstable();
+    for (at, (name, value)) in pairs.iter().enumerate() {
+        if at > 0 {
+            text.push('&');
+        }
+        text.extend(percent_encode(name, &ENCODED));
+        text.push('=');
+        text.extend(percent_encode(value, &ENCODED));
+    }
+}
+
+/// The first word of an `Authorization`.
+fn scheme(value: &[u8]) -> &[u8] {
+    value.split(|byte| *byte == b' ').next().unwrap_or_default()
+}
+
+/// The values of `Access`, `SignedHeaders` and `Signature`, each given once and nothing else.
+fn fields(text: &str) -> Option<[&str; 3]> {
+    let mut values = [None; 3];
+    for field in text.split(',') {
+        let (name, value) = field.trim().split_once('=')?;
+        let at = ["Access", "SignedHeaders", "Signature"].iter().position(|known| *known == name)?;
+        if value.is_empty() || values[at].replace(value).is_some() {
+            return None;
+        }
+    }
+    let [access, signed_headers, signature] = values;
+    Some([access?, signed_headers?, signature?])
+}
+
+/// The value of a header that stands once.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
+    let mut given = headers.get_all(name).iter();
+    match (given.next(), given.next()) {
+        (Some(value), None) => Some(value.as_bytes()),
+        _ => None,
+    }
+}
+
+/// The moment that a date as `20220307T104043Z` means.
+fn moment(date: &str) -> Option<Timestamp> {
+    let digits = |from: usize, to: usize| date.get(from..to);
+    let (year, month, day) = (digits(0, 4)?, digits(4, 6)?, digits(6, 8)?);
+    let (hour, minute, second) = (digits(9, 11)?, digits(11, 13)?, digits(13, 15)?);
+    if date.len() != 16 || digits(8, 9)? != "T" || digits(15, 16)? != "Z" {
+        return None;
+    }
+    format!("{year}-{month}-{day}T{hour}:{minute}:{second}Z").parse().ok()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+#[cfg(test)]
+mod tests;

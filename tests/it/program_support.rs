@@ -1,0 +1,394 @@
+//! The program as a child process: its log as it comes, the signals it is sent, and how it ends.
+
+use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::{OPS, PROJECT, access};
+
+/// The longest that anything awaited may take, on a machine however busy.
+pub(crate) const BOUND: Duration = Duration::from_secs(30);
+
+/// Waits until `look` finds what it looks for. For what announces itself in no other way than by being asked about.
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + BOUND;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "not within {BOUND:?}: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The program with these arguments, and an environment that says nothing to it.
+pub(crate) fn subjobs(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_subjobs"));
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"SUBJOBS_") || name == "RUST_LOG" {
+            command.env_remove(name);
+        }
+    }
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs a program that ends by itself, with something on its standard input.
+pub(crate) fn run(command: &mut Command, input: &str) -> Output {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+/// The exit code of a health check of this address.
+pub(crate) fn healthcheck(address: &str) -> i32 {
+    run(&mut subjobs(&["healthcheck", "--internal-listen", address]), "").status.code().unwrap()
+}
+
+/// Standard output, or standard error, as text.
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// The lines of a stream, as they come.
+#[derive(Default)]
+pub(crate) struct Lines {
+    /// What has come, and whether that is all.
+    so_far: Mutex<(Vec<String>, bool)>,
+    more: Condvar,
+}
+
+impl Lines {
+    fn of(stream: impl Read + Send + 'static) -> Arc<Self> {
+        let lines = Arc::new(Self::default());
+        let writer = lines.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stream).lines() {
+                writer.so_far.lock().unwrap().0.push(line.unwrap());
+                writer.more.notify_all();
+            }
+            writer.so_far.lock().unwrap().1 = true;
+            writer.more.notify_all();
+        });
+        lines
+    }
+
+    /// What `look` finds in the lines, as soon as it does.
+    pub(crate) fn await_in<T>(&self, what: &str, look: impl Fn(&[String]) -> Option<T>) -> T {
+        let mut found = None;
+        let search = |so_far: &mut (Vec<String>, bool)| {
+            found = look(&so_far.0);
+            found.is_none() && !so_far.1
+        };
+        let guard = self.more.wait_timeout_while(self.so_far.lock().unwrap(), BOUND, search).unwrap().0;
+        found.unwrap_or_else(|| panic!("there is no {what} in\n{}", guard.0.join("\n")))
+    }
+
+    /// Every line, once the stream has ended.
+    pub(crate) fn all(&self) -> Vec<String> {
+        let guard = self.so_far.lock().unwrap();
+        let (guard, waited) = self.more.wait_timeout_while(guard, BOUND, |so_far| !so_far.1).unwrap();
+        assert!(!waited.timed_out(), "the stream goes on");
+        guard.0.clone()
+    }
+}
+
+/// A signal, by the name that `kill` knows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Signal {
+    Term,
+    Int,
+    Hup,
+}
+
+/// A running `subjobs serve`; killed when dropped.
+pub(crate) struct Program {
+    child: Child,
+    pub(crate) log: Arc<Lines>,
+    pub(crate) out: Arc<Lines>,
+    pub(crate) public: SocketAddr,
+    pub(crate) internal: SocketAddr,
+}
+
+impl Program {
+    /// `serve` on any two ports, with what is added; its log is JSON, for standard error is no terminal.
+    pub(crate) fn begin(args: &[&str]) -> Self {
+        Self::begin_with(&mut serve(args))
+    }
+
+    /// As [`Program::begin`], and waits until it is ready.
+    pub(crate) fn start(args: &[&str]) -> Self {
+        let program = Self::begin(args);
+        program.await_log("ready");
+        program
+    }
+
+    /// Starts a command that serves, and waits until it has said where.
+    pub(crate) fn begin_with(command: &mut Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let log = Lines::of(child.stderr.take().unwrap());
+        let out = child.stdout.take().map(Lines::of).unwrap_or_default();
+        let address =
+            |listener| log.await_in(listener, |lines| lines.iter().find_map(|line| address_in(line, listener)));
+        let (public, internal) = (address("public"), address("internal"));
+        Self { child, log, out, public, internal }
+    }
+
+    /// Waits for an event of the log, which is JSON; returns it.
+    pub(crate) fn await_log(&self, message: &str) -> Value {
+        self.log.await_in(message, |lines| {
+            lines.iter().map(|line| event(line)).find(|event| event["message"].as_str() == Some(message))
+        })
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let name = format!("{signal:?}").to_uppercase();
+        let kill = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", self.child.id())).status().unwrap();
+        assert!(kill.success());
+    }
+
+    /// Waits for the end; the exit code and the whole log.
+    pub(crate) fn ended(mut self) -> (i32, Vec<String>) {
+        let status = until("the program ends", || self.child.try_wait().unwrap());
+        (status.code().expect("no signal has killed it"), self.log.all())
+    }
+
+    /// Asks the public listener for a count in [`PROJECT`] on a connection of its own.
+    pub(crate) fn ask(&self, token: &str, query: &str) -> Answer {
+        let path = format!("{}{query}", count_path(PROJECT));
+        get(self.public, &path, token)
+    }
+
+    /// A count as the account's.
+    pub(crate) fn count(&self, query: &str) -> u64 {
+        let answer = self.ask(OPS, query);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.json()["count"].as_u64().unwrap()
+    }
+
+    /// A connection with a count under way: its body, of two bytes, is announced and does not come.
+    pub(crate) fn running_count(&self) -> TcpStream {
+        let mut socket = connect(self.public);
+        socket.write_all(head("GET", &count_path(PROJECT), OPS, "Content-Length: 2\r\n").as_bytes()).unwrap();
+        until("the count is worked on", || (self.metric("subjobs_http_in_flight") == Some(1)).then_some(()));
+        socket
+    }
+
+    /// A connection with a report under way: its body, of two bytes, has been asked for and does not come.
+    pub(crate) fn running_report(&self) -> TcpStream {
+        let mut socket = connect(self.internal);
+        let more = "Content-Type: application/x-ndjson\r\nContent-Length: 2\r\nExpect: 100-continue\r\n";
+        socket.write_all(head("POST", &report_path(PROJECT), OPS, more).as_bytes()).unwrap();
+        let mut interim = [0; 25];
+        socket.read_exact(&mut interim).unwrap();
+        assert_eq!(text(&interim), "HTTP/1.1 100 Continue\r\n\r\n");
+        socket
+    }
+
+    /// The status of a path of the internal listener.
+    pub(crate) fn internal_status(&self, path: &str) -> u16 {
+        get(self.internal, path, "").status
+    }
+
+    /// The value of one series in the metrics.
+    pub(crate) fn metric(&self, series: &str) -> Option<u64> {
+        let text = get(self.internal, "/metrics", "").body;
+        text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The command that [`Program::begin`] starts.
+pub(crate) fn serve(args: &[&str]) -> Command {
+    let mut command = subjobs(&["serve", "--listen", "127.0.0.1:0", "--internal-listen", "127.0.0.1:0"]);
+    command.args(args);
+    command
+}
+
+pub(crate) fn count_path(project: &str) -> String {
+    format!("/v1/{project}/app-server-sub-jobs/actions/count")
+}
+
+pub(crate) fn report_path(project: &str) -> String {
+    format!("/v1/{project}/app-server-sub-jobs/actions/report")
+}
+
+/// An event of a log in JSON.
+pub(crate) fn event(line: &str) -> Value {
+    serde_json::from_str(line).unwrap_or_else(|error| panic!("no JSON: {error}: {line}"))
+}
+
+/// The address in a line, of either format, that says where a listener is.
+fn address_in(line: &str, listener: &str) -> Option<SocketAddr> {
+    match serde_json::from_str::<Value>(line) {
+        Ok(event) if event["message"] == "listening" && event["listener"] == listener => {
+            event["address"].as_str()?.parse().ok()
+        }
+        Ok(_) => None,
+        Err(_) => {
+            let rest = line.split_once("listening listener=\"")?.1.strip_prefix(listener)?;
+            rest.split_once("address=")?.1.parse().ok()
+        }
+    }
+}
+
+/// An answer as it came.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    head: String,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    /// Takes an answer apart.
+    pub(crate) fn parse(answer: &str) -> Self {
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer:?}"));
+        let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
+        Self { status: status.unwrap_or_else(|| panic!("no status: {head}")), head: head.into(), body: body.into() }
+    }
+
+    /// The one value of a header, which is named in lower case.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
+        let mut values = lines.filter(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+        let value = values.next();
+        assert!(values.next().is_none(), "{name} stands twice: {}", self.head);
+        value
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        event(&self.body)
+    }
+
+    /// Asserts that it is an error of ours, or of the gateway in our form.
+    pub(crate) fn assert_error(&self, status: u16, code: &str) {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(self.header("content-type"), Some("application/json"), "{self:?}");
+        assert_eq!(self.header("cache-control"), Some("no-store"), "{self:?}");
+        assert!(self.header("x-request-id").is_some_and(|id| !id.is_empty()), "{self:?}");
+        assert_eq!(self.header("retry-after").is_some(), status == 503, "{self:?}");
+        let body = self.json();
+        assert_eq!(body.as_object().unwrap().len(), 2, "{self:?}");
+        assert_eq!(body["error_code"], code, "{self:?}");
+        assert!((1..=255).contains(&body["error_msg"].as_str().unwrap().chars().count()), "{self:?}");
+    }
+}
+
+/// A GET on a connection of its own; an empty token is none.
+pub(crate) fn get(address: SocketAddr, path: &str, token: &str) -> Answer {
+    let mut socket = connect(address);
+    socket.write_all(head("GET", path, token, "Connection: close\r\n").as_bytes()).unwrap();
+    Answer::parse(&rest(&mut socket))
+}
+
+/// A POST of NDJSON on a connection of its own.
+pub(crate) fn post(address: SocketAddr, path: &str, token: &str, body: &str) -> Answer {
+    let more = format!("Connection: close\r\nContent-Type: application/x-ndjson\r\nContent-Length: {}\r\n", body.len());
+    let mut socket = connect(address);
+    socket.write_all((head("POST", path, token, &more) + body).as_bytes()).unwrap();
+    Answer::parse(&rest(&mut socket))
+}
+
+/// A request's head.
+pub(crate) fn head(method: &str, path: &str, token: &str, more: &str) -> String {
+    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: test\r\n{more}");
+    if !token.is_empty() {
+        write!(head, "X-Auth-Token: {token}\r\n").unwrap();
+    }
+    head + "\r\n"
+}
+
+pub(crate) fn connect(address: SocketAddr) -> TcpStream {
+    let socket = TcpStream::connect(address).unwrap();
+    socket.set_read_timeout(Some(BOUND)).unwrap();
+    socket
+}
+
+/// Everything up to the peer's close; a reset is one too.
+pub(crate) fn rest(socket: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    match socket.read_to_end(&mut answer) {
+        Err(error) if error.kind() != std::io::ErrorKind::ConnectionReset => panic!("{error}"),
+        _ => text(&answer),
+    }
+}
+
+/// One answer of a connection that goes on.
+pub(crate) fn one_answer(socket: &mut TcpStream) -> Answer {
+    let mut answer = Vec::new();
+    loop {
+        let mut byte = [0];
+        assert_eq!(socket.read(&mut byte).unwrap(), 1, "closed after {:?}", text(&answer));
+        answer.push(byte[0]);
+        if answer.ends_with(b"\r\n\r\n") {
+            break;
+        }
+    }
+    let mut answer = Answer::parse(&text(&answer));
+    let mut body = vec![0; answer.header("content-length").unwrap().parse().unwrap()];
+    socket.read_exact(&mut body).unwrap();
+    answer.body = text(&body);
+    answer
+}
+
+/// A directory with the access file of [`access`], and what a test puts beside it.
+pub(crate) struct Files(TempDir);
+
+impl Files {
+    pub(crate) fn new() -> Self {
+        let files = Self(TempDir::new().unwrap());
+        files.put("access.toml", &access());
+        files
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// A path as an argument.
+    pub(crate) fn arg(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().to_owned()
+    }
+
+    /// Writes a file in place; its path as an argument.
+    pub(crate) fn put(&self, name: &str, text: &str) -> String {
+        std::fs::write(self.path(name), text).unwrap();
+        self.arg(name)
+    }
+
+    /// The access file, as an argument.
+    pub(crate) fn access(&self) -> String {
+        self.arg("access.toml")
+    }
+
+    /// A file whose reader waits for its writer.
+    pub(crate) fn fifo(&self, name: &str) -> String {
+        assert!(Command::new("mkfifo").arg(self.path(name)).status().unwrap().success());
+        self.arg(name)
+    }
+}
+
+/// Opens a file for writing: one that waits for its reader until that has come.
+pub(crate) fn writer(path: impl AsRef<Path>) -> std::fs::File {
+    std::fs::OpenOptions::new().write(true).open(path).unwrap()
+}
+
+/// A line of a load file.
+pub(crate) fn line(project: &str, id: &str, job_type: &str, status: &str) -> String {
+    format!(r#"{{"project_id":"{project}","id":"{id}","job_id":"j","job_type":"{job_type}","status":"{status}"}}"#)
+}
