@@ -19,7 +19,7 @@ use crate::record;
 use crate::store::Outcome;
 use crate::web::admit::{admit, project_exists};
 use crate::web::body::Payload;
-use crate::web::error::{Error, Unavailable};
+use crate::web::error::Error;
 
 /// The most bytes of one report.
 const MAX_BODY: usize = 16 * 1024 * 1024;
