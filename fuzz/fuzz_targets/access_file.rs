@@ -11,7 +11,8 @@ use subjobs::domain::{ProjectId, Timestamp};
 
 /// A token and its hash.
 static KNOWN: LazyLock<[(&str, String); 3]> = LazyLock::new(|| {
-    ["known-token", "other-token", "x"].map(|token| (token, Token::new(token.as_bytes()).expect("bytes").digest().to_string()))
+    ["known-token", "other-token", "x"]
+        .map(|token| (token, Token::new(token.as_bytes()).expect("bytes").digest().to_string()))
 });
 
 fuzz_target!(|data: &[u8]| -> Corpus {

@@ -63,6 +63,11 @@ fn a_drain_lets_balancers_notice_and_running_requests_end() {
         "60s",
         "--request-timeout",
         "60s",
+        // It is not their clocks that end connections here.
+        "--head-timeout",
+        "1h",
+        "--idle-timeout",
+        "1h",
     ]);
     let mut unused = connect(program.public);
     let mut kept_alive = connect(program.public);

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -24,7 +25,7 @@ pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
             return found;
         }
         assert!(Instant::now() < end, "not within {BOUND:?}: {what}");
-        std::thread::sleep(Duration::from_millis(2));
+        thread::sleep(Duration::from_millis(2));
     }
 }
 
@@ -44,7 +45,27 @@ pub(crate) fn subjobs(args: &[&str]) -> Command {
 pub(crate) fn run(command: &mut Command, input: &str) -> Output {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    child.wait_with_output().unwrap()
+    let (out, errors) = (all(child.stdout.take().unwrap()), all(child.stderr.take().unwrap()));
+    let end = Instant::now() + BOUND;
+    let ended = loop {
+        match child.try_wait().unwrap() {
+            None if Instant::now() < end => thread::sleep(Duration::from_millis(2)),
+            ended => break ended,
+        }
+    };
+    let _ = child.kill();
+    let output = Output { status: child.wait().unwrap(), stdout: out.join().unwrap(), stderr: errors.join().unwrap() };
+    assert!(ended.is_some(), "{command:?} does not end: {output:?}");
+    output
+}
+
+/// Everything that comes from a stream, read beside other things.
+fn all(mut stream: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+        bytes
+    })
 }
 
 /// The exit code of a health check of this address.
@@ -69,7 +90,7 @@ impl Lines {
     fn of(stream: impl Read + Send + 'static) -> Arc<Self> {
         let lines = Arc::new(Self::default());
         let writer = lines.clone();
-        std::thread::spawn(move || {
+        thread::spawn(move || {
             for line in BufReader::new(stream).lines() {
                 writer.so_far.lock().unwrap().0.push(line.unwrap());
                 writer.more.notify_all();
