@@ -62,7 +62,7 @@ struct RawToken {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "{ id = \"…\", secret = \"…\" }")]
 struct RawAccessKey {
     id: toml::Spanned<String>,
     secret: Option<String>,

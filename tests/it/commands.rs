@@ -13,7 +13,7 @@ use crate::support::{OPS, PROJECT};
 fn what_cannot_be_used_is_named_in_one_line() {
     let files = Files::new();
     let access = files.access();
-    let bad_access = files.put("bad.toml", "projects = []\nproject = []\n");
+    let bad_access = files.put("bad.toml", "projects = []\nprojets = []\n");
     let bad_load = files.put("bad.ndjson", "\n{}\n");
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
@@ -26,7 +26,7 @@ fn what_cannot_be_used_is_named_in_one_line() {
         (&["--access", &access, "--listen", "localhost"], 2, &["'localhost'", "--listen"]),
         (&["--access", &access, "--job-type", "new"], 2, &["--job-type", "\"new\""]),
         (&["--access", &access, "--max-in-flight", "0"], 2, &["--max-in-flight"]),
-        (&["--access", &bad_access], 2, &[&bad_access, "line 2", "unknown field `project`"]),
+        (&["--access", &bad_access], 2, &[&bad_access, "line 2", "unknown field `projets`"]),
         (&["--access", "/nowhere/access.toml"], 2, &["/nowhere/access.toml", "No such file"]),
         (&["--access", &access, "--load", &bad_load], 2, &[&format!("{bad_load}:2: missing field")]),
         (&["--access", &access, "--load", "/nowhere/load.ndjson"], 2, &["/nowhere/load.ndjson", "No such file"]),
@@ -66,6 +66,8 @@ fn a_token_where_its_hash_belongs_is_not_repeated() {
         ("tokens = [{ sha256 = ops-token }]", 5),
         ("tokens = [{ token = \"ops-token\" }]", 5),
         ("tokens = [{ sha256 = \"\", expires_at = \"ops-token\" }]", 5),
+        ("access_keys = [\"ops-token\"]", 5),
+        ("access_keys = [{ id = \"a\", secret = [\"ops-token\"] }]", 5),
         ("policies = [{ a = \"ops-token\" }]", 5),
         ("policies = [\"a\"", 5),
     ] {
