@@ -22,7 +22,7 @@ use self::secret::Secret;
 use crate::domain::{ProjectId, Timestamp};
 use crate::metrics::IdentityMetrics;
 pub use policy::{Action, ActionSet};
-pub use signature::{Signature, SignatureError};
+pub use signature::{BodyDigest, Signature, SignatureError};
 pub use token::{Token, TokenDigest, random as random_token};
 
 /// An access file that cannot be used, with its name and the line where that is known.
@@ -177,7 +177,7 @@ impl Access {
         &self,
         signature: &Signature<'_>,
         parts: &Parts,
-        body: &[u8],
+        body: &BodyDigest,
     ) -> Result<&Arc<Principal>, SignatureError> {
         let key = self.keys.get(signature.access()).ok_or(SignatureError::Invalid)?;
         signature.verify(parts, body, &key.secret)?;

@@ -24,7 +24,7 @@ pub async fn admit(access: &Access, parts: &Parts, payload: &mut Payload, action
     let principal = authenticate(access, parts, payload).await?;
     let project = project(parts.uri.path());
     principal.authorize(project.as_ref().ok(), action)?;
-    host(parts)?;
+    message(parts)?;
     project
 }
 
@@ -36,7 +36,7 @@ pub async fn authenticate(access: &Access, parts: &Parts, payload: &mut Payload)
         None => None,
         // A body is read only for a key that somebody has, so that nobody else can make the server wait for one.
         Some(signature) if !access.knows_key(signature) => return Err(SignatureError::Invalid.into()),
-        Some(signature) => Some(access.signer(signature, parts, payload.whole().await?)?),
+        Some(signature) => Some(access.signer(signature, parts, &payload.digest().await?)?),
     };
     let holder = match token {
         None => None,
@@ -71,12 +71,20 @@ fn project(path: &str) -> Result<ProjectId, Error> {
     ProjectId::parse(&text).map_err(|error| Error::input("project_id", error.to_string()))
 }
 
-/// RFC 9112, section 3.2: exactly one in HTTP/1.1, at most one in HTTP/1.0.
-pub fn host(parts: &Parts) -> Result<(), Error> {
-    let mut given = parts.headers.get_all(header::HOST).iter();
-    match (given.next(), given.next()) {
-        (_, Some(_)) => Err(Error::input("Host", "must be given once")),
-        (None, None) if parts.version >= Version::HTTP_11 => Err(Error::input("Host", "is missing")),
-        _ => Ok(()),
+/// What must be right of the message itself. Host: exactly one in HTTP/1.1, at most one in HTTP/1.0 (RFC 9112, section 3.2).
+/// Transfer-Encoding: nothing but one `chunked`, though the HTTP layer takes more (section 6.1): what another coding hides
+/// nobody here could read, and a second `chunked` is how requests are smuggled.
+pub fn message(parts: &Parts) -> Result<(), Error> {
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (_, Some(_)) => return Err(Error::input("Host", "must be given once")),
+        (None, None) if parts.version >= Version::HTTP_11 => return Err(Error::input("Host", "is missing")),
+        _ => {}
+    }
+    let mut codings = parts.headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(only), None) if only.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(Error::input("Transfer-Encoding", "must be chunked, once")),
     }
 }

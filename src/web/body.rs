@@ -5,10 +5,11 @@ use std::sync::Arc;
 use axum::body::Body;
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::{Error, Unavailable};
-use crate::access::SignatureError;
+use crate::access::{BodyDigest, SignatureError};
 
 /// How much of a body that means nothing is read.
 const IGNORED: usize = 64 * 1024;
@@ -40,7 +41,19 @@ impl Payload {
 
     /// Reads it to its end, if that has not been done. One that is too long is refused: as a report with 413, elsewhere as
     /// nothing that can have been signed.
-    pub async fn whole(&mut self) -> Result<&[u8], Error> {
+    pub async fn whole(&mut self) -> Result<(), Error> {
+        self.read_to_end(|_| ()).await
+    }
+
+    /// Reads it to its end, as [`Payload::whole`] does, and digests it. Piece by piece as it comes, so that a long body does
+    /// not keep others waiting.
+    pub async fn digest(&mut self) -> Result<BodyDigest, Error> {
+        let mut digest = Sha256::new_with_prefix(&self.read);
+        self.read_to_end(|data| digest.update(data)).await?;
+        Ok(digest.finalize().into())
+    }
+
+    async fn read_to_end(&mut self, mut each: impl FnMut(&[u8])) -> Result<(), Error> {
         let max = self.max();
         let announced = self.body.size_hint().lower();
         if announced > max as u64 {
@@ -63,9 +76,10 @@ impl Payload {
                     None => *permits = Some(more),
                 }
             }
+            each(data);
             self.read.extend_from_slice(data);
         }
-        Ok(&self.read)
+        Ok(())
     }
 
     fn max(&self) -> usize {
@@ -116,14 +130,14 @@ mod tests {
     async fn what_is_held_is_bounded_and_given_back() {
         let budget = Arc::new(Semaphore::new(100));
         let (mut first, mut second) = (kept(60, &budget), kept(41, &budget));
-        assert_eq!(first.whole().await.unwrap().len(), 60);
-        assert_eq!(first.whole().await.unwrap().len(), 60);
+        assert_eq!(first.whole().await.map(|()| first.read().len()).unwrap(), 60);
+        assert_eq!(first.whole().await.map(|()| first.read().len()).unwrap(), 60);
         assert_eq!(budget.available_permits(), 40);
         assert!(matches!(second.whole().await, Err(Error::Unavailable(Unavailable::ReportsHeld))));
-        assert_eq!(kept(40, &budget).whole().await.unwrap().len(), 40);
+        assert!(kept(40, &budget).whole().await.is_ok());
         drop(first);
         assert_eq!(budget.available_permits(), 100);
-        assert!(kept(0, &budget).whole().await.unwrap().is_empty());
+        assert!(kept(0, &budget).whole().await.is_ok());
     }
 
     #[tokio::test]
@@ -140,9 +154,11 @@ mod tests {
     #[tokio::test]
     async fn of_a_body_that_means_nothing_64_kib_can_be_signed() {
         let mut fits = Payload::ignored(Body::from(vec![b'x'; IGNORED]));
-        assert_eq!(fits.whole().await.unwrap().len(), IGNORED);
+        let whole: BodyDigest = Sha256::digest(vec![b'x'; IGNORED]).into();
+        assert_eq!(fits.digest().await.unwrap(), whole);
+        assert_eq!(fits.digest().await.unwrap(), whole);
         let mut too_long = Payload::ignored(Body::from(vec![b'x'; IGNORED + 1]));
-        let refused = too_long.whole().await;
+        let refused = too_long.digest().await;
         assert!(matches!(refused, Err(Error::Credential(CredentialError::Signature(SignatureError::Body)))));
     }
 }
