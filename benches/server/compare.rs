@@ -8,8 +8,8 @@ use crate::process::{Process, write_access, write_subtasks};
 use crate::sample;
 
 const CONNECTIONS: usize = 64;
-const REQUESTS: usize = 200_000;
-const ROUNDS: usize = 9;
+const REQUESTS: usize = 100_000;
+const ROUNDS: usize = 21;
 
 /// What one round of one server has shown.
 #[derive(Clone, Copy)]

@@ -20,6 +20,7 @@ pub(crate) fn run() {
 struct Loaded {
     memory: [u64; 2],
     seconds: f64,
+    cpu_seconds: f64,
 }
 
 fn measure(access: &Path, file: &Path, subtasks: impl Iterator<Item = Subtask>) -> Loaded {
@@ -27,7 +28,11 @@ fn measure(access: &Path, file: &Path, subtasks: impl Iterator<Item = Subtask>) 
     // The least of three is the one that was disturbed least.
     let loaded = (0..3).map(|_| {
         let server = Process::full(access, file);
-        let loaded = Loaded { memory: server.memory(), seconds: server.start.as_secs_f64() };
+        let loaded = Loaded {
+            memory: server.memory(),
+            seconds: server.start.as_secs_f64(),
+            cpu_seconds: server.cpu().as_secs_f64(),
+        };
         server.stop();
         loaded
     });
@@ -37,8 +42,9 @@ fn measure(access: &Path, file: &Path, subtasks: impl Iterator<Item = Subtask>) 
 fn report(what: &str, nothing: &Loaded, loaded: &Loaded) {
     let [now, most] = loaded.memory;
     println!(
-        "{what}: {:.0} subtasks/s, {:.1} MiB (at most {:.1}), {} bytes a subtask",
+        "{what}: {:.0} subtasks/s ({:.0} a second of CPU), {:.1} MiB (at most {:.1}), {} bytes a subtask",
         SUBTASKS as f64 / (loaded.seconds - nothing.seconds),
+        SUBTASKS as f64 / (loaded.cpu_seconds - nothing.cpu_seconds),
         mib(now),
         mib(most),
         (now - nothing.memory[0]) / SUBTASKS as u64,
