@@ -69,7 +69,7 @@ impl<'a> Given<'a> {
 }
 
 fn types(text: &str, job_types: &JobTypes) -> Result<JobTypeSet, Error> {
-    if text.chars().nth(MAX_JOB_TYPE).is_some() {
+    if text.len() > MAX_JOB_TYPE && text.chars().nth(MAX_JOB_TYPE).is_some() {
         return Err(Error::input("job_type", "must have at most 256 characters"));
     }
     let known = |name| job_types.parse(name).ok_or("must be a comma-separated list of known job types, without spaces");

@@ -19,8 +19,12 @@ pub enum IdError {
 }
 
 fn pack(text: &str) -> Result<Packed, IdError> {
+    // As most are; bytes are looked through much faster than characters.
+    let is_plain = text.len() <= 128 && text.bytes().all(|byte| byte.is_ascii_graphic());
     if text.is_empty() {
         Err(IdError::Empty)
+    } else if is_plain {
+        Ok(Packed::new(text))
     } else if text.chars().nth(128).is_some() {
         Err(IdError::TooLong)
     } else if text.chars().any(char::is_control) {

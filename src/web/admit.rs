@@ -66,8 +66,8 @@ fn token(headers: &HeaderMap) -> Result<Option<Token<'_>>, CredentialError> {
 }
 
 fn project(path: &str) -> Result<ProjectId, Error> {
-    let text = decode::segment(path.split('/').nth(2).unwrap_or_default());
-    let text = text.map_err(|error| Error::input("project_id", error.to_string()))?;
+    let segment = path.strip_prefix("/v1/").and_then(|rest| rest.split('/').next()).unwrap_or_default();
+    let text = decode::segment(segment).map_err(|error| Error::input("project_id", error.to_string()))?;
     ProjectId::parse(&text).map_err(|error| Error::input("project_id", error.to_string()))
 }
 

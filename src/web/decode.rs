@@ -11,6 +11,10 @@ pub struct BadEncoding;
 
 /// Decodes a path segment, in which `+` is itself.
 pub fn segment(text: &str) -> Result<Cow<'_, str>, BadEncoding> {
+    // As most are.
+    if !text.contains('%') {
+        return Ok(Cow::Borrowed(text));
+    }
     let mut rest = text.as_bytes();
     while let Some(at) = rest.iter().position(|byte| *byte == b'%') {
         match rest.get(at + 1..at + 3) {

@@ -38,33 +38,41 @@ fn without_names(path: &str) -> String {
 /// The metrics of every route of a table, found by a request's path.
 #[derive(Debug)]
 pub struct RouteNames {
-    known: Vec<(&'static str, RouteMetrics)>,
+    known: Vec<(Pattern, RouteMetrics)>,
     other: RouteMetrics,
 }
 
 impl RouteNames {
     /// The names of a table's routes.
     pub fn new<S>(table: &[Route<S>], listener: Listener, metrics: &Arc<Metrics>) -> Self {
-        let known = table.iter().map(|route| (route.path, metrics.route(listener, route.path))).collect();
-        Self { known, other: metrics.route(listener, "unknown") }
+        let known = table.iter().map(|route| (Pattern::new(route.path), metrics.route(listener, route.path)));
+        Self { known: known.collect(), other: metrics.route(listener, "unknown") }
     }
 
     /// The metrics of the route that a path leads to, `unknown` if it leads nowhere.
     pub fn of(&self, path: &str) -> &RouteMetrics {
-        self.known.iter().find(|(route, _)| matches(route, path)).map_or(&self.other, |(_, metrics)| metrics)
+        self.known.iter().find(|(route, _)| route.matches(path)).map_or(&self.other, |(_, metrics)| metrics)
     }
 }
 
-/// Whether the router would send `path` to `route`.
-fn matches(route: &str, path: &str) -> bool {
-    let (mut route, mut path) = (route.split('/'), path.split('/'));
-    loop {
-        match (route.next(), path.next()) {
-            (None, None) => return true,
-            (Some(name), Some(segment)) if name.starts_with('{') && !segment.is_empty() => {}
-            (Some(name), Some(segment)) if name == segment => {}
-            _ => return false,
-        }
+/// A route's path, taken apart once: what stands before its placeholder and, if it has one, what stands behind.
+#[derive(Debug)]
+struct Pattern {
+    before: &'static str,
+    behind: Option<&'static str>,
+}
+
+impl Pattern {
+    fn new(route: &'static str) -> Self {
+        let (before, placeholder) = route.split_once('{').map_or((route, None), |(before, rest)| (before, Some(rest)));
+        Self { before, behind: placeholder.and_then(|rest| rest.split_once('}')).map(|(_, behind)| behind) }
+    }
+
+    /// Whether the router would send `path` to the route.
+    fn matches(&self, path: &str) -> bool {
+        let Some(behind) = self.behind else { return path == self.before };
+        let segment = path.strip_prefix(self.before).and_then(|rest| rest.strip_suffix(behind));
+        segment.is_some_and(|segment| !segment.is_empty() && !segment.contains('/'))
     }
 }
 
@@ -99,7 +107,7 @@ mod tests {
         /// A name in the metrics is never that of another route than the one that answers.
         #[test]
         fn names_agree_with_the_router(path in prop_oneof!["(/[abc%.]{0,2}){1,5}", "(/[ab]?){1,5}", "/a/[ab]?/b/?c?"]) {
-            let named = table().iter().any(|route| matches(route.path, &path));
+            let named = table().iter().any(|route| Pattern::new(route.path).matches(&path));
             prop_assert_eq!(status(&path) == StatusCode::OK, named, "{}", path);
         }
     }

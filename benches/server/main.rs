@@ -1,0 +1,39 @@
+//! What the server costs: `cargo bench --bench server -- MODE`. docs/performance.md has the figures.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that cannot be made has nothing to say")]
+#![allow(missing_docs, reason = "nothing here is for others")]
+
+mod client;
+mod compare;
+mod figures;
+mod instructions;
+mod load;
+mod plain;
+mod process;
+mod reports;
+#[path = "../sample/mod.rs"]
+mod sample;
+
+const HELP: &str = "\
+Usage: cargo bench --bench server -- [MODE]
+
+  compare       CPU a request and requests a second, beside a plain axum route [the default]
+  instructions  instructions a request, beside a plain axum route; needs valgrind
+  load          loading a million subtasks: how fast, and how much memory they take
+  reports       how long counts take while reports of 16 MiB are taken in
+";
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let mode = args.iter().find(|arg| !arg.starts_with("--")).map(String::as_str);
+    // `cargo bench` says --bench; `cargo test --benches` does not, and wants no measurement.
+    match mode {
+        Some("plain") => plain::serve(),
+        _ if !args.iter().any(|arg| arg == "--bench") => {}
+        None | Some("compare") => compare::run(),
+        Some("instructions") => instructions::run(),
+        Some("load") => load::run(),
+        Some("reports") => reports::run(),
+        Some(_) => print!("{HELP}"),
+    }
+}
