@@ -10,7 +10,7 @@ mod secret;
 mod signature;
 mod token;
 
-use std::collections::{HashMap, HashSet};
+use hashbrown::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

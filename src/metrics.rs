@@ -24,6 +24,23 @@ const METHODS: [&str; 4] = ["GET", "HEAD", "POST", "other"];
 /// The statuses that this server answers with.
 const STATUSES: [u16; 10] = [200, 400, 401, 403, 404, 405, 413, 415, 500, 503];
 
+/// The label of a method, which outlives the request.
+#[derive(Debug, Clone, Copy)]
+pub struct MethodLabel(usize);
+
+impl From<&Method> for MethodLabel {
+    fn from(method: &Method) -> Self {
+        Self(METHODS.iter().position(|known| *known == method.as_str()).unwrap_or(METHODS.len() - 1))
+    }
+}
+
+impl MethodLabel {
+    /// The method's name, or `other`.
+    pub fn as_str(self) -> &'static str {
+        METHODS[self.0]
+    }
+}
+
 /// Which of the two listeners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -253,10 +270,15 @@ pub struct RouteMetrics {
 }
 
 impl RouteMetrics {
+    /// The path's pattern, or `unknown`.
+    pub fn route(&self) -> &'static str {
+        self.route
+    }
+
     /// Counts one answered request.
-    pub fn observe(&self, method: &Method, status: StatusCode, duration: Duration) {
+    pub fn observe(&self, method: MethodLabel, status: StatusCode, duration: Duration) {
         self.duration.observe(duration.as_secs_f64());
-        let method = METHODS.iter().position(|known| *known == method.as_str()).unwrap_or(METHODS.len() - 1);
+        let MethodLabel(method) = method;
         let new = || {
             let labels = [self.listener.as_str(), self.route, METHODS[method], status.as_str()];
             self.metrics.requests.with_label_values(&labels)

@@ -1,10 +1,11 @@
 //! The access file: its form, and the checks that make it an [`Access`].
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hashbrown::{HashMap, HashSet};
 use serde::Deserialize;
 
 use super::identity::{self, Roles};

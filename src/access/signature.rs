@@ -7,11 +7,10 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
-use sha2::{Digest as _, Sha256};
+use ring::{digest, hmac};
 use subtle::ConstantTimeEq as _;
 
 use super::secret::Secret;
@@ -106,11 +105,8 @@ impl<'a> Signature<'a> {
 
 /// The signature, in lower-case hexadecimal digits.
 fn sign(canonical: &[u8], date: &str, secret: &Secret) -> String {
-    let to_sign = format!("{ALGORITHM}\n{date}\n{}", hex(&Sha256::digest(canonical)));
-    // HMAC takes keys of any length.
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.bytes()) else { return String::new() };
-    mac.update(to_sign.as_bytes());
-    hex(&mac.finalize().into_bytes())
+    let to_sign = format!("{ALGORITHM}\n{date}\n{}", hex(digest::digest(&digest::SHA256, canonical).as_ref()));
+    hex(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.bytes()), to_sign.as_bytes()).as_ref())
 }
 
 /// `None` if a signed header is absent or stands twice.

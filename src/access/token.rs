@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-use sha2::{Digest as _, Sha256};
+use ring::digest::{SHA256, digest};
 use subtle::ConstantTimeEq as _;
 
 /// A token as a caller sent it. It is never printed.
@@ -22,7 +22,7 @@ impl<'a> Token<'a> {
 
     /// The SHA-256 of the token.
     pub fn digest(self) -> TokenDigest {
-        TokenDigest(Sha256::digest(self.0).into())
+        TokenDigest::from_bytes(digest(&SHA256, self.0).as_ref())
     }
 }
 
@@ -34,7 +34,7 @@ impl fmt::Debug for Token<'_> {
 
 /// The SHA-256 of a token. Equality takes the same time wherever two digests differ.
 #[derive(Clone, Copy, Eq)]
-pub struct TokenDigest([u8; 32]);
+pub struct TokenDigest([u64; 4]);
 
 impl std::hash::Hash for TokenDigest {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
@@ -49,29 +49,31 @@ impl PartialEq for TokenDigest {
 }
 
 impl TokenDigest {
+    /// Takes the 32 bytes of a digest; of any other number none is left out in silence.
+    fn from_bytes(bytes: &[u8]) -> Self {
+        debug_assert_eq!(bytes.len(), 32);
+        let word = |at: usize| bytes[8 * at..8 * at + 8].iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        Self([word(0), word(1), word(2), word(3)])
+    }
+
     /// Takes 64 hexadecimal digits.
     pub fn from_hex(text: &str) -> Option<Self> {
-        let digits: Vec<u8> = text.chars().map(|c| c.to_digit(16).map(|digit| digit as u8)).collect::<Option<_>>()?;
-        let mut digest = [0; 32];
-        if digits.len() != 2 * digest.len() {
+        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return None;
         }
-        for (byte, pair) in digest.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = pair[0] << 4 | pair[1];
-        }
-        Some(Self(digest))
+        let word = |at: usize| u64::from_str_radix(&text[16 * at..16 * at + 16], 16).ok();
+        Some(Self([word(0)?, word(1)?, word(2)?, word(3)?]))
     }
 
     /// The first eight bytes, by which a digest is found.
     pub(super) fn prefix(self) -> u64 {
-        let [a, b, c, d, e, f, g, h, ..] = self.0;
-        u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+        self.0[0]
     }
 }
 
 impl fmt::Display for TokenDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        self.0.iter().try_for_each(|word| write!(f, "{word:016x}"))
     }
 }
 

@@ -10,7 +10,7 @@ use axum::extract::{Request, State};
 use serde::Serialize;
 
 use super::Api;
-use crate::web::admit::{authenticate, message};
+use crate::web::admit::{Heads, authenticate, message};
 use crate::web::body::Payload;
 use crate::web::decode;
 use crate::web::error::Error;
@@ -43,8 +43,9 @@ pub(super) async fn list_projects(State(api): State<Arc<Api>>, request: Request)
     let (parts, body) = request.into_parts();
     let mut payload = Payload::ignored(body);
     let access = api.access.load();
-    let principal = authenticate(&access, &parts, &mut payload).await?;
-    message(&parts)?;
+    let heads = Heads::of(&parts.headers);
+    let principal = authenticate(&access, &parts, &heads, &mut payload).await?;
+    message(&parts, &heads)?;
     let wanted = name(parts.uri.query().unwrap_or_default())?;
     payload.ignore().await;
     let named =
@@ -58,8 +59,7 @@ pub(super) async fn list_projects(State(api): State<Arc<Api>>, request: Request)
 /// The parameter `name`; one of another name is ignored.
 fn name(query: &str) -> Result<Option<String>, Error> {
     let mut wanted = None;
-    for pair in query.split('&') {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+    for (key, value) in decode::pairs(query) {
         if decode::query(key).as_deref() != Ok("name") {
             continue;
         }

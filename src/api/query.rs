@@ -15,8 +15,8 @@ const MAX_JOB_TYPE: usize = 256;
 /// name is ignored.
 pub fn parse(query: Option<&str>, job_types: &JobTypes) -> Result<CountFilter, Error> {
     let mut given = Given::default();
-    for pair in query.unwrap_or_default().split('&') {
-        given.take(pair)?;
+    for (name, value) in decode::pairs(query.unwrap_or_default()) {
+        given.take(name, value)?;
     }
     let mut filter = CountFilter::default();
     if let Some(text) = given.status() {
@@ -39,8 +39,7 @@ const NAMES: [&str; 3] = ["status", "job_type", "job_id"];
 struct Given<'a>([Option<Cow<'a, str>>; 3]);
 
 impl<'a> Given<'a> {
-    fn take(&mut self, pair: &'a str) -> Result<(), Error> {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+    fn take(&mut self, name: &'a str, value: &'a str) -> Result<(), Error> {
         // A name that cannot be decoded is none of the three.
         let Ok(name) = decode::query(name) else { return Ok(()) };
         let Some(which) = NAMES.iter().position(|known| *known == name) else { return Ok(()) };

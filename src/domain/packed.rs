@@ -19,6 +19,12 @@ pub(super) enum Packed {
 /// Where a UUID's text has its hyphens.
 const HYPHENS: [usize; 4] = [8, 13, 18, 23];
 
+/// Where a UUID's text has the pairs of digits that make a byte each.
+const UUID_PAIRS: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+
+/// The same for 32 digits without hyphens.
+const HEX_PAIRS: [usize; 16] = [0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30];
+
 impl Packed {
     pub(super) fn new(text: &str) -> Self {
         let bytes = text.as_bytes();
@@ -28,28 +34,35 @@ impl Packed {
                 short[..bytes.len()].copy_from_slice(bytes);
                 Self::Short(bytes.len() as u8, short)
             }
-            32 => hex16(bytes.iter().copied()).map_or_else(|| Self::Long(text.into()), Self::Hex),
+            32 => hex16(bytes, HEX_PAIRS).map_or_else(|| Self::Long(text.into()), Self::Hex),
             36 if HYPHENS.iter().all(|&at| bytes[at] == b'-') => {
-                let digits = bytes.iter().enumerate().filter(|(at, _)| !HYPHENS.contains(at));
-                hex16(digits.map(|(_, &byte)| byte)).map_or_else(|| Self::Long(text.into()), Self::Uuid)
+                hex16(bytes, UUID_PAIRS).map_or_else(|| Self::Long(text.into()), Self::Uuid)
             }
             _ => Self::Long(text.into()),
         }
     }
 }
 
-/// The value of exactly 32 lower-case hexadecimal digits.
-fn hex16(mut digits: impl Iterator<Item = u8>) -> Option<[u8; 16]> {
-    let mut next = || match digits.next()? {
-        digit @ b'0'..=b'9' => Some(digit - b'0'),
-        digit @ b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
-    };
-    let mut value = [0; 16];
-    for byte in &mut value {
-        *byte = next()? << 4 | next()?;
+/// The value of each lower-case hexadecimal digit; of every other byte something above 15.
+const DIGITS: [u8; 256] = {
+    let mut digits = [0xff; 256];
+    let mut value = 0;
+    while value < 16 {
+        digits[b"0123456789abcdef"[value] as usize] = value as u8;
+        value += 1;
     }
-    Some(value)
+    digits
+};
+
+/// The value of 32 lower-case hexadecimal digits, a pair of which begins at each of `pairs`.
+fn hex16(bytes: &[u8], pairs: [usize; 16]) -> Option<[u8; 16]> {
+    let mut seen = 0;
+    let value = pairs.map(|at| {
+        let (high, low) = (DIGITS[usize::from(bytes[at])], DIGITS[usize::from(bytes[at + 1])]);
+        seen |= high | low;
+        high << 4 | low
+    });
+    (seen < 16).then_some(value)
 }
 
 impl fmt::Display for Packed {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use prometheus::IntGauge;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::sleep;
 
 use super::clock::Limits;
@@ -38,10 +38,13 @@ impl Bound {
         let Self { which, socket, app, limits, max_connections, open, .. } = self;
         let places = Arc::new(Semaphore::new(max_connections));
         let mut connections = JoinSet::new();
+        let mut cut = 0;
+        // Until the drain none is cut, but once it has begun, one may have ended before this loop has noticed.
+        let mut count = |ended: Result<bool, JoinError>| cut += usize::from(ended.unwrap_or(false));
         loop {
             tokio::select! {
                 () = drain.begun() => break,
-                Some(_) = connections.join_next() => {}
+                Some(ended) = connections.join_next() => count(ended),
                 accepted = accept(&socket, &places) => match accepted {
                     Ok((socket, place)) => {
                         let place = Place { _permit: place, open: open.clone() };
@@ -61,9 +64,8 @@ impl Bound {
             }
         }
         drop(socket);
-        let mut cut = 0;
         while let Some(ended) = connections.join_next().await {
-            cut += usize::from(ended.unwrap_or(false));
+            count(ended);
         }
         cut
     }

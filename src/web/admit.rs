@@ -21,17 +21,23 @@ pub const X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 ///
 /// The path is `/v1/{project_id}/…`, as the router has made sure.
 pub async fn admit(access: &Access, parts: &Parts, payload: &mut Payload, action: Action) -> Result<ProjectId, Error> {
-    let principal = authenticate(access, parts, payload).await?;
+    let heads = Heads::of(&parts.headers);
+    let principal = authenticate(access, parts, &heads, payload).await?;
     let project = project(parts.uri.path());
     principal.authorize(project.as_ref().ok(), action)?;
-    message(parts)?;
+    message(parts, &heads)?;
     project
 }
 
 /// Who calls: the holder of the token, the signer of the request, or one who is both.
-pub async fn authenticate(access: &Access, parts: &Parts, payload: &mut Payload) -> Result<Arc<Principal>, Error> {
-    let signature = Signature::read(&parts.headers, Timestamp::now)?;
-    let token = token(&parts.headers)?;
+pub async fn authenticate(
+    access: &Access,
+    parts: &Parts,
+    heads: &Heads<'_>,
+    payload: &mut Payload,
+) -> Result<Arc<Principal>, Error> {
+    let signature = if heads.authorizations == 0 { None } else { Signature::read(&parts.headers, Timestamp::now)? };
+    let token = heads.token()?;
     let signer = match &signature {
         None => None,
         // A body is read only for a key that somebody has, so that nobody else can make the server wait for one.
@@ -56,15 +62,6 @@ pub fn project_exists(access: &Access, project: &ProjectId) -> Result<(), Error>
     if access.project_exists(project) { Ok(()) } else { Err(Error::Project) }
 }
 
-fn token(headers: &HeaderMap) -> Result<Option<Token<'_>>, CredentialError> {
-    let mut given = headers.get_all(X_AUTH_TOKEN).iter();
-    match (given.next(), given.next()) {
-        (None, _) => Ok(None),
-        (Some(token), None) => Token::new(token.as_bytes()).map(Some).ok_or(CredentialError::Empty),
-        (Some(_), Some(_)) => Err(CredentialError::Repeated),
-    }
-}
-
 fn project(path: &str) -> Result<ProjectId, Error> {
     let segment = path.strip_prefix("/v1/").and_then(|rest| rest.split('/').next()).unwrap_or_default();
     let text = decode::segment(segment).map_err(|error| Error::input("project_id", error.to_string()))?;
@@ -74,17 +71,55 @@ fn project(path: &str) -> Result<ProjectId, Error> {
 /// What must be right of the message itself. Host: exactly one in HTTP/1.1, at most one in HTTP/1.0 (RFC 9112, section 3.2).
 /// Transfer-Encoding: nothing but one `chunked`, though the HTTP layer takes more (section 6.1): what another coding hides
 /// nobody here could read, and a second `chunked` is how requests are smuggled.
-pub fn message(parts: &Parts) -> Result<(), Error> {
-    let mut hosts = parts.headers.get_all(header::HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (_, Some(_)) => return Err(Error::input("Host", "must be given once")),
-        (None, None) if parts.version >= Version::HTTP_11 => return Err(Error::input("Host", "is missing")),
-        _ => {}
+pub fn message(parts: &Parts, heads: &Heads<'_>) -> Result<(), Error> {
+    match heads.hosts {
+        0 if parts.version >= Version::HTTP_11 => return Err(Error::input("Host", "is missing")),
+        0 | 1 => {}
+        _ => return Err(Error::input("Host", "must be given once")),
     }
-    let mut codings = parts.headers.get_all(header::TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => Ok(()),
-        (Some(only), None) if only.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") => Ok(()),
+    match (heads.codings, heads.coding) {
+        (0, _) => Ok(()),
+        (1, Some(coding)) if coding.trim_ascii().eq_ignore_ascii_case(b"chunked") => Ok(()),
         _ => Err(Error::input("Transfer-Encoding", "must be chunked, once")),
+    }
+}
+
+/// What a decision needs of the headers, found in one pass: a look-up of each by name takes longer.
+#[derive(Default)]
+pub struct Heads<'a> {
+    tokens: usize,
+    token: &'a [u8],
+    authorizations: usize,
+    hosts: usize,
+    codings: usize,
+    coding: Option<&'a [u8]>,
+}
+
+impl<'a> Heads<'a> {
+    /// Looks through the headers.
+    pub fn of(headers: &'a HeaderMap) -> Self {
+        let mut heads = Self::default();
+        for (name, value) in headers {
+            if name == X_AUTH_TOKEN {
+                heads.tokens += 1;
+                heads.token = value.as_bytes();
+            } else if name == header::HOST {
+                heads.hosts += 1;
+            } else if name == header::AUTHORIZATION {
+                heads.authorizations += 1;
+            } else if name == header::TRANSFER_ENCODING {
+                heads.codings += 1;
+                heads.coding = Some(value.as_bytes());
+            }
+        }
+        heads
+    }
+
+    fn token(&self) -> Result<Option<Token<'a>>, CredentialError> {
+        match self.tokens {
+            0 => Ok(None),
+            1 => Token::new(self.token).map(Some).ok_or(CredentialError::Empty),
+            _ => Err(CredentialError::Repeated),
+        }
     }
 }

@@ -27,11 +27,30 @@ pub fn segment(text: &str) -> Result<Cow<'_, str>, BadEncoding> {
 
 /// Decodes a name or value of a query, in which `+` is a space.
 pub fn query(text: &str) -> Result<Cow<'_, str>, BadEncoding> {
+    // As most are.
+    if !text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
+        return Ok(Cow::Borrowed(text));
+    }
     if text.contains('+') {
         segment(&text.replace('+', " ")).map(|decoded| Cow::Owned(decoded.into_owned()))
     } else {
         segment(text)
     }
+}
+
+/// The name and value pairs of a query, as they are written; a name alone has an empty value.
+pub fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    // By bytes, which takes half as long as by characters and cuts at the same places.
+    let pairs = query.as_bytes().split(|byte| *byte == b'&');
+    let mut start = 0;
+    pairs.map(move |pair| {
+        let text = &query[start..start + pair.len()];
+        start += pair.len() + 1;
+        match pair.iter().position(|byte| *byte == b'=') {
+            Some(at) => (&text[..at], &text[at + 1..]),
+            None => (text, ""),
+        }
+    })
 }
 
 #[cfg(test)]
@@ -47,6 +66,13 @@ mod tests {
         }
         assert_eq!(segment("%C3%a9+%25").as_deref(), Ok("é+%"));
         assert_eq!(query("%C3%a9+%2B").as_deref(), Ok("é +"));
+    }
+
+    #[test]
+    fn pairs_are_cut_at_the_first_equals_sign() {
+        let cut = |query| pairs(query).collect::<Vec<_>>();
+        assert_eq!(cut(""), [("", "")]);
+        assert_eq!(cut("é=ü&&a&b==c&="), [("é", "ü"), ("", ""), ("a", ""), ("b", "=c"), ("", "")]);
     }
 
     proptest! {

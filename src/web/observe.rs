@@ -16,7 +16,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::future::RouteFuture;
 use bytes::Bytes;
 use http::header::CACHE_CONTROL;
-use http::{HeaderValue, Method, Request, Uri};
+use http::{HeaderValue, Request};
 use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep};
 use tower::Service as _;
@@ -24,7 +24,7 @@ use tower::Service as _;
 use super::error::{Error, Refusal, Unavailable};
 use super::request_id::{RequestIds, X_REQUEST_ID};
 use super::route::RouteNames;
-use crate::metrics::Metrics;
+use crate::metrics::{MethodLabel, Metrics};
 
 /// A listener's whole application: its router, observed.
 #[derive(Clone)]
@@ -52,9 +52,10 @@ impl Observed {
     {
         let start = Instant::now();
         let request_id = self.0.ids.identify(request.headers());
-        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let route = self.0.routes.find(request.uri().path());
+        let about = About { start, request_id, route, method: request.method().into() };
         let inner = self.0.router.clone().call(request);
-        Answer { inner, timer: None, shared: self.0.clone(), start, request_id, method, uri }
+        Answer { inner, timer: None, shared: self.0.clone(), about }
     }
 }
 
@@ -67,11 +68,16 @@ pin_project! {
         #[pin]
         timer: Option<Sleep>,
         shared: Arc<Shared>,
-        start: Instant,
-        request_id: HeaderValue,
-        method: Method,
-        uri: Uri,
+        about: About,
     }
+}
+
+/// What is left of a request when it has been answered.
+struct About {
+    start: Instant,
+    request_id: HeaderValue,
+    route: usize,
+    method: MethodLabel,
 }
 
 impl Future for Answer {
@@ -95,25 +101,20 @@ impl Future for Answer {
             }
             Err(panic) => Error::Fault(panic_text(&*panic)).into_response(),
         };
-        Poll::Ready(this.shared.finish(response, this.request_id, this.method, this.uri, this.start.elapsed()))
+        Poll::Ready(this.shared.finish(response, this.about))
     }
 }
 
 impl Shared {
-    fn finish(
-        &self,
-        mut response: Response,
-        request_id: &HeaderValue,
-        method: &Method,
-        uri: &Uri,
-        duration: Duration,
-    ) -> Response {
-        let status = response.status();
-        self.routes.of(uri.path()).observe(method, status, duration);
+    fn finish(&self, mut response: Response, about: &About) -> Response {
+        let About { start, request_id, route, method } = about;
+        let (status, duration, metrics) = (response.status(), start.elapsed(), self.routes.metrics(*route));
+        metrics.observe(*method, status, duration);
         if status.as_u16() >= 400 {
-            self.note_refusal(&response, request_id, method, uri);
+            self.note_refusal(&response, about);
         }
-        tracing::debug!(?request_id, %method, path = uri.path(), status = status.as_u16(), ?duration, "answered");
+        let (route, method, status) = (metrics.route(), method.as_str(), status.as_u16());
+        tracing::debug!(?request_id, method, route, status, ?duration, "answered");
         let headers = response.headers_mut();
         headers.insert(X_REQUEST_ID, request_id.clone());
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -121,11 +122,12 @@ impl Shared {
     }
 
     #[cold]
-    fn note_refusal(&self, response: &Response, request_id: &HeaderValue, method: &Method, uri: &Uri) {
+    fn note_refusal(&self, response: &Response, about: &About) {
         let Some(refusal) = response.extensions().get::<Refusal>() else { return };
         self.metrics.refused(refusal.reason);
         if let Some(fault) = &refusal.fault {
-            tracing::error!(?request_id, %method, path = uri.path(), fault, "a request failed by a fault of ours");
+            let (route, method) = (self.routes.metrics(about.route).route(), about.method.as_str());
+            tracing::error!(request_id = ?about.request_id, method, route, fault, "a request failed by a fault of ours");
         }
     }
 }

@@ -49,9 +49,14 @@ impl RouteNames {
         Self { known: known.collect(), other: metrics.route(listener, "unknown") }
     }
 
-    /// The metrics of the route that a path leads to, `unknown` if it leads nowhere.
-    pub fn of(&self, path: &str) -> &RouteMetrics {
-        self.known.iter().find(|(route, _)| route.matches(path)).map_or(&self.other, |(_, metrics)| metrics)
+    /// The number of the route that a path leads to.
+    pub fn find(&self, path: &str) -> usize {
+        self.known.iter().position(|(route, _)| route.matches(path)).unwrap_or(self.known.len())
+    }
+
+    /// The metrics of a route by its number, `unknown` if it leads nowhere.
+    pub fn metrics(&self, number: usize) -> &RouteMetrics {
+        self.known.get(number).map_or(&self.other, |(_, metrics)| metrics)
     }
 }
 
