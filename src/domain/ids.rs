@@ -19,18 +19,18 @@ pub enum IdError {
 }
 
 fn pack(text: &str) -> Result<Packed, IdError> {
-    // As most are; bytes are looked through much faster than characters.
-    let is_plain = text.len() <= 128 && text.bytes().all(|byte| byte.is_ascii_graphic());
-    if text.is_empty() {
+    // As most are: nothing but digits and hyphens.
+    let packed = Packed::new(text);
+    if packed.is_hexadecimal() {
+        Ok(packed)
+    } else if text.is_empty() {
         Err(IdError::Empty)
-    } else if is_plain {
-        Ok(Packed::new(text))
     } else if text.chars().nth(128).is_some() {
         Err(IdError::TooLong)
     } else if text.chars().any(char::is_control) {
         Err(IdError::Control)
     } else {
-        Ok(Packed::new(text))
+        Ok(packed)
     }
 }
 

@@ -43,6 +43,13 @@ impl Packed {
     }
 }
 
+impl Packed {
+    /// Whether it is a UUID or 32 digits.
+    pub(super) fn is_hexadecimal(&self) -> bool {
+        matches!(self, Self::Uuid(_) | Self::Hex(_))
+    }
+}
+
 /// The value of each lower-case hexadecimal digit; of every other byte something above 15.
 const DIGITS: [u8; 256] = {
     let mut digits = [0xff; 256];

@@ -21,6 +21,10 @@ const LINGER: Duration = Duration::from_secs(1);
 /// How much of what a peer still sends after the last answer is read, so that the answer is not lost in a reset.
 const LINGER_BYTES: usize = 1024 * 1024;
 
+/// A state that has begun since the connection's task last looked. Most states begin and end within one turn of the task,
+/// and the system is not asked for the time of those.
+const UNSETTLED: u64 = u64::MAX;
+
 /// How long a connection may be in a state.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
@@ -44,7 +48,7 @@ pub(super) struct Clock {
     limits: Limits,
     start: Instant,
     state: AtomicU8,
-    /// Microseconds from `start` to when the state began.
+    /// Microseconds from `start` to when the state began, or [`UNSETTLED`].
     since: AtomicU64,
     /// The last four bytes read, the newest lowest.
     tail: AtomicU32,
@@ -85,7 +89,20 @@ impl Clock {
             State::Closing => LINGER,
             State::Busy => return None,
         };
-        Some(self.start + Duration::from_micros(self.since.load(Relaxed)) + limit)
+        Some(self.start + Duration::from_micros(self.settle()) + limit)
+    }
+
+    /// Lets the state begin now, if it has begun since the last look; returns when it did. To be called at the end of each
+    /// turn of the task.
+    pub(super) fn settle(&self) -> u64 {
+        match self.since.load(Relaxed) {
+            UNSETTLED => {
+                let now = self.start.elapsed().as_micros() as u64;
+                self.since.store(now, Relaxed);
+                now
+            }
+            since => since,
+        }
     }
 
     /// A request's head has been read whole.
@@ -109,9 +126,7 @@ impl Clock {
     }
 
     fn enter(&self, state: State) {
-        if state != State::Busy {
-            self.since.store(self.start.elapsed().as_micros() as u64, Relaxed);
-        }
+        self.since.store(UNSETTLED, Relaxed);
         self.state.store(state as u8, Relaxed);
     }
 

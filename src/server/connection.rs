@@ -56,6 +56,7 @@ pub(super) async fn serve(socket: TcpStream, app: Observed, limits: Limits, drai
         if connection.as_mut().poll(cx).is_ready() || (cut_at.is_some() && !clock.is_busy()) {
             return Poll::Ready(false);
         }
+        clock.settle();
         if !is_closing && clock.is_closing() {
             is_closing = true;
             timer.as_mut().reset(Instant::now());

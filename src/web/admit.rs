@@ -63,7 +63,7 @@ pub fn project_exists(access: &Access, project: &ProjectId) -> Result<(), Error>
 }
 
 fn project(path: &str) -> Result<ProjectId, Error> {
-    let segment = path.strip_prefix("/v1/").and_then(|rest| rest.split('/').next()).unwrap_or_default();
+    let (segment, _) = decode::cut(path.strip_prefix("/v1/").unwrap_or_default(), b'/');
     let text = decode::segment(segment).map_err(|error| Error::input("project_id", error.to_string()))?;
     ProjectId::parse(&text).map_err(|error| Error::input("project_id", error.to_string()))
 }

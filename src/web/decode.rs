@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use memchr::{memchr, memchr2};
 use percent_encoding::percent_decode_str;
 
 /// The text is not percent-encoded UTF-8.
@@ -12,11 +13,11 @@ pub struct BadEncoding;
 /// Decodes a path segment, in which `+` is itself.
 pub fn segment(text: &str) -> Result<Cow<'_, str>, BadEncoding> {
     // As most are.
-    if !text.contains('%') {
+    if memchr(b'%', text.as_bytes()).is_none() {
         return Ok(Cow::Borrowed(text));
     }
     let mut rest = text.as_bytes();
-    while let Some(at) = rest.iter().position(|byte| *byte == b'%') {
+    while let Some(at) = memchr(b'%', rest) {
         match rest.get(at + 1..at + 3) {
             Some(digits) if digits.iter().all(u8::is_ascii_hexdigit) => rest = &rest[at + 3..],
             _ => return Err(BadEncoding),
@@ -28,7 +29,7 @@ pub fn segment(text: &str) -> Result<Cow<'_, str>, BadEncoding> {
 /// Decodes a name or value of a query, in which `+` is a space.
 pub fn query(text: &str) -> Result<Cow<'_, str>, BadEncoding> {
     // As most are.
-    if !text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
+    if memchr2(b'%', b'+', text.as_bytes()).is_none() {
         return Ok(Cow::Borrowed(text));
     }
     if text.contains('+') {
@@ -40,17 +41,21 @@ pub fn query(text: &str) -> Result<Cow<'_, str>, BadEncoding> {
 
 /// The name and value pairs of a query, as they are written; a name alone has an empty value.
 pub fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
-    // By bytes, which takes half as long as by characters and cuts at the same places.
-    let pairs = query.as_bytes().split(|byte| *byte == b'&');
-    let mut start = 0;
-    pairs.map(move |pair| {
-        let text = &query[start..start + pair.len()];
-        start += pair.len() + 1;
-        match pair.iter().position(|byte| *byte == b'=') {
-            Some(at) => (&text[..at], &text[at + 1..]),
-            None => (text, ""),
-        }
+    let mut rest = Some(query);
+    std::iter::from_fn(move || {
+        let (pair, after) = cut(rest?, b'&');
+        rest = after;
+        let (name, value) = cut(pair, b'=');
+        Some((name, value.unwrap_or_default()))
     })
+}
+
+/// The text before the first such ASCII character, and the text behind it if there is one.
+pub fn cut(text: &str, at: u8) -> (&str, Option<&str>) {
+    match memchr(at, text.as_bytes()) {
+        Some(at) => (&text[..at], Some(&text[at + 1..])),
+        None => (text, None),
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{MethodRouter, any};
+use memchr::memchr;
 
 use super::error::Error;
 use crate::metrics::{Listener, Metrics, RouteMetrics};
@@ -77,7 +78,7 @@ impl Pattern {
     fn matches(&self, path: &str) -> bool {
         let Some(behind) = self.behind else { return path == self.before };
         let segment = path.strip_prefix(self.before).and_then(|rest| rest.strip_suffix(behind));
-        segment.is_some_and(|segment| !segment.is_empty() && !segment.contains('/'))
+        segment.is_some_and(|segment| !segment.is_empty() && memchr(b'/', segment.as_bytes()).is_none())
     }
 }
 
