@@ -147,11 +147,14 @@ impl Access {
     /// Whose token this is. One that the file does not hold is asked about, if there is anybody to ask.
     pub async fn authenticate(&self, token: Token<'_>) -> Result<Arc<Principal>, AuthenticationError> {
         match (self.holder(token, Timestamp::now), &self.identity, &self.service) {
-            (Err(AuthenticationError::Unknown), Some((_, roles)), Some(service)) => match service.ask(token).await {
-                Ok(validated) => Ok(Arc::new(validated.principal(roles))),
-                Err(Rejected::Refused) => Err(AuthenticationError::Unknown),
-                Err(Rejected::Unavailable) => Err(AuthenticationError::Unavailable),
-            },
+            (Err(AuthenticationError::Unknown), Some((_, roles)), Some(service)) => {
+                // Boxed, so that a request which need not ask does not carry the room for asking with it.
+                match Box::pin(service.ask(token)).await {
+                    Ok(validated) => Ok(Arc::new(validated.principal(roles))),
+                    Err(Rejected::Refused) => Err(AuthenticationError::Unknown),
+                    Err(Rejected::Unavailable) => Err(AuthenticationError::Unavailable),
+                }
+            }
             (found, _, _) => found.cloned(),
         }
     }

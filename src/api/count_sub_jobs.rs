@@ -1,10 +1,13 @@
 //! CountSubJobs: `GET /v1/{project_id}/app-server-sub-jobs/actions/count`.
 
+use std::io::Write as _;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{Request, State};
-use serde::Serialize;
+use axum::response::IntoResponse;
+use bytes::Bytes;
+use http::HeaderValue;
+use http::header::CONTENT_TYPE;
 
 use super::{Api, query};
 use crate::access::Action;
@@ -15,13 +18,8 @@ use crate::web::error::Error;
 /// The published maximum of `count`.
 const MAX_COUNT: u64 = i32::MAX as u64;
 
-#[derive(Serialize)]
-pub(super) struct Count {
-    count: u64,
-}
-
 /// How many subtasks of the project match. A larger number than the published maximum is reported as that.
-pub(super) async fn count_sub_jobs(State(api): State<Arc<Api>>, request: Request) -> Result<Json<Count>, Error> {
+pub(super) async fn count_sub_jobs(State(api): State<Arc<Api>>, request: Request) -> Result<impl IntoResponse, Error> {
     let _place = api.room.enter(&api.readiness)?;
     let (parts, body) = request.into_parts();
     let mut payload = Payload::ignored(body);
@@ -31,5 +29,30 @@ pub(super) async fn count_sub_jobs(State(api): State<Arc<Api>>, request: Request
     project_exists(&access, &project)?;
     payload.ignore().await;
     let count = api.store.count(&project, &filter)?;
-    Ok(Json(Count { count: count.min(MAX_COUNT) }))
+    Ok(([(CONTENT_TYPE, JSON)], answer(count.min(MAX_COUNT))))
+}
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// `{"count":N}`, in one allocation of its own size: the usual way through a growing buffer takes three.
+fn answer(count: u64) -> Bytes {
+    let mut text = [0; 32];
+    let mut rest = &mut text[..];
+    // At most 10 + 20 bytes, so it fits.
+    let _ = write!(rest, "{{\"count\":{count}}}");
+    let unused = rest.len();
+    Bytes::copy_from_slice(&text[..text.len() - unused])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_body_is_json() {
+        for (count, text) in [(0, r#"{"count":0}"#), (MAX_COUNT, r#"{"count":2147483647}"#)] {
+            assert_eq!(answer(count), text);
+        }
+        assert_eq!(answer(u64::MAX).len(), 30);
+    }
 }

@@ -40,9 +40,10 @@ struct Given<'a>([Option<Cow<'a, str>>; 3]);
 
 impl<'a> Given<'a> {
     fn take(&mut self, name: &'a str, value: &'a str) -> Result<(), Error> {
-        // A name that cannot be decoded is none of the three.
-        let Ok(name) = decode::query(name) else { return Ok(()) };
-        let Some(which) = NAMES.iter().position(|known| *known == name) else { return Ok(()) };
+        let known = |name: &str| NAMES.iter().position(|known| *known == name);
+        // Hardly anybody encodes a name. One that cannot be decoded is none of the three.
+        let which = known(name).or_else(|| decode::query(name).ok().and_then(|name| known(&name)));
+        let Some(which) = which else { return Ok(()) };
         let value = decode::query(value).map_err(|error| invalid(NAMES[which], error))?;
         match self.0[which].replace(value) {
             None => Ok(()),

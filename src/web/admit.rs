@@ -42,7 +42,7 @@ pub async fn authenticate(
         None => None,
         // A body is read only for a key that somebody has, so that nobody else can make the server wait for one.
         Some(signature) if !access.knows_key(signature) => return Err(SignatureError::Invalid.into()),
-        Some(signature) => Some(access.signer(signature, parts, &payload.digest().await?)?),
+        Some(signature) => Some(access.signer(signature, parts, &Box::pin(payload.digest()).await?)?),
     };
     let holder = match token {
         None => None,
