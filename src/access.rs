@@ -146,10 +146,11 @@ impl Access {
 
     /// Whose token this is. One that the file does not hold is asked about, if there is anybody to ask.
     pub async fn authenticate(&self, token: Token<'_>) -> Result<Arc<Principal>, AuthenticationError> {
-        match (self.holder(token, Timestamp::now), &self.identity, &self.service) {
+        let digest = token.digest();
+        match (self.holder(digest, Timestamp::now), &self.identity, &self.service) {
             (Err(AuthenticationError::Unknown), Some((_, roles)), Some(service)) => {
                 // Boxed, so that a request which need not ask does not carry the room for asking with it.
-                match Box::pin(service.ask(token)).await {
+                match Box::pin(service.ask(token, digest)).await {
                     Ok(validated) => Ok(Arc::new(validated.principal(roles))),
                     Err(Rejected::Refused) => Err(AuthenticationError::Unknown),
                     Err(Rejected::Unavailable) => Err(AuthenticationError::Unavailable),
@@ -159,9 +160,8 @@ impl Access {
         }
     }
 
-    /// Whose token this is as the file says, at the moment `now` tells.
-    fn holder(&self, token: Token<'_>, now: impl Fn() -> Timestamp) -> Result<&Arc<Principal>, AuthenticationError> {
-        let digest = token.digest();
+    /// Whose token has that digest as the file says, at the moment `now` tells.
+    fn holder(&self, digest: TokenDigest, now: impl Fn() -> Timestamp) -> Result<&Arc<Principal>, AuthenticationError> {
         let candidates = self.tokens.get(&digest.prefix()).map(Vec::as_slice).unwrap_or_default();
         let entry = candidates.iter().find(|entry| entry.digest == digest).ok_or(AuthenticationError::Unknown)?;
         match entry.expires_at {

@@ -109,9 +109,8 @@ impl Identity {
         &self.settings
     }
 
-    /// What the service says of a token. Many requests with one new token make one call.
-    pub(super) async fn ask(&self, token: Token<'_>) -> Result<Arc<Validated>, Rejected> {
-        let digest = token.digest();
+    /// What the service says of a token with that digest. Many requests with one new token make one call.
+    pub(super) async fn ask(&self, token: Token<'_>, digest: TokenDigest) -> Result<Arc<Validated>, Rejected> {
         if self.refused.contains_key(&digest) {
             self.metrics.refused_hit();
             return Err(Rejected::Refused);

@@ -69,8 +69,9 @@ fn good(expires_at: &str, scope: &str) -> String {
 const SCOPED: &str =
     r#","project":{"id":"p","name":"x"},"roles":[{"id":"1","name":"reader"},{"id":"2","name":"other"}]"#;
 
-fn token(text: &'static str) -> Token<'static> {
-    Token::new(text.as_bytes()).unwrap()
+async fn ask(identity: &Identity, token: &str) -> Result<Arc<Validated>, Rejected> {
+    let token = Token::new(token.as_bytes()).unwrap();
+    identity.ask(token, token.digest()).await
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -79,14 +80,14 @@ const MINUTE: Duration = Duration::from_secs(60);
 async fn a_good_token_is_asked_about_once() {
     let service = Service::start(good("2126-01-01T00:00:00.000000Z", SCOPED)).await;
     let identity = service.identity(MINUTE);
-    let asked = futures_util::future::join_all((0..50).map(|_| identity.ask(token("t1")))).await;
+    let asked = futures_util::future::join_all((0..50).map(|_| ask(&identity, "t1"))).await;
     for validated in asked {
         let validated = validated.unwrap();
         assert_eq!(validated.project, Some(ProjectId::parse("p").unwrap()));
         assert_eq!((validated.user.as_str(), &validated.roles[..]), ("u", &["reader".into(), "other".into()][..]));
     }
     assert_eq!(service.calls(), 1);
-    identity.ask(token("t2")).await.unwrap();
+    ask(&identity, "t2").await.unwrap();
     assert_eq!(service.calls(), 2);
     assert_eq!(service.connections.load(Ordering::SeqCst), 1, "the connection is used again");
 }
@@ -96,16 +97,16 @@ async fn trust_ends_with_the_cache_time_and_with_the_token() {
     let service = Service::start(good("2126-01-01T00:00:00Z", SCOPED)).await;
     let unremembering = service.identity(Duration::ZERO);
     for calls in 1..=3 {
-        unremembering.ask(token("t")).await.unwrap();
+        ask(&unremembering, "t").await.unwrap();
         assert_eq!(service.calls(), calls);
     }
     let soon = (jiff::Timestamp::now() + Duration::from_millis(1200)).to_string();
     let service = Service::start(good(&soon, SCOPED)).await;
     let identity = service.identity(MINUTE);
-    let validated = identity.ask(token("t")).await.unwrap();
+    let validated = ask(&identity, "t").await.unwrap();
     assert!(validated.trusted_for <= Duration::from_millis(1200));
     let service = Service::start(good("2020-01-01T00:00:00Z", SCOPED)).await;
-    assert_eq!(service.identity(MINUTE).ask(token("t")).await.unwrap_err(), Rejected::Refused);
+    assert_eq!(ask(&service.identity(MINUTE), "t").await.unwrap_err(), Rejected::Refused);
 }
 
 #[tokio::test]
@@ -114,7 +115,7 @@ async fn a_refused_token_is_remembered_as_such() {
         let service = Service::start(response(status, "{}")).await;
         let identity = service.identity(MINUTE);
         for _ in 0..3 {
-            assert_eq!(identity.ask(token("t")).await.unwrap_err(), Rejected::Refused);
+            assert_eq!(ask(&identity, "t").await.unwrap_err(), Rejected::Refused);
         }
         assert_eq!(service.calls(), 1);
     }
@@ -140,13 +141,13 @@ async fn whatever_else_comes_is_neither_trusted_nor_remembered() {
         let service = Service::start(answer.clone()).await;
         let identity = service.identity(MINUTE);
         for calls in 1..=2 {
-            let rejected = identity.ask(token("t")).await.unwrap_err();
+            let rejected = ask(&identity, "t").await.unwrap_err();
             assert_eq!(rejected, Rejected::Unavailable, "{}", &answer[..answer.len().min(200)]);
             assert_eq!(service.calls(), calls);
         }
     }
     let nobody = Service { url: "http://127.0.0.1:1/v3".into(), calls: Arc::default(), connections: Arc::default() };
-    assert_eq!(nobody.identity(MINUTE).ask(token("t")).await.unwrap_err(), Rejected::Unavailable);
+    assert_eq!(ask(&nobody.identity(MINUTE), "t").await.unwrap_err(), Rejected::Unavailable);
 }
 
 #[tokio::test]
@@ -163,15 +164,15 @@ async fn roles_map_to_permissions_and_a_token_without_project_enters_none() {
     let project = ProjectId::parse("p").unwrap();
     let other = ProjectId::parse("q").unwrap();
     let scoped = Service::start(good("2126-01-01T00:00:00Z", SCOPED)).await;
-    let principal = scoped.identity(MINUTE).ask(token("t")).await.unwrap().principal(&roles);
+    let principal = ask(&scoped.identity(MINUTE), "t").await.unwrap().principal(&roles);
     assert_eq!(principal.authorize(Some(&project), Action::CountSubJobs), Ok(()));
     assert_eq!(principal.authorize(Some(&project), Action::ReportSubJobs), Err(Denied::Action(Action::ReportSubJobs)));
     assert_eq!(principal.authorize(Some(&other), Action::CountSubJobs), Err(Denied::Project));
-    let nothing = scoped.identity(MINUTE).ask(token("t")).await.unwrap().principal(&Roles::default());
+    let nothing = ask(&scoped.identity(MINUTE), "t").await.unwrap().principal(&Roles::default());
     assert_eq!(nothing.authorize(Some(&project), Action::CountSubJobs), Err(Denied::Action(Action::CountSubJobs)));
     for scope in ["", r#","domain":{"id":"d"},"roles":[{"id":"1","name":"admin"}]"#] {
         let service = Service::start(good("2126-01-01T00:00:00Z", scope)).await;
-        let principal = service.identity(MINUTE).ask(token("t")).await.unwrap().principal(&roles);
+        let principal = ask(&service.identity(MINUTE), "t").await.unwrap().principal(&roles);
         for action in Action::ALL {
             assert_eq!(principal.authorize(Some(&project), action), Err(Denied::Project), "{scope}");
         }
