@@ -48,6 +48,16 @@ macro_rules! id {
             pub fn parse(text: &str) -> Result<Self, IdError> {
                 pack(text).map(Self)
             }
+
+            /// Appends a form of it for the disk, which tells its own end and never begins with a zero.
+            pub fn encode(&self, out: &mut Vec<u8>) {
+                self.0.encode(out);
+            }
+
+            /// Takes an encoded one off the front; `None` if there is none.
+            pub fn decode(bytes: &mut &[u8]) -> Option<Self> {
+                Packed::decode(bytes).map(Self)
+            }
         }
 
         impl fmt::Display for $name {

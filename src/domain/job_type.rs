@@ -88,7 +88,12 @@ impl JobTypes {
 
     /// The name of a type that this list parsed.
     pub fn name(&self, job_type: JobType) -> &str {
-        &self.0[job_type.index()]
+        self.name_of(job_type.index())
+    }
+
+    /// The name of the type with that number in this list.
+    pub fn name_of(&self, index: usize) -> &str {
+        &self.0[index]
     }
 
     /// How many there are.

@@ -48,7 +48,51 @@ impl Packed {
     pub(super) fn is_hexadecimal(&self) -> bool {
         matches!(self, Self::Uuid(_) | Self::Hex(_))
     }
+
+    /// Appends the form that [`Packed::decode`] reads: a tag that is never zero, then 16 bytes, or a length and a text.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        let mut text = |text: &[u8]| {
+            out.push(TEXT);
+            // A text of at most 128 characters has at most 512 bytes.
+            out.extend_from_slice(&(text.len() as u16).to_be_bytes());
+            out.extend_from_slice(text);
+        };
+        match self {
+            Self::Short(len, bytes) => text(&bytes[..usize::from(*len)]),
+            Self::Long(long) => text(long.as_bytes()),
+            Self::Uuid(bytes) => {
+                out.push(UUID);
+                out.extend_from_slice(bytes);
+            }
+            Self::Hex(bytes) => {
+                out.push(HEX);
+                out.extend_from_slice(bytes);
+            }
+        }
+    }
+
+    /// Takes an encoded string off the front; `None` if there is none.
+    pub(super) fn decode(bytes: &mut &[u8]) -> Option<Self> {
+        let tag = *bytes.split_off_first()?;
+        match tag {
+            UUID | HEX => {
+                let value = bytes.split_off(..16)?.try_into().ok()?;
+                Some(if tag == UUID { Self::Uuid(value) } else { Self::Hex(value) })
+            }
+            TEXT => {
+                let length = u16::from_be_bytes(bytes.split_off(..2)?.try_into().ok()?);
+                let text = std::str::from_utf8(bytes.split_off(..usize::from(length))?).ok()?;
+                Some(Self::new(text))
+            }
+            _ => None,
+        }
+    }
 }
+
+/// What an encoded string begins with.
+const UUID: u8 = 1;
+const HEX: u8 = 2;
+const TEXT: u8 = 3;
 
 /// The value of each lower-case hexadecimal digit; of every other byte something above 15.
 const DIGITS: [u8; 256] = {
@@ -128,7 +172,17 @@ mod tests {
             "[0-9a-fA-F]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
             "[0-9a-f-]{36}",
         ]) {
-            prop_assert_eq!(Packed::new(&text).to_string(), text);
+            let packed = Packed::new(&text);
+            prop_assert_eq!(packed.to_string(), &*text);
+            let mut encoded = Vec::new();
+            packed.encode(&mut encoded);
+            for cut in 0..encoded.len() {
+                prop_assert!(Packed::decode(&mut &encoded[..cut]).is_none_or(|short| short != packed));
+            }
+            encoded.push(9);
+            let mut rest = &encoded[..];
+            prop_assert!(Packed::decode(&mut rest) == Some(packed));
+            prop_assert_eq!(rest, [9]);
         }
 
         #[test]

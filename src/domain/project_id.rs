@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::packed::Packed;
+
 /// A project's identifier: 1 to 128 characters (the published bound), none of them white space, a control character,
 /// `/` or `\`, and neither `.` nor `..`, so that it is one path segment whatever stands between caller and server.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -49,6 +51,16 @@ impl ProjectId {
         } else {
             Ok(Self(text.into()))
         }
+    }
+
+    /// Appends a form of it for the disk, which tells its own end and never begins with a zero.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        Packed::new(&self.0).encode(out);
+    }
+
+    /// Takes an encoded one off the front; `None` if there is none.
+    pub fn decode(bytes: &mut &[u8]) -> Option<Self> {
+        Self::parse(&Packed::decode(bytes)?.to_string()).ok()
     }
 
     /// The identifier as text.

@@ -41,6 +41,11 @@ impl Status {
             Self::Aborting => "ABORTING",
         }
     }
+
+    /// Whether nothing more is to come, as far as the status says.
+    pub const fn has_ended(self) -> bool {
+        matches!(self, Self::Success | Self::Failed | Self::Abnormal)
+    }
 }
 
 impl FromStr for Status {

@@ -17,6 +17,16 @@ impl Timestamp {
         Self(jiff::Timestamp::now())
     }
 
+    /// The moment that much earlier, or the earliest there is.
+    pub fn before(self, time: Duration) -> Self {
+        Self(self.0.checked_sub(time).unwrap_or(jiff::Timestamp::MIN))
+    }
+
+    /// Whole seconds since the beginning of 1970, rounded up; negative before.
+    pub fn as_seconds_rounded_up(self) -> i64 {
+        self.0.as_second() + i64::from(self.0.subsec_nanosecond() > 0)
+    }
+
     /// How long it is from this moment to a later one; zero if that is not later.
     pub fn until(self, later: Self) -> Duration {
         Duration::try_from(later.0.duration_since(self.0)).unwrap_or_default()
@@ -63,6 +73,18 @@ impl fmt::Display for Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn seconds_are_rounded_up() {
+        for (text, seconds) in [
+            ("1970-01-01T00:00:00Z", 0),
+            ("1970-01-01T00:00:00.000000001Z", 1),
+            ("1970-01-01T00:00:01Z", 1),
+            ("1969-12-31T23:59:58.5Z", -1),
+        ] {
+            assert_eq!(text.parse::<Timestamp>().unwrap().as_seconds_rounded_up(), seconds, "{text}");
+        }
+    }
 
     #[test]
     fn takes_rfc_3339_and_nothing_else() {
