@@ -13,7 +13,7 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion};
 use sample::{PROJECTS, Subtask, project_id};
 use subjobs::domain::{CountFilter, JobId, JobTypes, ProjectId, Status, SubJob, SubJobId, Version};
-use subjobs::store::MemoryStore;
+use subjobs::store::Store;
 
 const SIZES: [usize; 4] = [10_000, 100_000, 1_000_000, 10_000_000];
 
@@ -66,7 +66,7 @@ fn counts(criterion: &mut Criterion, world: &World, name: &str) {
 }
 
 /// Does something while a thread reports as fast as it can: many subtasks at once, to and fro between two statuses.
-fn beside_a_writer(store: &MemoryStore, something: impl FnOnce()) {
+fn beside_a_writer(store: &Store, something: impl FnOnce()) {
     let types = JobTypes::default();
     let batch: Vec<_> = sample::skewed().take(BATCH).map(|subtask| sub_job(&subtask, &types)).collect();
     let project = ProjectId::parse("of-the-writer").unwrap();
@@ -99,7 +99,7 @@ fn sub_job(subtask: &Subtask, types: &JobTypes) -> SubJob {
 
 /// A store that grows, and jobs of its first project.
 struct World {
-    store: MemoryStore,
+    store: Store,
     projects: Vec<ProjectId>,
     subtasks: Box<dyn Iterator<Item = Subtask>>,
     jobs: Vec<JobId>,
@@ -109,7 +109,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let projects = (0..PROJECTS).map(|number| ProjectId::parse(&project_id(number)).unwrap()).collect();
-        let store = MemoryStore::new(JobTypes::default().len());
+        let store = Store::in_memory(JobTypes::default().len());
         Self { store, projects, subtasks: Box::new(sample::skewed()), jobs: Vec::new(), size: 0 }
     }
 

@@ -12,7 +12,7 @@ use axum::routing::get;
 use crate::access::AccessHandle;
 use crate::domain::JobTypes;
 use crate::readiness::Readiness;
-use crate::store::MemoryStore;
+use crate::store::Store;
 use crate::web::route::Route;
 pub use room::{Room, loaded};
 
@@ -20,7 +20,7 @@ pub use room::{Room, loaded};
 #[derive(Clone)]
 pub struct Api {
     /// Where subtasks are counted.
-    pub store: Arc<MemoryStore>,
+    pub store: Arc<Store>,
     /// Who may call.
     pub access: Arc<AccessHandle>,
     /// The types that a filter may name.

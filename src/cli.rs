@@ -1,12 +1,16 @@
-//! What the program does beside serving: make tokens, check files, ask a server whether it is ready.
+//! What the program does beside serving: make tokens, check files, export subtasks, ask a server whether it is ready.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use crate::access::{Access, Token, random_token};
-use crate::config::{CheckFlags, job_types};
+use crate::config::{CheckFlags, ConfigError, ExportFlags, job_types};
 use crate::load;
+use crate::progress::Progress;
+use crate::record;
+use crate::server::data_exit_code;
+use crate::store::{self, DataDir, OpenError};
 
 /// The most bytes of a token that is read: more than any header may have.
 const MAX_TOKEN: u64 = 256 * 1024;
@@ -62,6 +66,46 @@ pub fn check(flags: &CheckFlags, mut out: impl Write) -> io::Result<bool> {
         }
     }
     Ok(all_good)
+}
+
+/// Why subtasks cannot be exported.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// A job type cannot be one.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Data(#[from] OpenError),
+    /// They cannot be written down.
+    #[error("cannot write: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl ExportError {
+    /// As that of [`crate::server::ServerError::exit_code`].
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) => 2,
+            Self::Data(error) => data_exit_code(error),
+            Self::Output(_) => 1,
+        }
+    }
+}
+
+/// Writes every subtask of a data directory, a line each, as load files have them.
+pub fn export(flags: &ExportFlags, out: impl Write) -> Result<(), ExportError> {
+    let job_types = job_types(&flags.types.added)?;
+    if !flags.data_dir.is_dir() {
+        let reason = "is not a directory".into();
+        return Err(OpenError::Unusable { path: flags.data_dir.clone(), reason }.into());
+    }
+    let dir = DataDir::claim(&flags.data_dir)?;
+    let (mut out, mut progress) = (BufWriter::new(out), Progress::of_sub_jobs("export"));
+    let each = |project: &_, sub_job| Ok(record::to_load_line(project, &sub_job, &job_types, &mut out)?);
+    store::export(dir, &job_types, each, |done, all| progress.reach(done, all)).map_err(|error: ExportError| error)?;
+    progress.end();
+    Ok(out.flush()?)
 }
 
 /// The address at which a listener on this machine can be reached: a wildcard address means loopback.

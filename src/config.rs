@@ -9,7 +9,9 @@ use std::time::Duration;
 use crate::access::AccessSource;
 use crate::demo::Demo;
 use crate::domain::JobTypes;
-pub use flags::{CheckFlags, Cli, Command, HealthcheckFlags, JobTypeFlags, LogFormat, ServeFlags, TokenFlags};
+pub use flags::{
+    CheckFlags, Cli, Command, ExportFlags, HealthcheckFlags, JobTypeFlags, LogFormat, ServeFlags, TokenFlags,
+};
 
 /// A configuration that cannot be used, in one line.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +29,10 @@ pub struct Config {
     pub access: AccessSource,
     /// Files of subtasks, taken in before the server is ready.
     pub load: Vec<PathBuf>,
+    /// Where subtasks are kept; without it they are in memory only.
+    pub data_dir: Option<PathBuf>,
+    /// How long subtasks are kept that have ended; without it for ever.
+    pub retain_finished: Option<Duration>,
     /// Requests of the public API worked on at once.
     pub max_in_flight: u32,
     /// Connections of each listener.
@@ -58,6 +64,8 @@ impl Config {
             internal_listen: loopback,
             access,
             load: Vec::new(),
+            data_dir: None,
+            retain_finished: None,
             max_in_flight: 1024,
             max_connections: 4096,
             request_timeout: Duration::from_secs(10),
@@ -95,11 +103,16 @@ impl TryFrom<ServeFlags> for Config {
                 return Err(ConfigError("--demo has an access of its own: give it or --access, not both".into()));
             }
         };
+        if demo.is_some() && flags.data_dir.is_some() {
+            return Err(ConfigError("--demo keeps nothing: give it or --data-dir, not both".into()));
+        }
         Ok(Self {
             listen: flags.listen,
             internal_listen: flags.internal.internal_listen,
             access,
             load: flags.load,
+            data_dir: flags.data_dir,
+            retain_finished: flags.retain_finished,
             max_in_flight: flags.max_in_flight,
             max_connections: flags.max_connections as usize,
             request_timeout: flags.request_timeout,

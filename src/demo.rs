@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use crate::access::{Token, random_token};
 use crate::domain::{JobId, JobType, JobTypes, ProjectId, Status, SubJob, SubJobId, Version};
-use crate::store::{MemoryStore, StoreError};
+use crate::store::{Store, StoreError};
 
 /// The demo's projects.
 pub const PROJECTS: [&str; 2] = ["0f5c1e7a9b3d42c68e1f7a2b4c6d8e90", "7c02d94be8f14a5d9c3b6a1e0f2d4c58"];
@@ -66,7 +66,7 @@ impl Demo {
     }
 
     /// Stores the subtasks; from then on [`Running::step`] moves them.
-    pub fn begin(self, store: &MemoryStore, job_types: &JobTypes) -> Result<Running, StoreError> {
+    pub fn begin(self, store: &Store, job_types: &JobTypes) -> Result<Running, StoreError> {
         let mut running = Running { sub_jobs: Vec::new(), random: Random(0x005e_ed0f_de30) };
         for name in PROJECTS {
             // Fixed names of 32 hexadecimal digits keep every rule of a project's.
@@ -106,7 +106,7 @@ pub struct Running {
 
 impl Running {
     /// Waits a little, then moves a few subtasks of each project on.
-    pub async fn step(&mut self, store: &MemoryStore) -> Result<(), StoreError> {
+    pub async fn step(&mut self, store: &Store) -> Result<(), StoreError> {
         sleep(EVERY).await;
         for (project, sub_jobs) in &mut self.sub_jobs {
             let batch = (0..MOVES).map(|_| {
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn every_type_and_status_is_there_at_first() {
-        let (types, store) = (JobTypes::default(), MemoryStore::new(19));
+        let (types, store) = (JobTypes::default(), Store::in_memory(19));
         Demo::with_token("t".into()).begin(&store, &types).unwrap();
         for job_type in types.iter() {
             for status in Status::ALL {
@@ -171,7 +171,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn statuses_move_and_none_is_lost() {
-        let (types, store) = (JobTypes::default(), MemoryStore::new(19));
+        let (types, store) = (JobTypes::default(), Store::in_memory(19));
         let mut running = Demo::with_token("t".into()).begin(&store, &types).unwrap();
         let project = ProjectId::parse(PROJECTS[0]).unwrap();
         let by_status = || {

@@ -15,7 +15,9 @@
 //! - [`access`]: who calls, and what they may do
 //! - [`record`]: a subtask as JSON
 //! - [`readiness`]: loading, ready, draining
+//! - [`progress`]: how far something long has come
 //! - [`load`]: files of subtasks; [`demo`]: sample subtasks
+//! - [`upkeep`]: recounting, and dropping what ended long ago
 //! - [`config`]: what the operator says
 //! - [`web`]: what both listeners share
 //! - [`api`]: the public operations
@@ -32,11 +34,13 @@ pub mod domain;
 pub mod internal;
 pub mod load;
 pub mod metrics;
+pub mod progress;
 pub mod readiness;
 pub mod record;
 pub mod server;
 pub mod store;
 pub mod telemetry;
+pub mod upkeep;
 pub mod web;
 
 /// Compiles and runs the example for callers.

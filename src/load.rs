@@ -1,17 +1,15 @@
 //! Takes in files of subtasks before the server is ready: one JSON object a line, each with its `project_id`.
 
-mod progress;
-
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use self::progress::Progress;
 use crate::domain::{JobTypes, ProjectId, SubJob};
+use crate::progress::Progress;
 use crate::record;
-use crate::store::{MemoryStore, StoreError};
+use crate::store::{Store, StoreError};
 
 /// The most bytes of a line: a record has at most some tens of KiB, so a longer line is another kind of file.
 const MAX_LINE: usize = 1024 * 1024;
@@ -50,14 +48,9 @@ pub enum LoadError {
 
 /// Takes the files in, in their order, with a progress bar on a terminal and progress lines in the log elsewhere. Stops at
 /// the first bad line, and soon after `cancelled` has become true.
-pub fn load(
-    files: &[PathBuf],
-    store: &MemoryStore,
-    job_types: &JobTypes,
-    cancelled: &AtomicBool,
-) -> Result<(), LoadError> {
+pub fn load(files: &[PathBuf], store: &Store, job_types: &JobTypes, cancelled: &AtomicBool) -> Result<(), LoadError> {
     for path in files {
-        let mut progress = Progress::start(path);
+        let mut progress = Progress::of_file(path);
         let mut batches: HashMap<ProjectId, Vec<SubJob>> = HashMap::new();
         let mut held = 0;
         read(path, job_types, |project, sub_job, bytes| {
@@ -92,9 +85,9 @@ pub fn check(path: &Path, job_types: &JobTypes) -> Result<u64, LoadError> {
     Ok(sub_jobs)
 }
 
-fn hand_over(batches: &mut HashMap<ProjectId, Vec<SubJob>>, store: &MemoryStore) -> Result<(), LoadError> {
+fn hand_over(batches: &mut HashMap<ProjectId, Vec<SubJob>>, store: &Store) -> Result<(), LoadError> {
     for (project, batch) in batches.drain() {
-        store.report(&project, batch)?;
+        store.load(&project, batch)?;
     }
     Ok(())
 }
@@ -144,7 +137,7 @@ mod tests {
     }
 
     fn load_all(files: &[&tempfile::NamedTempFile]) -> Result<u64, LoadError> {
-        let (types, store) = (JobTypes::default(), MemoryStore::new(19));
+        let (types, store) = (JobTypes::default(), Store::in_memory(19));
         let files: Vec<_> = files.iter().map(|file| file.path().to_owned()).collect();
         load(&files, &store, &types, &AtomicBool::new(false))?;
         Ok(store.count(&ProjectId::parse("p").unwrap(), &CountFilter::default())?)
@@ -188,7 +181,7 @@ mod tests {
         let many: String = (0..BATCH).map(|id| line(id, "RUNNING") + "\n").collect();
         let file = file(many.as_bytes());
         let stopped =
-            load(&[file.path().to_owned()], &MemoryStore::new(19), &JobTypes::default(), &AtomicBool::new(true));
+            load(&[file.path().to_owned()], &Store::in_memory(19), &JobTypes::default(), &AtomicBool::new(true));
         assert!(matches!(stopped, Err(LoadError::Cancelled)));
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::Parser as _;
 use subjobs::access::AccessHandle;
-use subjobs::cli;
+use subjobs::cli::{self, ExportError};
 use subjobs::config::{Cli, Command, Config, ServeFlags};
 use subjobs::demo;
 use subjobs::server::{Server, ServerError};
@@ -25,6 +25,12 @@ fn main() -> ExitCode {
             Ok(true) => Ok(()),
             Ok(false) => return ExitCode::from(BAD_INPUT),
             Err(error) => Err(error),
+        },
+        Command::Export(flags) => match cli::export(&flags, stdout()) {
+            Ok(()) => Ok(()),
+            // Whoever read it has had enough, as `head` has.
+            Err(ExportError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Err(error) => return complain(&error, error.exit_code()),
         },
         Command::Healthcheck(flags) => cli::healthcheck(flags.internal_listen),
     };
@@ -60,7 +66,7 @@ fn serve(flags: ServeFlags) -> ExitCode {
     runtime.shutdown_background();
     match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => complain(&error, if error.is_input() { BAD_INPUT } else { 1 }),
+        Err(error) => complain(&error, error.exit_code()),
     }
 }
 

@@ -12,7 +12,7 @@ use prometheus::{
 };
 
 use crate::domain::{JobTypes, Status};
-use crate::store::{MemoryStore, StoreError};
+use crate::store::{Store, StoreError};
 
 /// The upper bounds of the duration histogram, in seconds: from a count in memory to the longest report.
 const BUCKETS: [f64; 14] =
@@ -137,6 +137,9 @@ pub struct Metrics {
     sub_jobs: IntGaugeVec,
     in_flight: IntGauge,
     connections: IntGaugeVec,
+    drift: IntGauge,
+    recounts: IntCounter,
+    expired: IntCounter,
 }
 
 impl Metrics {
@@ -168,6 +171,12 @@ impl Metrics {
             sub_jobs: gauges("subjobs_subtasks", "Subtasks stored, of all projects.", &["job_type", "status"])?,
             in_flight: IntGauge::new("subjobs_http_in_flight", "Requests of the public API being worked on.")?,
             connections: gauges("subjobs_http_connections", "Open connections.", &["listener"])?,
+            drift: IntGauge::new(
+                "subjobs_recount_drift",
+                "By how many subtasks the counts were off at the latest recount from the records; anything but 0 is a fault.",
+            )?,
+            recounts: IntCounter::new("subjobs_recounts_total", "Recounts of all subtasks from the records.")?,
+            expired: IntCounter::new("subjobs_expired_total", "Subtasks dropped because they had ended long ago.")?,
         };
         let build = gauges("subjobs_build_info", "1, labelled with the version that runs.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
@@ -183,6 +192,9 @@ impl Metrics {
         registry.register(Box::new(metrics.sub_jobs.clone()))?;
         registry.register(Box::new(metrics.in_flight.clone()))?;
         registry.register(Box::new(metrics.connections.clone()))?;
+        registry.register(Box::new(metrics.drift.clone()))?;
+        registry.register(Box::new(metrics.recounts.clone()))?;
+        registry.register(Box::new(metrics.expired.clone()))?;
         registry.register(Box::new(build))?;
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         Ok(metrics)
@@ -210,6 +222,17 @@ impl Metrics {
         self.refusals.with_label_values(&[reason]).inc();
     }
 
+    /// Notes what a recount has found.
+    pub fn recounted(&self, drift: u64) {
+        self.recounts.inc();
+        self.drift.set(i64::try_from(drift).unwrap_or(i64::MAX));
+    }
+
+    /// Counts subtasks that have been dropped.
+    pub fn expired(&self, sub_jobs: u64) {
+        self.expired.inc_by(sub_jobs);
+    }
+
     /// Counts a report by the status it was answered with.
     pub fn reported(&self, status: StatusCode) {
         let outcome = match status.as_u16() {
@@ -233,7 +256,7 @@ impl Metrics {
 
     /// All of it in the Prometheus text format, with what others count as it is now: the store's totals, and the requests
     /// of the public API being worked on.
-    pub fn render(&self, store: &MemoryStore, job_types: &JobTypes, in_flight: u32) -> Result<Vec<u8>, RenderError> {
+    pub fn render(&self, store: &Store, job_types: &JobTypes, in_flight: u32) -> Result<Vec<u8>, RenderError> {
         self.in_flight.set(in_flight.into());
         for job_type in job_types.iter() {
             for status in Status::ALL {

@@ -1,4 +1,4 @@
-//! How far loading has come: a bar for people, lines in the log for everybody else.
+//! How far something long has come: a bar for people, lines in the log for everybody else.
 
 use std::io::{IsTerminal as _, stderr};
 use std::path::Path;
@@ -9,14 +9,15 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// How often a line is logged.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// How many subtasks go by before the clock or the bar is looked at.
+/// How many subtasks of a file go by before the clock or the bar is looked at.
 const STRIDE: u64 = 4096;
 
-/// The progress of one file.
-pub(super) struct Progress {
-    file: String,
+/// The progress of taking subtasks in, or out.
+pub struct Progress {
+    what: String,
+    /// How far it goes, in bytes or in subtasks.
     size: u64,
-    bytes: u64,
+    position: u64,
     sub_jobs: u64,
     start: Instant,
     logged: Instant,
@@ -24,41 +25,64 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn start(path: &Path) -> Self {
+    /// Of reading a file, measured in bytes.
+    pub fn of_file(path: &Path) -> Self {
         let size = path.metadata().map_or(0, |metadata| metadata.len());
+        Self::start(path.display().to_string(), size, "{msg} {wide_bar} {bytes}/{total_bytes} {eta}")
+    }
+
+    /// Of anything, measured in subtasks.
+    pub fn of_sub_jobs(what: &str) -> Self {
+        Self::start(what.into(), 0, "{msg} {wide_bar} {human_pos}/{human_len} subtasks {eta}")
+    }
+
+    fn start(what: String, size: u64, template: &str) -> Self {
         let bar = stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {eta}");
-            let bar = ProgressBar::new(size).with_message(path.display().to_string());
-            // The template is right, as the test shows; were it not, the default style would do.
+            let bar = ProgressBar::new(size).with_message(what.clone());
+            // The templates are right, as the test shows; were they not, the default style would do.
+            let style = ProgressStyle::with_template(template);
             style.map(|style| bar.set_style(style)).map_or(bar.clone(), |()| bar)
         });
         let now = Instant::now();
-        Self { file: path.display().to_string(), size, bytes: 0, sub_jobs: 0, start: now, logged: now, bar }
+        Self { what, size, position: 0, sub_jobs: 0, start: now, logged: now, bar }
     }
 
-    /// One more subtask, after so many bytes.
-    pub(super) fn add(&mut self, bytes: u64) {
-        self.bytes += bytes;
+    /// One more subtask of a file, after so many bytes.
+    pub fn add(&mut self, bytes: u64) {
+        self.position += bytes;
         self.sub_jobs += 1;
-        if !self.sub_jobs.is_multiple_of(STRIDE) {
-            return;
+        if self.sub_jobs.is_multiple_of(STRIDE) {
+            self.show();
         }
+    }
+
+    /// So many subtasks of so many.
+    pub fn reach(&mut self, sub_jobs: u64, of: u64) {
+        (self.position, self.sub_jobs, self.size) = (sub_jobs, sub_jobs, of);
+        if let Some(bar) = &self.bar {
+            bar.set_length(of);
+        }
+        self.show();
+    }
+
+    fn show(&mut self) {
         match &self.bar {
-            Some(bar) => bar.set_position(self.bytes),
+            Some(bar) => bar.set_position(self.position),
             None if self.logged.elapsed() >= EVERY => {
                 self.logged = Instant::now();
-                let percent = (self.bytes * 100).checked_div(self.size).unwrap_or(100);
-                tracing::info!(file = self.file, sub_jobs = self.sub_jobs, percent, "loading");
+                let percent = (self.position * 100).checked_div(self.size).unwrap_or(100);
+                tracing::info!(from = self.what, sub_jobs = self.sub_jobs, percent, "loading");
             }
             None => {}
         }
     }
 
-    pub(super) fn end(self) {
+    /// All of it is done; how many subtasks it was stands in the log.
+    pub fn end(self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
         let milliseconds = self.start.elapsed().as_millis() as u64;
-        tracing::info!(file = self.file, sub_jobs = self.sub_jobs, milliseconds, "loaded");
+        tracing::info!(from = self.what, sub_jobs = self.sub_jobs, milliseconds, "loaded");
     }
 }

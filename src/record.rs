@@ -1,5 +1,7 @@
 //! A subtask as workers and load files write it: JSON, checked field by field into a [`SubJob`].
 
+mod line;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -9,6 +11,8 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::domain::{Details, JobId, JobTypes, ProjectId, Status, SubJob, SubJobId, Timestamp};
+
+pub use line::to_load_line;
 
 /// The most bytes of a `job_resource_info` or `job_execute_info`.
 const MAX_OBJECT: usize = 8 * 1024;

@@ -27,8 +27,10 @@ use crate::demo::{Demo, Running};
 use crate::internal::{self, Intake, Internal};
 use crate::load::{self, LoadError};
 use crate::metrics::{Listener, Metrics};
+use crate::progress::Progress;
 use crate::readiness::Phase;
-use crate::store::MemoryStore;
+use crate::store::{DataDir, OpenError, Store};
+use crate::upkeep;
 use crate::web::error::REASONS;
 use crate::web::observe::Observed;
 use crate::web::request_id::RequestIds;
@@ -43,6 +45,9 @@ pub enum ServerError {
     /// A file of subtasks cannot be used.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Data(#[from] OpenError),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {cause}")]
     Bind {
@@ -60,9 +65,22 @@ pub enum ServerError {
 }
 
 impl ServerError {
-    /// Whether what the operator gave is at fault, rather than this program or its system.
-    pub fn is_input(&self) -> bool {
-        matches!(self, Self::Access(_) | Self::Load(_))
+    /// Whose fault it is, as the program's exit code: 2 what the operator gave, 3 a damaged data directory, 1 anything else.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Access(_) | Self::Load(_) => 2,
+            Self::Data(error) => data_exit_code(error),
+            Self::Bind { .. } | Self::System(_) | Self::Crashed(_) => 1,
+        }
+    }
+}
+
+/// The program's exit code when a data directory cannot be used.
+pub fn data_exit_code(error: &OpenError) -> u8 {
+    match error {
+        OpenError::Unusable { .. } => 2,
+        OpenError::Damaged { .. } => 3,
+        OpenError::InUse { .. } | OpenError::Io { .. } | OpenError::Store(_) | OpenError::Cancelled => 1,
     }
 }
 
@@ -70,6 +88,7 @@ impl ServerError {
 pub struct Server {
     config: Config,
     api: Arc<Api>,
+    metrics: Arc<Metrics>,
     public: Bound,
     internal: Bound,
 }
@@ -80,8 +99,12 @@ impl Server {
         let metrics = Arc::new(Metrics::new().map_err(system)?);
         let identity = metrics.identity().map_err(system)?;
         let job_types = Arc::new(config.job_types.clone());
+        let store = match &config.data_dir {
+            Some(path) => Store::on_disk(DataDir::claim(path)?, config.job_types.clone()),
+            None => Store::in_memory(job_types.len()),
+        };
         let api = Arc::new(Api {
-            store: Arc::new(MemoryStore::new(job_types.len())),
+            store: Arc::new(store),
             access: Arc::new(AccessHandle::open(config.access.clone(), identity)?),
             job_types,
             readiness: Arc::default(),
@@ -95,6 +118,7 @@ impl Server {
             public: setup.listener(Listener::Public, api::routes(), api.clone()).await?,
             internal: setup.listener(Listener::Internal, internal::routes(), internal).await?,
             api,
+            metrics,
             config,
         })
     }
@@ -114,18 +138,22 @@ impl Server {
         self.api.access.clone()
     }
 
-    /// Serves until `stop` is there, then drains. Both listeners answer at once, the public API with 503 until the files to
-    /// load have been taken in. Returns how many running requests had to be cut.
+    /// Serves until `stop` is there, then drains. Both listeners answer at once, the public API with 503 until what is in the
+    /// data directory and the files to load has been taken in. Returns how many running requests had to be cut.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<usize, ServerError> {
-        let Self { config, api, public, internal } = self;
+        let Self { config, api, metrics, public, internal } = self;
         for bound in [&public, &internal] {
             tracing::info!(listener = bound.which.as_str(), address = %bound.address, "listening");
         }
-        tracing::warn!("subtasks live in memory only: a restart forgets them");
+        let is_on_disk = api.store.is_on_disk();
+        if !is_on_disk {
+            tracing::warn!("subtasks live in memory only: a restart forgets them");
+        }
 
         let mut demo = config.demo;
         let mut moving = None;
-        if config.load.is_empty() {
+        let is_ready_at_once = config.load.is_empty() && !is_on_disk;
+        if is_ready_at_once {
             // Before the first connection is taken, so that nobody who starts a server in a test meets a 503.
             moving = open(&api, demo.take())?;
         }
@@ -135,15 +163,21 @@ impl Server {
 
         tokio::pin!(stop);
         let work = async {
-            if !config.load.is_empty() {
-                load(&api, config.load).await?;
+            if !is_ready_at_once {
+                take_in(&api, config.load).await?;
                 moving = open(&api, demo)?;
             }
-            match moving {
-                Some(mut moving) => loop {
-                    moving.step(&api.store).await.map_err(system)?;
-                },
-                None => std::future::pending::<Result<(), ServerError>>().await,
+            let moving = async {
+                match moving {
+                    Some(mut moving) => loop {
+                        moving.step(&api.store).await.map_err(system)?;
+                    },
+                    None => std::future::pending::<Result<(), ServerError>>().await,
+                }
+            };
+            tokio::select! {
+                ended = moving => ended,
+                ended = upkeep::run(&api.store, &metrics, config.retain_finished) => Ok(ended?),
             }
         };
         tokio::select! {
@@ -162,6 +196,8 @@ impl Server {
         let cut = (&mut public.0).await?;
         internal_drain.begin(deadline);
         let cut = cut + (&mut internal.0).await?;
+        let store = api.store.clone();
+        tokio::task::spawn_blocking(move || store.close()).await?;
         if cut > 0 {
             tracing::warn!(cut, "the drain was cut short: requests were still running");
         }
@@ -179,11 +215,17 @@ impl Drop for Aborting {
     }
 }
 
-/// Takes files of subtasks in, on a thread that stops when this is dropped.
-async fn load(api: &Arc<Api>, files: Vec<PathBuf>) -> Result<(), ServerError> {
+/// Takes in what is in the data directory, then files of subtasks, on a thread that stops when this is dropped.
+async fn take_in(api: &Arc<Api>, files: Vec<PathBuf>) -> Result<(), ServerError> {
     let cancelled = Cancelled::default();
     let (store, job_types, flag) = (api.store.clone(), api.job_types.clone(), cancelled.0.clone());
-    Ok(tokio::task::spawn_blocking(move || load::load(&files, &store, &job_types, &flag)).await??)
+    let work = move || {
+        let mut progress = Progress::of_sub_jobs("data directory");
+        store.open(|done, all| progress.reach(done, all), &flag)?;
+        progress.end();
+        Ok(load::load(&files, &store, &job_types, &flag)?)
+    };
+    tokio::task::spawn_blocking(work).await?
 }
 
 /// Opens the server for requests, with the demo's subtasks if it has any.

@@ -25,6 +25,8 @@ pub enum Command {
     Token(TokenFlags),
     /// Read the access file and load files and say what is wrong; exit 0 or 2
     Check(CheckFlags),
+    /// Write all subtasks of a data directory that no server uses to standard output, as --load takes them
+    Export(ExportFlags),
     /// Ask a running server whether it is ready; exit 0 or 1
     Healthcheck(HealthcheckFlags),
 }
@@ -48,6 +50,15 @@ pub struct ServeFlags {
     /// environment: separated by commas)
     #[arg(long, env = "SUBJOBS_LOAD", value_name = "FILE", value_delimiter = ',')]
     pub load: Vec<PathBuf>,
+
+    /// Keep subtasks on disk, in this directory; without it they live in memory only. With it, --load adds only subtasks that
+    /// are not stored yet
+    #[arg(long, env = "SUBJOBS_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// Drop subtasks that ended (SUCCESS, FAILED, ABNORMAL) longer ago than this, as 12h or 30d [default: never]
+    #[arg(long, env = "SUBJOBS_RETAIN_FINISHED", value_name = "DURATION", value_parser = long_time)]
+    pub retain_finished: Option<Duration>,
 
     /// Requests of the public API worked on at once; one more gets 503 at once
     #[arg(long, env = "SUBJOBS_MAX_IN_FLIGHT", value_name = "N", default_value = "1024", value_parser = value_parser!(u32).range(1..))]
@@ -125,6 +136,18 @@ pub struct CheckFlags {
     pub types: JobTypeFlags,
 }
 
+/// Flags of `export`.
+#[derive(Debug, Args)]
+pub struct ExportFlags {
+    /// The data directory
+    #[arg(long, env = "SUBJOBS_DATA_DIR", value_name = "DIR")]
+    pub data_dir: PathBuf,
+
+    /// The job types that its subtasks may have beside the built-in ones.
+    #[command(flatten)]
+    pub types: JobTypeFlags,
+}
+
 /// Flags of `healthcheck`, which `serve` has too.
 #[derive(Debug, Args)]
 pub struct HealthcheckFlags {
@@ -159,6 +182,17 @@ fn time(text: &str) -> Result<Duration, String> {
         text.parse().map_err(|_| "must be a number and a unit, as 10s, 500ms or 1m30s".to_owned())?;
     let time = Duration::try_from(time).map_err(|_| "must not be negative".to_owned())?;
     if time > MAX_TIME { Err("must be at most 24h".into()) } else { Ok(time) }
+}
+
+/// A time in days as well, which are of 24 hours: one second to a hundred years.
+fn long_time(text: &str) -> Result<Duration, String> {
+    let time: jiff::Span = text.parse().map_err(|_| "must be a number and a unit, as 12h or 30d".to_owned())?;
+    let time = time.to_duration(jiff::SpanRelativeTo::days_are_24_hours());
+    let time = time.map_err(|_| "must be in days, hours, minutes or seconds, as 12h or 30d".to_owned())?;
+    match Duration::try_from(time) {
+        Ok(time) if (Duration::from_secs(1)..=100 * 365 * MAX_TIME).contains(&time) => Ok(time),
+        _ => Err("must be 1s to 36500d".into()),
+    }
 }
 
 fn some_time(text: &str) -> Result<Duration, String> {

@@ -33,13 +33,13 @@ pub struct Intake {
     /// A permit a byte.
     bytes: Arc<Semaphore>,
     /// A permit for each report that a thread may work on: more threads than cores would only get in each other's way.
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
 }
 
 impl Default for Intake {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { bytes: Arc::new(Semaphore::new(MAX_HELD)), turns: Semaphore::new(cores) }
+        Self { bytes: Arc::new(Semaphore::new(MAX_HELD)), turns: Arc::new(Semaphore::new(cores)) }
     }
 }
 
@@ -84,18 +84,31 @@ async fn take(internal: &Internal, request: Request) -> Result<Outcome, Error> {
     let form = form(&parts.headers)?;
     payload.whole().await?;
     // The semaphore is never closed.
-    let _turn = internal.intake.turns.acquire().await.map_err(|error| Error::Fault(error.to_string()))?;
-    let work = tokio::task::spawn_blocking(move || {
+    let turn = internal.intake.turns.clone().acquire_owned().await.map_err(fault)?;
+    let read = tokio::task::spawn_blocking(move || {
         let batch = match form {
             Form::Json => record::from_json(payload.read(), &project, &api.job_types),
             Form::Ndjson => record::from_ndjson(payload.read(), &project, &api.job_types),
         };
         let batch = batch.map_err(|refused| Error::input("body", refused.to_string()))?;
-        drop(payload);
+        let permits = payload.into_permits();
         exists?;
-        Ok(api.store.report(&project, batch)?)
+        let submitted = api.store.submit(project, batch);
+        drop(turn);
+        Ok::<_, Error>((submitted, permits))
     });
-    work.await.unwrap_or_else(|panic| Err(Error::Fault(panic.to_string())))
+    let (submitted, permits) = read.await.map_err(fault)??;
+    // A task of its own, since what is held of a report is held until it is stored, whether the caller waits for it or not.
+    let stored = tokio::spawn(async move {
+        let outcome = submitted.outcome().await;
+        drop(permits);
+        outcome
+    });
+    Ok(stored.await.map_err(fault)??)
+}
+
+fn fault(error: impl ToString) -> Error {
+    Error::Fault(error.to_string())
 }
 
 fn form(headers: &HeaderMap) -> Result<Form, Error> {

@@ -1,30 +1,34 @@
-//! The store in memory: records for the writer, tallies for the readers.
+//! What of the store is in memory, which is all that a count needs: records for the writer, tallies for the readers.
 //!
-//! Two locks, always taken in this order. `records` is a mutex that one report holds for as long as it works, so reports
-//! follow one another. `tallies` is what counts read; a report takes it to write only in short steps, each bounded by
-//! [`STEP`], and one of these steps makes the whole report visible at once. A count therefore never waits for a report,
-//! only for one step of it. A plain `RwLock` serves here: a read holds it for some tens of nanoseconds, and readers beside
-//! a busy writer measured as fast with it as lock-free maps need to be here.
+//! Two locks, always taken in this order. `records` is a mutex that one transaction holds for as long as it works, so
+//! transactions follow one another. `tallies` is what counts read; a transaction takes it to write only in short steps,
+//! each bounded by [`STEP`], and one of these steps makes a whole report visible at once. A count therefore never waits for
+//! a report, only for one step of it. A plain `RwLock` serves here: a read holds it for some tens of nanoseconds, and readers
+//! beside a busy writer measured as fast with it as lock-free maps need to be here.
 
 mod index;
 mod records;
+mod recount;
 mod segments;
 mod tallies;
 mod tally;
+mod transaction;
 
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use self::records::{JobNumber, Records};
+use self::records::Records;
+use self::recount::Phase;
 use self::tallies::{Changes, Tallies};
-use super::{Outcome, StoreError};
-use crate::domain::{CountFilter, JobType, ProjectId, Status, SubJob};
+pub(super) use self::transaction::{Restored, Rules, Transaction};
+use super::StoreError;
+use crate::domain::{CountFilter, JobType, ProjectId, Status};
 
 /// How many jobs or changes of tallies one step under the write lock may handle: some tens of microseconds.
 const STEP: usize = 256;
 
 /// Subtasks in memory, with exact counts in constant time. See [`crate::store`] for what it promises.
 #[derive(Debug)]
-pub struct MemoryStore {
+pub(super) struct MemoryStore {
     records: Mutex<Records>,
     tallies: RwLock<Tallies>,
     step: usize,
@@ -32,7 +36,7 @@ pub struct MemoryStore {
 
 impl MemoryStore {
     /// An empty store for subtasks of `job_types` many types.
-    pub fn new(job_types: usize) -> Self {
+    pub(super) fn new(job_types: usize) -> Self {
         Self::with_step(job_types, STEP)
     }
 
@@ -41,66 +45,46 @@ impl MemoryStore {
     }
 
     /// How many subtasks of `project` match `filter`: at most types x statuses additions.
-    ///
-    /// A project or job that no report has named has none.
-    pub fn count(&self, project: &ProjectId, filter: &CountFilter) -> Result<u64, StoreError> {
+    pub(super) fn count(&self, project: &ProjectId, filter: &CountFilter) -> Result<u64, StoreError> {
         Ok(self.read_tallies()?.count(project, filter))
     }
 
     /// How many subtasks of all projects are of that type and in that status.
-    pub fn total(&self, job_type: JobType, status: Status) -> Result<u64, StoreError> {
+    pub(super) fn total(&self, job_type: JobType, status: Status) -> Result<u64, StoreError> {
         Ok(self.read_tallies()?.total(job_type, status))
     }
 
-    /// Fails if a report has been interrupted, so that nothing the store says is to be trusted any more.
-    pub fn check(&self) -> Result<(), StoreError> {
+    /// Fails if a transaction has been interrupted, so that nothing the store says is to be trusted any more.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
         if self.records.is_poisoned() || self.tallies.is_poisoned() { Err(StoreError::Broken) } else { Ok(()) }
     }
 
-    /// Takes a batch of subtasks of one project, in order, all or nothing for every reader.
-    ///
-    /// A subtask is known by (project, id): a record replaces the stored one unless its version is lower.
-    pub fn report(&self, project: &ProjectId, batch: Vec<SubJob>) -> Result<Outcome, StoreError> {
-        let mut records = self.lock_records()?;
-        if batch.is_empty() {
-            return Ok(Outcome::default());
-        }
-        records.room_for(batch.len())?;
-        let jobs = self.number_jobs(&mut records, project, &batch)?;
-        let project = records.owner(jobs[0]);
-        let mut outcome = Outcome::default();
-        let mut changes = Vec::with_capacity(batch.len());
-        for (sub_job, job) in batch.into_iter().zip(jobs) {
-            outcome += records.upsert(job, sub_job, &mut changes);
-        }
-        self.publish(Changes::sum(project, changes))?;
-        Ok(outcome)
+    /// Begins a transaction when the one before has ended.
+    pub(super) fn begin(&self) -> Result<Transaction<'_>, StoreError> {
+        Ok(Transaction::new(self, self.lock_records()?))
     }
 
-    /// The number of each record's job. New ones are entered with an empty tally, which no count can tell from none.
-    fn number_jobs(
-        &self,
-        records: &mut Records,
-        project: &ProjectId,
-        batch: &[SubJob],
-    ) -> Result<Vec<JobNumber>, StoreError> {
-        let mut numbers = Vec::with_capacity(batch.len());
-        for step in batch.chunks(self.step) {
-            let known = numbers.len();
-            {
-                let tallies = self.read_tallies()?;
-                numbers.extend(step.iter().map_while(|sub_job| tallies.job(project, &sub_job.job_id)));
-            }
-            let unknown = &step[numbers.len() - known..];
-            if !unknown.is_empty() {
-                let mut tallies = self.write_tallies()?;
-                let new: Result<Vec<_>, _> =
-                    unknown.iter().map(|sub_job| tallies.job_or_new(project, &sub_job.job_id)).collect();
-                records.enter_jobs(tallies.owners_from(records.jobs()));
-                numbers.extend(new?);
-            }
+    /// One more than the highest number that a record has ever had.
+    pub(super) fn end(&self) -> Result<u32, StoreError> {
+        Ok(self.lock_records()?.end())
+    }
+
+    /// Goes on with the recount by at most `most` records or tallies. When it is complete: by how many subtasks the tallies
+    /// are off.
+    pub(super) fn recount(&self, most: usize) -> Result<Option<u64>, StoreError> {
+        let mut records = self.lock_records()?;
+        let phase = records.recount.phase();
+        let is_done = match phase {
+            Phase::Records => records.recount(most),
+            Phase::Jobs | Phase::Projects => self.read_tallies()?.recount(&mut records.recount, most as u32),
+        };
+        match phase {
+            Phase::Records if is_done => records.recount.enter(Phase::Jobs),
+            Phase::Jobs if is_done => records.recount.enter(Phase::Projects),
+            Phase::Projects if is_done => return Ok(Some(records.recount.finish(self.read_tallies()?.totals()))),
+            _ => {}
         }
-        Ok(numbers)
+        Ok(None)
     }
 
     /// Makes a report's changes visible in one step, then folds them into the jobs' tallies in steps of bounded length.

@@ -105,6 +105,14 @@ impl Payload {
         &self.read
     }
 
+    /// Lets go of what has been read; its permits stay taken for as long as what is returned is held.
+    pub fn into_permits(self) -> Option<OwnedSemaphorePermit> {
+        match self.kind {
+            Kind::Ignored => None,
+            Kind::Kept { permits, .. } => permits,
+        }
+    }
+
     /// Reads what is left of a body that means nothing, at most 64 KiB of it, so that the connection can be used again. What
     /// is left after that is the connection's to deal with.
     pub async fn ignore(mut self) {

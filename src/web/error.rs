@@ -94,6 +94,9 @@ pub enum Unavailable {
     /// As many bytes of reports as may be are being held.
     #[error("too many reports are being taken in")]
     ReportsHeld,
+    /// The disk does not take a report.
+    #[error("reports cannot be stored")]
+    NotStored,
     /// A token cannot be checked.
     #[error("the identity service gives no answer")]
     Identity,
@@ -103,7 +106,7 @@ pub enum Unavailable {
 }
 
 /// Every label that [`Error::parts`] gives, so that each refusal is in the metrics before it first happens.
-pub const REASONS: [&str; 15] = [
+pub const REASONS: [&str; 16] = [
     "input",
     "credential",
     "permission",
@@ -117,6 +120,7 @@ pub const REASONS: [&str; 15] = [
     "draining",
     "overloaded",
     "reports_held",
+    "not_stored",
     "identity",
     "timed_out",
 ];
@@ -165,6 +169,7 @@ impl Error {
                     Unavailable::Draining => "draining",
                     Unavailable::Overloaded => "overloaded",
                     Unavailable::ReportsHeld => "reports_held",
+                    Unavailable::NotStored => "not_stored",
                     Unavailable::Identity => "identity",
                     Unavailable::TimedOut => "timed_out",
                 };
@@ -200,7 +205,10 @@ fn shortened(text: &str) -> &str {
 
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
-        Self::Fault(error.to_string())
+        match error {
+            StoreError::NotStored => Unavailable::NotStored.into(),
+            StoreError::Broken | StoreError::Drifted(_) | StoreError::Full => Self::Fault(error.to_string()),
+        }
     }
 }
 

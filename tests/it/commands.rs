@@ -176,11 +176,13 @@ fn files_are_checked_without_a_server() {
 }
 
 /// Every option of `serve` and its variable.
-const OPTIONS: [(&str, &str); 15] = [
+const OPTIONS: [(&str, &str); 17] = [
     ("--listen", "SUBJOBS_LISTEN"),
     ("--internal-listen", "SUBJOBS_INTERNAL_LISTEN"),
     ("--access", "SUBJOBS_ACCESS"),
     ("--load", "SUBJOBS_LOAD"),
+    ("--data-dir", "SUBJOBS_DATA_DIR"),
+    ("--retain-finished", "SUBJOBS_RETAIN_FINISHED"),
     ("--max-in-flight", "SUBJOBS_MAX_IN_FLIGHT"),
     ("--max-connections", "SUBJOBS_MAX_CONNECTIONS"),
     ("--request-timeout", "SUBJOBS_REQUEST_TIMEOUT"),
@@ -209,7 +211,7 @@ fn help_names_every_option_with_its_variable() {
         assert!(entry.lines().nth(1).is_some_and(|text| text.trim().len() > 10), "{option} is not explained: {entry}");
     }
     assert_eq!(entries.len(), OPTIONS.len(), "an option is in no test:\n{help}");
-    for command in ["serve", "token", "check", "healthcheck"] {
+    for command in ["serve", "token", "check", "export", "healthcheck"] {
         assert!(text(&run(&mut subjobs(&["--help"]), "").stdout).contains(command));
         assert_eq!(run(&mut subjobs(&[command, "--help"]), "").status.code(), Some(0));
     }
@@ -222,6 +224,7 @@ fn every_option_can_come_from_the_environment() {
     for (option, variable) in OPTIONS {
         let (value, named) = match option {
             "--access" | "--load" => ("/nowhere", "/nowhere"),
+            "--data-dir" => ("/dev/null", "/dev/null"),
             _ => ("no such value", option),
         };
         let mut command = subjobs(&["serve"]);

@@ -14,7 +14,7 @@ use subjobs::access::{AccessSource, Token};
 use subjobs::config::Config;
 use subjobs::domain::{CountFilter, JobId, JobTypeSet, JobTypes, ProjectId, Status};
 use subjobs::load::{check, load};
-use subjobs::store::MemoryStore;
+use subjobs::store::Store;
 use tempfile::NamedTempFile;
 use tokio::time::sleep;
 
@@ -93,7 +93,7 @@ impl Generated {
 fn every_count_of_a_large_file_is_that_of_the_file() {
     let made = &*GENERATED;
     let types = JobTypes::default();
-    let store = MemoryStore::new(types.len());
+    let store = Store::in_memory(types.len());
     load(std::slice::from_ref(&made.path), &store, &types, &AtomicBool::new(false)).unwrap();
 
     let type_sets: Vec<JobTypeSet> = made.types.iter().map(|name| types.parse(name).into_iter().collect()).collect();

@@ -27,8 +27,16 @@ impl Index {
         self.shards[shard(hash)].find(hash, |&number| is_it(number)).copied()
     }
 
+    /// Takes out the number for which `is_it` holds among those of `key`, if it is there.
+    pub(super) fn remove(&mut self, key: impl Hash, mut is_it: impl FnMut(u32) -> bool) {
+        let hash = self.hasher.hash_one(key);
+        if let Ok(entry) = self.shards[shard(hash)].find_entry(hash, |&number| is_it(number)) {
+            entry.remove();
+        }
+    }
+
     /// Enters a number that is not in the index; `key_of` tells the key of any number in it.
-    pub(super) fn insert<K: Hash>(&mut self, key: impl Hash, number: u32, key_of: impl Fn(u32) -> K) {
+    pub(super) fn insert<K: Hash>(&mut self, key: K, number: u32, key_of: impl Fn(u32) -> K) {
         let hash = self.hasher.hash_one(key);
         let hasher = &self.hasher;
         self.shards[shard(hash)].insert_unique(hash, number, |&other| hasher.hash_one(key_of(other)));
@@ -55,5 +63,9 @@ mod tests {
             assert_eq!(index.find(name, |other| names[other as usize] == *name), Some(number as u32));
         }
         assert_eq!(index.find("key", |other| names[other as usize] == "key"), None);
+        index.remove(&names[7], |other| other == 7);
+        index.remove(&names[7], |other| other == 7);
+        assert_eq!(index.find(&names[7], |other| other == 7), None);
+        assert_eq!(index.find(&names[8], |other| other == 8), Some(8));
     }
 }

@@ -33,9 +33,24 @@ impl<T> Segments<T> {
         }
     }
 
-    pub(super) fn iter_from(&self, start: usize) -> impl Iterator<Item = &T> {
-        let first = self.segments.get(start / SEGMENT..).unwrap_or_default();
-        first.iter().flatten().skip(start % SEGMENT)
+    pub(super) fn last(&self) -> Option<&T> {
+        self.segments.last()?.last()
+    }
+
+    pub(super) fn pop(&mut self) -> Option<T> {
+        let last = self.segments.last_mut()?;
+        let item = last.pop();
+        if last.is_empty() {
+            self.segments.pop();
+        }
+        item
+    }
+
+    /// The items from number `start` on, with their numbers.
+    pub(super) fn iter_from(&self, start: u32) -> impl Iterator<Item = (u32, &T)> {
+        let at = start as usize;
+        let first = self.segments.get(at / SEGMENT..).unwrap_or_default();
+        (start..).zip(first.iter().flatten().skip(at % SEGMENT))
     }
 }
 
@@ -67,8 +82,15 @@ mod tests {
         }
         list[1024] += 1;
         assert_eq!((list[1023], list[1024], list[2048]), (1023, 1025, 2048));
-        let tail: Vec<_> = list.iter_from(3 * SEGMENT + 2).copied().collect();
-        assert_eq!(tail, [3074, 3075, 3076]);
-        assert_eq!(list.iter_from(list.len()).count(), 0);
+        let tail: Vec<_> = list.iter_from(3 * SEGMENT as u32 + 2).map(|(number, &item)| (number, item)).collect();
+        assert_eq!(tail, [(3074, 3074), (3075, 3075), (3076, 3076)]);
+        assert_eq!(list.iter_from(list.len() as u32).count(), 0);
+        for number in (1025..3 * SEGMENT as u32 + 5).rev() {
+            assert_eq!(list.pop(), Some(number));
+            assert_eq!(list.len(), number as usize);
+        }
+        assert_eq!((list.pop(), list.pop(), list.pop(), list.len()), (Some(1025), Some(1023), Some(1022), 1022));
+        list.push(7);
+        assert_eq!((list[1022], list.len()), (7, 1023));
     }
 }

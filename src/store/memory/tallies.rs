@@ -2,16 +2,25 @@
 
 use hashbrown::HashMap;
 
-use super::StoreError;
 use super::index::Index;
 use super::records::JobNumber;
+use super::recount::{Phase, Recount};
 use super::segments::Segments;
 use super::tally::{Cell, Dense, Sparse};
 use crate::domain::{CountFilter, JobId, JobType, ProjectId, Status};
+use crate::store::StoreError;
 
 /// A project's place among the projects of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct ProjectNumber(u32);
+pub(super) struct ProjectNumber(pub(super) u32);
+
+#[derive(Debug)]
+struct Project {
+    id: ProjectId,
+    tally: Dense,
+    /// How many jobs it has.
+    jobs: u32,
+}
 
 #[derive(Debug)]
 struct Job {
@@ -54,6 +63,19 @@ impl Changes {
         of_jobs.retain(|delta| delta.change != 0);
         Self { project, of_project: of_project.into_iter().collect(), of_jobs }
     }
+
+    pub(super) fn project(&self) -> ProjectNumber {
+        self.project
+    }
+
+    pub(super) fn of_project(&self) -> &[(Cell, i32)] {
+        &self.of_project
+    }
+
+    /// At most one of each job and cell, in the order of the jobs; none is zero.
+    pub(super) fn of_jobs(&self) -> &[Delta] {
+        &self.of_jobs
+    }
 }
 
 /// The tallies of all projects and jobs. What they say is always the effect of whole reports.
@@ -61,9 +83,12 @@ impl Changes {
 pub(super) struct Tallies {
     totals: Dense,
     project_numbers: HashMap<ProjectId, ProjectNumber>,
-    projects: Segments<Dense>,
+    projects: Segments<Project>,
+    vacant_projects: Segments<u32>,
     job_numbers: Index,
     jobs: Segments<Job>,
+    /// The numbers of jobs that no subtask has any more, to be used again; the same for projects above.
+    vacant_jobs: Segments<u32>,
     /// Changes that count already but do not stand in the tallies of the jobs yet, in the order of the jobs.
     pending: Vec<Delta>,
     /// How many of `pending` do stand there by now.
@@ -76,8 +101,10 @@ impl Tallies {
             totals: Dense::new(job_types),
             project_numbers: HashMap::new(),
             projects: Segments::default(),
+            vacant_projects: Segments::default(),
             job_numbers: Index::default(),
             jobs: Segments::default(),
+            vacant_jobs: Segments::default(),
             pending: Vec::new(),
             folded: 0,
         }
@@ -85,7 +112,7 @@ impl Tallies {
 
     pub(super) fn count(&self, project: &ProjectId, filter: &CountFilter) -> u64 {
         let Some(&project) = self.project_numbers.get(project) else { return 0 };
-        let Some(job_id) = &filter.job_id else { return self.projects[project.0].sum(filter) };
+        let Some(job_id) = &filter.job_id else { return self.projects[project.0].tally.sum(filter) };
         let Some(job) = self.find_job(project, job_id) else { return 0 };
         let pending = &self.pending[self.folded..];
         let first = pending.partition_point(|delta| delta.job < job);
@@ -109,31 +136,89 @@ impl Tallies {
         self.job_numbers.find((project, id), is_it).map(JobNumber)
     }
 
-    /// The job's number; a job without one gets it, and an empty tally.
+    /// The job's number; a job without one gets it, and an empty tally, which no count can tell from none.
     pub(super) fn job_or_new(&mut self, project: &ProjectId, id: &JobId) -> Result<JobNumber, StoreError> {
-        let number = |len: usize| u32::try_from(len).map_err(|_| StoreError::Full);
-        let project = match self.project_numbers.get(project) {
-            Some(&known) => known,
-            None => {
-                let new = ProjectNumber(number(self.projects.len())?);
-                self.projects.push(self.totals.empty_like());
-                self.project_numbers.insert(project.clone(), new);
-                new
-            }
-        };
+        let project = self.project_or_new(project)?;
         if let Some(known) = self.find_job(project, id) {
             return Ok(known);
         }
-        let new = number(self.jobs.len())?;
-        self.jobs.push(Job { id: id.clone(), tally: Sparse::default(), project });
+        let job = Job { id: id.clone(), tally: Sparse::default(), project };
+        let new = put(&mut self.jobs, &mut self.vacant_jobs, job)?;
+        self.projects[project.0].jobs += 1;
         let jobs = &self.jobs;
         self.job_numbers.insert((project, id), new, |other| (jobs[other].project, &jobs[other].id));
         Ok(JobNumber(new))
     }
 
-    /// The projects of the jobs from number `first` on.
-    pub(super) fn owners_from(&self, first: usize) -> impl Iterator<Item = ProjectNumber> {
-        self.jobs.iter_from(first).map(|job| job.project)
+    fn project_or_new(&mut self, id: &ProjectId) -> Result<ProjectNumber, StoreError> {
+        if let Some(&known) = self.project_numbers.get(id) {
+            return Ok(known);
+        }
+        let project = Project { id: id.clone(), tally: self.totals.empty_like(), jobs: 0 };
+        let new = ProjectNumber(put(&mut self.projects, &mut self.vacant_projects, project)?);
+        self.project_numbers.insert(id.clone(), new);
+        Ok(new)
+    }
+
+    /// Forgets a job that has no subtask, and its project if that has no other job. Nothing may be pending.
+    pub(super) fn release(&mut self, number: JobNumber) {
+        let job = &self.jobs[number.0];
+        if !job.tally.is_empty() {
+            return;
+        }
+        self.job_numbers.remove((job.project, &job.id), |other| other == number.0);
+        self.vacant_jobs.push(number.0);
+        let project = &mut self.projects[job.project.0];
+        project.jobs -= 1;
+        if project.jobs == 0 {
+            self.project_numbers.remove(&project.id);
+            self.vacant_projects.push(job.project.0);
+        }
+    }
+
+    /// How many jobs have a subtask.
+    #[cfg(test)]
+    pub(super) fn jobs(&self) -> usize {
+        self.jobs.len() - self.vacant_jobs.len()
+    }
+
+    /// How many projects have a subtask.
+    #[cfg(test)]
+    pub(super) fn projects(&self) -> usize {
+        assert_eq!(self.project_numbers.len(), self.projects.len() - self.vacant_projects.len());
+        self.project_numbers.len()
+    }
+
+    /// The project of a job.
+    pub(super) fn owner(&self, job: JobNumber) -> ProjectNumber {
+        self.jobs[job.0].project
+    }
+
+    /// The identifiers of a job and of its project.
+    pub(super) fn ids(&self, job: JobNumber) -> (&ProjectId, &JobId) {
+        let job = &self.jobs[job.0];
+        (&self.projects[job.project.0].id, &job.id)
+    }
+
+    /// Shows `recount` the tallies that come next in its phase, at most as many; whether that was the last.
+    pub(super) fn recount(&self, recount: &mut Recount, most: u32) -> bool {
+        let (from, of_jobs) = (recount.at(), recount.phase() == Phase::Jobs);
+        let end = if of_jobs { self.jobs.len() } else { self.projects.len() } as u32;
+        let to = end.min(from.saturating_add(most));
+        let count = (to - from) as usize;
+        if of_jobs {
+            self.jobs.iter_from(from).take(count).for_each(|(job, of)| recount.found_job(JobNumber(job), &of.tally));
+        } else {
+            let projects = self.projects.iter_from(from).take(count);
+            projects.for_each(|(project, of)| recount.found_project(ProjectNumber(project), &of.tally));
+        }
+        recount.move_to(to);
+        to == end
+    }
+
+    /// Of all projects.
+    pub(super) fn totals(&self) -> &Dense {
+        &self.totals
     }
 
     /// Makes the changes of a report count, all at once, in a time that does not depend on the report's size. From then
@@ -142,7 +227,7 @@ impl Tallies {
         debug_assert!(self.pending.is_empty(), "a report is published while another is folded in");
         for (cell, change) in changes.of_project {
             self.totals.add(cell, change);
-            self.projects[changes.project.0].add(cell, change);
+            self.projects[changes.project.0].tally.add(cell, change);
         }
         self.pending = changes.of_jobs;
     }
@@ -161,4 +246,15 @@ impl Tallies {
         self.folded = 0;
         Some(std::mem::take(&mut self.pending))
     }
+}
+
+/// Puts an item where there is room for it.
+fn put<T>(items: &mut Segments<T>, vacant: &mut Segments<u32>, item: T) -> Result<u32, StoreError> {
+    if let Some(number) = vacant.pop() {
+        items[number] = item;
+        return Ok(number);
+    }
+    let number = u32::try_from(items.len()).map_err(|_| StoreError::Full)?;
+    items.push(item);
+    Ok(number)
 }

@@ -11,6 +11,20 @@ impl Cell {
         Self((job_type.index() * Status::COUNT + status as usize) as u16)
     }
 
+    /// The number of the job type.
+    pub(super) fn job_type(self) -> usize {
+        usize::from(self.0) / Status::COUNT
+    }
+
+    pub(super) fn status(self) -> Status {
+        Status::ALL[usize::from(self.0) % Status::COUNT]
+    }
+
+    /// The number of the cell: dense, from zero.
+    pub(super) fn index(self) -> usize {
+        usize::from(self.0)
+    }
+
     pub(super) fn matches(self, filter: &CountFilter) -> bool {
         let (job_type, status) = (usize::from(self.0) / Status::COUNT, usize::from(self.0) % Status::COUNT);
         filter.job_types.contains(job_type) && filter.status.is_none_or(|wanted| wanted as usize == status)
@@ -31,8 +45,19 @@ impl Dense {
         Self(vec![0; self.0.len()].into())
     }
 
+    /// How many cells there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn get(&self, cell: Cell) -> u64 {
         self.0[usize::from(cell.0)].into()
+    }
+
+    /// The cells that are not zero.
+    pub(super) fn cells(&self) -> impl Iterator<Item = (Cell, u32)> {
+        let cells = self.0.iter().enumerate().filter(|(_, count)| **count != 0);
+        cells.map(|(cell, &count)| (Cell(cell as u16), count))
     }
 
     pub(super) fn add(&mut self, cell: Cell, change: i32) {
@@ -90,6 +115,19 @@ impl Sparse {
         }
     }
 
+    /// The cells that are not zero.
+    pub(super) fn cells(&self) -> impl Iterator<Item = (Cell, u32)> {
+        let (few, many) = match self {
+            Self::Few(cells, counts) => ([(cells[0], counts[0]), (cells[1], counts[1])], &[][..]),
+            Self::Many(cells) => ([(Cell(0), 0); 2], &cells[..]),
+        };
+        few.into_iter().chain(many.iter().copied()).filter(|(_, count)| *count != 0)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.cells().next().is_none()
+    }
+
     pub(super) fn sum(&self, filter: &CountFilter) -> u64 {
         let count = |cell: Cell, count: u32| if cell.matches(filter) { u64::from(count) } else { 0 };
         match self {
@@ -127,6 +165,10 @@ mod tests {
                 };
                 dense.add(Cell::new(kind.0, kind.1), change);
                 sparse.add(Cell::new(kind.0, kind.1), change);
+                prop_assert_eq!(sparse.is_empty(), list.is_empty());
+                let mut cells: Vec<_> = sparse.cells().collect();
+                cells.sort_unstable();
+                prop_assert!(dense.cells().eq(cells));
                 for status in Status::ALL.into_iter().map(Some).chain([None]) {
                     for wanted in [&types[..], &types[..1], &types[1..3], &[]] {
                         let job_types = wanted.iter().copied().collect();

@@ -1,0 +1,190 @@
+//! Subtasks on a disk: everything that memory holds of them, and their details.
+//!
+//! One thread, the committer, makes all changes: it takes the reports that are waiting, tries them in memory, writes what
+//! they change and flushes it with one fsync, and only then lets memory count it and the callers know.
+
+mod codec;
+mod committer;
+mod damage;
+mod directory;
+mod engine;
+mod journals;
+mod ledger;
+mod restore;
+
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+
+use tokio::sync::oneshot;
+
+use self::codec::Codec;
+use self::committer::{Committer, Request, Work};
+pub use self::directory::DataDir;
+use super::ended::Ended;
+use super::memory::MemoryStore;
+use super::{Dropped, Outcome, StoreError};
+use crate::domain::{JobTypes, ProjectId, SubJob};
+
+/// How many reports may wait for the committer; one more waits to be let in.
+const WAITING: usize = 1024;
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// It is not what a data directory can be, or is in a format that this program does not know.
+    #[error("{}: {reason}", path.display())]
+    Unusable {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong, as the rest of a sentence.
+        reason: String,
+    },
+    /// Another process has it.
+    #[error("{}: another process is using it", path.display())]
+    InUse {
+        /// Which.
+        path: PathBuf,
+    },
+    /// What was acknowledged is not all there, or not as it was.
+    #[error("{}: damaged: {reason}", file.display())]
+    Damaged {
+        /// Which file, as far as can be told.
+        file: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The system refuses.
+    #[error("{}: {cause}", path.display())]
+    Io {
+        /// What it refuses.
+        path: PathBuf,
+        /// What it says.
+        cause: io::Error,
+    },
+    /// Memory does not take them.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Nobody waits for it any more.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+/// Shows every subtask in a data directory, of one project after the other. `progress` is told how many have been shown of
+/// how many. Fails in the end if what was shown is not what was stored.
+pub fn export<E: From<OpenError>>(
+    dir: DataDir,
+    job_types: &JobTypes,
+    each: impl FnMut(&ProjectId, SubJob) -> Result<(), E>,
+    progress: impl FnMut(u64, u64),
+) -> Result<(), E> {
+    restore::export(dir, &Codec::new(job_types.clone()), each, progress)
+}
+
+/// Where a store keeps its subtasks when it is not in memory only.
+#[derive(Debug)]
+pub(super) struct Disk {
+    /// Until it is opened.
+    dir: Mutex<Option<DataDir>>,
+    codec: Codec,
+    queue: OnceLock<SyncSender<Request>>,
+    committer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Disk {
+    pub(super) fn new(dir: DataDir, job_types: JobTypes) -> Self {
+        let codec = Codec::new(job_types);
+        Self { dir: Mutex::new(Some(dir)), codec, queue: OnceLock::new(), committer: Mutex::default() }
+    }
+
+    /// Takes what is on the disk into memory, and from then on changes. `progress` is told how many subtasks have been taken
+    /// of how many.
+    pub(super) fn open(
+        &self,
+        memory: Arc<MemoryStore>,
+        progress: impl FnMut(u64, u64),
+        cancelled: &AtomicBool,
+    ) -> Result<(), OpenError> {
+        let Some(dir) = held(&self.dir).take() else { return Err(StoreError::NotStored.into()) };
+        let restored = restore::restore(dir, &self.codec, &memory, progress, cancelled)?;
+        let (sender, queue) = sync_channel(WAITING);
+        let committer = Committer::new(restored, self.codec.clone(), memory, queue)?;
+        let io = |cause| OpenError::Io { path: "a thread".into(), cause };
+        let thread = std::thread::Builder::new().name("committer".into()).spawn(|| committer.run()).map_err(io)?;
+        *held(&self.committer) = Some(thread);
+        self.queue.set(sender).map_err(|_| StoreError::NotStored.into())
+    }
+
+    /// Hands over a report; of one of a file, what was there when the directory was opened is left as it is.
+    pub(super) fn report(&self, project: ProjectId, batch: Vec<SubJob>, only_new: bool) -> Answer<Outcome> {
+        self.submit(|reply| Work::Report { project, batch, only_new, reply })
+    }
+
+    /// Hands over that subtasks which ended before that moment are to be dropped, among the records with those numbers.
+    pub(super) fn expire(&self, moment: Ended, numbers: Range<u32>) -> Answer<Dropped> {
+        self.submit(|reply| Work::Expire { moment, numbers, reply })
+    }
+
+    /// Waits for room among what waits for the committer.
+    fn submit<A>(&self, work: impl FnOnce(oneshot::Sender<Result<A, StoreError>>) -> Work) -> Answer<A> {
+        let (reply, answer) = oneshot::channel();
+        match self.queue.get().map(|queue| queue.send(Request::Work(work(reply)))) {
+            Some(Ok(())) => Answer::Coming(answer),
+            // It has not been opened yet, or has been closed.
+            _ => Answer::There(Err(StoreError::NotStored)),
+        }
+    }
+
+    /// Takes no more changes, finishes those under way, and lets go of the directory.
+    pub(super) fn close(&self) {
+        if let Some(queue) = self.queue.get() {
+            // It may have ended by itself.
+            let _ = queue.send(Request::Stop);
+        }
+        let committer = held(&self.committer).take();
+        if committer.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the committer has crashed");
+        }
+        drop(held(&self.dir).take());
+    }
+}
+
+/// What a mutex guards; nothing is ever left half done in these.
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// What has become, or will become, of something submitted.
+#[derive(Debug)]
+pub(super) enum Answer<A> {
+    There(Result<A, StoreError>),
+    Coming(oneshot::Receiver<Result<A, StoreError>>),
+}
+
+impl<A> Answer<A> {
+    /// Waits on a thread that may be held up.
+    pub(super) fn wait(self) -> Result<A, StoreError> {
+        match self {
+            Self::There(answer) => answer,
+            Self::Coming(answer) => answer.blocking_recv().unwrap_or(Err(StoreError::NotStored)),
+        }
+    }
+
+    /// Waits without a thread.
+    pub(super) async fn get(self) -> Result<A, StoreError> {
+        match self {
+            Self::There(answer) => answer,
+            Self::Coming(answer) => answer.await.unwrap_or(Err(StoreError::NotStored)),
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The data directory: whose it is, and in which format.
+//!
+//! ```text
+//! lock           held by the one process that uses the directory
+//! format         which format the rest is in; written first
+//! engine/        the storage engine's files
+//! acknowledged   what has been acknowledged
+//! ```
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::OpenError;
+
+/// The format that this program reads and writes.
+const FORMAT: u32 = 1;
+
+/// What a file system itself may have put there.
+const FOREIGN: [&str; 1] = ["lost+found"];
+
+/// A directory that this process alone uses, for as long as this is there.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl DataDir {
+    /// Takes the directory for this process and makes sure of its format; makes it if it is not there.
+    pub fn claim(path: &Path) -> Result<Self, OpenError> {
+        let unusable = |cause: io::Error| OpenError::Unusable { path: path.into(), reason: cause.to_string() };
+        fs::create_dir_all(path).map_err(|cause| match path.metadata() {
+            Ok(there) if !there.is_dir() => {
+                OpenError::Unusable { path: path.into(), reason: "is not a directory".into() }
+            }
+            _ => unusable(cause),
+        })?;
+        let lock = path.join("lock");
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).open(lock).map_err(unusable)?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => OpenError::InUse { path: path.into() },
+            TryLockError::Error(cause) => unusable(cause),
+        })?;
+        let dir = Self { path: path.into(), _lock: lock };
+        dir.check_format()?;
+        Ok(dir)
+    }
+
+    /// Where the engine's files are.
+    pub(super) fn engine(&self) -> PathBuf {
+        self.path.join("engine")
+    }
+
+    /// The file of what has been acknowledged.
+    pub(super) fn ledger(&self) -> PathBuf {
+        self.path.join("acknowledged")
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn check_format(&self) -> Result<(), OpenError> {
+        let file = self.path.join("format");
+        let io = |cause| OpenError::Io { path: file.clone(), cause };
+        let text = match fs::read(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.write_format(&file),
+            Err(error) => return Err(io(error)),
+        };
+        let damaged = || OpenError::Damaged { file: file.clone(), reason: "it is not as it was written".into() };
+        let text = std::str::from_utf8(&text).map_err(|_| damaged())?;
+        let format = text.strip_prefix("subjobs data format ").and_then(|rest| rest.split_once(' '));
+        let format: u32 = format.and_then(|(format, _)| format.parse().ok()).ok_or_else(damaged)?;
+        match format {
+            _ if text != format_line(format) => Err(damaged()),
+            FORMAT => Ok(()),
+            _ if format > FORMAT => Err(OpenError::Unusable {
+                path: self.path.clone(),
+                reason: format!("is in format {format} of a newer subjobs; this one knows formats up to {FORMAT}"),
+            }),
+            _ => Err(OpenError::Unusable {
+                path: self.path.clone(),
+                reason: format!("is in format {format}, which no released subjobs has written"),
+            }),
+        }
+    }
+
+    /// Begins a new directory. One with anything in it is either not ours or has lost its format.
+    fn write_format(&self, file: &Path) -> Result<(), OpenError> {
+        let io = |cause| OpenError::Io { path: file.into(), cause };
+        for entry in fs::read_dir(&self.path).map_err(io)? {
+            let name = entry.map_err(io)?.file_name();
+            if name == "lock" || name == "format.new" || FOREIGN.iter().any(|foreign| name == *foreign) {
+                continue;
+            }
+            if self.path.join(&name) == self.engine() || self.path.join(&name) == self.ledger() {
+                return Err(OpenError::Damaged { file: file.into(), reason: "it is gone".into() });
+            }
+            return Err(OpenError::Unusable {
+                path: self.path.clone(),
+                reason: "holds other files and no data of subjobs".into(),
+            });
+        }
+        let draft = file.with_extension("new");
+        let write = || {
+            let mut new = File::create(&draft)?;
+            new.write_all(format_line(FORMAT).as_bytes())?;
+            new.sync_all()?;
+            fs::rename(&draft, file)?;
+            File::open(&self.path)?.sync_all()
+        };
+        write().map_err(|cause| OpenError::Unusable { path: self.path.clone(), reason: cause.to_string() })
+    }
+}
+
+fn format_line(format: u32) -> String {
+    let text = format!("subjobs data format {format} ");
+    format!("{text}{:016x}\n", xxh3_64(text.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(path: &Path) -> String {
+        DataDir::claim(path).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_directory_is_made_and_is_for_one_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b");
+        let claimed = DataDir::claim(&path).unwrap();
+        assert_eq!(refused(&path), format!("{}: another process is using it", path.display()));
+        drop(claimed);
+        DataDir::claim(&path).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_directory_of_ours_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(refused(&file).ends_with("is not a directory"), "{}", refused(&file));
+        assert!(refused(&file.join("below")).contains("Not a directory"), "{}", refused(&file.join("below")));
+        assert!(refused(dir.path()).ends_with("holds other files and no data of subjobs"), "{}", refused(dir.path()));
+        fs::remove_file(&file).unwrap();
+        fs::create_dir(dir.path().join("lost+found")).unwrap();
+        DataDir::claim(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_format_is_known_newer_or_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(DataDir::claim(dir.path()).unwrap());
+        let file = dir.path().join("format");
+        let good = fs::read(&file).unwrap();
+        for (format, said) in [(2, "is in format 2 of a newer subjobs"), (0, "is in format 0, which no released")] {
+            fs::write(&file, format_line(format)).unwrap();
+            assert!(refused(dir.path()).contains(said), "{}", refused(dir.path()));
+        }
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&file, bad).unwrap();
+            assert!(matches!(DataDir::claim(dir.path()), Err(OpenError::Damaged { .. })), "bit {bit}");
+        }
+        for length in 0..good.len() {
+            fs::write(&file, &good[..length]).unwrap();
+            assert!(matches!(DataDir::claim(dir.path()), Err(OpenError::Damaged { .. })), "cut to {length}");
+        }
+        fs::remove_file(&file).unwrap();
+        fs::create_dir(dir.path().join("engine")).unwrap();
+        assert!(matches!(DataDir::claim(dir.path()), Err(OpenError::Damaged { .. })));
+    }
+}

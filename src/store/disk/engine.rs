@@ -1,0 +1,186 @@
+//! The storage engine: a log-structured merge tree with a journal. What is particular to it stands here and nowhere else.
+
+use std::collections::HashMap;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use fjall::config::FilterPolicy;
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Slice};
+
+use super::ledger::Mark;
+
+/// What is written at once: under each key a value, or nothing where there was one.
+pub(super) type Changes = HashMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// The key of the mark, which comes before all others.
+pub(super) const MARK: &[u8] = &[0];
+
+/// How much is held in memory before it becomes a file.
+const MEMTABLE: u64 = 16 * 1024 * 1024;
+
+/// How much of the files is held in memory: they are read at the start, in order, and then hardly ever.
+const CACHE: u64 = 4 * 1024 * 1024;
+
+/// How much of the journal there may be, which bounds how long it takes to read at the start.
+const JOURNAL: u64 = 128 * 1024 * 1024;
+
+/// Why the engine did not do something.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum EngineError {
+    /// What it holds is not what it once wrote.
+    #[error("{0}")]
+    Damaged(String),
+    /// The system refuses.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// An earlier write failed, perhaps in the background, and the engine takes no other.
+    #[error("an earlier write has failed")]
+    Refusing,
+}
+
+/// Why changes are not on the disk.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WriteError {
+    /// They have not been written; what was written before is as it was.
+    #[error("cannot write: {0}")]
+    NotWritten(EngineError),
+    /// They have been written but perhaps not to the disk, and what is there no longer known.
+    #[error("cannot flush to the disk: {0}")]
+    NotFlushed(EngineError),
+}
+
+impl From<fjall::Error> for EngineError {
+    fn from(error: fjall::Error) -> Self {
+        match error {
+            fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => error.into(),
+            fjall::Error::Poisoned => Self::Refusing,
+            other => Self::Damaged(other.to_string()),
+        }
+    }
+}
+
+impl From<fjall::LsmError> for EngineError {
+    fn from(error: fjall::LsmError) -> Self {
+        fjall::Error::from(error).into()
+    }
+}
+
+/// An open engine.
+pub(super) struct Engine {
+    database: Database,
+    sub_jobs: Keyspace,
+}
+
+impl Engine {
+    /// Opens what is in a directory, or makes it.
+    pub(super) fn open(path: &Path) -> Result<Self, EngineError> {
+        guarded(|| {
+            let database = Database::builder(path)
+                .cache_size(CACHE)
+                .max_journaling_size(JOURNAL)
+                .worker_threads(1)
+                .manual_journal_persist(true)
+                .open()?;
+            let options = || {
+                KeyspaceCreateOptions::default()
+                    .manual_journal_persist(true)
+                    .max_memtable_size(MEMTABLE)
+                    // A key that is asked for is always there, so a filter would only take memory.
+                    .filter_policy(FilterPolicy::disabled())
+            };
+            let sub_jobs = database.keyspace("subtasks", options)?;
+            Ok(Self { database, sub_jobs })
+        })
+    }
+
+    /// The mark of the latest commit, if there has been any.
+    pub(super) fn mark(&self) -> Result<Option<Mark>, EngineError> {
+        let Some(bytes) = self.get(MARK)? else { return Ok(None) };
+        Mark::from_bytes(&bytes).map(Some).ok_or_else(|| EngineError::Damaged("the mark cannot be read".into()))
+    }
+
+    /// Makes files of all that it holds in memory; for tests of what stands in them.
+    #[cfg(test)]
+    pub(super) fn flush(&self) {
+        self.sub_jobs.rotate_memtable_and_wait().unwrap();
+    }
+
+    /// What stands under a key.
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Slice>, EngineError> {
+        guarded(|| Ok(self.sub_jobs.get(key)?))
+    }
+
+    /// Shows every key but the mark's, and its value, in the order of the keys.
+    pub(super) fn scan<E: From<EngineError>>(
+        &self,
+        mut each: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut entries = self.sub_jobs.range([1]..);
+        loop {
+            let next = guarded(|| Ok(entries.next().map(fjall::Guard::into_inner).transpose()?))?;
+            let Some((key, value)) = next else { return Ok(()) };
+            each(&key, &value)?;
+        }
+    }
+
+    /// Writes changes and the mark that goes with them, all or nothing, and flushes them to the disk.
+    pub(super) fn write(&self, changes: Changes, mark: Mark) -> Result<(), WriteError> {
+        let write = || {
+            let mut batch = self.database.batch().durability(Some(PersistMode::Buffer));
+            for (key, value) in changes {
+                match value {
+                    Some(value) => batch.insert(&self.sub_jobs, key, value),
+                    None => batch.remove(&self.sub_jobs, key),
+                }
+            }
+            batch.insert(&self.sub_jobs, MARK, mark.to_bytes());
+            Ok(batch.commit()?)
+        };
+        guarded(write).map_err(WriteError::NotWritten)?;
+        guarded(|| Ok(self.database.persist(PersistMode::SyncData)?)).map_err(WriteError::NotFlushed)
+    }
+}
+
+/// The engine panics on some kinds of damage, which must not end the process without a word on which file it is.
+fn guarded<T>(work: impl FnOnce() -> Result<T, EngineError>) -> Result<T, EngineError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        Err(EngineError::Damaged(format!("the engine failed: {}", text.unwrap_or("it does not say why"))))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(commit: u64) -> Mark {
+        Mark { commit, ..Mark::default() }
+    }
+
+    fn entries(engine: &Engine) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut found = Vec::new();
+        engine
+            .scan(|key, value| {
+                found.push((key.to_vec(), value.to_vec()));
+                Ok::<_, EngineError>(())
+            })
+            .unwrap();
+        found
+    }
+
+    #[test]
+    fn changes_and_their_mark_are_there_after_reopening() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::open(dir.path()).unwrap();
+        assert_eq!(engine.mark().unwrap(), None);
+        let both = [(vec![1, 7], Some(vec![1])), (vec![3], Some(vec![2]))];
+        engine.write(both.into_iter().collect(), mark(1)).unwrap();
+        engine.write([(vec![1, 7], None), (vec![2], Some(vec![3]))].into_iter().collect(), mark(2)).unwrap();
+        drop(engine);
+        let engine = Engine::open(dir.path()).unwrap();
+        assert_eq!(engine.mark().unwrap(), Some(mark(2)));
+        assert_eq!(entries(&engine), [(vec![2], vec![3]), (vec![3], vec![2])]);
+        assert_eq!(engine.get(&[1, 7]).unwrap(), None);
+    }
+}

@@ -1,0 +1,201 @@
+//! From the disk into memory, and whether all that was acknowledged is there.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::codec::{self, Codec, CodecError, Keys, Stored, fingerprint};
+use super::directory::DataDir;
+use super::engine::{Engine, EngineError};
+use super::ledger::{Ledger, Mark};
+use super::{OpenError, damage, journals};
+use crate::domain::{ProjectId, SubJob, SubJobId};
+use crate::store::memory::{MemoryStore, Restored};
+
+/// How many subtasks memory is handed at once.
+const BATCH: usize = 4096;
+
+/// A data directory that is open, and what is in it.
+pub(super) struct Open {
+    pub(super) dir: DataDir,
+    pub(super) engine: Engine,
+    pub(super) ledger: Ledger,
+    pub(super) mark: Mark,
+}
+
+/// Opens the engine, and makes sure that it holds every commit that was acknowledged.
+fn open(dir: DataDir) -> Result<(Open, Located), OpenError> {
+    let (engine_path, ledger_path) = (dir.engine(), dir.ledger());
+    let io = |path: &PathBuf| {
+        let path = path.clone();
+        move |cause| OpenError::Io { path, cause }
+    };
+    let ledger = Ledger::open(&ledger_path).map_err(io(&ledger_path))?;
+    let acknowledged = match &ledger {
+        None => Mark::default(),
+        Some(ledger) => ledger.read().map_err(io(&ledger_path))?.ok_or_else(|| OpenError::Damaged {
+            file: ledger_path.clone(),
+            reason: "neither of its slots is as it was written".into(),
+        })?,
+    };
+    if ledger.is_none() && !engine_path.join("version").exists() && engine_path.exists() {
+        // A first start that did not come far; nothing can have been acknowledged.
+        std::fs::remove_dir_all(&engine_path).map_err(io(&engine_path))?;
+    }
+    if acknowledged.commit > 0 && !engine_path.join("version").exists() {
+        return Err(OpenError::Damaged { file: engine_path.join("version"), reason: "it is gone".into() });
+    }
+    if let Some(file) = journals::damaged(&engine_path, acknowledged.commit).map_err(io(&engine_path))? {
+        return Err(OpenError::Damaged { file, reason: "acknowledged reports in it cannot be read".into() });
+    }
+    let at = Located(engine_path);
+    let engine = Engine::open(&at.0).map_err(|error| at.explain(error))?;
+    let mark = engine.mark().map_err(|error| at.explain(error))?;
+    let ledger = match (ledger, mark) {
+        (Some(ledger), _) => ledger,
+        (None, None) => Ledger::create(&ledger_path, acknowledged).map_err(io(&ledger_path))?,
+        (None, Some(_)) => return Err(OpenError::Damaged { file: ledger_path, reason: "it is gone".into() }),
+    };
+    let mark = mark.unwrap_or_default();
+    if mark.commit < acknowledged.commit || mark.commit == acknowledged.commit && mark != acknowledged {
+        return Err(at.damaged("acknowledged reports are missing"));
+    }
+    Ok((Open { dir, engine, ledger, mark }, at))
+}
+
+/// Opens a data directory and takes all of it into memory.
+pub(super) fn restore(
+    dir: DataDir,
+    codec: &Codec,
+    memory: &MemoryStore,
+    mut progress: impl FnMut(u64, u64),
+    cancelled: &AtomicBool,
+) -> Result<Open, OpenError> {
+    let (open, at) = open(dir)?;
+    let (mut batch, mut done): (Option<(ProjectId, Vec<Restored>)>, u64) = (None, 0);
+    let mut hand_over = |(project, batch): (ProjectId, Vec<Restored>)| {
+        done += batch.len() as u64;
+        let mut transaction = memory.begin()?;
+        transaction.restore(&project, batch)?;
+        transaction.commit()?;
+        progress(done, open.mark.sub_jobs);
+        if cancelled.load(Ordering::Relaxed) { Err(OpenError::Cancelled) } else { Ok(()) }
+    };
+    read(&open, &at, codec, |project, id, stored| {
+        let restored = Restored {
+            id,
+            job_id: stored.job_id,
+            job_type: stored.job_type,
+            status: stored.status,
+            version: stored.version,
+            has_details: !stored.details.is_empty(),
+            ended: stored.ended,
+        };
+        if let Some(full) = batch.take_if(|(of, batch)| of != project || batch.len() == BATCH) {
+            hand_over(full)?;
+        }
+        batch.get_or_insert_with(|| (project.clone(), Vec::with_capacity(BATCH))).1.push(restored);
+        Ok(())
+    })?;
+    batch.map_or(Ok(()), hand_over)?;
+    let io = |cause| OpenError::Io { path: open.ledger.path().into(), cause };
+    open.ledger.write_both(open.mark).map_err(io)?;
+    Ok(open)
+}
+
+/// Opens a data directory and shows every subtask in it, of one project after the other.
+pub(super) fn export<E: From<OpenError>>(
+    dir: DataDir,
+    codec: &Codec,
+    mut each: impl FnMut(&ProjectId, SubJob) -> Result<(), E>,
+    mut progress: impl FnMut(u64, u64),
+) -> Result<(), E> {
+    let (open, at) = open(dir)?;
+    let (mut done, mut failed) = (0, None);
+    let shown = read(&open, &at, codec, |project, id, stored| {
+        let Stored { job_id, job_type, status, version, details, .. } = stored;
+        let details = codec::read_details(details).map_err(|error| at.explain_record(error))?;
+        let sub_job = SubJob { id, job_id, job_type, status, version, details };
+        each(project, sub_job).map_err(|error| {
+            failed = Some(error);
+            OpenError::Cancelled
+        })?;
+        done += 1;
+        if done % BATCH as u64 == 0 {
+            progress(done, open.mark.sub_jobs);
+        }
+        Ok(())
+    });
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(shown?),
+    }
+}
+
+/// Shows every subtask that is stored, and in the end makes sure that it was neither more nor less than there should be.
+fn read(
+    open: &Open,
+    at: &Located,
+    codec: &Codec,
+    mut each: impl FnMut(&ProjectId, SubJobId, Stored<'_>) -> Result<(), OpenError>,
+) -> Result<(), OpenError> {
+    let (mut found, mut keys) = (Mark { commit: open.mark.commit, ..Mark::default() }, Keys::default());
+    let scan = open.engine.scan(|key, value| {
+        let stored = codec.read(value).map_err(|error| at.explain_record(error))?;
+        let (project, id) = keys.read(key).map_err(|error| at.explain_record(error))?;
+        found.add(fingerprint(key, &value[..stored.head]));
+        Ok(each(project, id, stored)?)
+    });
+    scan.map_err(|stop| match stop {
+        Stop::Engine(error) => at.explain(error),
+        Stop::Open(error) => error,
+    })?;
+    if found == open.mark { Ok(()) } else { Err(at.damaged("the subtasks in it are not those that were stored")) }
+}
+
+/// Why a scan has stopped.
+enum Stop {
+    Engine(EngineError),
+    Open(OpenError),
+}
+
+impl From<EngineError> for Stop {
+    fn from(error: EngineError) -> Self {
+        Self::Engine(error)
+    }
+}
+
+impl From<OpenError> for Stop {
+    fn from(error: OpenError) -> Self {
+        Self::Open(error)
+    }
+}
+
+/// Where the engine's files are, to say which of them an error is about.
+struct Located(PathBuf);
+
+impl Located {
+    fn explain(&self, error: EngineError) -> OpenError {
+        use io::ErrorKind::{InvalidData, InvalidInput, NotFound, UnexpectedEof};
+        match error {
+            // What the engine misses in its own files has been taken from them.
+            EngineError::Io(cause)
+                if !matches!(cause.kind(), InvalidData | InvalidInput | NotFound | UnexpectedEof) =>
+            {
+                OpenError::Io { path: self.0.clone(), cause }
+            }
+            error => self.damaged(&error.to_string()),
+        }
+    }
+
+    fn explain_record(&self, error: CodecError) -> OpenError {
+        match error {
+            CodecError::Record => self.damaged(&error.to_string()),
+            CodecError::JobType(_) => OpenError::Unusable { path: self.0.clone(), reason: error.to_string() },
+        }
+    }
+
+    fn damaged(&self, reason: &str) -> OpenError {
+        OpenError::Damaged { file: damage::damaged_file(&self.0), reason: reason.into() }
+    }
+}

@@ -1,0 +1,86 @@
+//! What goes on in the background for as long as the server is ready: recounting, and dropping what ended long ago.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::{JoinError, spawn_blocking};
+use tokio::time::sleep;
+
+use crate::domain::Timestamp;
+use crate::metrics::Metrics;
+use crate::store::{Store, StoreError};
+
+/// How many records or tallies are recounted at once: some hundred microseconds, for which reports wait.
+const RECOUNTED_AT_ONCE: usize = 8192;
+
+/// How long a recount rests after that many: ten million subtasks are recounted in half a minute.
+const BREATH: Duration = Duration::from_millis(20);
+
+/// From the end of a recount to the beginning of the next.
+const BETWEEN_RECOUNTS: Duration = Duration::from_secs(60);
+
+/// How many records are looked at, at once, for what ended long ago.
+const LOOKED_AT_ONCE: u32 = 64 * 1024;
+
+/// The longest and the shortest time between two looks at all records.
+const BETWEEN_LOOKS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
+
+/// Keeps the store well; ends only if it has crashed.
+pub async fn run(store: &Arc<Store>, metrics: &Arc<Metrics>, retain: Option<Duration>) -> Result<(), JoinError> {
+    let expiring = async {
+        match retain {
+            Some(age) => expire(store, metrics, age).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        Err(crashed) = recount(store, metrics) => Err(crashed),
+        Err(crashed) = expiring => Err(crashed),
+    }
+}
+
+/// Counts all subtasks again and again, and says what it has found.
+async fn recount(store: &Arc<Store>, metrics: &Metrics) -> Result<Infallible, JoinError> {
+    loop {
+        let store = store.clone();
+        match spawn_blocking(move || store.recount(RECOUNTED_AT_ONCE)).await? {
+            Ok(None) => sleep(BREATH).await,
+            Ok(Some(drift)) => {
+                metrics.recounted(drift);
+                if drift != 0 {
+                    tracing::error!(drift, "the counts have drifted from the records");
+                }
+                sleep(BETWEEN_RECOUNTS).await;
+            }
+            Err(error) => given_up("recounting", error).await,
+        }
+    }
+}
+
+/// Drops subtasks that ended longer ago than `age`, soon after they have become that old.
+async fn expire(store: &Arc<Store>, metrics: &Metrics, age: Duration) -> Result<Infallible, JoinError> {
+    let pause = (age / 10).clamp(BETWEEN_LOOKS.0, BETWEEN_LOOKS.1);
+    let mut from = 0;
+    loop {
+        let store = store.clone();
+        match spawn_blocking(move || store.expire(age, Timestamp::now(), from, LOOKED_AT_ONCE)).await? {
+            Ok(dropped) => {
+                metrics.expired(dropped.count);
+                from = dropped.next;
+                if from == 0 {
+                    sleep(pause).await;
+                }
+            }
+            // The disk takes nothing for now; why has been logged.
+            Err(StoreError::NotStored) => sleep(pause).await,
+            Err(error) => given_up("retention", error).await,
+        }
+    }
+}
+
+/// Says so once; that the store is broken for good is what readiness is asked about.
+async fn given_up(what: &str, error: StoreError) -> ! {
+    tracing::error!(%error, "{what} has ended");
+    std::future::pending().await
+}
