@@ -9,7 +9,6 @@ use crate::config::{CheckFlags, ConfigError, ExportFlags, job_types};
 use crate::load;
 use crate::progress::Progress;
 use crate::record;
-use crate::server::data_exit_code;
 use crate::store::{self, DataDir, OpenError};
 
 /// The most bytes of a token that is read: more than any header may have.
@@ -80,17 +79,6 @@ pub enum ExportError {
     /// They cannot be written down.
     #[error("cannot write: {0}")]
     Output(#[from] io::Error),
-}
-
-impl ExportError {
-    /// As that of [`crate::server::ServerError::exit_code`].
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Config(_) => 2,
-            Self::Data(error) => data_exit_code(error),
-            Self::Output(_) => 1,
-        }
-    }
 }
 
 /// Writes every subtask of a data directory, a line each, as load files have them.

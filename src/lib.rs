@@ -15,6 +15,7 @@
 //! - [`access`]: who calls, and what they may do
 //! - [`record`]: a subtask as JSON
 //! - [`readiness`]: loading, ready, draining
+//! - [`priority`]: which threads go first
 //! - [`progress`]: how far something long has come
 //! - [`load`]: files of subtasks; [`demo`]: sample subtasks
 //! - [`upkeep`]: recounting, and dropping what ended long ago
@@ -34,6 +35,7 @@ pub mod domain;
 pub mod internal;
 pub mod load;
 pub mod metrics;
+pub mod priority;
 pub mod progress;
 pub mod readiness;
 pub mod record;

@@ -10,11 +10,18 @@ use subjobs::cli::{self, ExportError};
 use subjobs::config::{Cli, Command, Config, ServeFlags};
 use subjobs::demo;
 use subjobs::server::{Server, ServerError};
+use subjobs::store::OpenError;
 use subjobs::telemetry;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Bad configuration or input.
 const BAD_INPUT: u8 = 2;
+
+/// A data directory that does not hold what was acknowledged.
+const DAMAGED: u8 = 3;
+
+/// Anything else.
+const FAILED: u8 = 1;
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
@@ -30,14 +37,14 @@ fn main() -> ExitCode {
             Ok(()) => Ok(()),
             // Whoever read it has had enough, as `head` has.
             Err(ExportError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            Err(error) => return complain(&error, error.exit_code()),
+            Err(error) => return complain(&error, after_export(&error)),
         },
         Command::Healthcheck(flags) => cli::healthcheck(flags.internal_listen),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => complain(&error, BAD_INPUT),
-        Err(error) => complain(&error, 1),
+        Err(error) => complain(&error, FAILED),
     }
 }
 
@@ -59,14 +66,38 @@ fn serve(flags: ServeFlags) -> ExitCode {
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return complain(&error, 1),
+        Err(error) => return complain(&error, FAILED),
     };
     let ended = runtime.block_on(run(config));
     // A thread that still reads a load file must not hold up the end.
     runtime.shutdown_background();
     match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => complain(&error, error.exit_code()),
+        Err(error) => complain(&error, after_server(&error)),
+    }
+}
+
+fn after_server(error: &ServerError) -> u8 {
+    match error {
+        ServerError::Access(_) | ServerError::Load(_) => BAD_INPUT,
+        ServerError::Data(error) => after_opening(error),
+        ServerError::Bind { .. } | ServerError::System(_) | ServerError::Crashed(_) => FAILED,
+    }
+}
+
+fn after_export(error: &ExportError) -> u8 {
+    match error {
+        ExportError::Config(_) => BAD_INPUT,
+        ExportError::Data(error) => after_opening(error),
+        ExportError::Output(_) => FAILED,
+    }
+}
+
+fn after_opening(error: &OpenError) -> u8 {
+    match error {
+        OpenError::Unusable { .. } => BAD_INPUT,
+        OpenError::Damaged { .. } => DAMAGED,
+        OpenError::InUse { .. } | OpenError::Io { .. } | OpenError::Store(_) | OpenError::Cancelled => FAILED,
     }
 }
 
@@ -87,7 +118,7 @@ async fn run(config: Config) -> Result<(), ServerError> {
         tokio::spawn(async move {
             stopped_by(&mut terminate, &mut interrupt).await;
             tracing::warn!("a second signal: ending now");
-            std::process::exit(1);
+            std::process::exit(FAILED.into());
         });
     };
     server.run(stop).await.map(|_| ())

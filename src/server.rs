@@ -27,6 +27,7 @@ use crate::demo::{Demo, Running};
 use crate::internal::{self, Intake, Internal};
 use crate::load::{self, LoadError};
 use crate::metrics::{Listener, Metrics};
+use crate::priority;
 use crate::progress::Progress;
 use crate::readiness::Phase;
 use crate::store::{DataDir, OpenError, Store};
@@ -62,26 +63,6 @@ pub enum ServerError {
     /// A part of the server has crashed; going on with the rest would only hide it.
     #[error("a part of the server has crashed: {0}")]
     Crashed(#[from] JoinError),
-}
-
-impl ServerError {
-    /// Whose fault it is, as the program's exit code: 2 what the operator gave, 3 a damaged data directory, 1 anything else.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Access(_) | Self::Load(_) => 2,
-            Self::Data(error) => data_exit_code(error),
-            Self::Bind { .. } | Self::System(_) | Self::Crashed(_) => 1,
-        }
-    }
-}
-
-/// The program's exit code when a data directory cannot be used.
-pub fn data_exit_code(error: &OpenError) -> u8 {
-    match error {
-        OpenError::Unusable { .. } => 2,
-        OpenError::Damaged { .. } => 3,
-        OpenError::InUse { .. } | OpenError::Io { .. } | OpenError::Store(_) | OpenError::Cancelled => 1,
-    }
 }
 
 /// A server whose addresses are bound and which serves nothing yet.
@@ -220,6 +201,8 @@ async fn take_in(api: &Arc<Api>, files: Vec<PathBuf>) -> Result<(), ServerError>
     let cancelled = Cancelled::default();
     let (store, job_types, flag) = (api.store.clone(), api.job_types.clone(), cancelled.0.clone());
     let work = move || {
+        // What the store starts from here works in the background as well.
+        priority::lower();
         let mut progress = Progress::of_sub_jobs("data directory");
         store.open(|done, all| progress.reach(done, all), &flag)?;
         progress.end();

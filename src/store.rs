@@ -213,6 +213,12 @@ impl Store {
         Ok(drift)
     }
 
+    /// As if a recount had found that.
+    #[cfg(test)]
+    pub(crate) fn pretend_drift(&self, drift: u64) {
+        self.drift.store(drift, Ordering::Relaxed);
+    }
+
     /// By how many subtasks the counts were off at the latest recount: 0, unless something is wrong.
     pub fn drift(&self) -> u64 {
         self.drift.load(Ordering::Relaxed)
@@ -234,3 +240,6 @@ impl Submitted {
 fn held(details: &Mutex<DetailsInMemory>) -> Result<MutexGuard<'_, DetailsInMemory>, StoreError> {
     details.lock().map_err(|_: PoisonError<_>| StoreError::Broken)
 }
+
+#[cfg(test)]
+mod tests;

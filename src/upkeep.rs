@@ -9,6 +9,7 @@ use tokio::time::sleep;
 
 use crate::domain::Timestamp;
 use crate::metrics::Metrics;
+use crate::priority;
 use crate::store::{Store, StoreError};
 
 /// How many records or tallies are recounted at once: some hundred microseconds, for which reports wait.
@@ -23,8 +24,8 @@ const BETWEEN_RECOUNTS: Duration = Duration::from_secs(60);
 /// How many records are looked at, at once, for what ended long ago.
 const LOOKED_AT_ONCE: u32 = 64 * 1024;
 
-/// The longest and the shortest time between two looks at all records.
-const BETWEEN_LOOKS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
+/// The shortest and the longest time between two looks at all records.
+const BETWEEN_LOOKS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
 
 /// Keeps the store well; ends only if it has crashed.
 pub async fn run(store: &Arc<Store>, metrics: &Arc<Metrics>, retain: Option<Duration>) -> Result<(), JoinError> {
@@ -44,7 +45,7 @@ pub async fn run(store: &Arc<Store>, metrics: &Arc<Metrics>, retain: Option<Dura
 async fn recount(store: &Arc<Store>, metrics: &Metrics) -> Result<Infallible, JoinError> {
     loop {
         let store = store.clone();
-        match spawn_blocking(move || store.recount(RECOUNTED_AT_ONCE)).await? {
+        match in_background(move || store.recount(RECOUNTED_AT_ONCE)).await? {
             Ok(None) => sleep(BREATH).await,
             Ok(Some(drift)) => {
                 metrics.recounted(drift);
@@ -64,7 +65,7 @@ async fn expire(store: &Arc<Store>, metrics: &Metrics, age: Duration) -> Result<
     let mut from = 0;
     loop {
         let store = store.clone();
-        match spawn_blocking(move || store.expire(age, Timestamp::now(), from, LOOKED_AT_ONCE)).await? {
+        match in_background(move || store.expire(age, Timestamp::now(), from, LOOKED_AT_ONCE)).await? {
             Ok(dropped) => {
                 metrics.expired(dropped.count);
                 from = dropped.next;
@@ -77,6 +78,14 @@ async fn expire(store: &Arc<Store>, metrics: &Metrics, age: Duration) -> Result<
             Err(error) => given_up("retention", error).await,
         }
     }
+}
+
+async fn in_background<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+    spawn_blocking(|| {
+        priority::lower();
+        work()
+    })
+    .await
 }
 
 /// Says so once; that the store is broken for good is what readiness is asked about.

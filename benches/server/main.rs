@@ -5,12 +5,14 @@
 
 mod client;
 mod compare;
+mod durable;
 mod figures;
 mod instructions;
 mod load;
 mod plain;
 mod process;
 mod reports;
+mod restart;
 #[path = "../sample/mod.rs"]
 mod sample;
 
@@ -21,6 +23,7 @@ Usage: cargo bench --bench server -- [MODE]
   instructions  instructions a request, beside a plain axum route; needs valgrind
   load          loading a million subtasks: how fast, and how much memory they take
   reports       how long counts take while reports of 16 MiB are taken in
+  durable       reports kept on a disk: how many a second, and how long counts take beside them  restart       starting with a million and ten million subtasks on disk: how fast, and how much memory
 ";
 
 fn main() {
@@ -34,6 +37,8 @@ fn main() {
         Some("instructions") => instructions::run(),
         Some("load") => load::run(),
         Some("reports") => reports::run(),
+        Some("durable") => durable::run(),
+        Some("restart") => restart::run(),
         Some(_) => print!("{HELP}"),
     }
 }

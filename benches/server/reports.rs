@@ -60,13 +60,13 @@ pub(crate) fn run() {
     server.stop();
 }
 
-fn runtime() -> Runtime {
+pub(crate) fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 /// Asks on one connection; how long each answer took, in microseconds, from when it was asked for or, if the one before had
 /// made it late, from when it was due.
-fn counts(address: SocketAddr) -> Vec<u128> {
+pub(crate) fn counts(address: SocketAddr) -> Vec<u128> {
     runtime().block_on(async {
         let mut connection = client::open(address, 1).await.remove(0);
         let mut took = Vec::new();
@@ -86,7 +86,7 @@ fn counts(address: SocketAddr) -> Vec<u128> {
     })
 }
 
-fn print(when: &str, mut took: Vec<u128>) {
+pub(crate) fn print(when: &str, mut took: Vec<u128>) {
     took.sort_unstable();
     let at = |share: f64| took[(took.len() as f64 * share) as usize];
     println!("{when:15} p50 {:6}  p99 {:6}  p99.9 {:6}  max {:6}", at(0.5), at(0.99), at(0.999), took[took.len() - 1]);

@@ -40,6 +40,9 @@ fn what_is_given_is_taken() {
     assert_eq!((config.drain, config.drain_delay), (Duration::ZERO, Duration::from_secs(3)));
     assert!(config.job_types.parse("NEW").is_some());
     assert!(config.demo.is_some());
+    let config = serve("--access a --data-dir d --retain-finished 30d12h").unwrap();
+    assert_eq!(config.data_dir, Some(PathBuf::from("d")));
+    assert_eq!(config.retain_finished, Some(Duration::from_secs((30 * 24 + 12) * 3600)));
 }
 
 #[test]
@@ -50,6 +53,11 @@ fn what_is_wrong_is_named() {
         ("--demo --job-type new", "--job-type: job type \"new\" must be"),
         ("--demo --request-timeout 0s", "--request-timeout <DURATION>': must not be zero"),
         ("--demo --drain=-1s", "--drain <DURATION>': must not be negative"),
+        ("--demo --data-dir d", "--demo keeps nothing: give it or --data-dir, not both"),
+        ("--demo --retain-finished 30", "--retain-finished <DURATION>': must be a number and a unit, as 12h or 30d"),
+        ("--demo --retain-finished 1month", "must be in days, hours, minutes or seconds"),
+        ("--demo --retain-finished 999ms", "must be 1s to 36500d"),
+        ("--demo --retain-finished=-1d", "must be 1s to 36500d"),
         ("--demo --drain 10", "--drain <DURATION>': must be a number and a unit"),
         ("--demo --drain 25h", "must be at most 24h"),
         ("--demo --max-in-flight 0", "'--max-in-flight <N>'"),

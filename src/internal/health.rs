@@ -22,3 +22,34 @@ pub(super) async fn readyz(State(internal): State<Arc<Internal>>) -> Result<&'st
         Phase::Draining | Phase::Abandoned => Err(Unavailable::Draining.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::{AccessHandle, AccessSource};
+    use crate::api::{Api, Room};
+    use crate::domain::JobTypes;
+    use crate::metrics::Metrics;
+    use crate::readiness::Readiness;
+    use crate::store::Store;
+
+    #[tokio::test]
+    async fn counts_that_have_drifted_are_not_ready() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let access = AccessHandle::open(AccessSource::Text("projects = []".into()), metrics.identity().unwrap());
+        let api = Api {
+            store: Arc::new(Store::in_memory(19)),
+            access: Arc::new(access.unwrap()),
+            job_types: Arc::new(JobTypes::default()),
+            readiness: Arc::<Readiness>::default(),
+            room: Arc::new(Room::new(1)),
+        };
+        let internal = Arc::new(Internal { api: Arc::new(api), metrics, intake: Arc::default() });
+        internal.api.readiness.enter(Phase::Ready);
+        assert_eq!(readyz(State(internal.clone())).await.unwrap(), "ready\n");
+        internal.api.store.pretend_drift(3);
+        let refused = readyz(State(internal)).await.unwrap_err();
+        assert_eq!(refused.status(), 500);
+        assert_eq!(refused.to_string(), "the counts have drifted from the records by 3");
+    }
+}

@@ -15,6 +15,7 @@ use super::Internal;
 use crate::access::Action;
 use crate::api::loaded;
 use crate::metrics::Metrics;
+use crate::priority;
 use crate::record;
 use crate::store::Outcome;
 use crate::web::admit::{admit, project_exists};
@@ -86,6 +87,7 @@ async fn take(internal: &Internal, request: Request) -> Result<Outcome, Error> {
     // The semaphore is never closed.
     let turn = internal.intake.turns.clone().acquire_owned().await.map_err(fault)?;
     let read = tokio::task::spawn_blocking(move || {
+        priority::lower();
         let batch = match form {
             Form::Json => record::from_json(payload.read(), &project, &api.job_types),
             Form::Ndjson => record::from_ndjson(payload.read(), &project, &api.job_types),

@@ -29,8 +29,8 @@ const SUBTASKS: u64 = 100_000;
 const STATUSES: [&str; 7] = ["WAITING", "RUNNING", "SUCCESS", "FAILED", "ABNORMAL", "ROLLBACK", "ABORTING"];
 
 /// A generated file, and what a count of it by nothing of the server's says.
-struct Generated {
-    path: PathBuf,
+pub(crate) struct Generated {
+    pub(crate) path: PathBuf,
     /// The types that stand in it.
     types: Vec<String>,
     projects: HashMap<String, Cells>,
@@ -49,7 +49,7 @@ fn sum(cells: &Cells, types: &[usize], status: Option<usize>) -> u64 {
 }
 
 /// Made once, for it takes its time.
-static GENERATED: LazyLock<Generated> = LazyLock::new(|| {
+pub(crate) static GENERATED: LazyLock<Generated> = LazyLock::new(|| {
     let mut out = Vec::new();
     let options = generate::Options { subtasks: SUBTASKS, seed: 1, required_only: false };
     generate::generate(&options, &mut out).unwrap();
@@ -86,6 +86,18 @@ impl Generated {
     fn places(&self) -> impl Iterator<Item = (&str, Option<&str>, &Cells)> {
         let projects = self.projects.iter().map(|(project, cells)| (project.as_str(), None, cells));
         projects.chain(self.jobs.iter().map(|((project, job), cells)| (project.as_str(), Some(job.as_str()), cells)))
+    }
+
+    /// Asserts that the metrics of a server that has loaded it show every total.
+    pub(crate) fn assert_metrics(&self, metrics: &str) {
+        let shown: HashMap<_, _> = metrics.lines().filter_map(|line| line.rsplit_once(' ')).collect();
+        for (job_type, name) in self.types.iter().enumerate() {
+            for (at, status) in STATUSES.iter().enumerate() {
+                let series = format!("subjobs_subtasks{{job_type=\"{name}\",status=\"{status}\"}}");
+                let expected: u64 = self.projects.values().map(|cells| sum(cells, &[job_type], Some(at))).sum();
+                assert_eq!(shown.get(series.as_str()), Some(&expected.to_string().as_str()), "{series}");
+            }
+        }
     }
 }
 
@@ -164,15 +176,7 @@ async fn what_was_loaded_is_what_callers_are_told() {
         let names = two.map(|job_type| made.types[job_type].as_str()).join("%2C");
         assert_count(project, &format!("?job_type={names}{job}"), sum(cells, &two, None)).await;
     }
-    let metrics = server.get_internal("/metrics").await.text().await.unwrap();
-    let shown: HashMap<_, _> = metrics.lines().filter_map(|line| line.rsplit_once(' ')).collect();
-    for (job_type, name) in made.types.iter().enumerate() {
-        for (at, status) in STATUSES.iter().enumerate() {
-            let series = format!("subjobs_subtasks{{job_type=\"{name}\",status=\"{status}\"}}");
-            let expected: u64 = made.projects.values().map(|cells| sum(cells, &[job_type], Some(at))).sum();
-            assert_eq!(shown.get(series.as_str()), Some(&expected.to_string().as_str()), "{series}");
-        }
-    }
+    made.assert_metrics(&server.get_internal("/metrics").await.text().await.unwrap());
 }
 
 /// `deploy/access.example.toml` with the tokens that its comments name.

@@ -11,6 +11,7 @@ mod clocks;
 mod commands;
 mod count;
 mod credentials;
+mod data_dir;
 mod demo;
 mod errors;
 mod framing;

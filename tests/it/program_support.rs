@@ -218,10 +218,14 @@ impl Program {
         get(self.internal, path, "").status
     }
 
+    /// The metrics as they are shown.
+    pub(crate) fn metrics(&self) -> String {
+        get(self.internal, "/metrics", "").body
+    }
+
     /// The value of one series in the metrics.
     pub(crate) fn metric(&self, series: &str) -> Option<u64> {
-        let text = get(self.internal, "/metrics", "").body;
-        text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+        self.metrics().lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
     }
 }
 
