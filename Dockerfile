@@ -10,10 +10,13 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target,id=subjobs-target-${TARGETPLATFORM},sharing=locked \
     touch src/lib.rs src/main.rs \
     && cargo build --release --locked --bin subjobs \
-    && cp target/release/subjobs /subjobs
+    && cp target/release/subjobs /subjobs \
+    && mkdir /data
 
 FROM scratch
 COPY --from=build /subjobs /subjobs
+# For --data-dir: a volume that is mounted here begins with this owner.
+COPY --from=build --chown=65532:65532 /data /data
 
 USER 65532:65532
 # SUBJOBS_INTERNAL_LISTEN also tells the health check where to ask.

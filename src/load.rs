@@ -86,9 +86,7 @@ pub fn check(path: &Path, job_types: &JobTypes) -> Result<u64, LoadError> {
 }
 
 fn hand_over(batches: &mut HashMap<ProjectId, Vec<SubJob>>, store: &Store) -> Result<(), LoadError> {
-    for (project, batch) in batches.drain() {
-        store.load(&project, batch)?;
-    }
+    store.load(batches.drain())?;
     Ok(())
 }
 

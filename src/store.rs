@@ -158,10 +158,17 @@ impl Store {
         self.hand_over(project, batch, false)
     }
 
-    /// Takes a batch of subtasks of a file. On a disk, those that were there when it was opened are left as they are, and
-    /// count as unchanged: the file may be older than what has been reported since.
-    pub fn load(&self, project: &ProjectId, batch: Vec<SubJob>) -> Result<Outcome, StoreError> {
-        self.hand_over(project.clone(), batch, true).0.wait()
+    /// Takes batches of subtasks of a file, and waits until all are done. On a disk, those that were there when it was opened
+    /// are left as they are, and count as unchanged: the file may be older than what has been reported since.
+    pub fn load(&self, batches: impl IntoIterator<Item = (ProjectId, Vec<SubJob>)>) -> Result<Outcome, StoreError> {
+        // All are handed over before the first is waited for, so that the disk is flushed for many at once.
+        let submitted = batches.into_iter().map(|(project, batch)| self.hand_over(project, batch, true));
+        let submitted: Vec<_> = submitted.collect();
+        let mut all = Outcome::default();
+        for Submitted(answer) in submitted {
+            all += answer.wait()?;
+        }
+        Ok(all)
     }
 
     fn hand_over(&self, project: ProjectId, batch: Vec<SubJob>, only_new: bool) -> Submitted {

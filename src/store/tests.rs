@@ -147,16 +147,17 @@ fn reports_from_many_threads_are_all_stored() {
 fn a_file_adds_only_what_was_not_stored_before() {
     let dir = tempfile::tempdir().unwrap();
     let p = project("p");
+    let load = |store: &Store, batch| store.load([(p.clone(), batch)]);
     let file = || vec![sub_job("a", "j", Status::Waiting, 9), sub_job("b", "j", Status::Waiting, 0)];
     let store = open(dir.path());
-    assert_eq!(store.load(&p, file()), outcome(2, 0, 0, 0));
+    assert_eq!(load(&store, file()), outcome(2, 0, 0, 0));
     // Within one start a file may say more of a subtask that it brought.
-    assert_eq!(store.load(&p, vec![sub_job("b", "j", Status::Running, 0)]), outcome(0, 1, 0, 0));
+    assert_eq!(load(&store, vec![sub_job("b", "j", Status::Running, 0)]), outcome(0, 1, 0, 0));
     assert_eq!(store.report(&p, vec![sub_job("a", "j", Status::Success, 10)]), outcome(0, 1, 0, 0));
     drop(store);
     let store = open(dir.path());
     let more = file().into_iter().chain([sub_job("c", "j", Status::Waiting, 0)]).collect();
-    assert_eq!(store.load(&p, more), outcome(1, 0, 2, 0));
+    assert_eq!(load(&store, more), outcome(1, 0, 2, 0));
     let waiting = CountFilter { status: Some(Status::Waiting), ..CountFilter::default() };
     assert_eq!((store.count(&p, &waiting), store.count(&p, &CountFilter::default())), (Ok(1), Ok(3)));
 }

@@ -92,7 +92,10 @@ fn subtasks_that_ended_long_ago_are_dropped() {
         until("one is dropped", || (program.metric("subjobs_expired_total")? == 1).then_some(()));
         assert_eq!((program.count(""), program.count("?status=SUCCESS"), program.count("?job_id=j")), (3, 0, 3));
         // As if it had never been.
-        assert_eq!(report(&program, &[old.clone()]), r#"{"created":1,"updated":0,"unchanged":0,"stale":0}"#);
+        assert_eq!(
+            report(&program, std::slice::from_ref(&old)),
+            r#"{"created":1,"updated":0,"unchanged":0,"stale":0}"#
+        );
         until("it is dropped again", || (program.metric("subjobs_expired_total")? == 2).then_some(()));
         stop(program);
     }
