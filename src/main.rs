@@ -9,6 +9,7 @@ use subjobs::access::AccessHandle;
 use subjobs::cli::{self, ExportError};
 use subjobs::config::{Cli, Command, Config, ServeFlags};
 use subjobs::demo;
+use subjobs::load::LoadError;
 use subjobs::server::{Server, ServerError};
 use subjobs::store::OpenError;
 use subjobs::telemetry;
@@ -79,6 +80,7 @@ fn serve(flags: ServeFlags) -> ExitCode {
 
 fn after_server(error: &ServerError) -> u8 {
     match error {
+        ServerError::Load(LoadError::Store(_)) => FAILED,
         ServerError::Access(_) | ServerError::Load(_) => BAD_INPUT,
         ServerError::Data(error) => after_opening(error),
         ServerError::Bind { .. } | ServerError::System(_) | ServerError::Crashed(_) => FAILED,
