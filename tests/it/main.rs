@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail where it stands")]
 
+mod faults_bench;
 mod openapi;
 mod program_support;
 mod support;
@@ -13,6 +14,7 @@ mod count;
 mod credentials;
 mod demo;
 mod errors;
+mod faults_bits;
 mod framing;
 mod gateway;
 mod inputs;
