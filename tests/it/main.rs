@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail where it stands")]
 
+mod faults_bench;
 mod openapi;
 mod program_support;
 mod support;
@@ -14,6 +15,7 @@ mod credentials;
 mod data_dir;
 mod demo;
 mod errors;
+mod faults_bits;
 mod framing;
 mod gateway;
 mod inputs;

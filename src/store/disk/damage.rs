@@ -1,48 +1,125 @@
-//! Which of the engine's files is damaged, once it is known that one is: for the message, not for the decision.
+//! Whether the engine's files, other than its journals, are as it wrote them; looked at before it opens them.
 //!
-//! Of each keyspace, `current` names a file of the version and has its checksum; that file names the tables and has theirs.
+//! On damage the engine does what must not be done: it deletes what it takes for left over because the file that names it
+//! cannot be read, and some of its panics end the process. Of each keyspace, `current` names a file of the version and has
+//! its checksum; that file names the tables and has theirs.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use xxhash_rust::xxh3::xxh3_128;
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
-/// The file to be named; the engine's directory if no file can be told from the others.
-pub(super) fn damaged_file(engine: &Path) -> PathBuf {
-    let mut keyspaces: Vec<_> = fs::read_dir(engine.join("keyspaces")).into_iter().flatten().flatten().collect();
-    keyspaces.sort_by_key(fs::DirEntry::file_name);
-    let found = keyspaces.iter().find_map(|keyspace| in_keyspace(&keyspace.path()));
-    found.unwrap_or_else(|| engine.into())
+use super::OpenError;
+
+/// What stands in the file `version`.
+const VERSION: &[u8] = b"FJL\x03";
+
+/// Fails if a file is damaged or gone, and says which.
+pub(super) fn check(engine: &Path) -> Result<(), OpenError> {
+    let version = engine.join("version");
+    if fs::read(&version).map_err(unreadable(&version))? != VERSION {
+        return Err(changed(version));
+    }
+    let directory = engine.join("keyspaces");
+    let mut keyspaces = Vec::new();
+    for entry in fs::read_dir(&directory).map_err(unreadable(&directory))? {
+        keyspaces.push(entry.map_err(unreadable(&directory))?.path());
+    }
+    // The engine has one of its own, and there is one of ours.
+    let own = directory.join("0");
+    if !keyspaces.contains(&own) || keyspaces.len() < 2 {
+        return Err(gone(if keyspaces.contains(&own) { directory } else { own }));
+    }
+    keyspaces.sort();
+    keyspaces.iter().try_for_each(|keyspace| check_keyspace(keyspace))
 }
 
-fn in_keyspace(keyspace: &Path) -> Option<PathBuf> {
+fn check_keyspace(keyspace: &Path) -> Result<(), OpenError> {
     let current = keyspace.join("current");
-    let Ok(named) = fs::read(&current) else { return Some(current) };
-    // The number of the version (8), the checksum of its file (16), and the kind of checksum (1).
-    let (Some((number, rest)), 25) = (named.split_first_chunk(), named.len()) else { return Some(current) };
+    let named = fs::read(&current).map_err(unreadable(&current))?;
+    // The number of the version (8), the checksum of its file (16), and the kind of checksum (1), of which there is one.
+    let (Some((number, [checksum @ .., 0])), 25) = (named.split_first_chunk(), named.len()) else {
+        return Err(changed(current));
+    };
     let version = keyspace.join(format!("v{}", u64::from_le_bytes(*number)));
-    let Ok(tables) = fs::read(&version) else { return Some(current) };
-    if rest[16] != 0 {
-        return Some(current);
+    let content = match fs::read(&version) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        content => Some(content.map_err(unreadable(&version))?),
+    };
+    let found = content.as_deref().map(|content| xxh3_128(content).to_le_bytes());
+    if found.is_none_or(|found| found != *checksum) {
+        // Two files of which one is damaged. A checksum that is mostly right was right once, and so was one of another file.
+        let is_like = found.is_some_and(|found| found.iter().zip(checksum).filter(|(a, b)| a == b).count() >= 8);
+        return Err(match found {
+            _ if is_like || is_of_another(keyspace, checksum) => changed(current),
+            Some(_) => changed(version),
+            None => gone(version),
+        });
     }
-    if xxh3_128(&tables).to_le_bytes() != rest[..16] {
-        // Of the two, the one that no longer looks like what it is.
-        return Some(version);
+    let Some(tables) = content.as_deref().and_then(tables) else { return Err(changed(version)) };
+    for (number, checksum) in tables {
+        let table = keyspace.join("tables").join(number.to_string());
+        if checksum_of(&table).map_err(unreadable(&table))? != checksum {
+            return Err(changed(table));
+        }
     }
-    let mut files: Vec<_> = fs::read_dir(keyspace.join("tables")).into_iter().flatten().flatten().collect();
-    files.sort_by_key(fs::DirEntry::file_name);
-    files.into_iter().map(|file| file.path()).find(|file| is_damaged_table(file, &tables).unwrap_or(true))
+    Ok(())
 }
 
-/// Whether a version names that table with another checksum than the file has.
-fn is_damaged_table(file: &Path, version: &[u8]) -> Option<bool> {
-    let number: u64 = file.file_name()?.to_str()?.parse().ok()?;
-    // Number (8), kind of checksum (1), checksum (16).
-    let mut entry = [0; 9];
-    entry[..8].copy_from_slice(&number.to_le_bytes());
-    let checksum = xxh3_128(&fs::read(file).ok()?).to_le_bytes();
-    let mut named = version.windows(25).filter(|window| window[..9] == entry).peekable();
-    Some(named.peek().is_some() && !named.any(|window| window[9..] == checksum))
+/// Whether any file of a keyspace has that checksum.
+fn is_of_another(keyspace: &Path, checksum: &[u8]) -> bool {
+    let files = fs::read_dir(keyspace).into_iter().flatten().flatten();
+    files.filter_map(|file| fs::read(file.path()).ok()).any(|content| xxh3_128(&content).to_le_bytes() == *checksum)
+}
+
+/// The tables that a version's file names, with the checksum of each.
+fn tables(version: &[u8]) -> Option<Vec<(u64, u128)>> {
+    // The format (1), the engine's own version as text, three numbers of one byte each, and then the list.
+    let text = version.get(1..)?.iter().take_while(|byte| byte.is_ascii_graphic()).count();
+    let mut rest = version.get(1 + text + 3..)?;
+    let mut found = Vec::new();
+    for _level in 0..*rest.split_off_first()? {
+        for _run in 0..*rest.split_off_first()? {
+            for _table in 0..u32::from_le_bytes(*split_off(&mut rest)?) {
+                let number = u64::from_le_bytes(*split_off(&mut rest)?);
+                let [_kind] = split_off(&mut rest)?;
+                let checksum = u128::from_le_bytes(*split_off(&mut rest)?);
+                let _sequence_number: &[u8; 8] = split_off(&mut rest)?;
+                found.push((number, checksum));
+            }
+        }
+    }
+    Some(found)
+}
+
+fn split_off<'a, const N: usize>(rest: &mut &'a [u8]) -> Option<&'a [u8; N]> {
+    rest.split_off(..N)?.first_chunk()
+}
+
+fn checksum_of(file: &Path) -> io::Result<u128> {
+    let (mut file, mut hasher, mut chunk) = (File::open(file)?, Xxh3::new(), vec![0; 256 * 1024]);
+    loop {
+        match file.read(&mut chunk)? {
+            0 => return Ok(hasher.digest128()),
+            length => hasher.update(&chunk[..length]),
+        }
+    }
+}
+
+fn changed(file: PathBuf) -> OpenError {
+    OpenError::Damaged { file, reason: "it is not as it was written".into() }
+}
+
+fn gone(file: PathBuf) -> OpenError {
+    OpenError::Damaged { file, reason: "it is gone".into() }
+}
+
+fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+    move |cause| match cause.kind() {
+        io::ErrorKind::NotFound => gone(path.into()),
+        _ => OpenError::Io { path: path.into(), cause },
+    }
 }
 
 #[cfg(test)]
@@ -50,6 +127,13 @@ mod tests {
     use super::super::engine::Engine;
     use super::super::ledger::Mark;
     use super::*;
+
+    fn assert_named(engine: &Path, file: &Path, how: &str) {
+        match check(engine) {
+            Err(OpenError::Damaged { file: named, .. }) => assert_eq!(named, file, "{how}"),
+            other => panic!("{}, {how}: {other:?}", file.display()),
+        }
+    }
 
     #[test]
     fn every_damaged_file_is_named() {
@@ -61,24 +145,36 @@ mod tests {
             engine.flush();
         }
         drop(engine);
-        assert_eq!(damaged_file(dir.path()), dir.path());
-        let keyspace = dir.path().join("keyspaces/1");
-        let current = keyspace.join("current");
-        let number = u64::from_le_bytes(fs::read(&current).unwrap()[..8].try_into().unwrap());
-        let tables = fs::read_dir(keyspace.join("tables")).unwrap().map(|file| file.unwrap().path());
-        let files: Vec<_> = tables.chain([keyspace.join(format!("v{number}"))]).collect();
-        assert!(files.len() > 2);
+        check(dir.path()).unwrap();
+        let mut files = vec![dir.path().join("version")];
+        for keyspace in ["keyspaces/0", "keyspaces/1"].map(|keyspace| dir.path().join(keyspace)) {
+            let current = keyspace.join("current");
+            let number = u64::from_le_bytes(fs::read(&current).unwrap()[..8].try_into().unwrap());
+            files.extend(fs::read_dir(keyspace.join("tables")).unwrap().map(|file| file.unwrap().path()));
+            files.extend([keyspace.join(format!("v{number}")), current]);
+        }
+        assert!(files.len() >= 7, "{files:?}");
         for file in files {
             let good = fs::read(&file).unwrap();
-            for at in [0, good.len() / 3, good.len() - 1] {
+            for at in [0, good.len() / 3, good.len() / 2, good.len() - 1] {
                 let mut bad = good.clone();
                 bad[at] ^= 4;
                 fs::write(&file, bad).unwrap();
-                assert_eq!(damaged_file(dir.path()), file, "byte {at}");
+                assert_named(dir.path(), &file, &format!("byte {at}"));
             }
+            fs::write(&file, &good[..good.len() - 1]).unwrap();
+            assert_named(dir.path(), &file, "cut");
+            fs::remove_file(&file).unwrap();
+            assert_named(dir.path(), &file, "gone");
             fs::write(&file, good).unwrap();
         }
-        fs::write(&current, [0; 24]).unwrap();
-        assert_eq!(damaged_file(dir.path()), current);
+        check(dir.path()).unwrap();
+        for keyspace in ["keyspaces/0", "keyspaces/1", "keyspaces"].map(|keyspace| dir.path().join(keyspace)) {
+            let aside = dir.path().join("aside");
+            fs::rename(&keyspace, &aside).unwrap();
+            let named = if keyspace.ends_with("1") { keyspace.parent().unwrap() } else { &keyspace };
+            assert_named(dir.path(), named, "gone");
+            fs::rename(&aside, &keyspace).unwrap();
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The storage engine: a log-structured merge tree with a journal. What is particular to it stands here and nowhere else.
 
 use std::collections::HashMap;
+use std::fs::OpenOptions;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -76,6 +77,10 @@ impl Engine {
     /// Opens what is in a directory, or makes it.
     pub(super) fn open(path: &Path) -> Result<Self, EngineError> {
         guarded(|| {
+            if path.join("version").exists() {
+                // The engine does not open without this file, which is empty and therefore easily left out of a copy.
+                OpenOptions::new().create(true).append(true).open(path.join("lock"))?;
+            }
             let database = Database::builder(path)
                 .cache_size(CACHE)
                 .max_journaling_size(JOURNAL)

@@ -12,8 +12,9 @@
 //!
 //! and then zeros, if anything, up to the length that was set aside for it.
 
-use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read};
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead as _, BufReader, Read, Seek as _, SeekFrom};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::Xxh3;
@@ -24,30 +25,86 @@ use super::ledger::Mark;
 /// The longest value: a record with all its details has some 25 KiB.
 const MAX_VALUE: usize = 1024 * 1024;
 
+/// Sequence numbers do not come near this one: a higher one is damaged, and the engine would go on from there.
+const MAX_SEQUENCE_NUMBER: u64 = 1 << 48;
+
 /// What a journal holds.
 #[derive(Debug, PartialEq, Eq)]
 struct Journal {
     /// The number of the last commit that is whole.
     commit: Option<u64>,
+    /// Where the last whole batch ends.
+    end: u64,
     /// Whether there is anything but zeros after the last whole batch.
     is_ragged: bool,
 }
 
-/// The journal, if any, that is damaged, when so many commits have been acknowledged. An end that a crash cut short is no
-/// damage, and nothing acknowledged can have stood in it.
-pub(super) fn damaged(engine: &Path, acknowledged: u64) -> io::Result<Option<PathBuf>> {
-    let mut latest = None;
+/// What the journals are found to be.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    Whole,
+    /// The last one may have been cut short by a crash: it is whole up to there, and holds something else after it.
+    Torn(PathBuf, u64),
+    /// That one is damaged.
+    Damaged(PathBuf),
+}
+
+/// Looks at the journals when so many commits have been acknowledged. An end that a crash cut short is no damage, and nothing
+/// acknowledged can have stood in it.
+pub(super) fn look(engine: &Path, acknowledged: u64) -> io::Result<Found> {
+    let (mut latest, mut sequence_number) = (None, 0);
     let mut files = files(engine)?.into_iter().peekable();
     while let Some(file) = files.next() {
         let is_last = files.peek().is_none();
-        let journal = read(&file, !is_last)?;
+        let journal = read(&file, is_last, &mut sequence_number)?;
         latest = latest.max(journal.commit);
         let is_short = latest.is_some_and(|commit| commit < acknowledged);
         if if is_last { is_short } else { journal.is_ragged } {
-            return Ok(Some(file));
+            return Ok(Found::Damaged(file));
+        }
+        if is_last && journal.is_ragged {
+            return Ok(Found::Torn(file, journal.end));
         }
     }
-    Ok(None)
+    Ok(Found::Whole)
+}
+
+/// The end of a journal, cut off before the engine sees it: the engine takes some of what a power cut leaves for damage. Put
+/// back when this goes, unless it was [`TornOff::right`] to do so.
+#[derive(Debug)]
+pub(super) struct TornOff {
+    file: File,
+    path: PathBuf,
+    at: u64,
+    bytes: Vec<u8>,
+}
+
+impl TornOff {
+    pub(super) fn cut(path: PathBuf, at: u64) -> io::Result<Self> {
+        let (mut file, mut bytes) = (OpenOptions::new().read(true).write(true).open(&path)?, Vec::new());
+        file.seek(SeekFrom::Start(at))?;
+        file.read_to_end(&mut bytes)?;
+        file.set_len(at)?;
+        file.sync_all()?;
+        Ok(Self { file, path, at, bytes })
+    }
+
+    /// Nothing acknowledged has stood there.
+    pub(super) fn right(mut self) {
+        self.bytes.clear();
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for TornOff {
+    fn drop(&mut self) {
+        if let Err(error) = self.file.write_all_at(&self.bytes, self.at) {
+            tracing::error!(%error, file = %self.path.display(), "its damaged end could not be put back");
+        }
+    }
 }
 
 /// The journals, the oldest first.
@@ -66,29 +123,37 @@ pub(super) fn files(engine: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(numbered.into_iter().map(|(_, path)| path).collect())
 }
 
-/// Reads a journal up to what is not a whole batch, and on to its end if it `matters` what is there.
-fn read(path: &Path, matters: bool) -> io::Result<Journal> {
+/// Reads a journal up to what is not a whole batch, and looks whether it goes on. Of the last one with a commit in it, zeros
+/// are taken for its end, as there may be many. Sequence numbers have no checksum, but ascend from the one given, which
+/// becomes the next.
+fn read(path: &Path, is_last: bool, sequence_number: &mut u64) -> io::Result<Journal> {
     let mut file = BufReader::with_capacity(256 * 1024, File::open(path)?);
-    let (mut commit, mut scratch) = (None, Vec::new());
+    let (mut commit, mut end, mut scratch) = (None, 0, Vec::new());
     loop {
         let is_blank = file.fill_buf()?.first().is_none_or(|byte| *byte == 0);
         match if is_blank { None } else { batch(&mut file, &mut scratch)? } {
-            Some(Batch { mark }) => commit = mark.or(commit),
-            None => {
-                let is_ragged = matters && !(is_blank && is_zero_to_the_end(&mut file)?);
-                return Ok(Journal { commit, is_ragged });
+            Some(batch) if (*sequence_number..MAX_SEQUENCE_NUMBER).contains(&batch.sequence_number) => {
+                *sequence_number = batch.sequence_number + 1;
+                commit = batch.mark.or(commit);
+                end = file.stream_position()?;
+            }
+            _ => {
+                let matters = !is_last || commit.is_none();
+                let is_ragged = !is_blank || matters && !is_zero_to_the_end(&mut file)?;
+                return Ok(Journal { commit, end, is_ragged });
             }
         }
     }
 }
 
 fn is_zero_to_the_end(file: &mut BufReader<File>) -> io::Result<bool> {
+    let zeros = vec![0; file.capacity()];
     loop {
         let bytes = file.fill_buf()?;
-        if bytes.iter().any(|byte| *byte != 0) {
+        let length = bytes.len();
+        if bytes != &zeros[..length] {
             return Ok(false);
         }
-        let length = bytes.len();
         if length == 0 {
             return Ok(true);
         }
@@ -97,6 +162,7 @@ fn is_zero_to_the_end(file: &mut BufReader<File>) -> io::Result<bool> {
 }
 
 struct Batch {
+    sequence_number: u64,
     /// The number of the commit that it is.
     mark: Option<u64>,
 }
@@ -111,7 +177,7 @@ fn batch(file: &mut impl Read, scratch: &mut Vec<u8>) -> io::Result<Option<Batch
 
 fn try_batch(file: &mut impl Read, scratch: &mut Vec<u8>) -> io::Result<Option<Batch>> {
     let [1, start @ ..] = take::<13>(file)? else { return Ok(None) };
-    let [a, b, c, d, ..] = start;
+    let [a, b, c, d, sequence_number @ ..] = start;
     let (mut mark, mut hasher) = (None, Xxh3::new());
     for _ in 0..u32::from_le_bytes([a, b, c, d]) {
         let head @ [2, _, 0, _, _, _, _, _, _, _, _, k0, k1, v0, v1, v2, v3, s0, s1, s2, s3] = take::<21>(file)? else {
@@ -132,7 +198,8 @@ fn try_batch(file: &mut impl Read, scratch: &mut Vec<u8>) -> io::Result<Option<B
     }
     let [3, end @ ..] = take::<13>(file)? else { return Ok(None) };
     let is_whole = end[..8] == hasher.digest().to_le_bytes() && end[8..] == *b"FJL\x03";
-    Ok(is_whole.then_some(Batch { mark }))
+    let sequence_number = u64::from_le_bytes(sequence_number);
+    Ok(is_whole.then_some(Batch { sequence_number, mark }))
 }
 
 fn take<const N: usize>(file: &mut impl Read) -> io::Result<[u8; N]> {
@@ -161,31 +228,45 @@ mod tests {
     #[test]
     fn the_engines_own_journals_are_read() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(damaged(&dir.path().join("none"), 7).unwrap(), None);
+        assert_eq!(look(&dir.path().join("none"), 7).unwrap(), Found::Whole);
         let engine = Engine::open(dir.path()).unwrap();
         for number in 1..=5 {
             commit(&engine, number);
         }
         let journal = files(dir.path()).unwrap().pop().unwrap();
-        assert_eq!(read(&journal, true).unwrap(), Journal { commit: Some(5), is_ragged: false });
-        assert_eq!(damaged(dir.path(), 5).unwrap(), None);
-        assert_eq!(damaged(dir.path(), 6).unwrap(), Some(journal.clone()));
-
         let good = data(&journal);
-        for at in 0..good.len() {
+        let end = good.len() as u64;
+        assert_eq!(read(&journal, true, &mut 0).unwrap(), Journal { commit: Some(5), end, is_ragged: false });
+        assert_eq!(look(dir.path(), 5).unwrap(), Found::Whole);
+        assert_eq!(look(dir.path(), 6).unwrap(), Found::Damaged(journal.clone()));
+
+        for at in (0..good.len()).step_by(3) {
             let mut bad = good.clone();
             bad[at] ^= 0x10;
             std::fs::write(&journal, bad).unwrap();
-            let found = read(&journal, true).unwrap();
-            // The sequence numbers are not covered, which is why what is restored is held against the mark.
+            let found = read(&journal, true, &mut 0).unwrap();
+            // A sequence number that is still higher than the one before changes nothing.
             assert!(found.commit < Some(5) && found.is_ragged || found.commit == Some(5), "byte {at}: {found:?}");
             std::fs::write(&journal, &good[..at]).unwrap();
-            assert!(read(&journal, true).unwrap().commit < Some(5), "cut at {at}");
+            assert!(read(&journal, true, &mut 0).unwrap().commit < Some(5), "cut at {at}");
             if at > good.len() / 2 {
-                assert_eq!(damaged(dir.path(), 5).unwrap(), Some(journal.clone()), "cut at {at}");
-                assert_eq!(damaged(dir.path(), 2).unwrap(), None, "cut at {at}");
+                assert_eq!(look(dir.path(), 5).unwrap(), Found::Damaged(journal.clone()), "cut at {at}");
+                assert!(!matches!(look(dir.path(), 2).unwrap(), Found::Damaged(_)), "cut at {at}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_cut_off_is_put_back_unless_that_was_right() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0.jnl");
+        std::fs::write(&path, "wholetorn").unwrap();
+        let torn_off = TornOff::cut(path.clone(), 5).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "whole");
+        drop(torn_off);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "wholetorn");
+        TornOff::cut(path.clone(), 5).unwrap().right();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "whole");
     }
 
     #[test]
@@ -196,10 +277,14 @@ mod tests {
         drop(engine);
         let older = files(dir.path()).unwrap().pop().unwrap();
         let mut whole = data(&older);
-        std::fs::write(dir.path().join("99.jnl"), &whole).unwrap();
-        assert_eq!(damaged(dir.path(), 1).unwrap(), None);
+        let next = dir.path().join("99.jnl");
+        std::fs::write(&next, "").unwrap();
+        assert_eq!(look(dir.path(), 1).unwrap(), Found::Whole);
+        // Nor do sequence numbers begin again.
+        std::fs::write(&next, &whole).unwrap();
+        assert_eq!(look(dir.path(), 1).unwrap(), Found::Torn(next, 0));
         whole.extend([0, 0, 0, 1]);
         std::fs::write(&older, whole).unwrap();
-        assert_eq!(damaged(dir.path(), 1).unwrap(), Some(older));
+        assert_eq!(look(dir.path(), 1).unwrap(), Found::Damaged(older));
     }
 }

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::codec::{self, Codec, CodecError, Keys, Stored, fingerprint};
 use super::directory::DataDir;
 use super::engine::{Engine, EngineError};
+use super::journals::{self, Found, TornOff};
 use super::ledger::{Ledger, Mark};
-use super::{OpenError, damage, journals};
+use super::{OpenError, damage};
 use crate::domain::{ProjectId, SubJob, SubJobId};
 use crate::store::memory::{MemoryStore, Restored};
 
@@ -45,12 +46,30 @@ fn open(dir: DataDir) -> Result<(Open, Located), OpenError> {
     if acknowledged.commit > 0 && !engine_path.join("version").exists() {
         return Err(OpenError::Damaged { file: engine_path.join("version"), reason: "it is gone".into() });
     }
-    if let Some(file) = journals::damaged(&engine_path, acknowledged.commit).map_err(io(&engine_path))? {
-        return Err(OpenError::Damaged { file, reason: "acknowledged reports in it cannot be read".into() });
+    if ledger.is_some() {
+        damage::check(&engine_path)?;
     }
+    let unreadable = |file| OpenError::Damaged {
+        file,
+        reason: "acknowledged reports in it, or in one after it, cannot be read".into(),
+    };
+    let torn_off = match journals::look(&engine_path, acknowledged.commit).map_err(io(&engine_path))? {
+        Found::Damaged(file) => return Err(unreadable(file)),
+        Found::Torn(file, at) => Some(TornOff::cut(file, at).map_err(io(&engine_path))?),
+        Found::Whole => None,
+    };
     let at = Located(engine_path);
     let engine = Engine::open(&at.0).map_err(|error| at.explain(error))?;
     let mark = engine.mark().map_err(|error| at.explain(error))?;
+    if let Some(torn_off) = torn_off {
+        if mark.unwrap_or_default().commit < acknowledged.commit {
+            // It writes to its journal as it goes.
+            drop(engine);
+            return Err(unreadable(torn_off.path().into()));
+        }
+        tracing::warn!(file = %torn_off.path().display(), "a report that a crash cut short has been dropped");
+        torn_off.right();
+    }
     let ledger = match (ledger, mark) {
         (Some(ledger), _) => ledger,
         (None, None) => Ledger::create(&ledger_path, acknowledged).map_err(io(&ledger_path))?,
@@ -196,6 +215,10 @@ impl Located {
     }
 
     fn damaged(&self, reason: &str) -> OpenError {
-        OpenError::Damaged { file: damage::damaged_file(&self.0), reason: reason.into() }
+        let file = match damage::check(&self.0) {
+            Err(OpenError::Damaged { file, .. }) => file,
+            _ => self.0.clone(),
+        };
+        OpenError::Damaged { file, reason: reason.into() }
     }
 }

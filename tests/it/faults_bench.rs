@@ -1,0 +1,294 @@
+//! A data directory on the bench: filled by the store itself, copied, damaged, opened again.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+
+use subjobs::domain::{CountFilter, Details, JobId, JobTypes, ProjectId, Status, SubJob, SubJobId, Version};
+use subjobs::store::{DataDir, OpenError, Store};
+use tempfile::TempDir;
+
+use crate::program_support::{BOUND, until};
+use crate::support::{OTHER_PROJECT, PROJECT};
+
+const JOBS: [&str; 3] = ["job-1", "9f1c2ab04d5e4f7c8a6b3c2d1e0f9a8b", "a job with a longer name, which is not packed"];
+
+/// Numbers that look random and are the same in every run.
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
+    }
+}
+
+/// Every count that the subtasks of the bench can tell apart, each with what was asked.
+pub(crate) type Counts = Vec<(String, u64)>;
+
+/// Asks a store for everything.
+fn counts(store: &Store) -> Counts {
+    let (types, mut counts) = (JobTypes::default(), Counts::new());
+    for project in [PROJECT, OTHER_PROJECT] {
+        let id = ProjectId::parse(project).unwrap();
+        let mut ask = |what: String, filter: CountFilter| {
+            counts.push((format!("{project} {what}"), store.count(&id, &filter).unwrap()));
+        };
+        ask("all".into(), CountFilter::default());
+        for job in JOBS {
+            let job_id = Some(JobId::parse(job).unwrap());
+            ask(job.into(), CountFilter { job_id, ..CountFilter::default() });
+        }
+        for status in Status::ALL {
+            for job_type in types.iter().take(4) {
+                let filter =
+                    CountFilter { status: Some(status), job_types: [job_type].into_iter().collect(), job_id: None };
+                ask(format!("{status} {}", types.name(job_type)), filter);
+            }
+        }
+    }
+    counts
+}
+
+/// What a directory says when it is opened.
+pub(crate) fn open(path: &Path) -> Result<Counts, OpenError> {
+    used(path, |_| ())
+}
+
+/// The same, after it has been used; with a panic or a wait without end in it the test has failed.
+pub(crate) fn used(path: &Path, work: impl FnOnce(&Store) + Send + 'static) -> Result<Counts, OpenError> {
+    let (done, wait) = mpsc::channel();
+    let owned = path.to_owned();
+    thread::spawn(move || {
+        let open = AssertUnwindSafe(|| {
+            let store = Store::on_disk(DataDir::claim(&owned)?, JobTypes::default());
+            store.open(|_, _| (), &AtomicBool::new(false))?;
+            work(&store);
+            let counts = counts(&store);
+            while store.recount(usize::MAX).unwrap().is_none() {}
+            store.check().unwrap();
+            store.close();
+            Ok(counts)
+        });
+        // Whoever waits may have given up.
+        let _ = done.send(catch_unwind(open));
+    });
+    let opened = wait.recv_timeout(BOUND).unwrap_or_else(|error| panic!("opening {}: {error}", path.display()));
+    opened.unwrap_or_else(|_| panic!("opening {} has panicked", path.display()))
+}
+
+/// A subtask of a made-up number, with details or none.
+fn sub_job(random: &mut Random, id: usize, details: usize) -> SubJob {
+    let job_type = JobTypes::default().iter().nth(random.below(4)).unwrap();
+    let text = |length: usize| Some(format!(r#"{{"name":"{}"}}"#, "x".repeat(length)).into());
+    SubJob {
+        id: SubJobId::parse(&format!("subtask-{id}")).unwrap(),
+        job_id: JobId::parse(JOBS[random.below(3)]).unwrap(),
+        job_type,
+        status: Status::ALL[random.below(7)],
+        version: Version::default(),
+        details: (details > 0).then(|| Box::new(Details { job_resource_info: text(details), ..Details::default() })),
+    }
+}
+
+/// Reports one subtask more.
+pub(crate) fn report_one(store: &Store) {
+    store.report(&ProjectId::parse(PROJECT).unwrap(), vec![sub_job(&mut Random::new(0), 1000, 9)]).unwrap();
+}
+
+/// Reports batches of such sizes, which create, move and repeat subtasks in both projects.
+fn fill(store: &Store, random: &mut Random, sizes: impl IntoIterator<Item = usize>, details: usize) {
+    for (number, size) in sizes.into_iter().enumerate() {
+        let project = ProjectId::parse([PROJECT, OTHER_PROJECT][number % 2]).unwrap();
+        let batch = (0..size).map(|_| {
+            let id = random.below(400);
+            let length = if random.below(3) == 0 { 1 + random.below(details + 1) } else { details };
+            sub_job(random, id, length)
+        });
+        let batch = batch.collect();
+        store.report(&project, batch).unwrap();
+    }
+}
+
+/// A directory in memory, where there is such: what is tested here does not depend on a disk, and most of the time would be
+/// spent waiting for it.
+fn scratch() -> TempDir {
+    TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap()
+}
+
+/// A data directory that nobody uses, and its counts.
+pub(crate) struct Bench {
+    _temp: TempDir,
+    pub(crate) path: PathBuf,
+    pub(crate) counts: Counts,
+}
+
+impl Bench {
+    /// One that has seen these steps, each with a start and a stop.
+    pub(crate) fn new(steps: impl IntoIterator<Item = Step>) -> Self {
+        let temp = scratch();
+        let path = temp.path().join("data");
+        let mut counts = Counts::new();
+        for step in steps {
+            match step {
+                Step::Report(work) => counts = used(&path, work).unwrap(),
+                Step::Overflow => {
+                    let tables = path.join("engine/keyspaces/1/tables");
+                    counts = used(&path, move |store| overflow(store, &tables)).unwrap();
+                }
+                Step::Flush => flush(&path),
+                Step::Split => split(&path),
+            }
+        }
+        walk(&path, &mut |file| {
+            if is_journal(file) {
+                trim(file);
+            }
+        });
+        Self { _temp: temp, path, counts }
+    }
+
+    /// A copy of it somewhere else.
+    pub(crate) fn copy(&self) -> Copied {
+        let temp = scratch();
+        let path = temp.path().join("data");
+        copy(&self.path, &path);
+        Copied { _temp: temp, path }
+    }
+
+    /// Every file, by its path in the directory, and its bytes.
+    pub(crate) fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let mut files = Vec::new();
+        walk(&self.path, &mut |path| {
+            files.push((path.strip_prefix(&self.path).unwrap().to_owned(), fs::read(path).unwrap()));
+        });
+        files.sort();
+        files
+    }
+}
+
+/// What has happened to a directory.
+pub(crate) enum Step {
+    /// Subtasks were reported.
+    Report(Box<dyn FnOnce(&Store) + Send>),
+    /// So many were that the engine made a table by itself.
+    Overflow,
+    /// What stood in the journal was written into a table, as happens by itself every 16 MiB.
+    Flush,
+    /// The journal was full half-way, and another one begun.
+    Split,
+}
+
+/// A step in which batches of such sizes are reported.
+pub(crate) fn reports(seed: u64, sizes: impl IntoIterator<Item = usize> + Send + 'static, details: usize) -> Step {
+    Step::Report(Box::new(move |store| fill(store, &mut Random::new(seed), sizes, details)))
+}
+
+/// Each subtask has 8 KiB of details, and 16 MiB make a table.
+fn overflow(store: &Store, tables: &Path) {
+    let mut random = Random::new(3);
+    until("there is a table", || {
+        fill(store, &mut random, [300], 8000);
+        fs::read_dir(tables).unwrap().next().map(drop)
+    });
+}
+
+fn flush(path: &Path) {
+    let database = fjall::Database::builder(path.join("engine")).open().unwrap();
+    database.keyspace("subtasks", fjall::KeyspaceCreateOptions::default).unwrap().rotate_memtable_and_wait().unwrap();
+}
+
+fn split(path: &Path) {
+    let bytes = fs::read(path.join("engine/0.jnl")).unwrap();
+    // Where a batch ends and another begins.
+    let ends: Vec<_> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(b"FJL\x03\x01")).collect();
+    let (first, second) = bytes.split_at(ends[ends.len() / 2] + 4);
+    fs::write(path.join("engine/0.jnl"), first).unwrap();
+    fs::write(path.join("engine/1.jnl"), second).unwrap();
+}
+
+/// A copy of a directory.
+pub(crate) struct Copied {
+    _temp: TempDir,
+    pub(crate) path: PathBuf,
+}
+
+fn walk(path: &Path, each: &mut impl FnMut(&Path)) {
+    for entry in fs::read_dir(path).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            walk(&entry.path(), each);
+        } else {
+            each(&entry.path());
+        }
+    }
+}
+
+pub(crate) fn is_journal(file: &Path) -> bool {
+    file.extension().is_some_and(|end| end == "jnl")
+}
+
+/// Cuts the zeros off the end of a new journal, which are 64 MiB.
+fn trim(journal: &Path) {
+    let mut bytes = fs::read(journal).unwrap();
+    while bytes.ends_with(&[0; 4096]) {
+        bytes.truncate(bytes.len() - 4096);
+    }
+    while bytes.last() == Some(&0) {
+        bytes.pop();
+    }
+    fs::write(journal, bytes).unwrap();
+}
+
+fn copy(from: &Path, to: &Path) {
+    walk(from, &mut |path| {
+        let target = to.join(path.strip_prefix(from).unwrap());
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        if path.parent().unwrap().ends_with("tables") {
+            // The engine never writes into a table that is there.
+            fs::hard_link(path, target).unwrap();
+        } else {
+            fs::copy(path, target).unwrap();
+        }
+    });
+}
+
+/// Flips one bit of a file in place; of its own copy if it shares its bytes with another one.
+pub(crate) fn flip(path: &Path, at: usize, bit: u8) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at] ^= 1 << bit;
+    if path.parent().unwrap().ends_with("tables") {
+        fs::remove_file(path).unwrap();
+        fs::write(path, bytes).unwrap();
+    } else {
+        File::options().write(true).open(path).unwrap().write_all_at(&bytes[at..=at], at as u64).unwrap();
+    }
+}
+
+/// Does the same with each of many, a few at a time; most of the time they wait for the disk.
+pub(crate) fn for_each<T: Sync>(all: &[T], work: impl Fn(&T) + Sync) {
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while let Some(one) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    work(one);
+                }
+            });
+        }
+    });
+}

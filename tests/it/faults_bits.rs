@@ -1,0 +1,176 @@
+//! One bit of a data directory is flipped, or one of its files is gone: either the counts are right or it is refused.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use subjobs::store::OpenError;
+
+use crate::faults_bench::{Bench, Counts, Random, Step, flip, for_each, is_journal, open, report_one, reports, used};
+use crate::program_support::{Files, run, serve, text};
+
+/// What has become of flips.
+#[derive(Debug, Default)]
+struct Tally {
+    /// The counts were right.
+    harmless: usize,
+    /// Refused, with the name of the file.
+    named: usize,
+    /// Refused, with the name of another one.
+    misnamed: BTreeMap<String, usize>,
+    wrong: Vec<String>,
+}
+
+/// Where a bit is flipped: a file, a byte of it, a bit of that.
+type Place = (PathBuf, usize, u8);
+
+/// Flips bits of copies of a directory, one of each.
+fn flipped(bench: &Bench, places: &[Place]) -> Tally {
+    let tally = Mutex::new(Tally::default());
+    for_each(places, |(file, at, bit)| {
+        let copied = bench.copy();
+        let target = copied.path.join(file);
+        flip(&target, *at, *bit);
+        let found = open(&copied.path);
+        // What was taken can be used, and what was refused is still what it was.
+        let expected = |counts: &Counts| *counts == bench.counts;
+        let then = match &found {
+            Ok(_) => {
+                used(&copied.path, report_one).is_ok_and(|counts| open(&copied.path).is_ok_and(|again| again == counts))
+            }
+            Err(_) => {
+                flip(&target, *at, *bit);
+                open(&copied.path).is_ok_and(|counts| expected(&counts))
+            }
+        };
+        let mut tally = tally.lock().unwrap();
+        match &found {
+            _ if !then => tally.wrong.push(format!("{} byte {at} bit {bit}: not good after {found:?}", file.display())),
+            Ok(counts) if expected(counts) => tally.harmless += 1,
+            Err(OpenError::Damaged { file, .. }) if *file == target => tally.named += 1,
+            Err(OpenError::Damaged { file: named, .. }) => {
+                let named = named.strip_prefix(&copied.path).unwrap_or(named).display();
+                *tally.misnamed.entry(format!("{named} for {}", file.display())).or_default() += 1;
+            }
+            other => tally.wrong.push(format!("{} byte {at} bit {bit}: {other:?}", file.display())),
+        }
+    });
+    tally.into_inner().unwrap()
+}
+
+/// So many places, by chance; as many in a file as it has bytes that are not just room.
+fn places(bench: &Bench, count: usize, seed: u64) -> Vec<Place> {
+    let mut all = Vec::new();
+    for (file, content) in bench.files() {
+        for (number, chunk) in content.chunks(32).enumerate() {
+            if chunk.iter().any(|byte| *byte != 0) {
+                all.extend((0..chunk.len()).map(|at| (file.clone(), number * 32 + at)));
+            }
+        }
+    }
+    let mut random = Random::new(seed);
+    let mut place = || {
+        let (file, at) = all[random.below(all.len())].clone();
+        (file, at, random.below(8) as u8)
+    };
+    (0..count).map(|_| place()).collect()
+}
+
+/// Some thirty small reports.
+fn small(seed: u64) -> Step {
+    reports(seed, (0..30).map(|number| 1 + number * 7 % 5), 30)
+}
+
+/// Directories in which subtasks stand in each of the ways that there are.
+fn benches() -> [(&'static str, Bench); 3] {
+    [
+        ("one journal", Bench::new([small(1), small(2)])),
+        ("two journals", Bench::new([small(3), small(4), Step::Split])),
+        (
+            "tables and a journal",
+            Bench::new([small(5), Step::Flush, small(6), Step::Flush, Step::Report(Box::new(report_one))]),
+        ),
+    ]
+}
+
+/// Prints the figures, and holds them to what can be expected.
+fn judge(what: &str, flips: usize, tally: &Tally) {
+    eprintln!(
+        "{what}: {flips} flips: {} harmless, {} refused by name, misnamed {:?}",
+        tally.harmless, tally.named, tally.misnamed
+    );
+    assert_eq!(tally.wrong, [""; 0], "{what}");
+    assert!(tally.named * 10 >= flips * 9, "{what}: {tally:?}");
+    assert!(tally.misnamed.values().sum::<usize>() * 100 <= flips, "{what}: {tally:?}");
+}
+
+#[test]
+fn a_flipped_bit_is_never_a_wrong_count() {
+    for ((what, bench), flips) in benches().iter().zip([300, 300, 400]) {
+        judge(what, flips, &flipped(bench, &places(bench, flips, 11)));
+    }
+}
+
+#[test]
+fn a_flipped_bit_in_tables_that_the_engine_made_by_itself_is_found() {
+    let bench = Bench::new([Step::Overflow, small(9)]);
+    let tables = |(file, _): &(PathBuf, Vec<u8>)| file.parent().unwrap().ends_with("keyspaces/1/tables");
+    assert!(bench.files().iter().any(tables), "there is no table");
+    judge("large tables", 12, &flipped(&bench, &places(&bench, 12, 12)));
+}
+
+#[test]
+fn a_file_that_is_gone_or_empty_is_refused() {
+    for (what, bench) in benches() {
+        for (file, content) in bench.files() {
+            for is_gone in [true, false] {
+                let copied = bench.copy();
+                let target = copied.path.join(&file);
+                fs::remove_file(&target).unwrap();
+                if !is_gone {
+                    fs::write(&target, "").unwrap();
+                }
+                let what = format!("{what}: {}, {}", file.display(), if is_gone { "gone" } else { "empty" });
+                match open(&copied.path) {
+                    Ok(counts) => assert_eq!(counts, bench.counts, "{what}"),
+                    Err(OpenError::Damaged { file: named, reason }) => {
+                        // Which journals there should be nobody knows.
+                        let is_near = is_journal(&file) && (target.starts_with(&named) || is_journal(&named));
+                        let is_named = is_near || target == named;
+                        assert!(is_named, "{what}: {}: {reason}", named.display());
+                        fs::write(&target, content.clone()).unwrap();
+                        assert_eq!(open(&copied.path).unwrap(), bench.counts, "{what}, and then there again");
+                    }
+                    Err(error) => panic!("{what}: {error:?}"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_program_ends_with_3_and_names_the_file() {
+    let files = Files::new();
+    for (_, bench) in benches() {
+        for (file, content) in bench.files() {
+            let copied = bench.copy();
+            let target = copied.path.join(&file);
+            if content.is_empty()
+                || open(&{
+                    flip(&target, content.len() / 2, 3);
+                    copied.path.clone()
+                })
+                .is_ok()
+            {
+                continue;
+            }
+            let data_dir = copied.path.to_str().unwrap();
+            let output = run(&mut serve(&["--access", &files.access(), "--data-dir", data_dir]), "");
+            let said = text(&output.stderr);
+            let line = format!("subjobs: {}: damaged: ", target.display());
+            assert!(said.lines().last().unwrap().starts_with(&line), "{said}");
+            assert_eq!(output.status.code(), Some(3), "{said}");
+        }
+    }
+}
