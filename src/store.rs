@@ -139,6 +139,11 @@ impl Store {
     /// Fails if what the store says is not to be trusted any more.
     pub fn check(&self) -> Result<(), StoreError> {
         self.memory.check()?;
+        if let Keeping::OnDisk(disk) = &self.keeping
+            && disk.has_crashed()
+        {
+            return Err(StoreError::Broken);
+        }
         match self.drift() {
             0 => Ok(()),
             drift => Err(StoreError::Drifted(drift)),

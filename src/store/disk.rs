@@ -139,6 +139,11 @@ impl Disk {
         }
     }
 
+    /// Whether the committer has ended without having been told to.
+    pub(super) fn has_crashed(&self) -> bool {
+        held(&self.committer).as_ref().is_some_and(JoinHandle::is_finished)
+    }
+
     /// Takes no more changes, finishes those under way, and lets go of the directory.
     pub(super) fn close(&self) {
         if let Some(queue) = self.queue.get() {
