@@ -15,6 +15,7 @@ mod credentials;
 mod demo;
 mod errors;
 mod faults_bits;
+mod faults_cuts;
 mod framing;
 mod gateway;
 mod inputs;
