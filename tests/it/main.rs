@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail where it stands")]
 
+mod durable_support;
 mod faults_bench;
 mod openapi;
 mod program_support;
@@ -13,6 +14,7 @@ mod commands;
 mod count;
 mod credentials;
 mod demo;
+mod durable_kills;
 mod errors;
 mod faults_bits;
 mod faults_cuts;
