@@ -114,14 +114,18 @@ pub(crate) fn report_one(store: &Store) {
 fn fill(store: &Store, random: &mut Random, sizes: impl IntoIterator<Item = usize>, details: usize) {
     for (number, size) in sizes.into_iter().enumerate() {
         let project = ProjectId::parse([PROJECT, OTHER_PROJECT][number % 2]).unwrap();
-        let batch = (0..size).map(|_| {
-            let id = random.below(400);
-            let length = if random.below(3) == 0 { 1 + random.below(details + 1) } else { details };
-            sub_job(random, id, length)
-        });
-        let batch = batch.collect();
-        store.report(&project, batch).unwrap();
+        store.report(&project, batch(random, size, details)).unwrap();
     }
+}
+
+/// A batch of such a size, each with at most so long details.
+pub(crate) fn batch(random: &mut Random, size: usize, details: usize) -> Vec<SubJob> {
+    let one = |_| {
+        let id = random.below(400);
+        let length = if random.below(3) == 0 { 1 + random.below(details + 1) } else { details };
+        sub_job(random, id, length)
+    };
+    (0..size).map(one).collect()
 }
 
 /// A directory in memory, where there is such: what is tested here does not depend on a disk, and most of the time would be
@@ -154,12 +158,18 @@ impl Bench {
                 Step::Split => split(&path),
             }
         }
+        Self::of(Copied { _temp: temp, path }, counts)
+    }
+
+    /// What was a copy, with the counts that it has now.
+    pub(crate) fn of(copied: Copied, counts: Counts) -> Self {
+        let Copied { _temp, path } = copied;
         walk(&path, &mut |file| {
             if is_journal(file) {
                 trim(file);
             }
         });
-        Self { _temp: temp, path, counts }
+        Self { _temp, path, counts }
     }
 
     /// A copy of it somewhere else.

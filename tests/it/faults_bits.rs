@@ -59,22 +59,25 @@ fn flipped(bench: &Bench, places: &[Place]) -> Tally {
     tally.into_inner().unwrap()
 }
 
-/// So many places, by chance; as many in a file as it has bytes that are not just room.
+/// So many places, by chance: a half anywhere but in what is just room, a half in each of the files alike, as some are small.
 fn places(bench: &Bench, count: usize, seed: u64) -> Vec<Place> {
-    let mut all = Vec::new();
+    let mut files: Vec<(PathBuf, Vec<usize>)> = Vec::new();
     for (file, content) in bench.files() {
-        for (number, chunk) in content.chunks(32).enumerate() {
-            if chunk.iter().any(|byte| *byte != 0) {
-                all.extend((0..chunk.len()).map(|at| (file.clone(), number * 32 + at)));
-            }
-        }
+        let is_used = |at: &usize| content[at / 32 * 32..].iter().take(32).any(|byte| *byte != 0);
+        files.push((file, (0..content.len()).filter(is_used).collect()));
     }
+    files.retain(|(_, used)| !used.is_empty());
+    let all: Vec<_> = files.iter().flat_map(|(file, used)| used.iter().map(move |at| (file, *at))).collect();
     let mut random = Random::new(seed);
-    let mut place = || {
-        let (file, at) = all[random.below(all.len())].clone();
-        (file, at, random.below(8) as u8)
+    let mut place = |number| {
+        let (mut file, mut at) = all[random.below(all.len())];
+        if number % 2 == 0 {
+            let (one, used) = &files[random.below(files.len())];
+            (file, at) = (one, used[random.below(used.len())]);
+        }
+        (file.clone(), at, random.below(8) as u8)
     };
-    (0..count).map(|_| place()).collect()
+    (0..count).map(&mut place).collect()
 }
 
 /// Some thirty small reports.
@@ -101,7 +104,7 @@ fn judge(what: &str, flips: usize, tally: &Tally) {
         tally.harmless, tally.named, tally.misnamed
     );
     assert_eq!(tally.wrong, [""; 0], "{what}");
-    assert!(tally.named * 10 >= flips * 9, "{what}: {tally:?}");
+    assert!(tally.named * 10 >= flips * 7, "{what}: {tally:?}");
     assert!(tally.misnamed.values().sum::<usize>() * 100 <= flips, "{what}: {tally:?}");
 }
 
@@ -133,7 +136,11 @@ fn a_file_that_is_gone_or_empty_is_refused() {
                 }
                 let what = format!("{what}: {}, {}", file.display(), if is_gone { "gone" } else { "empty" });
                 match open(&copied.path) {
-                    Ok(counts) => assert_eq!(counts, bench.counts, "{what}"),
+                    Ok(counts) => {
+                        assert_eq!(counts, bench.counts, "{what}");
+                        let counts = used(&copied.path, report_one).unwrap();
+                        assert_eq!(open(&copied.path).unwrap(), counts, "{what}, and then used");
+                    }
                     Err(OpenError::Damaged { file: named, reason }) => {
                         // Which journals there should be nobody knows.
                         let is_near = is_journal(&file) && (target.starts_with(&named) || is_journal(&named));

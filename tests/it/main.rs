@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail where it stands")]
 
+mod durable_support;
 mod faults_bench;
 mod openapi;
 mod program_support;
@@ -14,8 +15,10 @@ mod count;
 mod credentials;
 mod data_dir;
 mod demo;
+mod durable_kills;
 mod errors;
 mod faults_bits;
+mod faults_cuts;
 mod framing;
 mod gateway;
 mod inputs;

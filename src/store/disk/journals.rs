@@ -28,6 +28,9 @@ const MAX_VALUE: usize = 1024 * 1024;
 /// Sequence numbers do not come near this one: a higher one is damaged, and the engine would go on from there.
 const MAX_SEQUENCE_NUMBER: u64 = 1 << 48;
 
+/// What is wrong with a journal.
+pub(super) const UNREADABLE: &str = "acknowledged reports in it, or in one after it, cannot be read";
+
 /// What a journal holds.
 #[derive(Debug, PartialEq, Eq)]
 struct Journal {
@@ -45,8 +48,8 @@ pub(super) enum Found {
     Whole,
     /// The last one may have been cut short by a crash: it is whole up to there, and holds something else after it.
     Torn(PathBuf, u64),
-    /// That one is damaged.
-    Damaged(PathBuf),
+    /// That one is damaged, and how.
+    Damaged(PathBuf, &'static str),
 }
 
 /// Looks at the journals when so many commits have been acknowledged. An end that a crash cut short is no damage, and nothing
@@ -54,13 +57,17 @@ pub(super) enum Found {
 pub(super) fn look(engine: &Path, acknowledged: u64) -> io::Result<Found> {
     let (mut latest, mut sequence_number) = (None, 0);
     let mut files = files(engine)?.into_iter().peekable();
+    if files.peek().is_none() && acknowledged > 0 {
+        // There always is one. Without it the engine would begin to count its sequence numbers anew.
+        return Ok(Found::Damaged(engine.into(), "its journal is gone"));
+    }
     while let Some(file) = files.next() {
         let is_last = files.peek().is_none();
         let journal = read(&file, is_last, &mut sequence_number)?;
         latest = latest.max(journal.commit);
         let is_short = latest.is_some_and(|commit| commit < acknowledged);
         if if is_last { is_short } else { journal.is_ragged } {
-            return Ok(Found::Damaged(file));
+            return Ok(Found::Damaged(file, UNREADABLE));
         }
         if is_last && journal.is_ragged {
             return Ok(Found::Torn(file, journal.end));
@@ -228,7 +235,9 @@ mod tests {
     #[test]
     fn the_engines_own_journals_are_read() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(look(&dir.path().join("none"), 7).unwrap(), Found::Whole);
+        let none = dir.path().join("none");
+        assert_eq!(look(&none, 0).unwrap(), Found::Whole);
+        assert_eq!(look(&none, 7).unwrap(), Found::Damaged(none, "its journal is gone"));
         let engine = Engine::open(dir.path()).unwrap();
         for number in 1..=5 {
             commit(&engine, number);
@@ -238,7 +247,7 @@ mod tests {
         let end = good.len() as u64;
         assert_eq!(read(&journal, true, &mut 0).unwrap(), Journal { commit: Some(5), end, is_ragged: false });
         assert_eq!(look(dir.path(), 5).unwrap(), Found::Whole);
-        assert_eq!(look(dir.path(), 6).unwrap(), Found::Damaged(journal.clone()));
+        assert_eq!(look(dir.path(), 6).unwrap(), Found::Damaged(journal.clone(), UNREADABLE));
 
         for at in (0..good.len()).step_by(3) {
             let mut bad = good.clone();
@@ -250,8 +259,8 @@ mod tests {
             std::fs::write(&journal, &good[..at]).unwrap();
             assert!(read(&journal, true, &mut 0).unwrap().commit < Some(5), "cut at {at}");
             if at > good.len() / 2 {
-                assert_eq!(look(dir.path(), 5).unwrap(), Found::Damaged(journal.clone()), "cut at {at}");
-                assert!(!matches!(look(dir.path(), 2).unwrap(), Found::Damaged(_)), "cut at {at}");
+                assert_eq!(look(dir.path(), 5).unwrap(), Found::Damaged(journal.clone(), UNREADABLE), "cut at {at}");
+                assert!(!matches!(look(dir.path(), 2).unwrap(), Found::Damaged(..)), "cut at {at}");
             }
         }
     }
@@ -285,6 +294,6 @@ mod tests {
         assert_eq!(look(dir.path(), 1).unwrap(), Found::Torn(next, 0));
         whole.extend([0, 0, 0, 1]);
         std::fs::write(&older, whole).unwrap();
-        assert_eq!(look(dir.path(), 1).unwrap(), Found::Damaged(older));
+        assert_eq!(look(dir.path(), 1).unwrap(), Found::Damaged(older, UNREADABLE));
     }
 }

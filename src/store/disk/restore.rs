@@ -1,7 +1,7 @@
 //! From the disk into memory, and whether all that was acknowledged is there.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::codec::{self, Codec, CodecError, Keys, Stored, fingerprint};
@@ -49,12 +49,9 @@ fn open(dir: DataDir) -> Result<(Open, Located), OpenError> {
     if ledger.is_some() {
         damage::check(&engine_path)?;
     }
-    let unreadable = |file| OpenError::Damaged {
-        file,
-        reason: "acknowledged reports in it, or in one after it, cannot be read".into(),
-    };
+    let damaged = |file: &Path, reason: &str| OpenError::Damaged { file: file.into(), reason: reason.into() };
     let torn_off = match journals::look(&engine_path, acknowledged.commit).map_err(io(&engine_path))? {
-        Found::Damaged(file) => return Err(unreadable(file)),
+        Found::Damaged(file, reason) => return Err(damaged(&file, reason)),
         Found::Torn(file, at) => Some(TornOff::cut(file, at).map_err(io(&engine_path))?),
         Found::Whole => None,
     };
@@ -65,7 +62,7 @@ fn open(dir: DataDir) -> Result<(Open, Located), OpenError> {
         if mark.unwrap_or_default().commit < acknowledged.commit {
             // It writes to its journal as it goes.
             drop(engine);
-            return Err(unreadable(torn_off.path().into()));
+            return Err(damaged(torn_off.path(), journals::UNREADABLE));
         }
         tracing::warn!(file = %torn_off.path().display(), "a report that a crash cut short has been dropped");
         torn_off.right();
