@@ -81,6 +81,11 @@ impl Process {
         })
     }
 
+    /// How many file descriptors are open.
+    pub(crate) fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
     /// Lets the server end as an operator does, and waits for that; how it has ended.
     pub(crate) fn stop(mut self) -> ExitStatus {
         Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
@@ -92,6 +97,12 @@ impl Process {
             assert!(start.elapsed() < PATIENCE, "the server does not end");
             std::thread::sleep(Duration::from_millis(2));
         }
+    }
+
+    /// Ends the server in the middle of whatever it does.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 }
 
