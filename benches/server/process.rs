@@ -1,11 +1,10 @@
 //! A server as a process of its own, so that its processor time and memory are its own too.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -16,6 +15,9 @@ use crate::sample::{Subtask, project_id};
 /// The tokens of the access file: of a user who may count in one project, of an account that may do everything.
 pub(crate) const USER: &str = "Zm9yLW1lYXN1cmluZy1vbmx5LWEtdXNlci1fLTAxMjM";
 pub(crate) const ACCOUNT: &str = "Zm9yLW1lYXN1cmluZy1vbmx5LWFuLWFjY291bnQtMDE";
+
+/// How long a server that has been told to end may take for that.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Process {
     child: Child,
@@ -54,8 +56,10 @@ impl Process {
             }
         }
         let start = start.elapsed();
-        // What else it says must be read, or the server would wait.
-        std::thread::spawn(move || log.for_each(drop));
+        // What else it says must be read, or the server would wait; what is wrong with it must not be lost.
+        std::thread::spawn(move || {
+            log.filter(|line| line.contains(r#""level":"ERROR""#)).for_each(|line| eprintln!("{line}"));
+        });
         Self { child, public: public.unwrap(), internal, start }
     }
 
@@ -77,9 +81,27 @@ impl Process {
         })
     }
 
-    /// Lets the server end as an operator does, and waits for that.
-    pub(crate) fn stop(mut self) {
+    /// How many file descriptors are open.
+    pub(crate) fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
+    /// Lets the server end as an operator does, and waits for that; how it has ended.
+    pub(crate) fn stop(mut self) -> ExitStatus {
         Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(start.elapsed() < PATIENCE, "the server does not end");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Ends the server in the middle of whatever it does.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 }
@@ -97,22 +119,16 @@ pub(crate) fn plain_command() -> Command {
 }
 
 pub(crate) fn full_command(access: &Path, load: &Path) -> Command {
+    let mut command = serve_command(access);
+    command.arg("--load").arg(load);
+    command
+}
+
+/// The server on any two ports, without a subtask.
+pub(crate) fn serve_command(access: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_subjobs"));
-    let any_port = "127.0.0.1:0".as_ref();
-    let args: [&OsStr; 11] = [
-        "serve".as_ref(),
-        "--listen".as_ref(),
-        any_port,
-        "--internal-listen".as_ref(),
-        any_port,
-        "--access".as_ref(),
-        access.as_ref(),
-        "--load".as_ref(),
-        load.as_ref(),
-        "--log-format".as_ref(),
-        "json".as_ref(),
-    ];
-    command.args(args);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--internal-listen", "127.0.0.1:0", "--log-format", "json"]);
+    command.arg("--access").arg(access);
     command
 }
 

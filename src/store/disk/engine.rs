@@ -5,7 +5,9 @@ use std::fs::OpenOptions;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
 
+use fjall::compaction::Leveled;
 use fjall::config::FilterPolicy;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Slice};
 
@@ -24,7 +26,14 @@ const MEMTABLE: u64 = 16 * 1024 * 1024;
 const CACHE: u64 = 4 * 1024 * 1024;
 
 /// How much of the journal there may be, which bounds how long it takes to read at the start.
-const JOURNAL: u64 = 128 * 1024 * 1024;
+const JOURNAL: u64 = 256 * 1024 * 1024;
+
+/// How many files may lie beside each other before they are merged. Identifiers are random, so each merge takes all there is:
+/// thrice the engine's own number makes for a quarter less to be written.
+const FILES_BEFORE_MERGE: u8 = 12;
+
+/// One thread merges while the other goes on making files of what is in memory: with one alone, reports wait for merges.
+const THREADS: usize = 2;
 
 /// Why the engine did not do something.
 #[derive(Debug, thiserror::Error)]
@@ -84,13 +93,14 @@ impl Engine {
             let database = Database::builder(path)
                 .cache_size(CACHE)
                 .max_journaling_size(JOURNAL)
-                .worker_threads(1)
+                .worker_threads(THREADS)
                 .manual_journal_persist(true)
                 .open()?;
             let options = || {
                 KeyspaceCreateOptions::default()
                     .manual_journal_persist(true)
                     .max_memtable_size(MEMTABLE)
+                    .compaction_strategy(Arc::new(Leveled::default().with_l0_threshold(FILES_BEFORE_MERGE)))
                     // A key that is asked for is always there, so a filter would only take memory.
                     .filter_policy(FilterPolicy::disabled())
             };
