@@ -76,6 +76,8 @@ fn beside_counts(directory: &Path, access: &Path) {
             for [running, succeeded] in bodies[0].iter().zip(&bodies[1]).map(<[_; 2]>::from) {
                 let (is_done, subtasks) = (&is_done, &subtasks);
                 scope.spawn(move || {
+                    // Workers would be elsewhere; here they must not take the counts' cores.
+                    subjobs::priority::lower();
                     runtime().block_on(async {
                         let mut socket = TcpStream::connect(internal).await.unwrap();
                         let all = running.iter().chain(succeeded).cycle();
