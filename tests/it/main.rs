@@ -18,6 +18,7 @@ mod demo;
 mod durable_kills;
 mod errors;
 mod faults_bits;
+mod faults_calls;
 mod faults_cuts;
 mod framing;
 mod gateway;

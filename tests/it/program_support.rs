@@ -175,6 +175,12 @@ impl Program {
         assert!(kill.success());
     }
 
+    /// Ends it as a power cut would, if it has not ended.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// Waits for the end; the exit code and the whole log.
     pub(crate) fn ended(mut self) -> (i32, Vec<String>) {
         let status = until("the program ends", || self.child.try_wait().unwrap());
@@ -231,9 +237,7 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 

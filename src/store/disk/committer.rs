@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use super::codec::{self, Codec, fingerprint};
 use super::directory::DataDir;
 use super::engine::{Changes, Engine, EngineError, WriteError};
+use super::journals;
 use super::ledger::Ledger;
 use super::ledger::Mark;
 use super::restore::Open;
@@ -226,8 +227,10 @@ impl Committer {
         }
         self.health = Health::Failed(Instant::now());
         self.engine = None;
-        let opened =
-            Engine::open(&self.dir.engine()).and_then(|engine| Ok((engine.mark()?.unwrap_or_default(), engine)));
+        let opened = journals::cut_after(&self.dir.engine(), self.mark.commit)
+            .map_err(EngineError::from)
+            .and_then(|()| Engine::open(&self.dir.engine()))
+            .and_then(|engine| Ok((engine.mark()?.unwrap_or_default(), engine)));
         match opened {
             Ok((mark, engine)) if mark == self.mark => {
                 tracing::info!("reports are stored again");

@@ -63,7 +63,7 @@ pub(super) fn look(engine: &Path, acknowledged: u64) -> io::Result<Found> {
     }
     while let Some(file) = files.next() {
         let is_last = files.peek().is_none();
-        let journal = read(&file, is_last, &mut sequence_number)?;
+        let journal = read(&file, is_last, &mut sequence_number, u64::MAX)?;
         latest = latest.max(journal.commit);
         let is_short = latest.is_some_and(|commit| commit < acknowledged);
         if if is_last { is_short } else { journal.is_ragged } {
@@ -74,6 +74,24 @@ pub(super) fn look(engine: &Path, acknowledged: u64) -> io::Result<Found> {
         }
     }
     Ok(Found::Whole)
+}
+
+/// Cuts off what comes after a commit in the last journal: an engine that could not write all that it wanted to may do so yet,
+/// as it is closed. Where that commit is not found, nothing is cut.
+pub(super) fn cut_after(engine: &Path, commit: u64) -> io::Result<()> {
+    let (mut sequence_number, mut latest) = (0, None);
+    let files = files(engine)?;
+    for (number, file) in files.iter().enumerate() {
+        let is_last = number + 1 == files.len();
+        let journal = read(file, is_last, &mut sequence_number, commit)?;
+        latest = latest.max(journal.commit);
+        if is_last && latest == Some(commit) {
+            let file = OpenOptions::new().write(true).open(file)?;
+            file.set_len(journal.end)?;
+            file.sync_all()?;
+        }
+    }
+    Ok(())
 }
 
 /// The end of a journal, cut off before the engine sees it: the engine takes some of what a power cut leaves for damage. Put
@@ -132,14 +150,17 @@ pub(super) fn files(engine: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// Reads a journal up to what is not a whole batch, and looks whether it goes on. Of the last one with a commit in it, zeros
 /// are taken for its end, as there may be many. Sequence numbers have no checksum, but ascend from the one given, which
-/// becomes the next.
-fn read(path: &Path, is_last: bool, sequence_number: &mut u64) -> io::Result<Journal> {
+/// becomes the next. A commit above `highest` counts as not whole.
+fn read(path: &Path, is_last: bool, sequence_number: &mut u64, highest: u64) -> io::Result<Journal> {
     let mut file = BufReader::with_capacity(256 * 1024, File::open(path)?);
     let (mut commit, mut end, mut scratch) = (None, 0, Vec::new());
     loop {
         let is_blank = file.fill_buf()?.first().is_none_or(|byte| *byte == 0);
         match if is_blank { None } else { batch(&mut file, &mut scratch)? } {
-            Some(batch) if (*sequence_number..MAX_SEQUENCE_NUMBER).contains(&batch.sequence_number) => {
+            Some(batch)
+                if (*sequence_number..MAX_SEQUENCE_NUMBER).contains(&batch.sequence_number)
+                    && batch.mark.is_none_or(|commit| commit <= highest) =>
+            {
                 *sequence_number = batch.sequence_number + 1;
                 commit = batch.mark.or(commit);
                 end = file.stream_position()?;
@@ -245,7 +266,7 @@ mod tests {
         let journal = files(dir.path()).unwrap().pop().unwrap();
         let good = data(&journal);
         let end = good.len() as u64;
-        assert_eq!(read(&journal, true, &mut 0).unwrap(), Journal { commit: Some(5), end, is_ragged: false });
+        assert_eq!(read(&journal, true, &mut 0, u64::MAX).unwrap(), Journal { commit: Some(5), end, is_ragged: false });
         assert_eq!(look(dir.path(), 5).unwrap(), Found::Whole);
         assert_eq!(look(dir.path(), 6).unwrap(), Found::Damaged(journal.clone(), UNREADABLE));
 
@@ -253,15 +274,30 @@ mod tests {
             let mut bad = good.clone();
             bad[at] ^= 0x10;
             std::fs::write(&journal, bad).unwrap();
-            let found = read(&journal, true, &mut 0).unwrap();
+            let found = read(&journal, true, &mut 0, u64::MAX).unwrap();
             // A sequence number that is still higher than the one before changes nothing.
             assert!(found.commit < Some(5) && found.is_ragged || found.commit == Some(5), "byte {at}: {found:?}");
             std::fs::write(&journal, &good[..at]).unwrap();
-            assert!(read(&journal, true, &mut 0).unwrap().commit < Some(5), "cut at {at}");
+            assert!(read(&journal, true, &mut 0, u64::MAX).unwrap().commit < Some(5), "cut at {at}");
             if at > good.len() / 2 {
                 assert_eq!(look(dir.path(), 5).unwrap(), Found::Damaged(journal.clone(), UNREADABLE), "cut at {at}");
                 assert!(!matches!(look(dir.path(), 2).unwrap(), Found::Damaged(..)), "cut at {at}");
             }
+        }
+    }
+
+    #[test]
+    fn what_comes_after_a_commit_is_cut_off() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::open(dir.path()).unwrap();
+        for number in 1..=5 {
+            commit(&engine, number);
+        }
+        drop(engine);
+        for (last, left) in [(7, 5), (5, 5), (3, 3), (4, 3), (0, 3)] {
+            cut_after(dir.path(), last).unwrap();
+            let mark = Engine::open(dir.path()).unwrap().mark().unwrap();
+            assert_eq!(mark.unwrap_or_default().commit, left, "after {last}");
         }
     }
 

@@ -1,0 +1,190 @@
+//! Writes and flushes of the disk fail: the report gets 503 and does not count, counting goes on.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::program_support::{Files, Program, Signal, post, report_path, run, serve, text, until};
+use crate::support::{OPS, PROJECT};
+
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+
+/// A program whose calls fail as a file says.
+struct Faulty {
+    files: Files,
+    program: Program,
+    /// How many subtasks have been reported, one after the other.
+    next: u64,
+}
+
+impl Faulty {
+    fn new() -> Self {
+        let files = Files::new();
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/calls.c");
+        let mut compiler = Command::new("cc");
+        compiler.args(["-shared", "-fPIC", "-O1", "-pthread", "-o"]).arg(files.path("calls.so"));
+        let output = compiler.arg(source).arg("-ldl").output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let mut faulty = Self { program: Self::start(&files), files, next: 0 };
+        assert_eq!(faulty.report(10), 200);
+        faulty
+    }
+
+    fn start(files: &Files) -> Program {
+        let program = Program::begin_with(&mut Self::command(files));
+        program.await_log("ready");
+        program
+    }
+
+    fn command(files: &Files) -> Command {
+        let mut command = serve(&["--access", &files.access(), "--data-dir", &files.arg("data")]);
+        command.env("LD_PRELOAD", files.path("calls.so")).env("FAULTS_CONTROL", files.path("control"));
+        command
+    }
+
+    /// From now on such calls fail; see the source of the library.
+    fn fail(&self, kind: &str, part: &str, error: i32, pass: u32, times: u32) {
+        self.files.put("control.new", &format!("{kind} {part} {error} {pass} {times}"));
+        fs::rename(self.files.path("control.new"), self.files.path("control")).unwrap();
+    }
+
+    /// Nothing fails any more.
+    fn mend(&self) {
+        fs::remove_file(self.files.path("control")).unwrap();
+    }
+
+    fn is_failing(&self) -> bool {
+        self.files.path("control").exists()
+    }
+
+    /// Reports so many new subtasks at once; the status.
+    fn report(&mut self, size: u64) -> u16 {
+        let mut body = String::new();
+        for id in self.next..self.next + size {
+            writeln!(body, r#"{{"id":"{id}","job_id":"j","job_type":"CREATE_SERVER","status":"RUNNING"}}"#).unwrap();
+        }
+        self.next += size;
+        let answer = post(self.program.internal, &report_path(PROJECT), OPS, &body);
+        match answer.status {
+            200 => {}
+            _ => answer.assert_error(503, "WKS.00050902"),
+        }
+        answer.status
+    }
+
+    /// Asserts that every count is that of so many subtasks.
+    fn assert_counts(&self, expected: u64) {
+        for query in ["", "?status=RUNNING", "?job_id=j", "?job_type=CREATE_SERVER"] {
+            assert_eq!(self.program.count(query), expected, "{query}");
+        }
+    }
+
+    /// Asserts that no report is taken, now or later.
+    fn assert_sealed(&mut self, counted: u64) {
+        // An engine that could be opened anew would be after a second.
+        let end = Instant::now() + Duration::from_millis(1500);
+        while Instant::now() < end {
+            assert_eq!(self.report(1), 503);
+        }
+        self.assert_counts(counted);
+    }
+
+    /// Ends the program, by a signal or a kill, and starts it again.
+    fn restart(&mut self, is_clean: bool) {
+        if is_clean {
+            self.program.signal(Signal::Term);
+            self.program.await_log("stopped");
+        }
+        self.program.kill();
+        self.program = Self::start(&self.files);
+    }
+}
+
+#[test]
+fn after_a_failed_flush_nothing_is_acknowledged_until_a_restart() {
+    for is_clean in [true, false] {
+        let mut faulty = Faulty::new();
+        faulty.fail("sync", ".jnl", EIO, 0, 1);
+        assert_eq!(faulty.report(3), 503);
+        assert!(!faulty.is_failing());
+        faulty.assert_sealed(10);
+        faulty.restart(is_clean);
+        let counted = faulty.program.count("");
+        assert!(counted == 10 || counted == 13, "{counted}");
+        faulty.assert_counts(counted);
+        assert_eq!(faulty.report(5), 200);
+        faulty.assert_counts(counted + 5);
+    }
+}
+
+#[test]
+fn a_write_that_fails_is_not_counted_and_reports_are_taken_again_when_it_no_longer_does() {
+    // A small report, one that takes several writes, and one of which some have been written.
+    for (size, pass) in [(1, 0), (2000, 0), (2000, 3)] {
+        let mut faulty = Faulty::new();
+        faulty.fail("write", ".jnl", ENOSPC, pass, 0);
+        assert_eq!(faulty.report(size), 503);
+        for _ in 0..3 {
+            assert_eq!(faulty.report(1), 503);
+        }
+        faulty.assert_counts(10);
+        faulty.mend();
+        until("reports are taken again", || (faulty.report(7) == 200).then_some(()));
+        faulty.assert_counts(17);
+        assert_eq!(faulty.report(size), 200);
+        faulty.assert_counts(17 + size);
+        faulty.restart(false);
+        faulty.assert_counts(17 + size);
+    }
+}
+
+#[test]
+fn a_report_is_not_acknowledged_unless_that_is_noted() {
+    for error in [EIO, ENOSPC] {
+        let mut faulty = Faulty::new();
+        faulty.fail("write", "acknowledged", error, 0, 1);
+        assert_eq!(faulty.report(3), 503);
+        faulty.assert_sealed(10);
+        faulty.restart(error == EIO);
+        let counted = faulty.program.count("");
+        assert!(counted == 10 || counted == 13, "{counted}");
+        assert_eq!(faulty.report(5), 200);
+        faulty.assert_counts(counted + 5);
+    }
+}
+
+#[test]
+fn when_what_was_acknowledged_cannot_be_flushed_no_report_is_taken() {
+    let mut faulty = Faulty::new();
+    faulty.fail("sync", "acknowledged", EIO, 0, 1);
+    let mut counted = 10;
+    // That flush comes within a second or so of a report.
+    until("reports are refused", || {
+        let status = faulty.report(1);
+        counted += u64::from(status == 200);
+        (status == 503).then_some(())
+    });
+    assert!(!faulty.is_failing());
+    faulty.assert_sealed(counted);
+    faulty.restart(true);
+    faulty.assert_counts(counted);
+}
+
+#[test]
+fn a_start_that_cannot_write_says_so_and_harms_nothing() {
+    let mut faulty = Faulty::new();
+    for (kind, part) in [("sync", "acknowledged"), ("write", "acknowledged"), ("sync", ".jnl"), ("sync", "engine")] {
+        faulty.program.kill();
+        faulty.fail(kind, part, EIO, 0, 0);
+        let output = run(&mut Faulty::command(&faulty.files), "");
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{kind} {part}: {said}");
+        assert!(said.lines().last().unwrap().contains("Input/output error"), "{kind} {part}: {said}");
+        faulty.mend();
+        faulty.program = Faulty::start(&faulty.files);
+        faulty.assert_counts(10);
+    }
+}
