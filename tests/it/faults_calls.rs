@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::durable_starts::assert_good;
 use crate::program_support::{Files, Program, Signal, post, report_path, run, serve, text, until};
 use crate::support::{OPS, PROJECT};
 
@@ -23,14 +24,19 @@ struct Faulty {
 impl Faulty {
     fn new() -> Self {
         let files = Files::new();
+        Self::compile(&files);
+        let mut faulty = Self { program: Self::start(&files), files, next: 0 };
+        assert_eq!(faulty.report(10), 200);
+        faulty
+    }
+
+    /// Makes the library from its source.
+    fn compile(files: &Files) {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/calls.c");
         let mut compiler = Command::new("cc");
         compiler.args(["-shared", "-fPIC", "-O1", "-pthread", "-o"]).arg(files.path("calls.so"));
         let output = compiler.arg(source).arg("-ldl").output().unwrap();
         assert!(output.status.success(), "{}", text(&output.stderr));
-        let mut faulty = Self { program: Self::start(&files), files, next: 0 };
-        assert_eq!(faulty.report(10), 200);
-        faulty
     }
 
     fn start(files: &Files) -> Program {
@@ -186,5 +192,31 @@ fn a_start_that_cannot_write_says_so_and_harms_nothing() {
         faulty.mend();
         faulty.program = Faulty::start(&faulty.files);
         faulty.assert_counts(10);
+    }
+}
+
+#[test]
+fn a_first_start_that_fails_at_any_flush_is_followed_by_a_good_one() {
+    for pass in 0.. {
+        let files = Files::new();
+        Faulty::compile(&files);
+        files.put("control", &format!("sync {} {EIO} {pass} 0", files.arg("data")));
+        let mut child = Faulty::command(&files).spawn().unwrap();
+        let end = until("it is ready or fails", || {
+            let code = child.try_wait().unwrap().map(|status| status.code().unwrap());
+            let is_done = code.is_none() && fs::exists(files.path("data/acknowledged")).unwrap();
+            code.map(Some).or(is_done.then_some(None))
+        });
+        // It may well be ready, with flushes to come.
+        let _ = child.kill();
+        child.wait().unwrap();
+        if end.is_some_and(|code| code != 1 && code != 2) {
+            panic!("flush {pass}: exit code {end:?}");
+        }
+        assert_good(&["--access", &files.access(), "--data-dir", &files.arg("data")]);
+        if end.is_none() {
+            assert!(pass > 10, "after {pass} flushes it is ready");
+            return;
+        }
     }
 }

@@ -4,6 +4,7 @@
 
 mod durable_support;
 mod faults_bench;
+mod faults_disk;
 mod openapi;
 mod program_support;
 mod support;
@@ -16,10 +17,13 @@ mod credentials;
 mod data_dir;
 mod demo;
 mod durable_kills;
+mod durable_starts;
 mod errors;
 mod faults_bits;
 mod faults_calls;
 mod faults_cuts;
+mod faults_directory;
+mod faults_full;
 mod framing;
 mod gateway;
 mod inputs;

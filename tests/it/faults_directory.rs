@@ -1,0 +1,108 @@
+//! What is given as a data directory and cannot be one, or not now.
+
+use std::fs;
+use std::process::Command;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::faults_disk::SmallDisk;
+use crate::program_support::{Files, Program, event, post, report_path, run, serve, text};
+use crate::support::{OPS, PROJECT, record};
+
+/// Runs a start that fails; the exit code, and the one line that says why. Nothing but the log's events is beside it.
+fn refused(command: &mut Command) -> (i32, String) {
+    let output = run(command, "");
+    let (code, said) = (output.status.code(), text(&output.stderr));
+    let (lines, events): (Vec<_>, Vec<_>) = said.lines().partition(|line| line.starts_with("subjobs: "));
+    events.into_iter().for_each(|line| drop(event(line)));
+    assert_eq!(lines.len(), 1, "{said}");
+    (code.unwrap(), lines[0].into())
+}
+
+fn on(files: &Files, data_dir: &str) -> Command {
+    serve(&["--access", &files.access(), "--data-dir", data_dir])
+}
+
+#[test]
+fn a_directory_is_for_one_program() {
+    let files = Files::new();
+    let data = files.arg("data");
+    let first = Program::start(&["--access", &files.access(), "--data-dir", &data]);
+    let report = |id| post(first.internal, &report_path(PROJECT), OPS, &record(id, "j", "CREATE_SERVER", "RUNNING"));
+    assert_eq!(report("1").status, 200);
+    for _ in 0..3 {
+        let (code, line) = refused(&mut on(&files, &data));
+        assert_eq!((code, line), (1, format!("subjobs: {data}: another process is using it")));
+    }
+    assert_eq!(report("2").status, 200);
+    assert_eq!(first.count(""), 2);
+    drop(first);
+    assert_eq!(Program::start(&["--access", &files.access(), "--data-dir", &data]).count(""), 2);
+}
+
+#[test]
+fn what_cannot_be_a_data_directory_is_refused() {
+    let files = Files::new();
+    let file = files.put("file", "");
+    let other = files.path("other");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("letter.txt"), "").unwrap();
+    let other = other.to_str().unwrap();
+    for (path, why) in [
+        (file.as_str(), "is not a directory"),
+        (&format!("{file}/below"), "Not a directory (os error 20)"),
+        (other, "holds other files and no data of subjobs"),
+    ] {
+        let (code, line) = refused(&mut on(&files, path));
+        assert_eq!((code, line), (2, format!("subjobs: {path}: {why}")));
+    }
+    assert_eq!(fs::read_dir(other).unwrap().filter(|entry| entry.as_ref().unwrap().file_name() != "lock").count(), 1);
+    let missing = files.arg("not/yet/there");
+    assert_eq!(Program::start(&["--access", &files.access(), "--data-dir", &missing]).count(""), 0);
+}
+
+#[test]
+fn another_format_is_refused_with_a_word_on_it() {
+    let files = Files::new();
+    let data = files.arg("data");
+    drop(Program::start(&["--access", &files.access(), "--data-dir", &data]));
+    let file = files.path("data/format");
+    let good = fs::read(&file).unwrap();
+    let line = |format: u32| {
+        let text = format!("subjobs data format {format} ");
+        format!("{text}{:016x}\n", xxh3_64(text.as_bytes()))
+    };
+    assert_eq!(line(1).as_bytes(), good);
+    for (format, why) in [
+        (2, "is in format 2 of a newer subjobs; this one knows formats up to 1"),
+        (0, "is in format 0, which no released subjobs has written"),
+    ] {
+        fs::write(&file, line(format)).unwrap();
+        let (code, said) = refused(&mut on(&files, &data));
+        assert_eq!((code, said), (2, format!("subjobs: {data}: {why}")));
+    }
+    fs::write(&file, line(2).replace("format 2", "format 1")).unwrap();
+    let (code, said) = refused(&mut on(&files, &data));
+    assert_eq!((code, said), (3, format!("subjobs: {}: damaged: it is not as it was written", file.display())));
+    fs::write(&file, good).unwrap();
+    drop(Program::start(&["--access", &files.access(), "--data-dir", &data]));
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_refused() {
+    let files = Files::new();
+    let Some(disk) = SmallDisk::new(&files, 8) else { return };
+    let mut with_data = disk.start(&files);
+    with_data.kill();
+    disk.protect();
+    let (code, line) = refused(&mut disk.serve(&files));
+    assert_eq!(code, 2, "{line}");
+    assert!(line.contains("/disk/data: Read-only file system"), "{line}");
+
+    let files = Files::new();
+    let Some(disk) = SmallDisk::new(&files, 8) else { return };
+    disk.protect();
+    let (code, line) = refused(&mut disk.serve(&files));
+    assert_eq!(code, 2, "{line}");
+    assert!(line.contains("/disk/data: Read-only file system"), "{line}");
+}
