@@ -6,6 +6,9 @@ use std::{fmt, str::FromStr, time::Duration};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(jiff::Timestamp);
 
+/// Seconds from the beginning of 1970 back to that of year 0, which is the first that RFC 3339 can write.
+const YEAR_0: i64 = -62_167_219_200;
+
 /// The text is no RFC 3339 date-time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be an RFC 3339 date and time, as 2022-03-07T10:40:43.858Z")]
@@ -60,7 +63,9 @@ impl FromStr for Timestamp {
         if !fits(date_time, b"0000-00-00T00:00:00") || !(matches!(offset, b"Z" | b"z") || numeric()) {
             return Err(NotRfc3339);
         }
-        text.parse().map(Self).map_err(|_| NotRfc3339)
+        let moment: jiff::Timestamp = text.parse().map_err(|_| NotRfc3339)?;
+        // An offset may make it of a year that cannot be written.
+        if moment.as_second() < YEAR_0 { Err(NotRfc3339) } else { Ok(Self(moment)) }
     }
 }
 
@@ -94,11 +99,15 @@ mod tests {
             ("2022-03-07T10:40:43.123456789+08:00", "2022-03-07T02:40:43.123456789Z"),
             ("2022-03-07T10:40:43-00:00", "2022-03-07T10:40:43Z"),
             ("2024-02-29T00:00:00Z", "2024-02-29T00:00:00Z"),
+            ("0000-01-01T00:00:00Z", "0000-01-01T00:00:00Z"),
+            ("0000-01-01T08:00:00+08:00", "0000-01-01T00:00:00Z"),
         ] {
             assert_eq!(text.parse::<Timestamp>().map(|time| time.to_string()).as_deref(), Ok(same), "{text}");
         }
         for text in [
             "",
+            "0000-01-01T00:00:00+08:00",
+            "0000-01-01T00:00:00+00:01",
             "2022-03-07",
             "2022-03-07T10:40:43",
             "2022-03-07T10:40Z",
