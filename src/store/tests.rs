@@ -196,6 +196,45 @@ fn a_store_that_is_not_open_takes_nothing() {
 }
 
 #[test]
+fn a_first_start_that_was_cut_short_begins_anew_and_nothing_else_does() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(DataDir::claim(dir.path()).unwrap());
+    let engine = dir.path().join("engine");
+    let of_a_first_start = |version: Option<&[u8]>| {
+        std::fs::create_dir_all(engine.join("keyspaces")).unwrap();
+        std::fs::write(engine.join("0.jnl"), [0; 4096]).unwrap();
+        if let Some(version) = version {
+            std::fs::write(engine.join("version"), version).unwrap();
+        }
+    };
+    for version in [None, Some(&b""[..]), Some(b"F"), Some(b"FJL")] {
+        of_a_first_start(version);
+        open(dir.path());
+        std::fs::remove_dir_all(&engine).unwrap();
+        std::fs::remove_file(dir.path().join("acknowledged")).unwrap();
+    }
+
+    open(dir.path()).report(&project("p"), vec![sub_job("a", "j", Status::Running, 0)]).unwrap();
+    let lost = ["acknowledged", "engine/version"].map(|name| dir.path().join(name));
+    let contents = lost.each_ref().map(|file| std::fs::read(file).unwrap());
+    let refused =
+        || matches!(try_open(dir.path(), types()), Err(OpenError::Damaged { file, .. }) if file.ends_with("version"));
+    lost.iter().for_each(|file| std::fs::remove_file(file).unwrap());
+    assert!(refused(), "half a backup is taken for a first start");
+    // The same without the journal's own word, and without the keyspaces'.
+    let journal = engine.join("0.jnl");
+    let bytes = std::fs::read(&journal).unwrap();
+    std::fs::write(&journal, [0; 64]).unwrap();
+    assert!(refused());
+    std::fs::write(&journal, bytes).unwrap();
+    std::fs::rename(engine.join("keyspaces"), dir.path().join("lost+found")).unwrap();
+    assert!(refused());
+    std::fs::rename(dir.path().join("lost+found"), engine.join("keyspaces")).unwrap();
+    lost.iter().zip(contents).for_each(|(file, content)| std::fs::write(file, content).unwrap());
+    assert_eq!(open(dir.path()).count(&project("p"), &CountFilter::default()), Ok(1));
+}
+
+#[test]
 fn job_types_go_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let (first, second) = (JobTypes::new(["A", "B"]).unwrap(), JobTypes::new(["B"]).unwrap());

@@ -15,6 +15,19 @@ use super::OpenError;
 /// What stands in the file `version`.
 const VERSION: &[u8] = b"FJL\x03";
 
+/// Whether the file is there that the engine finishes before it writes anything else.
+pub(super) fn has_version(engine: &Path) -> bool {
+    fs::read(engine.join("version")).is_ok_and(|version| version == VERSION)
+}
+
+/// Whether no keyspace has been made yet; not if that cannot be told.
+pub(super) fn is_unused(engine: &Path) -> bool {
+    match fs::read_dir(engine.join("keyspaces")) {
+        Ok(mut keyspaces) => keyspaces.next().is_none(),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
+}
+
 /// Fails if a file is damaged or gone, and says which.
 pub(super) fn check(engine: &Path) -> Result<(), OpenError> {
     let version = engine.join("version");

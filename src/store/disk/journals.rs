@@ -76,6 +76,17 @@ pub(super) fn look(engine: &Path, acknowledged: u64) -> io::Result<Found> {
     Ok(Found::Whole)
 }
 
+/// Whether no journal holds anything.
+pub(super) fn are_blank(engine: &Path) -> io::Result<bool> {
+    for file in files(engine)? {
+        let journal = read(&file, false, &mut 0, u64::MAX)?;
+        if journal.end > 0 || journal.is_ragged {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Cuts off what comes after a commit in the last journal: an engine that could not write all that it wanted to may do so yet,
 /// as it is closed. Where that commit is not found, nothing is cut.
 pub(super) fn cut_after(engine: &Path, commit: u64) -> io::Result<()> {

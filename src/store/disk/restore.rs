@@ -39,8 +39,14 @@ fn open(dir: DataDir) -> Result<(Open, Located), OpenError> {
             reason: "neither of its slots is as it was written".into(),
         })?,
     };
-    if ledger.is_none() && !engine_path.join("version").exists() && engine_path.exists() {
-        // A first start that did not come far; nothing can have been acknowledged.
+    if ledger.is_none() && engine_path.exists() && !damage::has_version(&engine_path) {
+        // A first start that did not come far has written nothing yet. Anything else has lost more than one file.
+        if !damage::is_unused(&engine_path) || !journals::are_blank(&engine_path).map_err(io(&engine_path))? {
+            return Err(OpenError::Damaged {
+                file: engine_path.join("version"),
+                reason: "it is not as it was written".into(),
+            });
+        }
         std::fs::remove_dir_all(&engine_path).map_err(io(&engine_path))?;
     }
     if acknowledged.commit > 0 && !engine_path.join("version").exists() {
