@@ -12,10 +12,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinHandle};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use self::clock::Limits;
 use self::drain::Drain;
@@ -36,6 +37,9 @@ use crate::web::error::REASONS;
 use crate::web::observe::Observed;
 use crate::web::request_id::RequestIds;
 use crate::web::route::{Route, RouteNames, router};
+
+/// How long the end waits for what the storage engine does in the background, as a merge.
+const CLOSE: Duration = Duration::from_secs(5);
 
 /// Why a server could not start, or did not go on.
 #[derive(Debug, thiserror::Error)]
@@ -178,7 +182,12 @@ impl Server {
         internal_drain.begin(deadline);
         let cut = cut + (&mut internal.0).await?;
         let store = api.store.clone();
-        tokio::task::spawn_blocking(move || store.close()).await?;
+        let closed = tokio::task::spawn_blocking(move || store.close());
+        match timeout(CLOSE, closed).await {
+            Ok(closed) => closed?,
+            // What is acknowledged is on the disk; the end of the process is to it what a kill would be.
+            Err(_) => tracing::warn!(after = ?CLOSE, "the data directory is still busy and is left as it is"),
+        }
         if cut > 0 {
             tracing::warn!(cut, "the drain was cut short: requests were still running");
         }

@@ -214,6 +214,10 @@ impl Committer {
             Health::Sealed => tracing::error!(error, "a report could not be stored: none is taken until a restart"),
             _ => tracing::error!(error, "a report could not be stored: none is taken until the disk has room again"),
         }
+        if matches!(health, Health::Sealed) {
+            // It has nothing to do any more, and what has failed in it may keep a thread busy.
+            self.engine = None;
+        }
         self.health = health;
         Err(StoreError::NotStored)
     }

@@ -6,10 +6,12 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use fjall::compaction::Leveled;
 use fjall::config::FilterPolicy;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Slice};
+use fjall::{AbstractTree as _, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Slice};
 
 use super::ledger::Mark;
 
@@ -34,6 +36,14 @@ const FILES_BEFORE_MERGE: u8 = 12;
 
 /// One thread merges while the other goes on making files of what is in memory: with one alone, reports wait for merges.
 const THREADS: usize = 2;
+
+/// How many files that are to be merged, and how much of what is to become one, make a write wait. The engine itself makes it
+/// wait at 30 and at 4, and one write adds a few at most.
+const RUNS: usize = 24;
+const SEALED: usize = 3;
+
+/// How soon a write that waits looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Why the engine did not do something.
 #[derive(Debug, thiserror::Error)]
@@ -139,8 +149,20 @@ impl Engine {
         }
     }
 
+    /// Waits until the engine has caught up so far that a write will not have to wait in it: there it would wait for ever if
+    /// what it waits for has failed.
+    fn catch_up(&self) -> Result<(), EngineError> {
+        while self.sub_jobs.tree.l0_run_count() >= RUNS || self.sub_jobs.sealed_memtable_count() >= SEALED {
+            // Fails as soon as anything has failed in the background.
+            self.database.persist(PersistMode::Buffer)?;
+            thread::sleep(LOOK_AGAIN);
+        }
+        Ok(())
+    }
+
     /// Writes changes and the mark that goes with them, all or nothing, and flushes them to the disk.
     pub(super) fn write(&self, changes: Changes, mark: Mark) -> Result<(), WriteError> {
+        guarded(|| self.catch_up()).map_err(WriteError::NotWritten)?;
         let write = || {
             let mut batch = self.database.batch().durability(Some(PersistMode::Buffer));
             for (key, value) in changes {
