@@ -11,14 +11,24 @@ use crate::program_support::{BOUND, Files, Program, Signal, serve};
 /// More kills than the usual: `SUBJOBS_TEST_KILLS=500 cargo test --test it durable_kills`.
 const KILLS: &str = "SUBJOBS_TEST_KILLS";
 
+/// So many kills see one directory: its journal grows, and with it the time that every start takes.
+const OF_A_DIRECTORY: usize = 150;
+
 #[test]
 fn a_kill_loses_nothing_acknowledged_and_leaves_no_half_report() {
+    let kills: usize = std::env::var(KILLS).map_or(50, |kills| kills.parse().unwrap());
+    for (round, from) in (0..kills).step_by(OF_A_DIRECTORY).enumerate() {
+        kill_often(OF_A_DIRECTORY.min(kills - from), round);
+    }
+}
+
+fn kill_often(kills: usize, round: usize) {
     let files = Files::new();
     let access = files.put("all.toml", &access_to_all());
     let args = ["--access", &access, "--data-dir", &files.arg("data")];
-    let mut random = Random::new(1);
-    let mut workers: Vec<_> = (0..6).map(|number| Worker::new(number, &format!("project-{}", number / 2))).collect();
-    let kills = std::env::var(KILLS).map_or(50, |kills| kills.parse().unwrap());
+    let mut random = Random::new(round as u64);
+    let worker = |number| Worker::new(round * 6 + number, &format!("project-{}", number / 2));
+    let mut workers: Vec<_> = (0..6).map(worker).collect();
     let mut reports = 0;
     for kill in 1..=kills {
         if kill % 4 == 0 {
@@ -53,6 +63,7 @@ fn a_kill_loses_nothing_acknowledged_and_leaves_no_half_report() {
     let program = Program::start(&args);
     assert_stored(&program, &workers, "after a clean stop");
     assert!(reports > kills, "only {reports} reports");
+    eprintln!("{kills} kills, {reports} reports acknowledged");
 }
 
 /// Lets some time pass, so that what follows comes at no particular moment.
