@@ -7,10 +7,12 @@ mod codec;
 mod committer;
 mod damage;
 mod directory;
+mod draft;
 mod engine;
 mod journals;
 mod ledger;
 mod restore;
+mod torn;
 
 use std::io;
 use std::ops::Range;
@@ -115,8 +117,10 @@ impl Disk {
         let committer = Committer::new(restored, self.codec.clone(), memory, queue)?;
         let io = |cause| OpenError::Io { path: "a thread".into(), cause };
         let thread = std::thread::Builder::new().name("committer".into()).spawn(|| committer.run()).map_err(io)?;
+        // In this order, so that whoever closes it finds no committer that cannot be told to stop.
+        self.queue.set(sender).map_err(|_| StoreError::NotStored)?;
         *held(&self.committer) = Some(thread);
-        self.queue.set(sender).map_err(|_| StoreError::NotStored.into())
+        Ok(())
     }
 
     /// Hands over a report; of one of a file, what was there when the directory was opened is left as it is.
@@ -146,11 +150,11 @@ impl Disk {
 
     /// Takes no more changes, finishes those under way, and lets go of the directory.
     pub(super) fn close(&self) {
+        let committer = held(&self.committer).take();
         if let Some(queue) = self.queue.get() {
             // It may have ended by itself.
             let _ = queue.send(Request::Stop);
         }
-        let committer = held(&self.committer).take();
         if committer.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the committer has crashed");
         }

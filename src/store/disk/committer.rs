@@ -7,16 +7,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::codec::{self, Codec, fingerprint};
+use super::codec::Codec;
 use super::directory::DataDir;
-use super::engine::{Changes, Engine, EngineError, WriteError};
-use super::journals;
-use super::ledger::Ledger;
-use super::ledger::Mark;
-use super::restore::Open;
-use crate::domain::{Details, ProjectId, SubJob, Timestamp};
+use super::draft::Draft;
+use super::engine::{Changes, Engine, WriteError};
+use super::ledger::{Ledger, Mark};
+use super::restore::{self, Open};
+use crate::domain::{ProjectId, SubJob, Timestamp};
 use crate::store::ended::Ended;
-use crate::store::journal::{Journal, Key, State};
 use crate::store::memory::{MemoryStore, Rules, Transaction};
 use crate::store::{Dropped, Outcome, StoreError};
 
@@ -26,8 +24,8 @@ const GROUP: usize = 16 * 1024;
 /// How often what has been acknowledged is flushed to the disk, and a disk that was full is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// How much must be free on the disk for a failure in the background not to be one for want of room.
-const ROOM: u64 = 256 * 1024 * 1024;
+/// How much of the disk is left free, beside what the engine may need for what it has taken.
+const SLACK: u64 = 4 * 1024 * 1024;
 
 /// Where an answer goes; one that is dropped says that nothing has been stored.
 type Reply<A> = oneshot::Sender<Result<A, StoreError>>;
@@ -55,12 +53,39 @@ impl Work {
             Self::Expire { .. } => GROUP,
         }
     }
+
+    /// Answers that it has not been made.
+    fn refuse(self, error: StoreError) {
+        // Whoever asked may have gone.
+        match self {
+            Self::Report { reply, .. } => drop(reply.send(Err(error))),
+            Self::Expire { reply, .. } => drop(reply.send(Err(error))),
+        }
+    }
 }
 
-/// A change that has been made, and who is to be told once it is durable.
+/// What has become of a change, and who is to be told once it is durable.
 enum Done {
-    Report(Reply<Outcome>, Outcome),
-    Expire(Reply<Dropped>, Dropped),
+    Report(Reply<Outcome>, Result<Outcome, StoreError>),
+    Expire(Reply<Dropped>, Result<Dropped, StoreError>),
+}
+
+impl Done {
+    fn is_taken(&self) -> bool {
+        match self {
+            Self::Report(_, outcome) => outcome.is_ok(),
+            Self::Expire(_, dropped) => dropped.is_ok(),
+        }
+    }
+
+    /// Answers, if all that has been taken is durable.
+    fn tell(self, durable: Result<(), StoreError>) {
+        // Whoever asked may have gone.
+        match self {
+            Self::Report(reply, outcome) => drop(reply.send(durable.and(outcome))),
+            Self::Expire(reply, dropped) => drop(reply.send(durable.and(dropped))),
+        }
+    }
 }
 
 /// What the committer is asked.
@@ -72,6 +97,8 @@ pub(super) enum Request {
 /// Whether changes can be made.
 enum Health {
     Good,
+    /// As soon as the disk has room.
+    Full,
     /// A write has failed, then; the engine is to be opened anew.
     Failed(Instant),
     /// What is on the disk is no longer known, and only a restart can tell.
@@ -140,110 +167,100 @@ impl Committer {
         }
     }
 
-    /// Makes changes, and tells those who asked. Where that fails they learn it from their reply being dropped.
+    /// Makes changes, and tells those who asked.
     fn take(&mut self, group: Vec<Work>) {
-        for done in self.make(group).unwrap_or_default() {
-            // Whoever asked may have gone.
-            match done {
-                Done::Report(reply, outcome) => drop(reply.send(Ok(outcome))),
-                Done::Expire(reply, dropped) => drop(reply.send(Ok(dropped))),
-            }
-        }
-    }
-
-    fn make(&mut self, group: Vec<Work>) -> Result<Vec<Done>, StoreError> {
-        self.recover()?;
         let memory = self.memory.clone();
-        let mut transaction = memory.begin()?;
-        let (done, changes, mark) = self.attempt(group, &mut transaction)?;
-        // What changes nothing has been durable before.
-        if !changes.is_empty() {
-            self.write(changes, mark)?;
-        }
-        transaction.commit()?;
-        Ok(done)
-    }
-
-    /// Makes changes in a transaction; what of them is to be written.
-    fn attempt(
-        &self,
-        group: Vec<Work>,
-        transaction: &mut Transaction<'_>,
-    ) -> Result<(Vec<Done>, Changes, Mark), StoreError> {
-        let engine = self.engine.as_ref().ok_or(StoreError::NotStored)?;
+        let begun =
+            self.recover().and_then(|()| Ok((memory.begin()?, self.engine.as_ref().ok_or(StoreError::NotStored)?)));
+        let (mut transaction, engine) = match begun {
+            Ok(begun) => begun,
+            Err(error) => return group.into_iter().for_each(|work| work.refuse(error)),
+        };
         let mark = Mark { commit: self.mark.commit + 1, ..self.mark };
-        let mut draft = Draft { engine, codec: &self.codec, changes: Changes::new(), mark };
-        let now = Ended::at(Timestamp::now());
+        let mut draft = Draft::new(engine, &self.codec, mark);
         let mut done = Vec::with_capacity(group.len());
         for work in group {
-            done.push(match work {
-                Work::Report { project, batch, only_new, reply } => {
-                    let rules = Rules { now, settled: if only_new { self.settled } else { 0 } };
-                    Done::Report(reply, transaction.report(&project, batch, rules, &mut draft)?)
-                }
-                Work::Expire { moment, numbers, reply } => {
-                    Done::Expire(reply, transaction.expire(moment, numbers, &mut draft)?)
-                }
-            });
+            let latest = self.attempt(work, &mut transaction, &mut draft);
+            draft.settle(latest.is_taken());
+            done.push(latest);
         }
-        Ok((done, draft.changes, draft.mark))
+        let (changes, mark) = draft.into_changes();
+        // What changes nothing has been durable before.
+        let written = if changes.is_empty() { Ok(()) } else { self.write(changes, mark) };
+        let durable = written.and_then(|()| transaction.commit());
+        done.into_iter().for_each(|done| done.tell(durable));
+    }
+
+    /// Takes a change into a transaction, whole or not at all, and what of it is to be written.
+    fn attempt(&self, work: Work, transaction: &mut Transaction<'_>, draft: &mut Draft<'_>) -> Done {
+        match work {
+            Work::Report { project, batch, only_new, reply } => {
+                let settled = if only_new { self.settled } else { 0 };
+                let rules = Rules { now: Ended::at(Timestamp::now()), settled };
+                Done::Report(reply, transaction.report(&project, batch, rules, draft))
+            }
+            Work::Expire { moment, numbers, reply } => Done::Expire(reply, transaction.expire(moment, numbers, draft)),
+        }
     }
 
     /// Writes changes; if it fails, what may be done from then on follows from how.
     fn write(&mut self, changes: Changes, mark: Mark) -> Result<(), StoreError> {
         let engine = self.engine.as_ref().ok_or(StoreError::NotStored)?;
-        let (health, error) = match engine.write(changes, mark) {
-            Ok(()) => match self.ledger.write(mark) {
-                Ok(()) => {
-                    self.mark = mark;
-                    self.unflushed.get_or_insert_with(Instant::now);
-                    return Ok(());
-                }
-                Err(error) => (Health::Sealed, error.to_string()),
-            },
-            Err(error @ WriteError::NotWritten(EngineError::Io(_))) => {
-                (Health::Failed(Instant::now()), error.to_string())
+        match (has_room(&self.dir, engine, &changes), &self.health) {
+            (true, Health::Full) => {
+                tracing::info!("the disk has room: reports are stored again");
+                self.health = Health::Good;
             }
-            // In the background a write has failed, or a flush.
-            Err(error @ WriteError::NotWritten(EngineError::Refusing)) if !self.has_room() => {
-                (Health::Failed(Instant::now()), error.to_string())
+            (true, _) => {}
+            (false, Health::Full) => return Err(StoreError::NotStored),
+            (false, _) => {
+                tracing::error!("the disk is full: no report is stored until it has room");
+                self.health = Health::Full;
+                return Err(StoreError::NotStored);
             }
-            Err(error) => (Health::Sealed, error.to_string()),
-        };
-        match health {
-            Health::Sealed => tracing::error!(error, "a report could not be stored: none is taken until a restart"),
-            _ => tracing::error!(error, "a report could not be stored: none is taken until the disk has room again"),
         }
-        if matches!(health, Health::Sealed) {
-            // It has nothing to do any more, and what has failed in it may keep a thread busy.
-            self.engine = None;
+        let written = engine.write(changes, mark);
+        let noted = written.and_then(|()| self.ledger.write(mark).map_err(|error| WriteError::Unknown(error.into())));
+        match noted {
+            Ok(()) => {
+                self.mark = mark;
+                self.unflushed.get_or_insert_with(Instant::now);
+                return Ok(());
+            }
+            Err(error @ WriteError::NotWritten(_)) => {
+                tracing::error!(%error, "a report could not be stored: none is until the disk takes them again");
+                self.health = Health::Failed(Instant::now());
+            }
+            Err(error @ WriteError::Unknown(_)) => {
+                tracing::error!(%error, "a report could not be stored: none is until a restart");
+                // It has nothing to do any more, and what has failed in it may keep a thread busy.
+                self.engine = None;
+                self.health = Health::Sealed;
+            }
         }
-        self.health = health;
         Err(StoreError::NotStored)
     }
 
     /// Opens the engine anew after a write has failed, as nothing else lets it go on; not too often.
     fn recover(&mut self) -> Result<(), StoreError> {
         match self.health {
-            Health::Good => return Ok(()),
+            Health::Good | Health::Full => return Ok(()),
             Health::Failed(when) if when.elapsed() >= PAUSE => {}
             Health::Failed(_) | Health::Sealed => return Err(StoreError::NotStored),
         }
         self.health = Health::Failed(Instant::now());
         self.engine = None;
-        let opened = journals::cut_after(&self.dir.engine(), self.mark.commit)
-            .map_err(EngineError::from)
-            .and_then(|()| Engine::open(&self.dir.engine()))
-            .and_then(|engine| Ok((engine.mark()?.unwrap_or_default(), engine)));
-        match opened {
-            Ok((mark, engine)) if mark == self.mark => {
+        match restore::reopen(&self.dir, self.mark) {
+            Ok(Some(engine)) => {
                 tracing::info!("reports are stored again");
                 self.engine = Some(engine);
                 self.health = Health::Good;
                 Ok(())
             }
-            Ok(_) => {
-                tracing::error!("what could not be stored is there after all: no report is taken until a restart");
+            Ok(None) => {
+                tracing::error!(
+                    "what is on the disk is not what was acknowledged: no report is stored until a restart"
+                );
                 self.health = Health::Sealed;
                 Err(StoreError::NotStored)
             }
@@ -252,11 +269,6 @@ impl Committer {
                 Err(StoreError::NotStored)
             }
         }
-    }
-
-    /// Whether the disk has so much room that no failure can come from there being too little.
-    fn has_room(&self) -> bool {
-        rustix::fs::statvfs(self.dir.path()).is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) >= ROOM)
     }
 
     /// Until now the ledger has survived this process alone. That it may be behind after a power cut takes nothing from what
@@ -271,64 +283,111 @@ impl Committer {
     }
 }
 
-/// What a group changes on the disk.
-struct Draft<'a> {
-    engine: &'a Engine,
-    codec: &'a Codec,
-    changes: Changes,
-    mark: Mark,
-}
-
-impl Draft<'_> {
-    fn take(&mut self, encoded: &[u8], state: State<'_>) {
-        let mut head = Vec::with_capacity(64);
-        self.codec.head(state, &mut head);
-        self.mark.take(fingerprint(encoded, &head));
+/// Whether the disk has room for changes and for all that the engine has yet to write of earlier ones. Without it reports are
+/// refused before the engine finds out by itself, which it does not survive.
+fn has_room(dir: &DataDir, engine: &Engine, changes: &Changes) -> bool {
+    let lengths = changes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len));
+    // Once in the journal, once in a file, and something for their frames.
+    let needed = 3 * lengths.sum::<usize>() as u64 + engine.backlog() + SLACK;
+    match rustix::fs::statvfs(dir.path()) {
+        // Some file systems do not tell.
+        Ok(disk) if disk.f_blocks > 0 => disk.f_bavail.saturating_mul(disk.f_frsize) >= needed,
+        _ => true,
     }
 }
 
-impl Journal for Draft<'_> {
-    fn has_details(&mut self, key: Key<'_>, details: &Details) -> Result<bool, StoreError> {
-        let mut encoded = Vec::with_capacity(64);
-        codec::key(key, &mut encoded);
-        let mut wanted = Vec::new();
-        codec::details(details, &mut wanted);
-        let is_wanted = |value: &[u8]| self.codec.read(value).map(|stored| stored.details == wanted);
-        let answer = match self.changes.get(&encoded) {
-            Some(value) => is_wanted(value.as_deref().unwrap_or_default()),
-            None => {
-                let value = self.engine.get(&encoded).map_err(|error| {
-                    tracing::error!(%error, "a subtask cannot be read");
-                    StoreError::NotStored
-                })?;
-                is_wanted(&value.unwrap_or_default())
-            }
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::atomic::AtomicBool;
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+    use crate::domain::{CountFilter, Details, JobId, JobTypes, Status, SubJobId, Version};
+
+    fn committer(path: &Path) -> Committer {
+        let (codec, memory) = (Codec::new(JobTypes::default()), Arc::new(MemoryStore::new(JobTypes::default().len())));
+        let dir = DataDir::claim(path).unwrap();
+        let open = restore::restore(dir, &codec, &memory, |_, _| (), &AtomicBool::new(false)).unwrap();
+        Committer::new(open, codec, memory, sync_channel(1).1).unwrap()
+    }
+
+    fn project() -> ProjectId {
+        ProjectId::parse("p").unwrap()
+    }
+
+    fn sub_job(id: &str) -> SubJob {
+        SubJob {
+            id: SubJobId::parse(id).unwrap(),
+            job_id: JobId::parse(&format!("job-of-{id}")).unwrap(),
+            job_type: JobTypes::default().iter().next().unwrap(),
+            status: Status::Running,
+            version: Version::try_from(1).unwrap(),
+            details: Some(Box::new(Details { error_code: Some("x".into()), ..Details::default() })),
+        }
+    }
+
+    /// Reports taken as one group; what each is told.
+    fn take(committer: &mut Committer, reports: &[&[&str]]) -> Vec<Result<Outcome, StoreError>> {
+        let (works, answers): (Vec<_>, Vec<_>) = reports
+            .iter()
+            .map(|ids| {
+                let (reply, answer) = oneshot::channel();
+                let batch = ids.iter().map(|id| sub_job(id)).collect();
+                (Work::Report { project: project(), batch, only_new: false, reply }, answer)
+            })
+            .unzip();
+        committer.take(works);
+        answers.into_iter().map(|answer| answer.blocking_recv().unwrap()).collect()
+    }
+
+    fn count(committer: &Committer) -> u64 {
+        committer.memory.count(&project(), &CountFilter::default()).unwrap()
+    }
+
+    fn outcome(created: u64, unchanged: u64) -> Result<Outcome, StoreError> {
+        Ok(Outcome { created, unchanged, ..Outcome::default() })
+    }
+
+    #[test]
+    fn a_report_that_cannot_be_taken_takes_none_of_its_group_along() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut committer = committer(dir.path());
+        assert_eq!(take(&mut committer, &[&["a", "b"]]), [outcome(2, 0)]);
+        // What is stored of one subtask cannot be read for a while.
+        let mut key = Vec::new();
+        super::super::codec::key(
+            crate::store::journal::Key { project: &project(), id: &SubJobId::parse("b").unwrap(), number: 1 },
+            &mut key,
+        );
+        let put = |committer: &Committer, value| {
+            let engine = committer.engine.as_ref().unwrap();
+            let before = engine.get(&key).unwrap().map(|value| value.to_vec());
+            engine.write([(key.clone(), value)].into(), committer.mark).unwrap();
+            before
         };
-        answer.map_err(|error| {
-            tracing::error!(%error, "a subtask is not as it was stored");
-            StoreError::NotStored
-        })
+        let good = put(&committer, None);
+        let reports: [&[_]; 5] = [&["c", "a"], &["d", "b"], &["e"], &["b"], &["d", "c"]];
+        let told = take(&mut committer, &reports);
+        let refused = Err(StoreError::NotStored);
+        assert_eq!(told, [outcome(1, 1), refused, outcome(1, 0), refused, outcome(1, 1)]);
+        assert_eq!(count(&committer), 5);
+        put(&committer, good);
+        drop(committer);
+        let committer = self::committer(dir.path());
+        assert_eq!((count(&committer), committer.mark.sub_jobs, committer.mark.commit), (5, 5, 2));
     }
 
-    fn stored(&mut self, key: Key<'_>, old: Option<State<'_>>, new: State<'_>, details: Option<Box<Details>>) {
-        let mut encoded = Vec::with_capacity(64);
-        codec::key(key, &mut encoded);
-        if let Some(old) = old {
-            self.take(&encoded, old);
-        }
-        let mut value = Vec::with_capacity(64);
-        self.codec.head(new, &mut value);
-        self.mark.add(fingerprint(&encoded, &value));
-        if let Some(details) = details {
-            codec::details(&details, &mut value);
-        }
-        self.changes.insert(encoded, Some(value));
-    }
-
-    fn dropped(&mut self, key: Key<'_>, old: State<'_>) {
-        let mut encoded = Vec::with_capacity(64);
-        codec::key(key, &mut encoded);
-        self.take(&encoded, old);
-        self.changes.insert(encoded, None);
+    #[test]
+    fn what_broke_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut committer = committer(dir.path());
+        let memory = committer.memory.clone();
+        let broken = std::thread::spawn(move || {
+            let _transaction = memory.begin().unwrap();
+            panic!("a test's own");
+        });
+        broken.join().unwrap_err();
+        assert_eq!(take(&mut committer, &[&["a"], &["b"]]), [Err(StoreError::Broken); 2]);
     }
 }

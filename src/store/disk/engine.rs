@@ -1,7 +1,7 @@
 //! The storage engine: a log-structured merge tree with a journal. What is particular to it stands here and nowhere else.
 
 use std::collections::HashMap;
-use std::fs::OpenOptions;
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -34,7 +34,8 @@ const JOURNAL: u64 = 256 * 1024 * 1024;
 /// thrice the engine's own number makes for a quarter less to be written.
 const FILES_BEFORE_MERGE: u8 = 12;
 
-/// One thread merges while the other goes on making files of what is in memory: with one alone, reports wait for merges.
+/// One thread merges while the other goes on making files of what is in memory: with one alone, reports wait for merges. While
+/// it has nothing else to do, that other one hands the next merge on and on, and keeps a core busy.
 const THREADS: usize = 2;
 
 /// How many files that are to be merged, and how much of what is to become one, make a write wait. The engine itself makes it
@@ -62,12 +63,12 @@ pub(super) enum EngineError {
 /// Why changes are not on the disk.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WriteError {
-    /// They have not been written; what was written before is as it was.
+    /// They have not been written; what was written before is as it was. The engine is to be opened anew.
     #[error("cannot write: {0}")]
-    NotWritten(EngineError),
-    /// They have been written but perhaps not to the disk, and what is there no longer known.
-    #[error("cannot flush to the disk: {0}")]
-    NotFlushed(EngineError),
+    NotWritten(io::Error),
+    /// A flush has failed, or a write in the background, and what is on the disk is no longer known.
+    #[error("cannot tell what is on the disk: {0}")]
+    Unknown(EngineError),
 }
 
 impl From<fjall::Error> for EngineError {
@@ -115,6 +116,7 @@ impl Engine {
                     .filter_policy(FilterPolicy::disabled())
             };
             let sub_jobs = database.keyspace("subtasks", options)?;
+            flush_directories(path)?;
             Ok(Self { database, sub_jobs })
         })
     }
@@ -160,10 +162,18 @@ impl Engine {
         Ok(())
     }
 
+    /// How many bytes the engine may yet write of what it has taken: what is not in files, and all that is in some when they
+    /// are being merged or soon will be.
+    pub(super) fn backlog(&self) -> u64 {
+        let files = self.sub_jobs.tree.l0_run_count() + self.sub_jobs.sealed_memtable_count();
+        let merges = files + 1 >= FILES_BEFORE_MERGE.into() || self.database.active_compactions() > 0;
+        self.database.write_buffer_size() + if merges { self.sub_jobs.disk_space() } else { 0 }
+    }
+
     /// Writes changes and the mark that goes with them, all or nothing, and flushes them to the disk.
     pub(super) fn write(&self, changes: Changes, mark: Mark) -> Result<(), WriteError> {
-        guarded(|| self.catch_up()).map_err(WriteError::NotWritten)?;
         let write = || {
+            self.catch_up()?;
             let mut batch = self.database.batch().durability(Some(PersistMode::Buffer));
             for (key, value) in changes {
                 match value {
@@ -174,9 +184,24 @@ impl Engine {
             batch.insert(&self.sub_jobs, MARK, mark.to_bytes());
             Ok(batch.commit()?)
         };
-        guarded(write).map_err(WriteError::NotWritten)?;
-        guarded(|| Ok(self.database.persist(PersistMode::SyncData)?)).map_err(WriteError::NotFlushed)
+        guarded(write).map_err(|error| match error {
+            EngineError::Io(error) => WriteError::NotWritten(error),
+            error => WriteError::Unknown(error),
+        })?;
+        guarded(|| Ok(self.database.persist(PersistMode::SyncData)?)).map_err(WriteError::Unknown)
     }
+}
+
+/// Flushes a directory and those in it. The engine does not flush all that it makes, and if it failed to, what it then finds
+/// there need not be on the disk.
+fn flush_directories(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            flush_directories(&entry.path())?;
+        }
+    }
+    File::open(path)?.sync_all()
 }
 
 /// The engine panics on some kinds of damage, which must not end the process without a word on which file it is.

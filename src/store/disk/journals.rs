@@ -12,9 +12,8 @@
 //!
 //! and then zeros, if anything, up to the length that was set aside for it.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead as _, BufReader, Read, Seek as _, SeekFrom};
-use std::os::unix::fs::FileExt as _;
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read, Seek as _};
 use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::Xxh3;
@@ -27,6 +26,9 @@ const MAX_VALUE: usize = 1024 * 1024;
 
 /// Sequence numbers do not come near this one: a higher one is damaged, and the engine would go on from there.
 const MAX_SEQUENCE_NUMBER: u64 = 1 << 48;
+
+/// How much is read at once.
+const CHUNK: usize = 256 * 1024;
 
 /// What is wrong with a journal.
 pub(super) const UNREADABLE: &str = "acknowledged reports in it, or in one after it, cannot be read";
@@ -45,17 +47,23 @@ struct Journal {
 /// What the journals are found to be.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    Whole,
-    /// The last one may have been cut short by a crash: it is whole up to there, and holds something else after it.
-    Torn(PathBuf, u64),
+    /// What was acknowledged is all there. These are to be cut before the engine sees them.
+    Good(Vec<Cut>),
     /// That one is damaged, and how.
     Damaged(PathBuf, &'static str),
 }
 
+/// A journal that holds something which has not been acknowledged, and where what is whole ends.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Cut {
+    pub(super) file: PathBuf,
+    pub(super) at: u64,
+}
+
 /// Looks at the journals when so many commits have been acknowledged. An end that a crash cut short is no damage, and nothing
-/// acknowledged can have stood in it.
-pub(super) fn look(engine: &Path, acknowledged: u64) -> io::Result<Found> {
-    let (mut latest, mut sequence_number) = (None, 0);
+/// acknowledged can have stood in it. Commits after the `highest` are to be cut off.
+pub(super) fn look(engine: &Path, acknowledged: u64, highest: u64) -> io::Result<Found> {
+    let (mut latest, mut sequence_number, mut cuts) = (None, 0, Vec::new());
     let mut files = files(engine)?.into_iter().peekable();
     if files.peek().is_none() && acknowledged > 0 {
         // There always is one. Without it the engine would begin to count its sequence numbers anew.
@@ -63,17 +71,19 @@ pub(super) fn look(engine: &Path, acknowledged: u64) -> io::Result<Found> {
     }
     while let Some(file) = files.next() {
         let is_last = files.peek().is_none();
-        let journal = read(&file, is_last, &mut sequence_number, u64::MAX)?;
+        let journal = read(&file, is_last, &mut sequence_number, highest)?;
         latest = latest.max(journal.commit);
         let is_short = latest.is_some_and(|commit| commit < acknowledged);
-        if if is_last { is_short } else { journal.is_ragged } {
+        let may_end_here = is_last || latest == Some(highest);
+        if if is_last { is_short } else { journal.is_ragged && !may_end_here } {
             return Ok(Found::Damaged(file, UNREADABLE));
         }
-        if is_last && journal.is_ragged {
-            return Ok(Found::Torn(file, journal.end));
+        // A commit that is whole has perhaps failed to be flushed: what is read is then not what is on the disk.
+        if journal.is_ragged || journal.commit > Some(acknowledged) {
+            cuts.push(Cut { file, at: journal.end });
         }
     }
-    Ok(Found::Whole)
+    Ok(Found::Good(cuts))
 }
 
 /// Whether no journal holds anything.
@@ -85,62 +95,6 @@ pub(super) fn are_blank(engine: &Path) -> io::Result<bool> {
         }
     }
     Ok(true)
-}
-
-/// Cuts off what comes after a commit in the last journal: an engine that could not write all that it wanted to may do so yet,
-/// as it is closed. Where that commit is not found, nothing is cut.
-pub(super) fn cut_after(engine: &Path, commit: u64) -> io::Result<()> {
-    let (mut sequence_number, mut latest) = (0, None);
-    let files = files(engine)?;
-    for (number, file) in files.iter().enumerate() {
-        let is_last = number + 1 == files.len();
-        let journal = read(file, is_last, &mut sequence_number, commit)?;
-        latest = latest.max(journal.commit);
-        if is_last && latest == Some(commit) {
-            let file = OpenOptions::new().write(true).open(file)?;
-            file.set_len(journal.end)?;
-            file.sync_all()?;
-        }
-    }
-    Ok(())
-}
-
-/// The end of a journal, cut off before the engine sees it: the engine takes some of what a power cut leaves for damage. Put
-/// back when this goes, unless it was [`TornOff::right`] to do so.
-#[derive(Debug)]
-pub(super) struct TornOff {
-    file: File,
-    path: PathBuf,
-    at: u64,
-    bytes: Vec<u8>,
-}
-
-impl TornOff {
-    pub(super) fn cut(path: PathBuf, at: u64) -> io::Result<Self> {
-        let (mut file, mut bytes) = (OpenOptions::new().read(true).write(true).open(&path)?, Vec::new());
-        file.seek(SeekFrom::Start(at))?;
-        file.read_to_end(&mut bytes)?;
-        file.set_len(at)?;
-        file.sync_all()?;
-        Ok(Self { file, path, at, bytes })
-    }
-
-    /// Nothing acknowledged has stood there.
-    pub(super) fn right(mut self) {
-        self.bytes.clear();
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-impl Drop for TornOff {
-    fn drop(&mut self) {
-        if let Err(error) = self.file.write_all_at(&self.bytes, self.at) {
-            tracing::error!(%error, file = %self.path.display(), "its damaged end could not be put back");
-        }
-    }
 }
 
 /// The journals, the oldest first.
@@ -163,7 +117,7 @@ pub(super) fn files(engine: &Path) -> io::Result<Vec<PathBuf>> {
 /// are taken for its end, as there may be many. Sequence numbers have no checksum, but ascend from the one given, which
 /// becomes the next. A commit above `highest` counts as not whole.
 fn read(path: &Path, is_last: bool, sequence_number: &mut u64, highest: u64) -> io::Result<Journal> {
-    let mut file = BufReader::with_capacity(256 * 1024, File::open(path)?);
+    let mut file = BufReader::with_capacity(CHUNK, File::open(path)?);
     let (mut commit, mut end, mut scratch) = (None, 0, Vec::new());
     loop {
         let is_blank = file.fill_buf()?.first().is_none_or(|byte| *byte == 0);
@@ -249,7 +203,12 @@ fn take<const N: usize>(file: &mut impl Read) -> io::Result<[u8; N]> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+    use std::io::Write as _;
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::super::engine::Engine;
+    use super::super::torn::TornOff;
     use super::*;
 
     fn commit(engine: &Engine, number: u64) {
@@ -257,7 +216,11 @@ mod tests {
         engine.write(changes.collect(), Mark { commit: number, ..Mark::default() }).unwrap();
     }
 
-    /// Where the last whole batch of the only journal ends.
+    fn look_at(engine: &Path, acknowledged: u64) -> Found {
+        look(engine, acknowledged, u64::MAX).unwrap()
+    }
+
+    /// What a journal holds, without the zeros at its end.
     fn data(journal: &Path) -> Vec<u8> {
         let mut bytes = std::fs::read(journal).unwrap();
         bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1);
@@ -268,8 +231,8 @@ mod tests {
     fn the_engines_own_journals_are_read() {
         let dir = tempfile::tempdir().unwrap();
         let none = dir.path().join("none");
-        assert_eq!(look(&none, 0).unwrap(), Found::Whole);
-        assert_eq!(look(&none, 7).unwrap(), Found::Damaged(none, "its journal is gone"));
+        assert_eq!(look(&none, 0, u64::MAX).unwrap(), Found::Good(vec![]));
+        assert_eq!(look(&none, 7, u64::MAX).unwrap(), Found::Damaged(none, "its journal is gone"));
         let engine = Engine::open(dir.path()).unwrap();
         for number in 1..=5 {
             commit(&engine, number);
@@ -278,8 +241,8 @@ mod tests {
         let good = data(&journal);
         let end = good.len() as u64;
         assert_eq!(read(&journal, true, &mut 0, u64::MAX).unwrap(), Journal { commit: Some(5), end, is_ragged: false });
-        assert_eq!(look(dir.path(), 5).unwrap(), Found::Whole);
-        assert_eq!(look(dir.path(), 6).unwrap(), Found::Damaged(journal.clone(), UNREADABLE));
+        assert_eq!(look_at(dir.path(), 5), Found::Good(vec![]));
+        assert_eq!(look_at(dir.path(), 6), Found::Damaged(journal.clone(), UNREADABLE));
 
         for at in (0..good.len()).step_by(3) {
             let mut bad = good.clone();
@@ -291,38 +254,91 @@ mod tests {
             std::fs::write(&journal, &good[..at]).unwrap();
             assert!(read(&journal, true, &mut 0, u64::MAX).unwrap().commit < Some(5), "cut at {at}");
             if at > good.len() / 2 {
-                assert_eq!(look(dir.path(), 5).unwrap(), Found::Damaged(journal.clone(), UNREADABLE), "cut at {at}");
-                assert!(!matches!(look(dir.path(), 2).unwrap(), Found::Damaged(..)), "cut at {at}");
+                assert_eq!(look_at(dir.path(), 5), Found::Damaged(journal.clone(), UNREADABLE), "cut at {at}");
+                assert!(!matches!(look_at(dir.path(), 2), Found::Damaged(..)), "cut at {at}");
             }
         }
     }
 
+    /// Cuts off what comes after a commit.
+    fn cut_after(engine: &Path, commit: u64) -> Option<TornOff> {
+        match look(engine, commit, commit).unwrap() {
+            Found::Good(cuts) => Some(TornOff::cut(cuts).unwrap()),
+            Found::Damaged(..) => None,
+        }
+    }
+
+    fn last_commit(engine: &Path) -> u64 {
+        Engine::open(engine).unwrap().mark().unwrap().unwrap_or_default().commit
+    }
+
     #[test]
-    fn what_comes_after_a_commit_is_cut_off() {
+    fn what_comes_after_a_commit_is_cut_off_if_that_is_there() {
         let dir = tempfile::tempdir().unwrap();
         let engine = Engine::open(dir.path()).unwrap();
         for number in 1..=5 {
             commit(&engine, number);
         }
         drop(engine);
-        for (last, left) in [(7, 5), (5, 5), (3, 3), (4, 3), (0, 3)] {
-            cut_after(dir.path(), last).unwrap();
-            let mark = Engine::open(dir.path()).unwrap().mark().unwrap();
-            assert_eq!(mark.unwrap_or_default().commit, left, "after {last}");
+        let journal = files(dir.path()).unwrap().pop().unwrap();
+        // Something that still has it open writes to nothing any more.
+        let late = OpenOptions::new().append(true).open(&journal).unwrap();
+        for (last, left) in [(5, 5), (3, 3), (0, 0)] {
+            let torn_off = cut_after(dir.path(), last).unwrap();
+            assert_eq!(torn_off.path().is_some(), last < 5);
+            torn_off.right();
+            (&late).write_all(b"late").unwrap();
+            assert_eq!(last_commit(dir.path()), left, "after {last}");
         }
+        assert!(cut_after(dir.path(), 4).is_some_and(|torn_off| torn_off.path().is_none()));
+        assert_eq!(files(dir.path()).unwrap(), [journal]);
     }
 
     #[test]
-    fn what_is_cut_off_is_put_back_unless_that_was_right() {
+    fn what_comes_after_a_commit_is_cut_off_in_all_journals() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("0.jnl");
-        std::fs::write(&path, "wholetorn").unwrap();
-        let torn_off = TornOff::cut(path.clone(), 5).unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "whole");
-        drop(torn_off);
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "wholetorn");
-        TornOff::cut(path.clone(), 5).unwrap().right();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "whole");
+        let engine = Engine::open(dir.path()).unwrap();
+        commit(&engine, 1);
+        commit(&engine, 2);
+        drop(engine);
+        let first = files(dir.path()).unwrap().pop().unwrap();
+        let both = data(&first);
+        let end = read(&first, true, &mut 0, 1).unwrap().end as usize;
+        let (one, two) = both.split_at(end);
+        let second = dir.path().join("98.jnl");
+        // The engine has gone on to another journal after a commit that is not to count, whole or not.
+        for (first_holds, second_holds) in
+            [(&both[..], &[][..]), (&both[..end + 9], two), (one, two), (one, &two[..50])]
+        {
+            std::fs::write(&first, first_holds).unwrap();
+            std::fs::write(&second, second_holds).unwrap();
+            cut_after(dir.path(), 1).unwrap().right();
+            assert_eq!(data(&first), one);
+            assert_eq!(std::fs::read(&second).unwrap(), b"");
+            assert_eq!(last_commit(dir.path()), 1);
+        }
+        // It had been acknowledged.
+        std::fs::write(&first, &both[..end + 9]).unwrap();
+        std::fs::write(&second, two).unwrap();
+        assert_eq!(look_at(dir.path(), 2), Found::Damaged(first, UNREADABLE));
+    }
+
+    #[test]
+    fn what_has_not_been_acknowledged_is_written_anew_as_it_may_not_be_on_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::open(dir.path()).unwrap();
+        commit(&engine, 1);
+        commit(&engine, 2);
+        drop(engine);
+        let journal = files(dir.path()).unwrap().pop().unwrap();
+        let (good, number) = (data(&journal), || journal.metadata().unwrap().ino());
+        let before = number();
+        for acknowledged in [2, 1] {
+            let Found::Good(cuts) = look_at(dir.path(), acknowledged) else { panic!("it is good") };
+            assert_eq!(TornOff::cut(cuts).unwrap().right(), [] as [PathBuf; 0]);
+            assert_eq!(data(&journal), good);
+            assert_eq!(number() == before, acknowledged == 2);
+        }
     }
 
     #[test]
@@ -335,12 +351,12 @@ mod tests {
         let mut whole = data(&older);
         let next = dir.path().join("99.jnl");
         std::fs::write(&next, "").unwrap();
-        assert_eq!(look(dir.path(), 1).unwrap(), Found::Whole);
+        assert_eq!(look_at(dir.path(), 1), Found::Good(vec![]));
         // Nor do sequence numbers begin again.
         std::fs::write(&next, &whole).unwrap();
-        assert_eq!(look(dir.path(), 1).unwrap(), Found::Torn(next, 0));
+        assert_eq!(look_at(dir.path(), 1), Found::Good(vec![Cut { file: next, at: 0 }]));
         whole.extend([0, 0, 0, 1]);
         std::fs::write(&older, whole).unwrap();
-        assert_eq!(look(dir.path(), 1).unwrap(), Found::Damaged(older, UNREADABLE));
+        assert_eq!(look_at(dir.path(), 1), Found::Damaged(older, UNREADABLE));
     }
 }

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::codec::{self, Codec, CodecError, Keys, Stored, fingerprint};
 use super::directory::DataDir;
 use super::engine::{Engine, EngineError};
-use super::journals::{self, Found, TornOff};
+use super::journals::{self, Found};
 use super::ledger::{Ledger, Mark};
+use super::torn::TornOff;
 use super::{OpenError, damage};
 use crate::domain::{ProjectId, SubJob, SubJobId};
 use crate::store::memory::{MemoryStore, Restored};
@@ -56,33 +57,53 @@ fn open(dir: DataDir) -> Result<(Open, Located), OpenError> {
         damage::check(&engine_path)?;
     }
     let damaged = |file: &Path, reason: &str| OpenError::Damaged { file: file.into(), reason: reason.into() };
-    let torn_off = match journals::look(&engine_path, acknowledged.commit).map_err(io(&engine_path))? {
+    let torn_off = match journals::look(&engine_path, acknowledged.commit, u64::MAX).map_err(io(&engine_path))? {
         Found::Damaged(file, reason) => return Err(damaged(&file, reason)),
-        Found::Torn(file, at) => Some(TornOff::cut(file, at).map_err(io(&engine_path))?),
-        Found::Whole => None,
+        Found::Good(cuts) => TornOff::cut(cuts).map_err(io(&engine_path))?,
     };
     let at = Located(engine_path);
-    let engine = Engine::open(&at.0).map_err(|error| at.explain(error))?;
-    let mark = engine.mark().map_err(|error| at.explain(error))?;
-    if let Some(torn_off) = torn_off {
-        if mark.unwrap_or_default().commit < acknowledged.commit {
-            // It writes to its journal as it goes.
-            drop(engine);
-            return Err(damaged(torn_off.path(), journals::UNREADABLE));
-        }
-        tracing::warn!(file = %torn_off.path().display(), "a report that a crash cut short has been dropped");
-        torn_off.right();
+    let (engine, mark) = open_engine(&at.0).map_err(|error| at.explain(error))?;
+    if ledger.is_none() && mark.is_some() {
+        return Err(damaged(&ledger_path, "it is gone"));
     }
-    let ledger = match (ledger, mark) {
-        (Some(ledger), _) => ledger,
-        (None, None) => Ledger::create(&ledger_path, acknowledged).map_err(io(&ledger_path))?,
-        (None, Some(_)) => return Err(OpenError::Damaged { file: ledger_path, reason: "it is gone".into() }),
+    let found = mark.unwrap_or_default();
+    if found.commit < acknowledged.commit || found.commit == acknowledged.commit && found != acknowledged {
+        // It writes to its files as it goes.
+        drop(engine);
+        return Err(match torn_off.path() {
+            Some(file) => damaged(file, journals::UNREADABLE),
+            None => at.damaged("acknowledged reports are missing"),
+        });
+    }
+    for file in torn_off.right() {
+        tracing::warn!(file = %file.display(), "a report that a crash cut short has been dropped");
+    }
+    let ledger = match ledger {
+        Some(ledger) => ledger,
+        None => Ledger::create(&ledger_path, acknowledged).map_err(io(&ledger_path))?,
     };
-    let mark = mark.unwrap_or_default();
-    if mark.commit < acknowledged.commit || mark.commit == acknowledged.commit && mark != acknowledged {
-        return Err(at.damaged("acknowledged reports are missing"));
+    Ok((Open { dir, engine, ledger, mark: found }, at))
+}
+
+fn open_engine(path: &Path) -> Result<(Engine, Option<Mark>), EngineError> {
+    let engine = Engine::open(path)?;
+    let mark = engine.mark()?;
+    Ok((engine, mark))
+}
+
+/// Opens the engine anew after it could not write, with what was acknowledged and nothing else; `None` if that is not there.
+pub(super) fn reopen(dir: &DataDir, acknowledged: Mark) -> Result<Option<Engine>, EngineError> {
+    let Found::Good(cuts) = journals::look(&dir.engine(), acknowledged.commit, acknowledged.commit)? else {
+        return Ok(None);
+    };
+    let torn_off = TornOff::cut(cuts)?;
+    let (engine, mark) = open_engine(&dir.engine())?;
+    if mark.unwrap_or_default() != acknowledged {
+        drop(engine);
+        return Ok(None);
     }
-    Ok((Open { dir, engine, ledger, mark }, at))
+    torn_off.right();
+    Ok(Some(engine))
 }
 
 /// Opens a data directory and takes all of it into memory.
@@ -103,7 +124,7 @@ pub(super) fn restore(
         progress(done, open.mark.sub_jobs);
         if cancelled.load(Ordering::Relaxed) { Err(OpenError::Cancelled) } else { Ok(()) }
     };
-    read(&open, &at, codec, |project, id, stored| {
+    let shown = read(&open, codec, |project, id, stored| {
         let restored = Restored {
             id,
             job_id: stored.job_id,
@@ -118,8 +139,9 @@ pub(super) fn restore(
         }
         batch.get_or_insert_with(|| (project.clone(), Vec::with_capacity(BATCH))).1.push(restored);
         Ok(())
-    })?;
-    batch.map_or(Ok(()), hand_over)?;
+    });
+    let taken = shown.and_then(|()| Ok(batch.map_or(Ok(()), hand_over)?));
+    let open = at.explain_all(open, taken)?;
     let io = |cause| OpenError::Io { path: open.ledger.path().into(), cause };
     open.ledger.write_both(open.mark).map_err(io)?;
     Ok(open)
@@ -134,13 +156,13 @@ pub(super) fn export<E: From<OpenError>>(
 ) -> Result<(), E> {
     let (open, at) = open(dir)?;
     let (mut done, mut failed) = (0, None);
-    let shown = read(&open, &at, codec, |project, id, stored| {
+    let shown = read(&open, codec, |project, id, stored| {
         let Stored { job_id, job_type, status, version, details, .. } = stored;
-        let details = codec::read_details(details).map_err(|error| at.explain_record(error))?;
+        let details = codec::read_details(details)?;
         let sub_job = SubJob { id, job_id, job_type, status, version, details };
         each(project, sub_job).map_err(|error| {
             failed = Some(error);
-            OpenError::Cancelled
+            Stop::Open(OpenError::Cancelled)
         })?;
         done += 1;
         if done % BATCH as u64 == 0 {
@@ -150,47 +172,37 @@ pub(super) fn export<E: From<OpenError>>(
     });
     match failed {
         Some(error) => Err(error),
-        None => Ok(shown?),
+        None => Ok(at.explain_all(open, shown).map(drop)?),
     }
 }
 
 /// Shows every subtask that is stored, and in the end makes sure that it was neither more nor less than there should be.
 fn read(
     open: &Open,
-    at: &Located,
     codec: &Codec,
-    mut each: impl FnMut(&ProjectId, SubJobId, Stored<'_>) -> Result<(), OpenError>,
-) -> Result<(), OpenError> {
+    mut each: impl FnMut(&ProjectId, SubJobId, Stored<'_>) -> Result<(), Stop>,
+) -> Result<(), Stop> {
     let (mut found, mut keys) = (Mark { commit: open.mark.commit, ..Mark::default() }, Keys::default());
-    let scan = open.engine.scan(|key, value| {
-        let stored = codec.read(value).map_err(|error| at.explain_record(error))?;
-        let (project, id) = keys.read(key).map_err(|error| at.explain_record(error))?;
+    open.engine.scan(|key, value| {
+        let stored = codec.read(value)?;
+        let (project, id) = keys.read(key)?;
         found.add(fingerprint(key, &value[..stored.head]));
-        Ok(each(project, id, stored)?)
-    });
-    scan.map_err(|stop| match stop {
-        Stop::Engine(error) => at.explain(error),
-        Stop::Open(error) => error,
+        each(project, id, stored)
     })?;
-    if found == open.mark { Ok(()) } else { Err(at.damaged("the subtasks in it are not those that were stored")) }
+    if found == open.mark { Ok(()) } else { Err(Stop::Others) }
 }
 
-/// Why a scan has stopped.
+/// Why not everything has been shown, or taken.
+#[derive(Debug, thiserror::Error)]
 enum Stop {
-    Engine(EngineError),
-    Open(OpenError),
-}
-
-impl From<EngineError> for Stop {
-    fn from(error: EngineError) -> Self {
-        Self::Engine(error)
-    }
-}
-
-impl From<OpenError> for Stop {
-    fn from(error: OpenError) -> Self {
-        Self::Open(error)
-    }
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Record(#[from] CodecError),
+    #[error("the subtasks in it are not those that were stored")]
+    Others,
+    #[error(transparent)]
+    Open(#[from] OpenError),
 }
 
 /// Where the engine's files are, to say which of them an error is about.
@@ -210,11 +222,20 @@ impl Located {
         }
     }
 
-    fn explain_record(&self, error: CodecError) -> OpenError {
-        match error {
-            CodecError::Record => self.damaged(&error.to_string()),
-            CodecError::JobType(_) => OpenError::Unusable { path: self.0.clone(), reason: error.to_string() },
-        }
+    /// Gives back what is open, unless not everything in it could be shown or taken. Its files are looked at when the engine
+    /// no longer changes them.
+    fn explain_all(&self, open: Open, taken: Result<(), Stop>) -> Result<Open, OpenError> {
+        let Err(stop) = taken else { return Ok(open) };
+        let Open { dir: _dir, engine, .. } = open;
+        drop(engine);
+        Err(match stop {
+            Stop::Engine(error) => self.explain(error),
+            Stop::Record(CodecError::JobType(_)) => {
+                OpenError::Unusable { path: self.0.clone(), reason: stop.to_string() }
+            }
+            Stop::Record(_) | Stop::Others => self.damaged(&stop.to_string()),
+            Stop::Open(error) => error,
+        })
     }
 
     fn damaged(&self, reason: &str) -> OpenError {

@@ -54,8 +54,23 @@ impl<'a> Transaction<'a> {
         Self { store, records, unpublished: Vec::new(), undo: Vec::new(), touched: Vec::new() }
     }
 
-    /// Takes subtasks of one project, in order; tells `journal` of those that change something.
+    /// Takes subtasks of one project, in order, all or none of them; tells `journal` of those that change something.
     pub(in crate::store) fn report(
+        &mut self,
+        project: &ProjectId,
+        batch: Vec<SubJob>,
+        rules: Rules,
+        journal: &mut impl Journal,
+    ) -> Result<Outcome, StoreError> {
+        let before = self.undo.len();
+        let taken = self.take(project, batch, rules, journal);
+        if taken.is_err() {
+            self.undo_to(before);
+        }
+        taken
+    }
+
+    fn take(
         &mut self,
         project: &ProjectId,
         batch: Vec<SubJob>,
@@ -186,6 +201,12 @@ impl<'a> Transaction<'a> {
         self.release()
     }
 
+    fn undo_to(&mut self, length: usize) {
+        for step in self.undo.drain(length..).rev() {
+            self.records.undo(step);
+        }
+    }
+
     fn note(&mut self, project: ProjectNumber, deltas: Vec<Delta>) {
         let changes = Changes::sum(project, deltas);
         let left = changes.of_jobs().iter().filter(|delta| delta.change < 0);
@@ -238,9 +259,7 @@ impl<'a> Transaction<'a> {
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
         self.unpublished.clear();
-        while let Some(step) = self.undo.pop() {
-            self.records.undo(step);
-        }
+        self.undo_to(0);
         // Fails only if the store is broken, which whoever asks next is told.
         let _ = self.release();
     }
