@@ -84,11 +84,7 @@ pub enum ExportError {
 /// Writes every subtask of a data directory, a line each, as load files have them.
 pub fn export(flags: &ExportFlags, out: impl Write) -> Result<(), ExportError> {
     let job_types = job_types(&flags.types.added)?;
-    if !flags.data_dir.is_dir() {
-        let reason = "is not a directory".into();
-        return Err(OpenError::Unusable { path: flags.data_dir.clone(), reason }.into());
-    }
-    let dir = DataDir::claim(&flags.data_dir)?;
+    let dir = DataDir::claim_used(&flags.data_dir)?;
     let (mut out, mut progress) = (BufWriter::new(out), Progress::of_sub_jobs("export"));
     let each = |project: &_, sub_job| Ok(record::to_load_line(project, &sub_job, &job_types, &mut out)?);
     store::export(dir, &job_types, each, |done, all| progress.reach(done, all)).map_err(|error: ExportError| error)?;

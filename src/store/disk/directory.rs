@@ -18,6 +18,11 @@ use super::OpenError;
 /// The format that this program reads and writes.
 const FORMAT: u32 = 1;
 
+/// What is in it.
+const FORMAT_FILE: &str = "format";
+const ENGINE: &str = "engine";
+const LEDGER: &str = "acknowledged";
+
 /// What a file system itself may have put there.
 const FOREIGN: [&str; 1] = ["lost+found"];
 
@@ -25,14 +30,14 @@ const FOREIGN: [&str; 1] = ["lost+found"];
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl DataDir {
     /// Takes the directory for this process and makes sure of its format; makes it if it is not there.
     pub fn claim(path: &Path) -> Result<Self, OpenError> {
         let unusable = |cause: io::Error| OpenError::Unusable { path: path.into(), reason: cause.to_string() };
-        fs::create_dir_all(path).map_err(|cause| match path.metadata() {
+        make(path).map_err(|cause| match path.metadata() {
             Ok(there) if !there.is_dir() => {
                 OpenError::Unusable { path: path.into(), reason: "is not a directory".into() }
             }
@@ -44,19 +49,31 @@ impl DataDir {
             TryLockError::WouldBlock => OpenError::InUse { path: path.into() },
             TryLockError::Error(cause) => unusable(cause),
         })?;
-        let dir = Self { path: path.into(), _lock: lock };
+        let dir = Self { path: path.into(), lock };
         dir.check_format()?;
         Ok(dir)
     }
 
+    /// The same with one that has been used before, and is not made.
+    pub fn claim_used(path: &Path) -> Result<Self, OpenError> {
+        let unusable = |reason: &str| OpenError::Unusable { path: path.into(), reason: reason.into() };
+        if !path.is_dir() {
+            return Err(unusable("is not a directory"));
+        }
+        if ![FORMAT_FILE, ENGINE, LEDGER].iter().any(|name| path.join(name).exists()) {
+            return Err(unusable("holds no data of subjobs"));
+        }
+        Self::claim(path)
+    }
+
     /// Where the engine's files are.
     pub(super) fn engine(&self) -> PathBuf {
-        self.path.join("engine")
+        self.path.join(ENGINE)
     }
 
     /// The file of what has been acknowledged.
     pub(super) fn ledger(&self) -> PathBuf {
-        self.path.join("acknowledged")
+        self.path.join(LEDGER)
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -64,7 +81,7 @@ impl DataDir {
     }
 
     fn check_format(&self) -> Result<(), OpenError> {
-        let file = self.path.join("format");
+        let file = self.path.join(FORMAT_FILE);
         let io = |cause| OpenError::Io { path: file.clone(), cause };
         let text = match fs::read(&file) {
             Ok(text) => text,
@@ -117,6 +134,25 @@ impl DataDir {
     }
 }
 
+impl Drop for DataDir {
+    fn drop(&mut self) {
+        // A process that is just being started by this one holds all its files open for a moment, and with them the lock.
+        let _ = self.lock.unlock();
+    }
+}
+
+/// Makes a directory and those that it is in, so that a power cut does not take them back.
+fn make(path: &Path) -> io::Result<()> {
+    let is_missing = |ancestor: &&Path| !ancestor.as_os_str().is_empty() && !ancestor.exists();
+    let missing: Vec<_> = path.ancestors().take_while(is_missing).collect();
+    fs::create_dir_all(path)?;
+    for made in missing {
+        let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+    }
+    Ok(())
+}
+
 fn format_line(format: u32) -> String {
     let text = format!("subjobs data format {format} ");
     format!("{text}{:016x}\n", xxh3_64(text.as_bytes()))
@@ -136,8 +172,25 @@ mod tests {
         let path = dir.path().join("a/b");
         let claimed = DataDir::claim(&path).unwrap();
         assert_eq!(refused(&path), format!("{}: another process is using it", path.display()));
+        let _held_by_a_child = claimed.lock.try_clone().unwrap();
         drop(claimed);
         DataDir::claim(&path).unwrap();
+    }
+
+    #[test]
+    fn one_that_has_not_been_used_is_not_taken_for_one_that_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data");
+        let refused = || DataDir::claim_used(&path).unwrap_err().to_string();
+        assert_eq!(refused(), format!("{}: is not a directory", path.display()));
+        fs::create_dir(&path).unwrap();
+        assert_eq!(refused(), format!("{}: holds no data of subjobs", path.display()));
+        assert!(fs::read_dir(&path).unwrap().next().is_none());
+        drop(DataDir::claim(&path).unwrap());
+        drop(DataDir::claim_used(&path).unwrap());
+        fs::create_dir(path.join("engine")).unwrap();
+        fs::remove_file(path.join("format")).unwrap();
+        assert!(matches!(DataDir::claim_used(&path), Err(OpenError::Damaged { .. })));
     }
 
     #[test]
