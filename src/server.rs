@@ -84,13 +84,14 @@ impl Server {
         let metrics = Arc::new(Metrics::new().map_err(system)?);
         let identity = metrics.identity().map_err(system)?;
         let job_types = Arc::new(config.job_types.clone());
+        let access = Arc::new(AccessHandle::open(config.access.clone(), identity)?);
         let store = match &config.data_dir {
             Some(path) => Store::on_disk(DataDir::claim(path)?, config.job_types.clone()),
             None => Store::in_memory(job_types.len()),
         };
         let api = Arc::new(Api {
             store: Arc::new(store),
-            access: Arc::new(AccessHandle::open(config.access.clone(), identity)?),
+            access,
             job_types,
             readiness: Arc::default(),
             room: Arc::new(Room::new(config.max_in_flight)),
