@@ -1,8 +1,9 @@
 /* Preloaded into the program, makes calls on files of its data directory fail as on a broken or full disk.
  *
- * The file that FAULTS_CONTROL names says which: "KIND PART ERRNO PASS TIMES", where KIND is write or sync, PART is a part of
- * the path, PASS is how many such calls are let through first, and TIMES how many fail then, after which the file is
- * removed; 0 is for ever. Without that file all calls pass. */
+ * The file that FAULTS_CONTROL names says which: "KIND PART ERRNO PASS TIMES", where KIND is write, sync or merge, PART is a
+ * part of the path, PASS is how many such calls are let through first, and TIMES how many fail then, after which the file is
+ * removed; 0 is for ever. Without that file all calls pass. A merge is a write of a thread that has read a lot of a table;
+ * with ERRNO 0 it waits until the file says something else. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -17,11 +18,22 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static long seen;
 
+static __thread int merges;
+
+static int path_of(int fd, char *path, size_t size) {
+    char name[64];
+    snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(name, path, size - 1);
+    path[length > 0 ? length : 0] = 0;
+    return length > 0;
+}
+
 static int fails(const char *kind, int fd) {
-    char text[512] = "", wanted[16], part[256], name[64], path[4096] = "";
+    char text[512] = "", wanted[16], part[256], path[4096];
     long code, pass, times;
     int before = errno, failing = 0;
     const char *control = getenv("FAULTS_CONTROL");
+again:
     pthread_mutex_lock(&lock);
     int file = control ? open(control, O_RDONLY | O_CLOEXEC) : -1;
     if (file < 0) {
@@ -29,10 +41,14 @@ static int fails(const char *kind, int fd) {
     } else {
         ssize_t length = read(file, text, sizeof text - 1);
         close(file);
-        snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
-        ssize_t found = readlink(name, path, sizeof path - 1);
-        if (length > 0 && found > 0 && sscanf(text, "%15s %255s %ld %ld %ld", wanted, part, &code, &pass, &times) == 5
-            && !strcmp(kind, wanted) && strstr(path, part) && ++seen > pass) {
+        if (length > 0 && path_of(fd, path, sizeof path)
+            && sscanf(text, "%15s %255s %ld %ld %ld", wanted, part, &code, &pass, &times) == 5 && !strcmp(kind, wanted)
+            && strstr(path, part) && ++seen > pass) {
+            if (!code) {
+                pthread_mutex_unlock(&lock);
+                usleep(10000);
+                goto again;
+            }
             failing = 1;
             if (times && seen >= pass + times)
                 unlink(control);
@@ -45,8 +61,15 @@ static int fails(const char *kind, int fd) {
 
 #define NEXT(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
+ssize_t read(int fd, void *bytes, size_t length) {
+    char path[4096];
+    if (length >= 8192 && path_of(fd, path, sizeof path) && strstr(path, "/tables/"))
+        merges = 1;
+    return NEXT(read)(fd, bytes, length);
+}
+
 ssize_t write(int fd, const void *bytes, size_t length) {
-    return fails("write", fd) ? -1 : NEXT(write)(fd, bytes, length);
+    return fails("write", fd) || (merges && fails("merge", fd)) ? -1 : NEXT(write)(fd, bytes, length);
 }
 
 ssize_t writev(int fd, const struct iovec *parts, int count) {

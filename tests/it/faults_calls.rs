@@ -11,18 +11,18 @@ use crate::program_support::{Files, Program, Signal, post, report_path, run, ser
 use crate::support::{OPS, PROJECT};
 
 const EIO: i32 = 5;
-const ENOSPC: i32 = 28;
+pub(crate) const ENOSPC: i32 = 28;
 
 /// A program whose calls fail as a file says.
-struct Faulty {
-    files: Files,
-    program: Program,
+pub(crate) struct Faulty {
+    pub(crate) files: Files,
+    pub(crate) program: Program,
     /// How many subtasks have been reported, one after the other.
     next: u64,
 }
 
 impl Faulty {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let files = Files::new();
         Self::compile(&files);
         let mut faulty = Self { program: Self::start(&files), files, next: 0 };
@@ -52,13 +52,13 @@ impl Faulty {
     }
 
     /// From now on such calls fail; see the source of the library.
-    fn fail(&self, kind: &str, part: &str, error: i32, pass: u32, times: u32) {
+    pub(crate) fn fail(&self, kind: &str, part: &str, error: i32, pass: u32, times: u32) {
         self.files.put("control.new", &format!("{kind} {part} {error} {pass} {times}"));
         fs::rename(self.files.path("control.new"), self.files.path("control")).unwrap();
     }
 
     /// Nothing fails any more.
-    fn mend(&self) {
+    pub(crate) fn mend(&self) {
         fs::remove_file(self.files.path("control")).unwrap();
     }
 
@@ -82,7 +82,7 @@ impl Faulty {
     }
 
     /// Asserts that every count is that of so many subtasks.
-    fn assert_counts(&self, expected: u64) {
+    pub(crate) fn assert_counts(&self, expected: u64) {
         for query in ["", "?status=RUNNING", "?job_id=j", "?job_type=CREATE_SERVER"] {
             assert_eq!(self.program.count(query), expected, "{query}");
         }
@@ -99,7 +99,7 @@ impl Faulty {
     }
 
     /// Ends the program, by a signal or a kill, and starts it again.
-    fn restart(&mut self, is_clean: bool) {
+    pub(crate) fn restart(&mut self, is_clean: bool) {
         if is_clean {
             self.program.signal(Signal::Term);
             self.program.await_log("stopped");

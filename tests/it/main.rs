@@ -24,6 +24,7 @@ mod faults_calls;
 mod faults_cuts;
 mod faults_directory;
 mod faults_full;
+mod faults_merge;
 mod framing;
 mod gateway;
 mod inputs;
