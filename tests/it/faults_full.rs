@@ -82,6 +82,26 @@ fn a_full_disk_refuses_reports_until_there_is_room_again() {
     assert_within_one(program.count(""), counted);
 }
 
+#[test]
+fn reports_are_refused_before_the_engine_has_no_room_for_its_own_work() {
+    let files = Files::new();
+    let Some(disk) = SmallDisk::new(&files, 64) else { return };
+    let program = disk.start(&files);
+    let mut reporter = Reporter(0);
+    // Of 16 MiB the engine makes a file.
+    for _ in 0..40 {
+        assert_eq!(reporter.report(&program), 200);
+    }
+    // The journal would have room for what is missing; the file would not.
+    disk.take(45);
+    reporter.fill(&program);
+    disk.give_back();
+    until("reports are taken again", || (reporter.report(&program) == 200).then_some(()));
+    for _ in 0..20 {
+        assert_eq!(reporter.report(&program), 200);
+    }
+}
+
 /// The report that was refused last is whole or absent.
 fn assert_within_one(count: u64, counted: u64) {
     assert!([counted, counted + 40].contains(&count), "{count}, of {counted}");
