@@ -13,6 +13,7 @@ mod journals;
 mod ledger;
 mod restore;
 mod torn;
+mod writer;
 
 use std::io;
 use std::ops::Range;
@@ -138,6 +139,7 @@ impl Disk {
         let (reply, answer) = oneshot::channel();
         match self.queue.get().map(|queue| queue.send(Request::Work(work(reply)))) {
             Some(Ok(())) => Answer::Coming(answer),
+            Some(Err(_)) if self.has_crashed() => Answer::There(Err(StoreError::Broken)),
             // It has not been opened yet, or has been closed.
             _ => Answer::There(Err(StoreError::NotStored)),
         }
@@ -173,7 +175,7 @@ impl Drop for Disk {
     }
 }
 
-/// What has become, or will become, of something submitted.
+/// What has become, or will become, of something submitted. Of what is never answered, a crash has come between.
 #[derive(Debug)]
 pub(super) enum Answer<A> {
     There(Result<A, StoreError>),
@@ -185,7 +187,7 @@ impl<A> Answer<A> {
     pub(super) fn wait(self) -> Result<A, StoreError> {
         match self {
             Self::There(answer) => answer,
-            Self::Coming(answer) => answer.blocking_recv().unwrap_or(Err(StoreError::NotStored)),
+            Self::Coming(answer) => answer.blocking_recv().unwrap_or(Err(StoreError::Broken)),
         }
     }
 
@@ -193,7 +195,34 @@ impl<A> Answer<A> {
     pub(super) async fn get(self) -> Result<A, StoreError> {
         match self {
             Self::There(answer) => answer,
-            Self::Coming(answer) => answer.await.unwrap_or(Err(StoreError::NotStored)),
+            Self::Coming(answer) => answer.await.unwrap_or(Err(StoreError::Broken)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_committer_that_has_crashed_is_no_disk_that_refuses() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::new(DataDir::claim(dir.path()).unwrap(), JobTypes::default());
+        let report = || disk.report(ProjectId::parse("p").unwrap(), Vec::new(), false);
+        let (sender, queue) = sync_channel(1);
+        disk.queue.set(sender).unwrap();
+        let under_way = report();
+        let crash = std::thread::spawn(|| {
+            let _queue = queue;
+            panic!("a test's own");
+        });
+        assert_eq!(under_way.wait(), Err(StoreError::Broken));
+        while !crash.is_finished() {
+            std::thread::yield_now();
+        }
+        *held(&disk.committer) = Some(crash);
+        assert_eq!(report().wait(), Err(StoreError::Broken));
+        disk.close();
+        assert_eq!(report().wait(), Err(StoreError::NotStored));
     }
 }

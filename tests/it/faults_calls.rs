@@ -66,6 +66,12 @@ impl Faulty {
         self.files.path("control").exists()
     }
 
+    /// In how many lines the log has that so far.
+    fn said(&self, text: &str) -> usize {
+        let count = |lines: &[String]| Some(lines.iter().filter(|line| line.contains(text)).count());
+        self.program.log.await_in(text, count)
+    }
+
     /// Reports so many new subtasks at once; the status.
     fn report(&mut self, size: u64) -> u16 {
         let mut body = String::new();
@@ -133,7 +139,9 @@ fn a_write_that_fails_is_not_counted_and_reports_are_taken_again_when_it_no_long
         let mut faulty = Faulty::new();
         faulty.fail("write", ".jnl", ENOSPC, pass, 0);
         assert_eq!(faulty.report(size), 503);
-        for _ in 0..3 {
+        // Meanwhile the engine is opened anew, in vain.
+        let end = Instant::now() + Duration::from_millis(1500);
+        while Instant::now() < end {
             assert_eq!(faulty.report(1), 503);
         }
         faulty.assert_counts(10);
@@ -142,6 +150,10 @@ fn a_write_that_fails_is_not_counted_and_reports_are_taken_again_when_it_no_long
         faulty.assert_counts(17);
         assert_eq!(faulty.report(size), 200);
         faulty.assert_counts(17 + size);
+        faulty.program.await_log("reports are stored again");
+        for once in ["a report could not be stored", "reports are stored again"] {
+            assert_eq!(faulty.said(once), 1, "{once}");
+        }
         faulty.restart(false);
         faulty.assert_counts(17 + size);
     }

@@ -3,16 +3,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::codec::Codec;
-use super::directory::DataDir;
 use super::draft::Draft;
-use super::engine::{Changes, Engine, WriteError};
-use super::ledger::{Ledger, Mark};
-use super::restore::{self, Open};
+use super::restore::Open;
+use super::writer::Writer;
 use crate::domain::{ProjectId, SubJob, Timestamp};
 use crate::store::ended::Ended;
 use crate::store::memory::{MemoryStore, Rules, Transaction};
@@ -21,13 +19,10 @@ use crate::store::{Dropped, Outcome, StoreError};
 /// The most subtasks of a group, but for those of the report that comes last into it.
 const GROUP: usize = 16 * 1024;
 
-/// How often what has been acknowledged is flushed to the disk, and a disk that was full is tried again.
+/// How often what has been acknowledged is flushed to the disk.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// How much of the disk is left free, beside what the engine may need for what it has taken.
-const SLACK: u64 = 4 * 1024 * 1024;
-
-/// Where an answer goes; one that is dropped says that nothing has been stored.
+/// Where an answer goes.
 type Reply<A> = oneshot::Sender<Result<A, StoreError>>;
 
 /// A change to be made, and who is to be told.
@@ -94,34 +89,14 @@ pub(super) enum Request {
     Stop,
 }
 
-/// Whether changes can be made.
-enum Health {
-    Good,
-    /// As soon as the disk has room.
-    Full,
-    /// A write has failed, then; the engine is to be opened anew.
-    Failed(Instant),
-    /// What is on the disk is no longer known, and only a restart can tell.
-    Sealed,
-}
-
 /// Makes the changes that are asked for.
 pub(super) struct Committer {
-    /// `None` while it cannot be opened.
-    engine: Option<Engine>,
-    ledger: Ledger,
+    writer: Writer,
     codec: Codec,
     memory: Arc<MemoryStore>,
     queue: Receiver<Request>,
-    /// What is stored, as it has been acknowledged.
-    mark: Mark,
-    health: Health,
     /// Records with numbers below this were there when the directory was opened.
     settled: u32,
-    /// Since when there has been something to flush in the ledger.
-    unflushed: Option<Instant>,
-    /// The last to go, so that nobody else gets hold of it before the engine has let go.
-    dir: DataDir,
 }
 
 impl Committer {
@@ -132,9 +107,7 @@ impl Committer {
         queue: Receiver<Request>,
     ) -> Result<Self, StoreError> {
         let settled = memory.end()?;
-        let Open { dir, engine, ledger, mark } = open;
-        let (engine, health) = (Some(engine), Health::Good);
-        Ok(Self { engine, ledger, codec, memory, queue, mark, health, settled, unflushed: None, dir })
+        Ok(Self { writer: Writer::new(open), codec, memory, queue, settled })
     }
 
     /// Works until it is told to stop, or nobody is left who could ask.
@@ -159,140 +132,50 @@ impl Committer {
                 }
             }
             if !group.is_empty() {
-                self.take(group);
+                self.commit(group);
             }
-            if !goes_on || self.unflushed.is_some_and(|since| since.elapsed() >= PAUSE) {
-                self.flush_ledger();
+            self.writer.flush_ledger(if goes_on { PAUSE } else { Duration::ZERO });
+        }
+        // That nobody is told is only to mean that this has crashed.
+        for request in self.queue.try_iter() {
+            if let Request::Work(work) = request {
+                work.refuse(StoreError::NotStored);
             }
         }
     }
 
-    /// Makes changes, and tells those who asked.
-    fn take(&mut self, group: Vec<Work>) {
+    /// Makes changes durable, then lets them count, and tells those who asked.
+    fn commit(&mut self, group: Vec<Work>) {
         let memory = self.memory.clone();
-        let begun =
-            self.recover().and_then(|()| Ok((memory.begin()?, self.engine.as_ref().ok_or(StoreError::NotStored)?)));
-        let (mut transaction, engine) = match begun {
+        let begun = self.writer.ready().and_then(|ready| Ok((memory.begin()?, ready)));
+        let (mut transaction, (engine, mark)) = match begun {
             Ok(begun) => begun,
             Err(error) => return group.into_iter().for_each(|work| work.refuse(error)),
         };
-        let mark = Mark { commit: self.mark.commit + 1, ..self.mark };
-        let mut draft = Draft::new(engine, &self.codec, mark);
+        let mut draft = Draft::new(engine, &self.codec, mark.next());
         let mut done = Vec::with_capacity(group.len());
         for work in group {
-            let latest = self.attempt(work, &mut transaction, &mut draft);
+            let latest = attempt(work, self.settled, &mut transaction, &mut draft);
             draft.settle(latest.is_taken());
             done.push(latest);
         }
         let (changes, mark) = draft.into_changes();
         // What changes nothing has been durable before.
-        let written = if changes.is_empty() { Ok(()) } else { self.write(changes, mark) };
+        let written = if changes.is_empty() { Ok(()) } else { self.writer.write(changes, mark) };
         let durable = written.and_then(|()| transaction.commit());
         done.into_iter().for_each(|done| done.tell(durable));
     }
-
-    /// Takes a change into a transaction, whole or not at all, and what of it is to be written.
-    fn attempt(&self, work: Work, transaction: &mut Transaction<'_>, draft: &mut Draft<'_>) -> Done {
-        match work {
-            Work::Report { project, batch, only_new, reply } => {
-                let settled = if only_new { self.settled } else { 0 };
-                let rules = Rules { now: Ended::at(Timestamp::now()), settled };
-                Done::Report(reply, transaction.report(&project, batch, rules, draft))
-            }
-            Work::Expire { moment, numbers, reply } => Done::Expire(reply, transaction.expire(moment, numbers, draft)),
-        }
-    }
-
-    /// Writes changes; if it fails, what may be done from then on follows from how.
-    fn write(&mut self, changes: Changes, mark: Mark) -> Result<(), StoreError> {
-        let engine = self.engine.as_ref().ok_or(StoreError::NotStored)?;
-        match (has_room(&self.dir, engine, &changes), &self.health) {
-            (true, Health::Full) => {
-                tracing::info!("the disk has room: reports are stored again");
-                self.health = Health::Good;
-            }
-            (true, _) => {}
-            (false, Health::Full) => return Err(StoreError::NotStored),
-            (false, _) => {
-                tracing::error!("the disk is full: no report is stored until it has room");
-                self.health = Health::Full;
-                return Err(StoreError::NotStored);
-            }
-        }
-        let written = engine.write(changes, mark);
-        let noted = written.and_then(|()| self.ledger.write(mark).map_err(|error| WriteError::Unknown(error.into())));
-        match noted {
-            Ok(()) => {
-                self.mark = mark;
-                self.unflushed.get_or_insert_with(Instant::now);
-                return Ok(());
-            }
-            Err(error @ WriteError::NotWritten(_)) => {
-                tracing::error!(%error, "a report could not be stored: none is until the disk takes them again");
-                self.health = Health::Failed(Instant::now());
-            }
-            Err(error @ WriteError::Unknown(_)) => {
-                tracing::error!(%error, "a report could not be stored: none is until a restart");
-                // It has nothing to do any more, and what has failed in it may keep a thread busy.
-                self.engine = None;
-                self.health = Health::Sealed;
-            }
-        }
-        Err(StoreError::NotStored)
-    }
-
-    /// Opens the engine anew after a write has failed, as nothing else lets it go on; not too often.
-    fn recover(&mut self) -> Result<(), StoreError> {
-        match self.health {
-            Health::Good | Health::Full => return Ok(()),
-            Health::Failed(when) if when.elapsed() >= PAUSE => {}
-            Health::Failed(_) | Health::Sealed => return Err(StoreError::NotStored),
-        }
-        self.health = Health::Failed(Instant::now());
-        self.engine = None;
-        match restore::reopen(&self.dir, self.mark) {
-            Ok(Some(engine)) => {
-                tracing::info!("reports are stored again");
-                self.engine = Some(engine);
-                self.health = Health::Good;
-                Ok(())
-            }
-            Ok(None) => {
-                tracing::error!(
-                    "what is on the disk is not what was acknowledged: no report is stored until a restart"
-                );
-                self.health = Health::Sealed;
-                Err(StoreError::NotStored)
-            }
-            Err(error) => {
-                tracing::warn!(%error, "reports still cannot be stored");
-                Err(StoreError::NotStored)
-            }
-        }
-    }
-
-    /// Until now the ledger has survived this process alone. That it may be behind after a power cut takes nothing from what
-    /// the engine has flushed; it only tells less of it.
-    fn flush_ledger(&mut self) {
-        if self.unflushed.take().is_some()
-            && let Err(error) = self.ledger.sync()
-        {
-            tracing::error!(%error, "what has been acknowledged could not be noted: no report is taken until a restart");
-            self.health = Health::Sealed;
-        }
-    }
 }
 
-/// Whether the disk has room for changes and for all that the engine has yet to write of earlier ones. Without it reports are
-/// refused before the engine finds out by itself, which it does not survive.
-fn has_room(dir: &DataDir, engine: &Engine, changes: &Changes) -> bool {
-    let lengths = changes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len));
-    // Once in the journal, once in a file, and something for their frames.
-    let needed = 3 * lengths.sum::<usize>() as u64 + engine.backlog() + SLACK;
-    match rustix::fs::statvfs(dir.path()) {
-        // Some file systems do not tell.
-        Ok(disk) if disk.f_blocks > 0 => disk.f_bavail.saturating_mul(disk.f_frsize) >= needed,
-        _ => true,
+/// Takes a change into a transaction, whole or not at all, and what of it is to be written into a draft.
+fn attempt(work: Work, settled: u32, transaction: &mut Transaction<'_>, draft: &mut Draft<'_>) -> Done {
+    match work {
+        Work::Report { project, batch, only_new, reply } => {
+            let settled = if only_new { settled } else { 0 };
+            let rules = Rules { now: Ended::at(Timestamp::now()), settled };
+            Done::Report(reply, transaction.report(&project, batch, rules, draft))
+        }
+        Work::Expire { moment, numbers, reply } => Done::Expire(reply, transaction.expire(moment, numbers, draft)),
     }
 }
 
@@ -302,14 +185,20 @@ mod tests {
     use std::sync::atomic::AtomicBool;
     use std::sync::mpsc::sync_channel;
 
+    use super::super::directory::DataDir;
+    use super::super::restore;
     use super::*;
     use crate::domain::{CountFilter, Details, JobId, JobTypes, Status, SubJobId, Version};
 
     fn committer(path: &Path) -> Committer {
+        with_queue(path, sync_channel(1).1)
+    }
+
+    fn with_queue(path: &Path, queue: Receiver<Request>) -> Committer {
         let (codec, memory) = (Codec::new(JobTypes::default()), Arc::new(MemoryStore::new(JobTypes::default().len())));
         let dir = DataDir::claim(path).unwrap();
         let open = restore::restore(dir, &codec, &memory, |_, _| (), &AtomicBool::new(false)).unwrap();
-        Committer::new(open, codec, memory, sync_channel(1).1).unwrap()
+        Committer::new(open, codec, memory, queue).unwrap()
     }
 
     fn project() -> ProjectId {
@@ -327,17 +216,17 @@ mod tests {
         }
     }
 
+    /// A report, and where it will be answered.
+    fn report(ids: &[&str]) -> (Work, oneshot::Receiver<Result<Outcome, StoreError>>) {
+        let (reply, answer) = oneshot::channel();
+        let batch = ids.iter().map(|id| sub_job(id)).collect();
+        (Work::Report { project: project(), batch, only_new: false, reply }, answer)
+    }
+
     /// Reports taken as one group; what each is told.
     fn take(committer: &mut Committer, reports: &[&[&str]]) -> Vec<Result<Outcome, StoreError>> {
-        let (works, answers): (Vec<_>, Vec<_>) = reports
-            .iter()
-            .map(|ids| {
-                let (reply, answer) = oneshot::channel();
-                let batch = ids.iter().map(|id| sub_job(id)).collect();
-                (Work::Report { project: project(), batch, only_new: false, reply }, answer)
-            })
-            .unzip();
-        committer.take(works);
+        let (works, answers): (Vec<_>, Vec<_>) = reports.iter().map(|ids| report(ids)).unzip();
+        committer.commit(works);
         answers.into_iter().map(|answer| answer.blocking_recv().unwrap()).collect()
     }
 
@@ -360,22 +249,45 @@ mod tests {
             crate::store::journal::Key { project: &project(), id: &SubJobId::parse("b").unwrap(), number: 1 },
             &mut key,
         );
-        let put = |committer: &Committer, value| {
-            let engine = committer.engine.as_ref().unwrap();
+        let put = |committer: &mut Committer, value| {
+            let (engine, mark) = committer.writer.ready().unwrap();
             let before = engine.get(&key).unwrap().map(|value| value.to_vec());
-            engine.write([(key.clone(), value)].into(), committer.mark).unwrap();
+            engine.write([(key.clone(), value)].into(), mark).unwrap();
             before
         };
-        let good = put(&committer, None);
+        let good = put(&mut committer, None);
         let reports: [&[_]; 5] = [&["c", "a"], &["d", "b"], &["e"], &["b"], &["d", "c"]];
         let told = take(&mut committer, &reports);
         let refused = Err(StoreError::NotStored);
         assert_eq!(told, [outcome(1, 1), refused, outcome(1, 0), refused, outcome(1, 1)]);
         assert_eq!(count(&committer), 5);
-        put(&committer, good);
+        put(&mut committer, good);
         drop(committer);
-        let committer = self::committer(dir.path());
-        assert_eq!((count(&committer), committer.mark.sub_jobs, committer.mark.commit), (5, 5, 2));
+        let mut committer = self::committer(dir.path());
+        let mark = committer.writer.ready().unwrap().1;
+        assert_eq!((count(&committer), mark.sub_jobs, mark.commit), (5, 5, 2));
+    }
+
+    #[test]
+    fn what_waits_is_one_commit_and_what_comes_after_the_end_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (sender, queue) = sync_channel(100);
+        let mut answers = Vec::new();
+        let mut send = |id: usize| {
+            let (work, answer) = report(&[&id.to_string()]);
+            sender.send(Request::Work(work)).unwrap();
+            answers.push(answer);
+        };
+        (0..64).for_each(&mut send);
+        sender.send(Request::Stop).unwrap();
+        send(64);
+        with_queue(dir.path(), queue).run();
+        let mut told: Vec<_> = answers.into_iter().map(|answer| answer.blocking_recv().unwrap()).collect();
+        assert_eq!(told.pop(), Some(Err(StoreError::NotStored)));
+        assert_eq!(told, [outcome(1, 0); 64]);
+        let mut committer = committer(dir.path());
+        let mark = committer.writer.ready().unwrap().1;
+        assert_eq!((count(&committer), mark.sub_jobs, mark.commit), (64, 64, 1));
     }
 
     #[test]

@@ -42,10 +42,10 @@ impl<'a> Draft<'a> {
         self.group
     }
 
-    fn take(&mut self, encoded: &[u8], state: State<'_>) {
+    fn remove(&mut self, encoded: &[u8], state: State<'_>) {
         let mut head = Vec::with_capacity(64);
         self.codec.head(state, &mut head);
-        self.mark.take(fingerprint(encoded, &head));
+        self.mark.remove(fingerprint(encoded, &head));
     }
 }
 
@@ -76,7 +76,7 @@ impl Journal for Draft<'_> {
         let mut encoded = Vec::with_capacity(64);
         codec::key(key, &mut encoded);
         if let Some(old) = old {
-            self.take(&encoded, old);
+            self.remove(&encoded, old);
         }
         let mut value = Vec::with_capacity(64);
         self.codec.head(new, &mut value);
@@ -90,7 +90,7 @@ impl Journal for Draft<'_> {
     fn dropped(&mut self, key: Key<'_>, old: State<'_>) {
         let mut encoded = Vec::with_capacity(64);
         codec::key(key, &mut encoded);
-        self.take(&encoded, old);
+        self.remove(&encoded, old);
         self.changes.insert(encoded, None);
     }
 }

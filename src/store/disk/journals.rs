@@ -35,7 +35,7 @@ pub(super) const UNREADABLE: &str = "acknowledged reports in it, or in one after
 
 /// What a journal holds.
 #[derive(Debug, PartialEq, Eq)]
-struct Journal {
+struct Contents {
     /// The number of the last commit that is whole.
     commit: Option<u64>,
     /// Where the last whole batch ends.
@@ -73,9 +73,12 @@ pub(super) fn look(engine: &Path, acknowledged: u64, highest: u64) -> io::Result
         let is_last = files.peek().is_none();
         let journal = read(&file, is_last, &mut sequence_number, highest)?;
         latest = latest.max(journal.commit);
-        let is_short = latest.is_some_and(|commit| commit < acknowledged);
-        let may_end_here = is_last || latest == Some(highest);
-        if if is_last { is_short } else { journal.is_ragged && !may_end_here } {
+        let is_damaged = match is_last {
+            true => latest.is_some_and(|commit| commit < acknowledged),
+            // What comes after the highest commit may be anything.
+            false => journal.is_ragged && latest != Some(highest),
+        };
+        if is_damaged {
             return Ok(Found::Damaged(file, UNREADABLE));
         }
         // A commit that is whole has perhaps failed to be flushed: what is read is then not what is on the disk.
@@ -116,7 +119,7 @@ pub(super) fn files(engine: &Path) -> io::Result<Vec<PathBuf>> {
 /// Reads a journal up to what is not a whole batch, and looks whether it goes on. Of the last one with a commit in it, zeros
 /// are taken for its end, as there may be many. Sequence numbers have no checksum, but ascend from the one given, which
 /// becomes the next. A commit above `highest` counts as not whole.
-fn read(path: &Path, is_last: bool, sequence_number: &mut u64, highest: u64) -> io::Result<Journal> {
+fn read(path: &Path, is_last: bool, sequence_number: &mut u64, highest: u64) -> io::Result<Contents> {
     let mut file = BufReader::with_capacity(CHUNK, File::open(path)?);
     let (mut commit, mut end, mut scratch) = (None, 0, Vec::new());
     loop {
@@ -133,7 +136,7 @@ fn read(path: &Path, is_last: bool, sequence_number: &mut u64, highest: u64) -> 
             _ => {
                 let matters = !is_last || commit.is_none();
                 let is_ragged = !is_blank || matters && !is_zero_to_the_end(&mut file)?;
-                return Ok(Journal { commit, end, is_ragged });
+                return Ok(Contents { commit, end, is_ragged });
             }
         }
     }
@@ -240,7 +243,10 @@ mod tests {
         let journal = files(dir.path()).unwrap().pop().unwrap();
         let good = data(&journal);
         let end = good.len() as u64;
-        assert_eq!(read(&journal, true, &mut 0, u64::MAX).unwrap(), Journal { commit: Some(5), end, is_ragged: false });
+        assert_eq!(
+            read(&journal, true, &mut 0, u64::MAX).unwrap(),
+            Contents { commit: Some(5), end, is_ragged: false }
+        );
         assert_eq!(look_at(dir.path(), 5), Found::Good(vec![]));
         assert_eq!(look_at(dir.path(), 6), Found::Damaged(journal.clone(), UNREADABLE));
 
@@ -286,7 +292,7 @@ mod tests {
         for (last, left) in [(5, 5), (3, 3), (0, 0)] {
             let torn_off = cut_after(dir.path(), last).unwrap();
             assert_eq!(torn_off.path().is_some(), last < 5);
-            torn_off.right();
+            torn_off.confirm();
             (&late).write_all(b"late").unwrap();
             assert_eq!(last_commit(dir.path()), left, "after {last}");
         }
@@ -312,7 +318,7 @@ mod tests {
         {
             std::fs::write(&first, first_holds).unwrap();
             std::fs::write(&second, second_holds).unwrap();
-            cut_after(dir.path(), 1).unwrap().right();
+            cut_after(dir.path(), 1).unwrap().confirm();
             assert_eq!(data(&first), one);
             assert_eq!(std::fs::read(&second).unwrap(), b"");
             assert_eq!(last_commit(dir.path()), 1);
@@ -335,7 +341,7 @@ mod tests {
         let before = number();
         for acknowledged in [2, 1] {
             let Found::Good(cuts) = look_at(dir.path(), acknowledged) else { panic!("it is good") };
-            assert_eq!(TornOff::cut(cuts).unwrap().right(), [] as [PathBuf; 0]);
+            assert_eq!(TornOff::cut(cuts).unwrap().confirm(), [] as [PathBuf; 0]);
             assert_eq!(data(&journal), good);
             assert_eq!(number() == before, acknowledged == 2);
         }

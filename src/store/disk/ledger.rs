@@ -22,6 +22,11 @@ pub(super) struct Mark {
 }
 
 impl Mark {
+    /// That of the next commit, before anything has changed.
+    pub(super) fn next(self) -> Self {
+        Self { commit: self.commit + 1, ..self }
+    }
+
     /// A subtask has come.
     pub(super) fn add(&mut self, fingerprint: u64) {
         self.sub_jobs += 1;
@@ -29,7 +34,7 @@ impl Mark {
     }
 
     /// A subtask has gone.
-    pub(super) fn take(&mut self, fingerprint: u64) {
+    pub(super) fn remove(&mut self, fingerprint: u64) {
         self.sub_jobs = self.sub_jobs.wrapping_sub(1);
         self.sum = self.sum.wrapping_sub(fingerprint);
     }

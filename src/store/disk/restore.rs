@@ -75,7 +75,7 @@ fn open(dir: DataDir) -> Result<(Open, Located), OpenError> {
             None => at.damaged("acknowledged reports are missing"),
         });
     }
-    for file in torn_off.right() {
+    for file in torn_off.confirm() {
         tracing::warn!(file = %file.display(), "a report that a crash cut short has been dropped");
     }
     let ledger = match ledger {
@@ -102,7 +102,7 @@ pub(super) fn reopen(dir: &DataDir, acknowledged: Mark) -> Result<Option<Engine>
         drop(engine);
         return Ok(None);
     }
-    torn_off.right();
+    torn_off.confirm();
     Ok(Some(engine))
 }
 
@@ -189,7 +189,7 @@ fn read(
         found.add(fingerprint(key, &value[..stored.head]));
         each(project, id, stored)
     })?;
-    if found == open.mark { Ok(()) } else { Err(Stop::Others) }
+    if found == open.mark { Ok(()) } else { Err(Stop::Mismatch) }
 }
 
 /// Why not everything has been shown, or taken.
@@ -200,7 +200,7 @@ enum Stop {
     #[error(transparent)]
     Record(#[from] CodecError),
     #[error("the subtasks in it are not those that were stored")]
-    Others,
+    Mismatch,
     #[error(transparent)]
     Open(#[from] OpenError),
 }
@@ -233,7 +233,7 @@ impl Located {
             Stop::Record(CodecError::JobType(_)) => {
                 OpenError::Unusable { path: self.0.clone(), reason: stop.to_string() }
             }
-            Stop::Record(_) | Stop::Others => self.damaged(&stop.to_string()),
+            Stop::Record(_) | Stop::Mismatch => self.damaged(&stop.to_string()),
             Stop::Open(error) => error,
         })
     }

@@ -11,7 +11,7 @@ use super::journals::Cut;
 const CHUNK: usize = 256 * 1024;
 
 /// Journals that have been written anew without their ends, before the engine sees them: it takes some of what a power cut
-/// leaves for damage. The ends are put back when this goes, unless it was [`TornOff::right`] to do so.
+/// leaves for damage. The ends are put back when this goes, unless that is [`TornOff::confirm`]ed.
 #[derive(Debug, Default)]
 pub(super) struct TornOff(Vec<Torn>);
 
@@ -40,7 +40,7 @@ impl TornOff {
     }
 
     /// Nothing acknowledged has stood there. The files that have lost something.
-    pub(super) fn right(mut self) -> Vec<PathBuf> {
+    pub(super) fn confirm(mut self) -> Vec<PathBuf> {
         let torn = std::mem::take(&mut self.0).into_iter();
         torn.filter(|torn| !torn.bytes.is_empty()).map(|torn| torn.path).collect()
     }
@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(torn_off.0[0].bytes.len(), CHUNK + 3);
         drop(torn_off);
         assert_eq!(std::fs::read(&path).unwrap(), content);
-        assert_eq!(cut().right(), std::slice::from_ref(&path));
+        assert_eq!(cut().confirm(), std::slice::from_ref(&path));
         assert_eq!(std::fs::read(&path).unwrap(), b"whole");
     }
 }

@@ -63,14 +63,14 @@ impl<'a> Transaction<'a> {
         journal: &mut impl Journal,
     ) -> Result<Outcome, StoreError> {
         let before = self.undo.len();
-        let taken = self.take(project, batch, rules, journal);
+        let taken = self.upsert_all(project, batch, rules, journal);
         if taken.is_err() {
             self.undo_to(before);
         }
         taken
     }
 
-    fn take(
+    fn upsert_all(
         &mut self,
         project: &ProjectId,
         batch: Vec<SubJob>,
