@@ -85,7 +85,7 @@ pub enum ExportError {
 pub fn export(flags: &ExportFlags, out: impl Write) -> Result<(), ExportError> {
     let job_types = job_types(&flags.types.added)?;
     let dir = DataDir::claim_used(&flags.data_dir)?;
-    let (mut out, mut progress) = (BufWriter::new(out), Progress::of_sub_jobs("export"));
+    let (mut out, mut progress) = (BufWriter::new(out), Progress::of_export(&flags.data_dir));
     let each = |project: &_, sub_job| Ok(record::to_load_line(project, &sub_job, &job_types, &mut out)?);
     store::export(dir, &job_types, each, |done, all| progress.reach(done, all)).map_err(|error: ExportError| error)?;
     progress.end();

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::domain::{JobTypes, ProjectId, SubJob};
 use crate::progress::Progress;
 use crate::record;
-use crate::store::{Store, StoreError};
+use crate::store::{OpenError, Store, StoreError};
 
 /// The most bytes of a line: a record has at most some tens of KiB, so a longer line is another kind of file.
 const MAX_LINE: usize = 1024 * 1024;
@@ -41,37 +41,56 @@ pub enum LoadError {
     /// The store does not take them.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The data directory does not.
+    #[error(transparent)]
+    Data(#[from] OpenError),
     /// Nobody waits for it any more.
     #[error("cancelled")]
     Cancelled,
 }
 
 /// Takes the files in, in their order, with a progress bar on a terminal and progress lines in the log elsewhere. Stops at
-/// the first bad line, and soon after `cancelled` has become true.
+/// the first bad line, and soon after `cancelled` has become true; of what it has taken by then nothing is ever served.
 pub fn load(files: &[PathBuf], store: &Store, job_types: &JobTypes, cancelled: &AtomicBool) -> Result<(), LoadError> {
-    for path in files {
-        let mut progress = Progress::of_file(path);
-        let mut batches: HashMap<ProjectId, Vec<SubJob>> = HashMap::new();
-        let mut held = 0;
-        read(path, job_types, |project, sub_job, bytes| {
-            match batches.get_mut(&project) {
-                Some(batch) => batch.push(sub_job),
-                None => drop(batches.insert(project, vec![sub_job])),
-            }
-            held += 1;
-            progress.add(bytes);
-            if held < BATCH {
-                return Ok(());
-            }
-            held = 0;
-            if cancelled.load(Ordering::Relaxed) {
-                return Err(LoadError::Cancelled);
-            }
-            hand_over(&mut batches, store)
-        })?;
-        hand_over(&mut batches, store)?;
-        progress.end();
+    if files.is_empty() {
+        return Ok(());
     }
+    let is_dropped_unless_ended = store.begin_load()?;
+    if !is_dropped_unless_ended {
+        // A pipe can be read only once.
+        for path in files.iter().filter(|path| path.is_file()) {
+            check(path, job_types)?;
+        }
+    }
+    files.iter().try_for_each(|path| take_in(path, store, job_types, cancelled))?;
+    if is_dropped_unless_ended {
+        store.end_load()?;
+    }
+    Ok(())
+}
+
+fn take_in(path: &Path, store: &Store, job_types: &JobTypes, cancelled: &AtomicBool) -> Result<(), LoadError> {
+    let mut progress = Progress::of_file(path);
+    let mut batches: HashMap<ProjectId, Vec<SubJob>> = HashMap::new();
+    let mut held = 0;
+    read(path, job_types, |project, sub_job, bytes| {
+        match batches.get_mut(&project) {
+            Some(batch) => batch.push(sub_job),
+            None => drop(batches.insert(project, vec![sub_job])),
+        }
+        held += 1;
+        progress.add(bytes);
+        if held < BATCH {
+            return Ok(());
+        }
+        held = 0;
+        if cancelled.load(Ordering::Relaxed) {
+            return Err(LoadError::Cancelled);
+        }
+        hand_over(&mut batches, store)
+    })?;
+    hand_over(&mut batches, store)?;
+    progress.end();
     Ok(())
 }
 

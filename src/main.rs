@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::Parser as _;
 use subjobs::access::AccessHandle;
 use subjobs::cli::{self, ExportError};
-use subjobs::config::{Cli, Command, Config, ServeFlags};
+use subjobs::config::{Cli, Command, Config, ExportFlags, ServeFlags};
 use subjobs::demo;
 use subjobs::load::LoadError;
 use subjobs::server::{Server, ServerError};
@@ -34,12 +34,7 @@ fn main() -> ExitCode {
             Ok(false) => return ExitCode::from(BAD_INPUT),
             Err(error) => Err(error),
         },
-        Command::Export(flags) => match cli::export(&flags, stdout()) {
-            Ok(()) => Ok(()),
-            // Whoever read it has had enough, as `head` has.
-            Err(ExportError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            Err(error) => return complain(&error, after_export(&error)),
-        },
+        Command::Export(flags) => return export(&flags),
         Command::Healthcheck(flags) => cli::healthcheck(flags.internal_listen),
     };
     match done {
@@ -55,7 +50,7 @@ fn complain(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
 }
 
 fn serve(flags: ServeFlags) -> ExitCode {
-    let (format, filter) = (flags.log_format, flags.log_filter.clone());
+    let (format, filter) = (flags.log.format, flags.log.filter.clone());
     let config = match Config::try_from(flags) {
         Ok(config) => config,
         Err(error) => return complain(&error, BAD_INPUT),
@@ -78,9 +73,20 @@ fn serve(flags: ServeFlags) -> ExitCode {
     }
 }
 
+fn export(flags: &ExportFlags) -> ExitCode {
+    telemetry::start(flags.log.format, &flags.log.filter);
+    match cli::export(flags, stdout()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read it has had enough, as `head` has.
+        Err(ExportError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => complain(&error, after_export(&error)),
+    }
+}
+
 fn after_server(error: &ServerError) -> u8 {
     match error {
         ServerError::Load(LoadError::Store(_)) => FAILED,
+        ServerError::Load(LoadError::Data(error)) => after_opening(error),
         ServerError::Access(_) | ServerError::Load(_) => BAD_INPUT,
         ServerError::Data(error) => after_opening(error),
         ServerError::Bind { .. } | ServerError::System(_) | ServerError::Crashed(_) => FAILED,
@@ -99,7 +105,8 @@ fn after_opening(error: &OpenError) -> u8 {
     match error {
         OpenError::Unusable { .. } => BAD_INPUT,
         OpenError::Damaged { .. } => DAMAGED,
-        OpenError::InUse { .. } | OpenError::Io { .. } | OpenError::Store(_) | OpenError::Cancelled => FAILED,
+        OpenError::InUse { .. } | OpenError::Io { .. } | OpenError::Thread(_) => FAILED,
+        OpenError::Store(_) | OpenError::Cancelled => FAILED,
     }
 }
 

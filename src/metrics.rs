@@ -173,7 +173,7 @@ impl Metrics {
             connections: gauges("subjobs_http_connections", "Open connections.", &["listener"])?,
             drift: IntGauge::new(
                 "subjobs_recount_drift",
-                "By how many subtasks the counts were off at the latest recount from the records; anything but 0 is a fault.",
+                "By how many subtasks recounts have found the counts off, at most (1 may also mean only the shares of jobs or projects); anything but 0 is a fault.",
             )?,
             recounts: IntCounter::new("subjobs_recounts_total", "Recounts of all subtasks from the records.")?,
             expired: IntCounter::new("subjobs_expired_total", "Subtasks dropped because they had ended long ago.")?,

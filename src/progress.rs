@@ -12,9 +12,20 @@ const EVERY: Duration = Duration::from_secs(1);
 /// How many subtasks of a file go by before the clock or the bar is looked at.
 const STRIDE: u64 = 4096;
 
+/// What the log calls it to take subtasks in.
+const LOADING: [&str; 2] = ["loading", "loaded"];
+
+/// The bar of reading a file.
+const BYTES: &str = "{msg} {wide_bar} {bytes}/{total_bytes} {eta}";
+
+/// The bar of anything else.
+const SUB_JOBS: &str = "{msg} {wide_bar} {human_pos}/{human_len} subtasks {eta}";
+
 /// The progress of taking subtasks in, or out.
 pub struct Progress {
-    what: String,
+    /// How the log calls it while it goes on, and in the end.
+    doing: [&'static str; 2],
+    from: String,
     /// How far it goes, in bytes or in subtasks.
     size: u64,
     position: u64,
@@ -28,23 +39,29 @@ impl Progress {
     /// Of reading a file, measured in bytes.
     pub fn of_file(path: &Path) -> Self {
         let size = path.metadata().map_or(0, |metadata| metadata.len());
-        Self::start(path.display().to_string(), size, "{msg} {wide_bar} {bytes}/{total_bytes} {eta}")
+        Self::start(LOADING, path, size, BYTES)
     }
 
-    /// Of anything, measured in subtasks.
-    pub fn of_sub_jobs(what: &str) -> Self {
-        Self::start(what.into(), 0, "{msg} {wide_bar} {human_pos}/{human_len} subtasks {eta}")
+    /// Of taking in a data directory, measured in subtasks.
+    pub fn of_opening(dir: &Path) -> Self {
+        Self::start(LOADING, dir, 0, SUB_JOBS)
     }
 
-    fn start(what: String, size: u64, template: &str) -> Self {
+    /// Of writing down a data directory, measured in subtasks.
+    pub fn of_export(dir: &Path) -> Self {
+        Self::start(["exporting", "exported"], dir, 0, SUB_JOBS)
+    }
+
+    fn start(doing: [&'static str; 2], from: &Path, size: u64, template: &str) -> Self {
+        let from = from.display().to_string();
         let bar = stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new(size).with_message(what.clone());
+            let bar = ProgressBar::new(size).with_message(from.clone());
             // The templates are right, as the test shows; were they not, the default style would do.
             let style = ProgressStyle::with_template(template);
             style.map(|style| bar.set_style(style)).map_or(bar.clone(), |()| bar)
         });
         let now = Instant::now();
-        Self { what, size, position: 0, sub_jobs: 0, start: now, logged: now, bar }
+        Self { doing, from, size, position: 0, sub_jobs: 0, start: now, logged: now, bar }
     }
 
     /// One more subtask of a file, after so many bytes.
@@ -71,7 +88,7 @@ impl Progress {
             None if self.logged.elapsed() >= EVERY => {
                 self.logged = Instant::now();
                 let percent = (self.position * 100).checked_div(self.size).unwrap_or(100);
-                tracing::info!(from = self.what, sub_jobs = self.sub_jobs, percent, "loading");
+                tracing::info!(from = self.from, sub_jobs = self.sub_jobs, percent, "{}", self.doing[0]);
             }
             None => {}
         }
@@ -83,6 +100,18 @@ impl Progress {
             bar.finish_and_clear();
         }
         let milliseconds = self.start.elapsed().as_millis() as u64;
-        tracing::info!(from = self.what, sub_jobs = self.sub_jobs, milliseconds, "loaded");
+        tracing::info!(from = self.from, sub_jobs = self.sub_jobs, milliseconds, "{}", self.doing[1]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_templates_are_right() {
+        for template in [BYTES, SUB_JOBS] {
+            assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
+        }
     }
 }

@@ -131,7 +131,7 @@ impl Server {
         for bound in [&public, &internal] {
             tracing::info!(listener = bound.which.as_str(), address = %bound.address, "listening");
         }
-        let is_on_disk = api.store.is_on_disk();
+        let is_on_disk = config.data_dir.is_some();
         if !is_on_disk {
             tracing::warn!("subtasks live in memory only: a restart forgets them");
         }
@@ -150,7 +150,7 @@ impl Server {
         tokio::pin!(stop);
         let work = async {
             if !is_ready_at_once {
-                take_in(&api, config.load).await?;
+                take_in(&api, config.data_dir, config.load).await?;
                 moving = open(&api, demo)?;
             }
             let moving = async {
@@ -207,15 +207,17 @@ impl Drop for Aborting {
 }
 
 /// Takes in what is in the data directory, then files of subtasks, on a thread that stops when this is dropped.
-async fn take_in(api: &Arc<Api>, files: Vec<PathBuf>) -> Result<(), ServerError> {
+async fn take_in(api: &Arc<Api>, dir: Option<PathBuf>, files: Vec<PathBuf>) -> Result<(), ServerError> {
     let cancelled = Cancelled::default();
     let (store, job_types, flag) = (api.store.clone(), api.job_types.clone(), cancelled.0.clone());
     let work = move || {
         // What the store starts from here works in the background as well.
         priority::lower();
-        let mut progress = Progress::of_sub_jobs("data directory");
-        store.open(|done, all| progress.reach(done, all), &flag)?;
-        progress.end();
+        if let Some(dir) = dir {
+            let mut progress = Progress::of_opening(&dir);
+            store.open(|done, all| progress.reach(done, all), &flag)?;
+            progress.end();
+        }
         Ok(load::load(&files, &store, &job_types, &flag)?)
     };
     tokio::task::spawn_blocking(work).await?

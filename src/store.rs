@@ -76,7 +76,7 @@ pub struct Dropped {
 pub struct Store {
     memory: Arc<MemoryStore>,
     keeping: Keeping,
-    /// What the latest recount has found; 0 is right.
+    /// The most that a recount has found; 0 is right.
     drift: AtomicU64,
 }
 
@@ -100,11 +100,6 @@ impl Store {
 
     fn new(job_types: usize, keeping: Keeping) -> Self {
         Self { memory: Arc::new(MemoryStore::new(job_types)), keeping, drift: AtomicU64::new(0) }
-    }
-
-    /// Whether it is to be opened, and outlives the process.
-    pub fn is_on_disk(&self) -> bool {
-        matches!(self.keeping, Keeping::OnDisk(_))
     }
 
     /// Takes what is on the disk into memory; of a store in memory, does nothing. `progress` is told how many subtasks have
@@ -163,6 +158,24 @@ impl Store {
         self.hand_over(project, batch, false)
     }
 
+    /// Begins to load files; whether all that is loaded is dropped if the process ends before [`Store::end_load`]. On a disk it
+    /// is not if there are subtasks already.
+    pub fn begin_load(&self) -> Result<bool, OpenError> {
+        match &self.keeping {
+            Keeping::OnDisk(_) if self.memory.end()? > 0 => Ok(false),
+            Keeping::OnDisk(disk) => disk.begin_load().map(|()| true),
+            Keeping::InMemory(_) => Ok(true),
+        }
+    }
+
+    /// Ends what has begun with [`Store::begin_load`] answering yes.
+    pub fn end_load(&self) -> Result<(), OpenError> {
+        match &self.keeping {
+            Keeping::OnDisk(disk) => disk.end_load(),
+            Keeping::InMemory(_) => Ok(()),
+        }
+    }
+
     /// Takes batches of subtasks of a file, and waits until all are done. On a disk, those that were there when it was opened
     /// are left as they are, and count as unchanged: the file may be older than what has been reported since.
     pub fn load(&self, batches: impl IntoIterator<Item = (ProjectId, Vec<SubJob>)>) -> Result<Outcome, StoreError> {
@@ -216,22 +229,13 @@ impl Store {
     }
 
     /// Counts again from the records, `most` of them at a time. When all have been counted: by how many subtasks the counts
-    /// were off, which [`Store::check`] tells from then on.
+    /// are off or once were, which [`Store::check`] tells from then on: what has been wrong is not to be trusted before a restart.
     pub fn recount(&self, most: usize) -> Result<Option<u64>, StoreError> {
-        let drift = self.memory.recount(most)?;
-        if let Some(drift) = drift {
-            self.drift.store(drift, Ordering::Relaxed);
-        }
-        Ok(drift)
+        let found = self.memory.recount(most)?;
+        Ok(found.map(|drift| self.drift.fetch_max(drift, Ordering::Relaxed).max(drift)))
     }
 
-    /// As if a recount had found that.
-    #[cfg(test)]
-    pub(crate) fn pretend_drift(&self, drift: u64) {
-        self.drift.store(drift, Ordering::Relaxed);
-    }
-
-    /// By how many subtasks the counts were off at the latest recount: 0, unless something is wrong.
+    /// By how many subtasks recounts have found the counts off, at most: 0, unless something is wrong.
     pub fn drift(&self) -> u64 {
         self.drift.load(Ordering::Relaxed)
     }

@@ -8,8 +8,8 @@ use crate::config::LogFormat;
 
 /// Starts the log. `filter` is in the syntax of `RUST_LOG`; parts of it that make no sense are ignored.
 pub fn start(format: Option<LogFormat>, filter: &str) {
-    // What the storage engine has to say is said in this program's own words; who wants its log names it in the filter.
-    let filter = format!("fjall=off,lsm_tree=off,sfa=off,{}", or_default(filter));
+    // The storage engine fails in threads of its own, and says why nowhere else.
+    let filter = format!("fjall=error,lsm_tree=error,sfa=error,{}", or_default(filter));
     let filter = EnvFilter::builder().parse_lossy(filter);
     let is_terminal = stderr().is_terminal();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_target(false);

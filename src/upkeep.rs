@@ -93,3 +93,54 @@ async fn given_up(what: &str, error: StoreError) -> ! {
     tracing::error!(%error, "{what} has ended");
     std::future::pending().await
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::domain::JobTypes;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_drift_is_found_logged_and_measured() {
+        let (log, metrics) = (Log::default(), Arc::new(Metrics::new().unwrap()));
+        let writer = log.clone();
+        let _logged = tracing::subscriber::set_default(
+            tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish(),
+        );
+        let store = Arc::new(Store::drifted_by(5));
+        let seen = async {
+            let is_measured = || {
+                let metrics = metrics.render(&store, &JobTypes::default(), 0).unwrap();
+                String::from_utf8(metrics).unwrap().contains("\nsubjobs_recount_drift 5\n")
+            };
+            while !is_measured() {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::select! {
+            ended = run(&store, &metrics, None) => panic!("{ended:?}"),
+            seen = tokio::time::timeout(Duration::from_secs(30), seen) => seen.unwrap(),
+        }
+        assert_eq!(store.check(), Err(StoreError::Drifted(5)));
+        let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert!(
+            logged.contains("ERROR") && logged.contains("the counts have drifted from the records drift=5"),
+            "{logged}"
+        );
+    }
+}

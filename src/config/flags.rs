@@ -92,13 +92,8 @@ pub struct ServeFlags {
     #[arg(long, env = "SUBJOBS_DRAIN_DELAY", value_name = "DURATION", default_value = "0s", value_parser = time)]
     pub drain_delay: Duration,
 
-    /// How the log is written [default: text on a terminal, else json]
-    #[arg(long, env = "SUBJOBS_LOG_FORMAT")]
-    pub log_format: Option<LogFormat>,
-
-    /// Which events are logged, in the syntax of tracing's filters
-    #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info", hide = true)]
-    pub log_filter: String,
+    #[command(flatten)]
+    pub log: LogFlags,
 
     #[command(flatten)]
     pub types: JobTypeFlags,
@@ -136,12 +131,28 @@ pub struct CheckFlags {
     pub types: JobTypeFlags,
 }
 
+/// How and what is logged.
+#[derive(Debug, Args)]
+pub struct LogFlags {
+    /// How the log is written [default: text on a terminal, else json]
+    #[arg(long = "log-format", env = "SUBJOBS_LOG_FORMAT", value_name = "LOG_FORMAT")]
+    pub format: Option<LogFormat>,
+
+    /// Which events are logged, in the syntax of tracing's filters
+    #[arg(long = "log-filter", env = "RUST_LOG", value_name = "FILTER", default_value = "info", hide = true)]
+    pub filter: String,
+}
+
 /// Flags of `export`.
 #[derive(Debug, Args)]
 pub struct ExportFlags {
     /// The data directory
     #[arg(long, env = "SUBJOBS_DATA_DIR", value_name = "DIR")]
     pub data_dir: PathBuf,
+
+    /// Its progress, and what was found.
+    #[command(flatten)]
+    pub log: LogFlags,
 
     /// The job types that its subtasks may have beside the built-in ones.
     #[command(flatten)]

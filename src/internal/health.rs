@@ -38,7 +38,7 @@ mod tests {
         let metrics = Arc::new(Metrics::new().unwrap());
         let access = AccessHandle::open(AccessSource::Text("projects = []".into()), metrics.identity().unwrap());
         let api = Api {
-            store: Arc::new(Store::in_memory(19)),
+            store: Arc::new(Store::drifted_by(3)),
             access: Arc::new(access.unwrap()),
             job_types: Arc::new(JobTypes::default()),
             readiness: Arc::<Readiness>::default(),
@@ -47,7 +47,7 @@ mod tests {
         let internal = Arc::new(Internal { api: Arc::new(api), metrics, intake: Arc::default() });
         internal.api.readiness.enter(Phase::Ready);
         assert_eq!(readyz(State(internal.clone())).await.unwrap(), "ready\n");
-        internal.api.store.pretend_drift(3);
+        while internal.api.store.recount(100).unwrap().is_none() {}
         let refused = readyz(State(internal)).await.unwrap_err();
         assert_eq!(refused.status(), 500);
         assert_eq!(refused.to_string(), "the counts have drifted from the records by 3");

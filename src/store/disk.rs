@@ -69,6 +69,9 @@ pub enum OpenError {
         /// What it says.
         cause: io::Error,
     },
+    /// The system gives no thread to work on it.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
     /// Memory does not take them.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -91,6 +94,7 @@ pub fn export<E: From<OpenError>>(
 /// Where a store keeps its subtasks when it is not in memory only.
 #[derive(Debug)]
 pub(super) struct Disk {
+    path: PathBuf,
     /// Until it is opened.
     dir: Mutex<Option<DataDir>>,
     codec: Codec,
@@ -100,8 +104,8 @@ pub(super) struct Disk {
 
 impl Disk {
     pub(super) fn new(dir: DataDir, job_types: JobTypes) -> Self {
-        let codec = Codec::new(job_types);
-        Self { dir: Mutex::new(Some(dir)), codec, queue: OnceLock::new(), committer: Mutex::default() }
+        let (path, codec) = (dir.path().into(), Codec::new(job_types));
+        Self { path, dir: Mutex::new(Some(dir)), codec, queue: OnceLock::new(), committer: Mutex::default() }
     }
 
     /// Takes what is on the disk into memory, and from then on changes. `progress` is told how many subtasks have been taken
@@ -116,12 +120,23 @@ impl Disk {
         let restored = restore::restore(dir, &self.codec, &memory, progress, cancelled)?;
         let (sender, queue) = sync_channel(WAITING);
         let committer = Committer::new(restored, self.codec.clone(), memory, queue)?;
-        let io = |cause| OpenError::Io { path: "a thread".into(), cause };
-        let thread = std::thread::Builder::new().name("committer".into()).spawn(|| committer.run()).map_err(io)?;
+        let thread = std::thread::Builder::new().name("committer".into()).spawn(|| committer.run());
+        let thread = thread.map_err(OpenError::Thread)?;
         // In this order, so that whoever closes it finds no committer that cannot be told to stop.
         self.queue.set(sender).map_err(|_| StoreError::NotStored)?;
         *held(&self.committer) = Some(thread);
         Ok(())
+    }
+
+    /// From now on, until [`Disk::end_load`], all that is stored is dropped if the process ends. For a directory in which there
+    /// is nothing.
+    pub(super) fn begin_load(&self) -> Result<(), OpenError> {
+        directory::begin_loading(&self.path).map_err(|cause| OpenError::Io { path: self.path.clone(), cause })
+    }
+
+    /// All that has been stored stays.
+    pub(super) fn end_load(&self) -> Result<(), OpenError> {
+        directory::end_loading(&self.path).map_err(|cause| OpenError::Io { path: self.path.clone(), cause })
     }
 
     /// Hands over a report; of one of a file, what was there when the directory was opened is left as it is.

@@ -26,6 +26,16 @@ fn sub_job(id: &str, job: &str, status: Status, version: u64) -> SubJob {
     }
 }
 
+impl Store {
+    /// One in memory, of one subtask, whose counts are off by so many.
+    pub(crate) fn drifted_by(drift: i32) -> Self {
+        let (store, project, sub_job) = (Self::in_memory(19), project("p"), sub_job("s", "j", Status::Running, 0));
+        store.report(&project, vec![sub_job.clone()]).unwrap();
+        store.memory.distort_as(&project, &sub_job, "j", drift);
+        store
+    }
+}
+
 fn try_open(path: &Path, types: JobTypes) -> Result<Store, OpenError> {
     let store = Store::on_disk(DataDir::claim(path)?, types);
     store.open(|_, _| (), &AtomicBool::new(false))?;
@@ -260,4 +270,16 @@ fn opening_can_be_given_up() {
     let given_up = store.open(|done, all| reached.push((done, all)), &AtomicBool::new(true));
     assert!(matches!(given_up, Err(OpenError::Cancelled)), "{given_up:?}");
     assert_eq!(reached, [(4096, 10_000)]);
+}
+
+#[test]
+fn a_drift_that_has_been_found_is_told_until_the_end() {
+    let store = Store::drifted_by(2);
+    assert_eq!(store.check(), Ok(()));
+    assert_eq!(store.recount(100), Ok(None), "the records");
+    let found = (0..10).find_map(|_| store.recount(100).unwrap());
+    assert_eq!((found, store.check()), (Some(2), Err(StoreError::Drifted(2))));
+    store.memory.distort_as(&project("p"), &sub_job("s", "j", Status::Running, 0), "j", -2);
+    let found = (0..10).find_map(|_| store.recount(100).unwrap());
+    assert_eq!((found, store.check()), (Some(2), Err(StoreError::Drifted(2))));
 }

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 
 use serde_json::Value;
 use subjobs::domain::Timestamp;
 
 use crate::load::GENERATED;
-use crate::program_support::{Files, Program, Signal, line, post, report_path, run, subjobs, text, until};
+use crate::program_support::{
+    Files, Program, Signal, event, line, post, report_path, run, serve, subjobs, text, until, writer,
+};
 use crate::support::{OPS, PROJECT, record};
 
 fn report(program: &Program, lines: &[String]) -> String {
@@ -71,6 +74,50 @@ fn a_load_file_never_undoes_what_was_reported_since() {
 }
 
 #[test]
+fn what_a_file_was_half_loaded_of_is_never_served() {
+    let files = Files::new();
+    let (access, data, load) = (files.access(), files.arg("data"), files.arg("load"));
+    // Each twice, further apart than what is stored at once.
+    let of = |range: std::ops::Range<u32>, status| -> String {
+        range.map(|id| line(PROJECT, &id.to_string(), "CREATE_SERVER", status) + "\n").collect()
+    };
+    let (waiting, running) = (of(0..20_000, "WAITING"), of(0..20_000, "RUNNING"));
+    let args = ["--access", &access, "--data-dir", &data, "--load", &load];
+    let is_refused = || {
+        let output = run(&mut serve(&args), "");
+        assert!(text(&output.stderr).contains("status must be one of"), "{}", text(&output.stderr));
+        assert_eq!(output.status.code(), Some(2));
+    };
+    // A bad line, then a kill.
+    fs::write(&load, format!("{waiting}{}", line(PROJECT, "1", "CREATE_SERVER", "DONE"))).unwrap();
+    is_refused();
+    assert!(fs::exists(files.path("data/loading")).unwrap());
+    fs::remove_file(&load).unwrap();
+    files.fifo("load");
+    let mut program = Program::begin(&args);
+    let mut pipe = writer(&load);
+    pipe.write_all(waiting.as_bytes()).unwrap();
+    until("some are stored", || (*fs::read(files.path("data/acknowledged")).ok()?.get(4096)? > 0).then_some(()));
+    program.kill();
+    drop(pipe);
+    fs::remove_file(&load).unwrap();
+    fs::write(&load, format!("{waiting}{running}")).unwrap();
+    program = Program::start(&args);
+    assert_eq!((program.count(""), program.count("?status=RUNNING")), (20_000, 20_000));
+    assert!(!fs::exists(files.path("data/loading")).unwrap());
+    report(&program, &[record("1", "j", "CREATE_SERVER", "SUCCESS")]);
+    stop(program);
+
+    // What has been reported stays; of a file with a bad line nothing is added.
+    fs::write(&load, format!("{}{}", of(30_000..50_000, "RUNNING"), line(PROJECT, "1", "CREATE_SERVER", "DONE")))
+        .unwrap();
+    is_refused();
+    let program = Program::start(&args[..4]);
+    assert_eq!((program.count(""), program.count("?status=RUNNING")), (20_000, 19_999));
+    stop(program);
+}
+
+#[test]
 fn subtasks_that_ended_long_ago_are_dropped() {
     let files = Files::new();
     let (access, data) = (files.access(), files.arg("data"));
@@ -113,10 +160,18 @@ fn subtasks_that_ended_long_ago_are_dropped() {
 #[test]
 fn a_recount_is_made_and_finds_nothing() {
     let files = Files::new();
-    let program = Program::start(&["--access", &files.access(), "--data-dir", &files.arg("data")]);
-    until("a recount", || (program.metric("subjobs_recounts_total")? > 0).then_some(()));
-    assert_eq!(program.metric("subjobs_recount_drift"), Some(0));
-    assert_eq!(program.internal_status("/readyz"), 200);
+    let args = ["--access", &files.access(), "--data-dir", &files.arg("data")];
+    for counted in [0, 300] {
+        let program = Program::start(&args);
+        until("a recount", || (program.metric("subjobs_recounts_total")? > 0).then_some(()));
+        assert_eq!(program.metric("subjobs_recount_drift"), Some(0));
+        assert_eq!((program.internal_status("/readyz"), program.count("")), (200, counted));
+        let id = |number: u32| number.to_string();
+        let records: Vec<_> =
+            (0..300).map(|number| record(&id(number), &id(number % 7), "CREATE_SERVER", "RUNNING")).collect();
+        report(&program, &records);
+        stop(program);
+    }
 }
 
 /// A record as any other way of writing it has it too.
@@ -168,7 +223,10 @@ fn an_export_needs_a_directory_that_nobody_uses() {
     let in_use = format!("subjobs: {data}: another process is using it\n");
     assert_eq!(export(&data), (1, in_use, String::new()));
     stop(program);
-    assert_eq!(export(&data), (0, String::new(), String::new()));
+    let (code, said, out) = export(&data);
+    assert_eq!((code, out.as_str()), (0, ""));
+    let [event] = &said.lines().map(event).collect::<Vec<_>>()[..] else { panic!("{said}") };
+    assert_eq!((&event["message"], &event["from"], &event["sub_jobs"]), (&"exported".into(), &data.into(), &0.into()));
     let missing = files.arg("missing");
     assert_eq!(export(&missing), (2, format!("subjobs: {missing}: is not a directory\n"), String::new()));
     assert!(!files.path("missing").exists());

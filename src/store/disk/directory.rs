@@ -5,6 +5,7 @@
 //! format         which format the rest is in; written first
 //! engine/        the storage engine's files
 //! acknowledged   what has been acknowledged
+//! loading        there while files are loaded into a directory without subtasks
 //! ```
 
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -22,9 +23,10 @@ const FORMAT: u32 = 1;
 const FORMAT_FILE: &str = "format";
 const ENGINE: &str = "engine";
 const LEDGER: &str = "acknowledged";
+const LOADING: &str = "loading";
 
 /// What a file system itself may have put there.
-const FOREIGN: [&str; 1] = ["lost+found"];
+const FOREIGN: &str = "lost+found";
 
 /// A directory that this process alone uses, for as long as this is there.
 #[derive(Debug)]
@@ -43,6 +45,7 @@ impl DataDir {
             }
             _ => unusable(cause),
         })?;
+        look_for_others(path)?;
         let lock = path.join("lock");
         let lock = OpenOptions::new().write(true).create(true).truncate(false).open(lock).map_err(unusable)?;
         lock.try_lock().map_err(|error| match error {
@@ -76,6 +79,22 @@ impl DataDir {
         self.path.join(LEDGER)
     }
 
+    /// Begins anew if files were being loaded into the directory when there was nothing in it, and that was not finished: half
+    /// of a file is never served, and nothing else can have come. Whether it was so.
+    pub(super) fn forget_half_loaded(&self) -> io::Result<bool> {
+        if !self.path.join(LOADING).exists() {
+            return Ok(false);
+        }
+        let is_there = |removed: io::Result<()>| match removed {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        };
+        is_there(fs::remove_dir_all(self.engine()))?;
+        is_there(fs::remove_file(self.ledger()))?;
+        end_loading(&self.path)?;
+        Ok(true)
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -106,22 +125,8 @@ impl DataDir {
         }
     }
 
-    /// Begins a new directory. One with anything in it is either not ours or has lost its format.
+    /// Begins a new directory.
     fn write_format(&self, file: &Path) -> Result<(), OpenError> {
-        let io = |cause| OpenError::Io { path: file.into(), cause };
-        for entry in fs::read_dir(&self.path).map_err(io)? {
-            let name = entry.map_err(io)?.file_name();
-            if name == "lock" || name == "format.new" || FOREIGN.iter().any(|foreign| name == *foreign) {
-                continue;
-            }
-            if self.path.join(&name) == self.engine() || self.path.join(&name) == self.ledger() {
-                return Err(OpenError::Damaged { file: file.into(), reason: "it is gone".into() });
-            }
-            return Err(OpenError::Unusable {
-                path: self.path.clone(),
-                reason: "holds other files and no data of subjobs".into(),
-            });
-        }
         let draft = file.with_extension("new");
         let write = || {
             let mut new = File::create(&draft)?;
@@ -134,11 +139,42 @@ impl DataDir {
     }
 }
 
+/// Notes that files are being loaded into a directory in which there is nothing yet.
+pub(super) fn begin_loading(path: &Path) -> io::Result<()> {
+    File::create(path.join(LOADING))?;
+    File::open(path)?.sync_all()
+}
+
+/// Notes that all of them have been taken in.
+pub(super) fn end_loading(path: &Path) -> io::Result<()> {
+    fs::remove_file(path.join(LOADING))?;
+    File::open(path)?.sync_all()
+}
+
 impl Drop for DataDir {
     fn drop(&mut self) {
         // A process that is just being started by this one holds all its files open for a moment, and with them the lock.
         let _ = self.lock.unlock();
     }
+}
+
+/// A directory with anything in it but no format is either not ours or has lost it; nothing is written to it.
+fn look_for_others(path: &Path) -> Result<(), OpenError> {
+    let format = path.join(FORMAT_FILE);
+    if format.exists() {
+        return Ok(());
+    }
+    let unusable = |reason: String| OpenError::Unusable { path: path.into(), reason };
+    for entry in fs::read_dir(path).map_err(|cause| unusable(cause.to_string()))? {
+        let name = entry.map_err(|cause| unusable(cause.to_string()))?.file_name();
+        if [ENGINE, LEDGER].iter().any(|own| name == *own) {
+            return Err(OpenError::Damaged { file: format, reason: "it is gone".into() });
+        }
+        if !["lock", "format.new", FOREIGN].iter().any(|harmless| name == *harmless) {
+            return Err(unusable("holds other files and no data of subjobs".into()));
+        }
+    }
+    Ok(())
 }
 
 /// Makes a directory and those that it is in, so that a power cut does not take them back.

@@ -32,6 +32,9 @@ fn open(dir: DataDir) -> Result<(Open, Located), OpenError> {
         let path = path.clone();
         move |cause| OpenError::Io { path, cause }
     };
+    if dir.forget_half_loaded().map_err(io(&engine_path))? {
+        tracing::warn!("an earlier start did not finish loading its files: what it took in is dropped");
+    }
     let ledger = Ledger::open(&ledger_path).map_err(io(&ledger_path))?;
     let acknowledged = match &ledger {
         None => Mark::default(),
@@ -172,7 +175,11 @@ pub(super) fn export<E: From<OpenError>>(
     });
     match failed {
         Some(error) => Err(error),
-        None => Ok(at.explain_all(open, shown).map(drop)?),
+        None => {
+            let open = at.explain_all(open, shown)?;
+            progress(done, open.mark.sub_jobs);
+            Ok(())
+        }
     }
 }
 
