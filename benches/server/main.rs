@@ -49,6 +49,9 @@ fn main() {
                 std::process::exit(1);
             }
         }
-        Some(_) => print!("{HELP}"),
+        Some(_) => {
+            eprint!("{HELP}");
+            std::process::exit(2);
+        }
     }
 }

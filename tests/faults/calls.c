@@ -1,9 +1,9 @@
 /* Preloaded into the program, makes calls on files of its data directory fail as on a broken or full disk.
  *
- * The file that FAULTS_CONTROL names says which: "KIND PART ERRNO PASS TIMES", where KIND is write, sync or merge, PART is a
+ * The file that FAULTS_CONTROL names says which: "KIND PART ERRNO PASS TIMES", where KIND is read, write, sync or merge, PART is a
  * part of the path, PASS is how many such calls are let through first, and TIMES how many fail then, after which the file is
- * removed; 0 is for ever. Without that file all calls pass. A merge is a write of a thread that has read a lot of a table;
- * with ERRNO 0 it waits until the file says something else. */
+ * removed; 0 is for ever. Without that file all calls pass. A merge is a write of a thread that has read a lot of a table.
+ * With ERRNO 0 a call waits until the file says something else. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -39,7 +39,7 @@ again:
     if (file < 0) {
         seen = 0;
     } else {
-        ssize_t length = read(file, text, sizeof text - 1);
+        ssize_t length = pread(file, text, sizeof text - 1, 0);
         close(file);
         if (length > 0 && path_of(fd, path, sizeof path)
             && sscanf(text, "%15s %255s %ld %ld %ld", wanted, part, &code, &pass, &times) == 5 && !strcmp(kind, wanted)
@@ -65,7 +65,7 @@ ssize_t read(int fd, void *bytes, size_t length) {
     char path[4096];
     if (length >= 8192 && path_of(fd, path, sizeof path) && strstr(path, "/tables/"))
         merges = 1;
-    return NEXT(read)(fd, bytes, length);
+    return fails("read", fd) ? -1 : NEXT(read)(fd, bytes, length);
 }
 
 ssize_t write(int fd, const void *bytes, size_t length) {

@@ -4,9 +4,8 @@ use std::io::Write as _;
 use std::net::{Shutdown, TcpListener};
 use std::time::{Duration, Instant};
 
-use crate::program_support::{
-    Answer, Files, Program, Signal, connect, healthcheck, line, rest, run, serve, subjobs, text, until,
-};
+use crate::http_support::{Answer, connect, rest};
+use crate::program_support::{Files, Program, Signal, healthcheck, line, run, serve, subjobs, text, until};
 use crate::support::{OPS, PROJECT};
 
 #[test]

@@ -8,9 +8,10 @@ use std::path::Path;
 use serde_json::Value;
 use subjobs::domain::Timestamp;
 
+use crate::http_support::post;
 use crate::load::GENERATED;
 use crate::program_support::{
-    Files, Program, Signal, event, line, post, report_path, run, serve, subjobs, text, until, writer,
+    Files, Program, Signal, event, line, report_path, run, serve, subjobs, text, until, writer,
 };
 use crate::support::{OPS, PROJECT, record};
 

@@ -2,7 +2,8 @@
 
 use std::process::{Command, Stdio};
 
-use crate::program_support::{Program, Signal, get, run, serve, text, until};
+use crate::http_support::get;
+use crate::program_support::{Program, Signal, run, serve, text, until};
 
 /// What a demo has printed: the token, and the curl line.
 fn greeting(program: &Program) -> (String, String) {

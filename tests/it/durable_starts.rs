@@ -4,7 +4,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::faults_bench::Random;
-use crate::program_support::{Files, Program, post, report_path, serve};
+use crate::http_support::post;
+use crate::program_support::{Files, Program, report_path, serve};
 use crate::support::{OPS, PROJECT, record};
 
 #[test]

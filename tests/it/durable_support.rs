@@ -8,7 +8,8 @@ use std::net::{SocketAddr, TcpStream};
 use serde_json::Value;
 
 use crate::faults_bench::Random;
-use crate::program_support::{Program, connect, count_path, get, head, report_path};
+use crate::http_support::{connect, get, head};
+use crate::program_support::{Program, count_path, report_path};
 use crate::support::{OPS, access};
 
 const TYPES: [&str; 4] = ["CREATE_SERVER", "CREATE_SERVER_IMAGE", "DELETE_SERVER", "REJOIN_DOMAIN"];

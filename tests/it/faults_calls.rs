@@ -2,16 +2,21 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use crate::durable_starts::assert_good;
-use crate::program_support::{Files, Program, Signal, post, report_path, run, serve, text, until};
+use crate::http_support::post;
+use crate::program_support::{Files, Program, Signal, line, report_path, run, serve, text, until};
 use crate::support::{OPS, PROJECT};
 
 const EIO: i32 = 5;
 pub(crate) const ENOSPC: i32 = 28;
+
+/// The library that makes them fail.
+static CALLS: LazyLock<PathBuf> = LazyLock::new(Faulty::compile);
 
 /// A program whose calls fail as a file says.
 pub(crate) struct Faulty {
@@ -24,19 +29,20 @@ pub(crate) struct Faulty {
 impl Faulty {
     pub(crate) fn new() -> Self {
         let files = Files::new();
-        Self::compile(&files);
         let mut faulty = Self { program: Self::start(&files), files, next: 0 };
         assert_eq!(faulty.report(10), 200);
         faulty
     }
 
     /// Makes the library from its source.
-    fn compile(files: &Files) {
+    fn compile() -> PathBuf {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/calls.c");
+        let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("calls-{}.so", std::process::id()));
         let mut compiler = Command::new("cc");
-        compiler.args(["-shared", "-fPIC", "-O1", "-pthread", "-o"]).arg(files.path("calls.so"));
+        compiler.args(["-shared", "-fPIC", "-O1", "-pthread", "-o"]).arg(&library);
         let output = compiler.arg(source).arg("-ldl").output().unwrap();
         assert!(output.status.success(), "{}", text(&output.stderr));
+        library
     }
 
     fn start(files: &Files) -> Program {
@@ -47,7 +53,7 @@ impl Faulty {
 
     fn command(files: &Files) -> Command {
         let mut command = serve(&["--access", &files.access(), "--data-dir", &files.arg("data")]);
-        command.env("LD_PRELOAD", files.path("calls.so")).env("FAULTS_CONTROL", files.path("control"));
+        command.env("LD_PRELOAD", &*CALLS).env("FAULTS_CONTROL", files.path("control"));
         command
     }
 
@@ -192,6 +198,32 @@ fn when_what_was_acknowledged_cannot_be_flushed_no_report_is_taken() {
 }
 
 #[test]
+fn until_all_is_taken_in_the_program_lives_but_is_not_ready() {
+    let mut faulty = Faulty::new();
+    for goes_on in [false, true] {
+        faulty.program.kill();
+        faulty.fail("read", ".jnl", 0, 0, 0);
+        faulty.program = Program::begin_with(&mut Faulty::command(&faulty.files));
+        let program = &faulty.program;
+        assert_eq!((program.internal_status("/healthz"), program.internal_status("/readyz")), (200, 503));
+        program.ask(OPS, "").assert_error(503, "WKS.00050902");
+        let line = line(PROJECT, "1", "CREATE_SERVER", "RUNNING");
+        post(program.internal, &report_path(PROJECT), OPS, &line).assert_error(503, "WKS.00050902");
+        if goes_on {
+            faulty.mend();
+            let loaded = program.await_log("loaded");
+            assert_eq!((&loaded["from"], &loaded["sub_jobs"]), (&faulty.files.arg("data").into(), &10.into()));
+            program.await_log("ready");
+            assert_eq!(program.internal_status("/readyz"), 200);
+            faulty.assert_counts(10);
+        } else {
+            program.signal(Signal::Term);
+            program.await_log("stopped");
+        }
+    }
+}
+
+#[test]
 fn a_start_that_cannot_write_says_so_and_harms_nothing() {
     let mut faulty = Faulty::new();
     for (kind, part) in [("sync", "acknowledged"), ("write", "acknowledged"), ("sync", ".jnl"), ("sync", "engine")] {
@@ -211,7 +243,6 @@ fn a_start_that_cannot_write_says_so_and_harms_nothing() {
 fn a_first_start_that_fails_at_any_flush_is_followed_by_a_good_one() {
     for pass in 0.. {
         let files = Files::new();
-        Faulty::compile(&files);
         files.put("control", &format!("sync {} {EIO} {pass} 0", files.arg("data")));
         let mut child = Faulty::command(&files).spawn().unwrap();
         let end = until("it is ready or fails", || {

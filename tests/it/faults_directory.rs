@@ -6,7 +6,8 @@ use std::process::Command;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::faults_disk::SmallDisk;
-use crate::program_support::{Files, Program, event, post, report_path, run, serve, text};
+use crate::http_support::post;
+use crate::program_support::{Files, Program, event, report_path, run, serve, text};
 use crate::support::{OPS, PROJECT, record};
 
 /// Runs a start that fails; the exit code, and the one line that says why. Nothing but the log's events is beside it.

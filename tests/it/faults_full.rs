@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use crate::faults_disk::SmallDisk;
-use crate::program_support::{Files, Program, post, report_path, until};
+use crate::http_support::post;
+use crate::program_support::{Files, Program, report_path, until};
 use crate::support::{OPS, PROJECT};
 
 /// Reports new subtasks; how many count by then.

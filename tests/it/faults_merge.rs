@@ -8,7 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::faults_calls::{ENOSPC, Faulty};
-use crate::program_support::{Signal, post, report_path, until};
+use crate::http_support::post;
+use crate::program_support::{Signal, report_path, until};
 use crate::support::{OPS, PROJECT};
 
 /// How many files there are at least when a report waits for a merge.
@@ -42,14 +43,15 @@ fn a_merge_that_fails_ends_the_wait_for_it_and_one_that_is_killed_is_done_again(
     let mut counted = 10;
     let is_held_up =
         |silence| silence == RecvTimeoutError::Timeout && fs::read_dir(&directory).unwrap().count() >= FILES;
-    loop {
+    // Forty reports make thirty files.
+    while counted < 10 + 100 * SIZE {
         match statuses.recv_timeout(QUIET) {
             Ok(status) => {
                 assert_eq!(status, 200);
                 counted += SIZE;
             }
             Err(silence) if is_held_up(silence) => break,
-            Err(_) => {}
+            Err(silence) => assert_eq!(silence, RecvTimeoutError::Timeout, "the reporter has crashed"),
         }
     }
     faulty.fail("merge", "/tables/", ENOSPC, 0, 0);

@@ -13,7 +13,8 @@ use subjobs::access::{AccessSource, Token};
 use subjobs::config::Config;
 use tempfile::TempDir;
 
-use crate::program_support::{Answer, BOUND, connect, count_path, head, one_answer, report_path, rest, until};
+use crate::http_support::{Answer, connect, head, one_answer, rest};
+use crate::program_support::{BOUND, count_path, report_path, until};
 use crate::support::{DASHBOARD, OPS, OTHER_PROJECT, PROJECT, Running, access, config, record};
 
 const CONF: &str = include_str!("../../deploy/nginx.conf");

@@ -5,6 +5,7 @@
 mod durable_support;
 mod faults_bench;
 mod faults_disk;
+mod http_support;
 mod openapi;
 mod program_support;
 mod support;

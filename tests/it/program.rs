@@ -4,9 +4,9 @@ use std::io::Write as _;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use crate::http_support::{Answer, connect, get, head, one_answer, post, rest};
 use crate::program_support::{
-    Answer, Files, Program, Signal, connect, count_path, event, get, head, healthcheck, line, one_answer, post,
-    report_path, rest, serve, until, writer,
+    Files, Program, Signal, count_path, event, healthcheck, line, report_path, serve, until, writer,
 };
 use crate::support::{DASHBOARD, EXPIRED, OPS, OTHER_PROJECT, PROJECT, WORKER, access, raw, record};
 
