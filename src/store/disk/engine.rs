@@ -1,4 +1,5 @@
-//! The storage engine: a log-structured merge tree with a journal. What is particular to it stands here and nowhere else.
+//! The storage engine: a log-structured merge tree with a journal. How it is used stands here and nowhere else; how its files
+//! look is known to `damage`, `journals` and `torn` too, so raising its version means looking at all four.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
