@@ -14,8 +14,8 @@ thread_local! {
     static IS_LOWERED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Lets other threads go first from now on; threads that this one starts inherit it. For threads that do not answer counts; of those
-/// that the runtime lends, each stays lowered, whatever it does next: reports, files, names of hosts.
+/// Lets other threads go first from now on; threads that this one starts inherit it. For threads that do not answer counts. One
+/// that the runtime lends stays lowered, whatever it does next: read reports, open files, look up names of hosts.
 pub fn lower() {
     if IS_LOWERED.replace(true) {
         return;

@@ -28,49 +28,34 @@ pub(super) struct Open {
 /// Opens the engine, and makes sure that it holds every commit that was acknowledged.
 fn open(dir: DataDir) -> Result<(Open, Located), OpenError> {
     let (engine_path, ledger_path) = (dir.engine(), dir.ledger());
-    let io = |path: &PathBuf| {
-        let path = path.clone();
-        move |cause| OpenError::Io { path, cause }
-    };
-    if dir.forget_half_loaded().map_err(io(&engine_path))? {
+    let of_engine = |cause| OpenError::Io { path: engine_path.clone(), cause };
+    let of_ledger = |cause| OpenError::Io { path: ledger_path.clone(), cause };
+    if dir.forget_half_loaded().map_err(of_engine)? {
         tracing::warn!("an earlier start did not finish loading its files: what it took in is dropped");
     }
-    let ledger = Ledger::open(&ledger_path).map_err(io(&ledger_path))?;
+    let ledger = Ledger::open(&ledger_path).map_err(of_ledger)?;
     let acknowledged = match &ledger {
         None => Mark::default(),
-        Some(ledger) => ledger.read().map_err(io(&ledger_path))?.ok_or_else(|| OpenError::Damaged {
-            file: ledger_path.clone(),
-            reason: "neither of its slots is as it was written".into(),
-        })?,
-    };
-    if ledger.is_none() && engine_path.exists() && !damage::has_version(&engine_path) {
-        // A first start that did not come far has written nothing yet. Anything else has lost more than one file.
-        if !damage::is_unused(&engine_path) || !journals::are_blank(&engine_path).map_err(io(&engine_path))? {
-            return Err(OpenError::Damaged {
-                file: engine_path.join("version"),
-                reason: "it is not as it was written".into(),
-            });
+        Some(ledger) => {
+            let damaged = || damaged(&ledger_path, "neither of its slots is as it was written");
+            ledger.read().map_err(of_ledger)?.ok_or_else(damaged)?
         }
-        std::fs::remove_dir_all(&engine_path).map_err(io(&engine_path))?;
-    }
-    if acknowledged.commit > 0 && !engine_path.join("version").exists() {
-        return Err(OpenError::Damaged { file: engine_path.join("version"), reason: "it is gone".into() });
-    }
-    if ledger.is_some() {
-        damage::check(&engine_path)?;
-    }
-    let damaged = |file: &Path, reason: &str| OpenError::Damaged { file: file.into(), reason: reason.into() };
-    let torn_off = match journals::look(&engine_path, acknowledged.commit, u64::MAX).map_err(io(&engine_path))? {
-        Found::Damaged(file, reason) => return Err(damaged(&file, reason)),
-        Found::Good(cuts) => TornOff::cut(cuts).map_err(io(&engine_path))?,
     };
-    let at = Located(engine_path);
+    match ledger {
+        Some(_) => damage::check(&engine_path)?,
+        None => forget_half_made(&engine_path)?,
+    }
+    let torn_off = match journals::look(&engine_path, acknowledged.commit, u64::MAX).map_err(of_engine)? {
+        Found::Damaged(file, reason) => return Err(damaged(&file, reason)),
+        Found::Good(cuts) => TornOff::cut(cuts).map_err(of_engine)?,
+    };
+    let at = Located(engine_path.clone());
     let (engine, mark) = open_engine(&at.0).map_err(|error| at.explain(error))?;
     if ledger.is_none() && mark.is_some() {
         return Err(damaged(&ledger_path, "it is gone"));
     }
-    let found = mark.unwrap_or_default();
-    if found.commit < acknowledged.commit || found.commit == acknowledged.commit && found != acknowledged {
+    let mark = mark.unwrap_or_default();
+    if mark.commit < acknowledged.commit || mark.commit == acknowledged.commit && mark != acknowledged {
         // It writes to its files as it goes.
         drop(engine);
         return Err(match torn_off.path() {
@@ -83,9 +68,26 @@ fn open(dir: DataDir) -> Result<(Open, Located), OpenError> {
     }
     let ledger = match ledger {
         Some(ledger) => ledger,
-        None => Ledger::create(&ledger_path, acknowledged).map_err(io(&ledger_path))?,
+        None => Ledger::create(&ledger_path, acknowledged).map_err(of_ledger)?,
     };
-    Ok((Open { dir, engine, ledger, mark: found }, at))
+    Ok((Open { dir, engine, ledger, mark }, at))
+}
+
+fn damaged(file: &Path, reason: &str) -> OpenError {
+    OpenError::Damaged { file: file.into(), reason: reason.into() }
+}
+
+/// Begins anew where a first start did not come so far that the engine could write anything. Anything else that has no ledger
+/// and no version has lost more than one file.
+fn forget_half_made(engine: &Path) -> Result<(), OpenError> {
+    let io = |cause| OpenError::Io { path: engine.into(), cause };
+    if !engine.exists() || damage::has_version(engine) {
+        return Ok(());
+    }
+    if !damage::is_unused(engine) || !journals::are_blank(engine).map_err(io)? {
+        return Err(damaged(&engine.join("version"), "it is not as it was written"));
+    }
+    std::fs::remove_dir_all(engine).map_err(io)
 }
 
 fn open_engine(path: &Path) -> Result<(Engine, Option<Mark>), EngineError> {
@@ -250,6 +252,6 @@ impl Located {
             Err(OpenError::Damaged { file, .. }) => file,
             _ => self.0.clone(),
         };
-        OpenError::Damaged { file, reason: reason.into() }
+        damaged(&file, reason)
     }
 }
