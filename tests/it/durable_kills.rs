@@ -6,10 +6,15 @@ use std::time::Duration;
 
 use crate::durable_support::{Worker, access_to_all, assert_stored};
 use crate::faults_bench::Random;
-use crate::program_support::{BOUND, Files, Program, Signal, serve};
+use crate::http_support::{get, post};
+use crate::program_support::{BOUND, Files, Program, Signal, count_path, report_path, serve, until};
+use crate::support::OPS;
 
 /// More kills than the usual: `SUBJOBS_TEST_KILLS=500 cargo test --test it durable_kills`.
 const KILLS: &str = "SUBJOBS_TEST_KILLS";
+
+/// The project of subtasks that ended long ago.
+const ENDED: &str = "ended";
 
 /// So many kills see one directory: its journal grows, and with it the time that every start takes.
 const OF_A_DIRECTORY: usize = 150;
@@ -25,7 +30,7 @@ fn a_kill_loses_nothing_acknowledged_and_leaves_no_half_report() {
 fn kill_often(kills: usize, round: usize) {
     let files = Files::new();
     let access = files.put("all.toml", &access_to_all());
-    let args = ["--access", &access, "--data-dir", &files.arg("data")];
+    let args = ["--access", &access, "--data-dir", &files.arg("data"), "--retain-finished", "1h"];
     let mut random = Random::new(round as u64);
     let worker = |number| Worker::new(round * 6 + number, &format!("project-{}", number / 2));
     let mut workers: Vec<_> = (0..6).map(worker).collect();
@@ -40,6 +45,9 @@ fn kill_often(kills: usize, round: usize) {
         }
         let program = Program::start(&args);
         assert_stored(&program, &workers, &format!("after {} kills", kill - 1));
+        // These are dropped as soon as they are looked at, mostly after the next start and in the middle of everything else.
+        let ended: String = (0..50).map(|id| ended(kill * 100 + id)).collect();
+        assert_eq!(post(program.internal, &report_path(ENDED), OPS, &ended).status, 200);
         let (address, (acknowledged, wait)) = (program.internal, mpsc::channel());
         thread::scope(|scope| {
             for worker in &mut workers {
@@ -58,12 +66,21 @@ fn kill_often(kills: usize, round: usize) {
     }
     let program = Program::start(&args);
     assert_stored(&program, &workers, "in the end");
+    let of_ended = || get(program.public, &count_path(ENDED), OPS).json()["count"].as_u64();
+    until("all that ended long ago is dropped", || (of_ended() == Some(0)).then_some(()));
+    assert!(program.metric("subjobs_expired_total") > Some(0));
     program.signal(Signal::Term);
     assert_eq!(program.ended().0, 0);
     let program = Program::start(&args);
     assert_stored(&program, &workers, "after a clean stop");
     assert!(reports > kills, "only {reports} reports");
     eprintln!("{kills} kills, {reports} reports acknowledged");
+}
+
+/// A subtask that ended long ago.
+fn ended(id: usize) -> String {
+    let rest = r#""job_id":"j","job_type":"CREATE_SERVER","status":"SUCCESS","end_time":"2022-03-07T10:40:43Z""#;
+    format!("{{\"id\":\"{id}\",{rest}}}\n")
 }
 
 /// Lets some time pass, so that what follows comes at no particular moment.
