@@ -26,6 +26,8 @@ pub(super) struct Sample {
     pub(super) descriptors: usize,
     /// Bytes.
     pub(super) disk: u64,
+    /// How many subtasks are stored.
+    pub(super) sub_jobs: u64,
 }
 
 pub(super) struct Course<'a> {
@@ -130,14 +132,6 @@ impl<'a> Course<'a> {
     /// Looks at it once; what its metrics say.
     pub(super) fn sample(&mut self) -> String {
         let (Some(server), life) = (&self.server, self.world.life()) else { return String::new() };
-        self.samples.push(Sample {
-            life: life.number,
-            age: self.born.elapsed().as_secs_f64(),
-            memory: server.memory()[0],
-            descriptors: server.descriptors(),
-            // Files come and go meanwhile.
-            disk: size(&self.data).unwrap_or_default(),
-        });
         let text = match Caller::to(life.internal).get("/metrics") {
             Ok(text) => text,
             Err(failure) => {
@@ -145,6 +139,16 @@ impl<'a> Course<'a> {
                 return String::new();
             }
         };
+        let stored = text.lines().filter(|line| line.starts_with("subjobs_subtasks{"));
+        self.samples.push(Sample {
+            life: life.number,
+            age: self.born.elapsed().as_secs_f64(),
+            memory: server.memory()[0],
+            descriptors: server.descriptors(),
+            // Files come and go meanwhile.
+            disk: size(&self.data).unwrap_or_default(),
+            sub_jobs: stored.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum(),
+        });
         let drift = metric(&text, "subjobs_recount_drift").expect("the drift is among the metrics");
         if drift != 0 {
             self.drift = self.drift.max(drift);

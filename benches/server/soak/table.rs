@@ -57,9 +57,14 @@ fn print_memory(samples: &[Sample]) {
         println!("  of lives {age:2.0} s old          {first:.1} the first, {last:.1} the last; {slope:+.2} a life");
     }
     let (from, to) = (WARM_UP * last[last.len() - 1].age, last[last.len() - 1].age);
-    let warm: Vec<_> = last.iter().filter(|s| s.age >= from).map(|s| (s.age / 60.0, memory(s))).collect();
-    if let Some(slope) = slope(&warm) {
-        println!("  in the last life           {slope:+.2} a minute from {from:.0} s to {to:.0} s of age");
+    let warm = |figure: &dyn Fn(&Sample) -> f64| {
+        let points = last.iter().filter(|sample| sample.age >= from).map(|sample| (sample.age / 60.0, figure(sample)));
+        slope(&points.collect::<Vec<_>>())
+    };
+    if let (Some(memory), Some(sub_jobs)) = (warm(&memory), warm(&|sample| sample.sub_jobs as f64)) {
+        println!("  in the last life           {memory:+.2} a minute from {from:.0} s to {to:.0} s of age");
+        let stored = last.iter().map(|sample| sample.sub_jobs as f64);
+        println!("  subtasks stored then       {}; {sub_jobs:+.0} a minute", Spread::of(stored));
     }
 }
 

@@ -166,7 +166,7 @@ impl Engine {
     /// How many bytes the engine may yet write of what it has taken: what is not in files, and all that is in some when they
     /// are being merged or soon will be.
     pub(super) fn backlog(&self) -> u64 {
-        let files = self.sub_jobs.tree.l0_run_count() + self.sub_jobs.sealed_memtable_count();
+        let files = self.sub_jobs.l0_table_count() + self.sub_jobs.sealed_memtable_count();
         let merges = files + 1 >= FILES_BEFORE_MERGE.into() || self.database.active_compactions() > 0;
         self.database.write_buffer_size() + if merges { self.sub_jobs.disk_space() } else { 0 }
     }
@@ -215,6 +215,8 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, EngineError>) -> Result<T, Engine
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     fn mark(commit: u64) -> Mark {
@@ -245,5 +247,26 @@ mod tests {
         assert_eq!(engine.mark().unwrap(), Some(mark(2)));
         assert_eq!(entries(&engine), [(vec![2], vec![3]), (vec![3], vec![2])]);
         assert_eq!(engine.get(&[1, 7]).unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_in_files_is_no_backlog_until_they_are_to_be_merged() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::open(dir.path()).unwrap();
+        assert_eq!(engine.backlog(), 0);
+        // The first file goes where merged ones are, as it finds nothing there.
+        for number in 1..=12u8 {
+            let changes = (0..10u8).map(|i| (vec![1, i, number], Some(vec![i; 1000])));
+            engine.write(changes.collect(), mark(number.into())).unwrap();
+            assert!((10_000..12_000).contains(&engine.backlog()), "{number}: {}", engine.backlog());
+            engine.flush();
+            // The engine says so a moment after it has made the file.
+            let expected = if number < 12 { 0..1 } else { 120_000..130_000 };
+            let end = Instant::now() + Duration::from_secs(30);
+            while !expected.contains(&engine.backlog()) {
+                assert!(Instant::now() < end, "{number}: {}", engine.backlog());
+                thread::sleep(LOOK_AGAIN);
+            }
+        }
     }
 }
