@@ -134,7 +134,7 @@ impl Committer {
             if !group.is_empty() {
                 self.commit(group);
             }
-            self.writer.flush_ledger(if goes_on { PAUSE } else { Duration::ZERO });
+            self.writer.tidy_up(PAUSE);
         }
         // That nobody is told is only to mean that this has crashed.
         for request in self.queue.try_iter() {
@@ -142,6 +142,7 @@ impl Committer {
                 work.refuse(StoreError::NotStored);
             }
         }
+        self.writer.tidy_up(Duration::ZERO);
     }
 
     /// Makes changes durable, then lets them count, and tells those who asked.

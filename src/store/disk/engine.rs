@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -64,10 +64,10 @@ pub(super) enum EngineError {
 /// Why changes are not on the disk.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WriteError {
-    /// They have not been written; what was written before is as it was. The engine is to be opened anew.
+    /// There is no room for them; what was written before is as it was. The engine is to be opened anew.
     #[error("cannot write: {0}")]
-    NotWritten(io::Error),
-    /// A flush has failed, or a write in the background, and what is on the disk is no longer known.
+    NoRoom(io::Error),
+    /// A write or a flush has failed, perhaps in the background, and what is on the disk is no longer known.
     #[error("cannot tell what is on the disk: {0}")]
     Unknown(EngineError),
 }
@@ -156,9 +156,14 @@ impl Engine {
     /// what it waits for has failed.
     fn catch_up(&self) -> Result<(), EngineError> {
         while self.sub_jobs.tree.l0_run_count() >= RUNS || self.sub_jobs.sealed_memtable_count() >= SEALED {
+            let is_idle = self.database.active_compactions() == 0;
+            thread::sleep(LOOK_AGAIN);
             // Fails as soon as anything has failed in the background.
             self.database.persist(PersistMode::Buffer)?;
-            thread::sleep(LOOK_AGAIN);
+            if is_idle && self.database.active_compactions() == 0 {
+                // The engine thinks of merging only when it has made a file or has just been opened, and then merges once.
+                self.sub_jobs.tree.compact(self.sub_jobs.config.compaction_strategy.clone(), 0)?;
+            }
         }
         Ok(())
     }
@@ -167,7 +172,7 @@ impl Engine {
     /// are being merged or soon will be.
     pub(super) fn backlog(&self) -> u64 {
         let files = self.sub_jobs.l0_table_count() + self.sub_jobs.sealed_memtable_count();
-        let merges = files + 1 >= FILES_BEFORE_MERGE.into() || self.database.active_compactions() > 0;
+        let merges = files + 1 >= FILES_BEFORE_MERGE.into();
         self.database.write_buffer_size() + if merges { self.sub_jobs.disk_space() } else { 0 }
     }
 
@@ -175,7 +180,9 @@ impl Engine {
     pub(super) fn write(&self, changes: Changes, mark: Mark) -> Result<(), WriteError> {
         let write = || {
             self.catch_up()?;
-            let mut batch = self.database.batch().durability(Some(PersistMode::Buffer));
+            // Written and flushed in one go: the engine's own threads flush the same file, and of two who do so only the
+            // first is told that it has failed.
+            let mut batch = self.database.batch().durability(Some(PersistMode::SyncData));
             for (key, value) in changes {
                 match value {
                     Some(value) => batch.insert(&self.sub_jobs, key, value),
@@ -186,10 +193,11 @@ impl Engine {
             Ok(batch.commit()?)
         };
         guarded(write).map_err(|error| match error {
-            EngineError::Io(error) => WriteError::NotWritten(error),
+            EngineError::Io(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+                WriteError::NoRoom(error)
+            }
             error => WriteError::Unknown(error),
-        })?;
-        guarded(|| Ok(self.database.persist(PersistMode::SyncData)?)).map_err(WriteError::Unknown)
+        })
     }
 }
 
@@ -198,8 +206,11 @@ impl Engine {
 fn flush_directories(path: &Path) -> io::Result<()> {
     for entry in fs::read_dir(path)? {
         let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            flush_directories(&entry.path())?;
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => flush_directories(&entry.path())?,
+            // The engine deletes files meanwhile.
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
         }
     }
     File::open(path)?.sync_all()
@@ -268,5 +279,26 @@ mod tests {
                 thread::sleep(LOOK_AGAIN);
             }
         }
+    }
+
+    #[test]
+    fn files_that_the_engine_does_not_think_of_merging_hold_up_no_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::open(dir.path()).unwrap();
+        let (told, writes) = std::sync::mpsc::channel();
+        let writer = thread::spawn(move || {
+            for number in 1..=3 * RUNS as u8 {
+                let changes = (0..10u8).map(|i| (vec![1, i, number], Some(vec![i; 10])));
+                engine.write(changes.collect(), mark(number.into())).unwrap();
+                // Without the message to merge that follows when the engine does it.
+                engine.sub_jobs.tree.flush_active_memtable(0).unwrap();
+                told.send(number).unwrap();
+            }
+            assert_eq!((entries(&engine).len(), engine.mark().unwrap()), (30 * RUNS, Some(mark(3 * RUNS as u64))));
+        });
+        for number in 1..=3 * RUNS as u8 {
+            assert_eq!(writes.recv_timeout(Duration::from_secs(30)), Ok(number));
+        }
+        writer.join().unwrap();
     }
 }

@@ -60,10 +60,23 @@ pub(super) struct Cut {
     pub(super) at: u64,
 }
 
+/// What the journals are looked at for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// The process has just been started.
+    Start,
+    /// The engine is opened anew. What came after the last acknowledged commit was refused, and the old engine may not have
+    /// ended writing yet.
+    Reopening,
+}
+
 /// Looks at the journals when so many commits have been acknowledged. An end that a crash cut short is no damage, and nothing
-/// acknowledged can have stood in it. Commits after the `highest` are to be cut off.
-pub(super) fn look(engine: &Path, acknowledged: u64, highest: u64) -> io::Result<Found> {
+/// acknowledged can have stood in it.
+pub(super) fn look(engine: &Path, acknowledged: u64, purpose: Purpose) -> io::Result<Found> {
+    let is_start = purpose == Purpose::Start;
+    let highest = if is_start { u64::MAX } else { acknowledged };
     let (mut latest, mut sequence_number, mut cuts) = (None, 0, Vec::new());
+    let mut ended_ragged: Option<PathBuf> = None;
     let mut files = files(engine)?.into_iter().peekable();
     if files.peek().is_none() && acknowledged > 0 {
         // There always is one. Without it the engine would begin to count its sequence numbers anew.
@@ -73,17 +86,20 @@ pub(super) fn look(engine: &Path, acknowledged: u64, highest: u64) -> io::Result
         let is_last = files.peek().is_none();
         let journal = read(&file, is_last, &mut sequence_number, highest)?;
         latest = latest.max(journal.commit);
-        let is_damaged = match is_last {
-            true => latest.is_some_and(|commit| commit < acknowledged),
-            // What comes after the highest commit may be anything.
-            false => journal.is_ragged && latest != Some(highest),
-        };
-        if is_damaged {
+        let is_short = latest.is_some_and(|commit| commit < acknowledged);
+        if (is_last || journal.is_ragged) && is_short {
             return Ok(Found::Damaged(file, UNREADABLE));
         }
+        // A write that failed may have been followed by a new journal, but by nothing in it that counts.
+        if let Some(older) = ended_ragged.take_if(|_| journal.end > 0 || is_start && journal.is_ragged) {
+            return Ok(Found::Damaged(older, UNREADABLE));
+        }
         // A commit that is whole has perhaps failed to be flushed: what is read is then not what is on the disk.
-        if journal.is_ragged || journal.commit > Some(acknowledged) {
-            cuts.push(Cut { file, at: journal.end });
+        if journal.is_ragged || journal.commit > Some(acknowledged) || is_last && !is_start {
+            cuts.push(Cut { file: file.clone(), at: journal.end });
+        }
+        if journal.is_ragged {
+            ended_ragged.get_or_insert(file);
         }
     }
     Ok(Found::Good(cuts))
@@ -220,7 +236,7 @@ mod tests {
     }
 
     fn look_at(engine: &Path, acknowledged: u64) -> Found {
-        look(engine, acknowledged, u64::MAX).unwrap()
+        look(engine, acknowledged, Purpose::Start).unwrap()
     }
 
     /// What a journal holds, without the zeros at its end.
@@ -234,8 +250,8 @@ mod tests {
     fn the_engines_own_journals_are_read() {
         let dir = tempfile::tempdir().unwrap();
         let none = dir.path().join("none");
-        assert_eq!(look(&none, 0, u64::MAX).unwrap(), Found::Good(vec![]));
-        assert_eq!(look(&none, 7, u64::MAX).unwrap(), Found::Damaged(none, "its journal is gone"));
+        assert_eq!(look(&none, 0, Purpose::Start).unwrap(), Found::Good(vec![]));
+        assert_eq!(look(&none, 7, Purpose::Start).unwrap(), Found::Damaged(none, "its journal is gone"));
         let engine = Engine::open(dir.path()).unwrap();
         for number in 1..=5 {
             commit(&engine, number);
@@ -268,7 +284,7 @@ mod tests {
 
     /// Cuts off what comes after a commit.
     fn cut_after(engine: &Path, commit: u64) -> Option<TornOff> {
-        match look(engine, commit, commit).unwrap() {
+        match look(engine, commit, Purpose::Reopening).unwrap() {
             Found::Good(cuts) => Some(TornOff::cut(cuts).unwrap()),
             Found::Damaged(..) => None,
         }
@@ -323,6 +339,12 @@ mod tests {
             assert_eq!(std::fs::read(&second).unwrap(), b"");
             assert_eq!(last_commit(dir.path()), 1);
         }
+        // The program may end before the engine is opened anew.
+        std::fs::write(&first, &both[..end + 9]).unwrap();
+        std::fs::write(&second, [0; 999]).unwrap();
+        let Found::Good(cuts) = look_at(dir.path(), 1) else { panic!("nothing is damaged") };
+        assert_eq!(TornOff::cut(cuts).unwrap().confirm(), std::slice::from_ref(&first));
+        assert_eq!((data(&first), last_commit(dir.path())), (one.to_vec(), 1));
         // It had been acknowledged.
         std::fs::write(&first, &both[..end + 9]).unwrap();
         std::fs::write(&second, two).unwrap();

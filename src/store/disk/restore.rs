@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::codec::{self, Codec, CodecError, Keys, Stored, fingerprint};
 use super::directory::DataDir;
 use super::engine::{Engine, EngineError};
-use super::journals::{self, Found};
+use super::journals::{self, Found, Purpose};
 use super::ledger::{Ledger, Mark};
 use super::torn::TornOff;
 use super::{OpenError, damage};
@@ -45,7 +45,7 @@ fn open(dir: DataDir) -> Result<(Open, Located), OpenError> {
         Some(_) => damage::check(&engine_path)?,
         None => forget_half_made(&engine_path)?,
     }
-    let torn_off = match journals::look(&engine_path, acknowledged.commit, u64::MAX).map_err(of_engine)? {
+    let torn_off = match journals::look(&engine_path, acknowledged.commit, Purpose::Start).map_err(of_engine)? {
         Found::Damaged(file, reason) => return Err(damaged(&file, reason)),
         Found::Good(cuts) => TornOff::cut(cuts).map_err(of_engine)?,
     };
@@ -96,12 +96,17 @@ fn open_engine(path: &Path) -> Result<(Engine, Option<Mark>), EngineError> {
     Ok((engine, mark))
 }
 
+/// Cuts off what has not been acknowledged, when the engine is closed; `None` if not all that was acknowledged is there.
+pub(super) fn cut_back(dir: &DataDir, acknowledged: Mark) -> io::Result<Option<TornOff>> {
+    match journals::look(&dir.engine(), acknowledged.commit, Purpose::Reopening)? {
+        Found::Good(cuts) => TornOff::cut(cuts).map(Some),
+        Found::Damaged(..) => Ok(None),
+    }
+}
+
 /// Opens the engine anew after it could not write, with what was acknowledged and nothing else; `None` if that is not there.
 pub(super) fn reopen(dir: &DataDir, acknowledged: Mark) -> Result<Option<Engine>, EngineError> {
-    let Found::Good(cuts) = journals::look(&dir.engine(), acknowledged.commit, acknowledged.commit)? else {
-        return Ok(None);
-    };
-    let torn_off = TornOff::cut(cuts)?;
+    let Some(torn_off) = cut_back(dir, acknowledged)? else { return Ok(None) };
     let (engine, mark) = open_engine(&dir.engine())?;
     if mark.unwrap_or_default() != acknowledged {
         drop(engine);

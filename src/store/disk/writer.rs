@@ -6,6 +6,7 @@ use super::directory::DataDir;
 use super::engine::{Changes, Engine, WriteError};
 use super::ledger::{Ledger, Mark};
 use super::restore::{self, Open};
+use super::torn::TornOff;
 use crate::store::StoreError;
 
 /// How soon after a write has failed the engine is opened anew.
@@ -17,7 +18,7 @@ const SLACK: u64 = 4 * 1024 * 1024;
 /// Whether changes can be made.
 enum Health {
     Good,
-    /// A write has failed, then; the engine is to be opened anew.
+    /// There was no room for a write, then; the engine is to be opened anew.
     Failed(Instant),
     /// What is on the disk is no longer known, and only a restart can tell.
     Sealed,
@@ -45,7 +46,7 @@ impl Writer {
         Self { engine: Some(engine), ledger, mark, health: Health::Good, is_refusing: false, unflushed: None, dir }
     }
 
-    /// The engine, and what is stored in it. Opens it anew after a write has failed, as nothing else lets it go on.
+    /// The engine, and what is stored in it. Opens it anew after a write has found no room, as nothing else lets it go on.
     pub(super) fn ready(&mut self) -> Result<(&Engine, Mark), StoreError> {
         match self.health {
             Health::Good => {}
@@ -99,7 +100,7 @@ impl Writer {
                 }
                 return Ok(());
             }
-            Err(error @ WriteError::NotWritten(_)) => {
+            Err(error @ WriteError::NoRoom(_)) => {
                 if !std::mem::replace(&mut self.is_refusing, true) {
                     tracing::error!(%error, "a report could not be stored: none is until the disk takes them again");
                 }
@@ -107,23 +108,35 @@ impl Writer {
             }
             Err(error @ WriteError::Unknown(_)) => {
                 tracing::error!(%error, "a report could not be stored: none is until a restart");
-                // It has nothing to do any more, and what has failed in it may keep a thread busy.
-                self.engine = None;
                 self.health = Health::Sealed;
             }
         }
         Err(StoreError::NotStored)
     }
 
-    /// Flushes the ledger if there has been something to flush for so long. Until then it has survived this process alone.
-    /// That it may be behind after a power cut takes nothing from what the engine has flushed; it only tells less of it.
-    pub(super) fn flush_ledger(&mut self, after: Duration) {
+    /// Does what can wait until callers have been told: lets go of an engine that has failed, and flushes the ledger if there
+    /// has been something to flush for so long. Until then it has survived this process alone. That it may be behind after a
+    /// power cut takes nothing from what the engine has flushed; it only tells less of it.
+    pub(super) fn tidy_up(&mut self, after: Duration) {
         if self.unflushed.take_if(|since| since.elapsed() >= after).is_some()
             && let Err(error) = self.ledger.sync()
         {
             tracing::error!(%error, "what has been acknowledged could not be noted: no report is stored until a restart");
-            self.engine = None;
             self.health = Health::Sealed;
+        }
+        if !matches!(self.health, Health::Good) {
+            self.let_go();
+        }
+    }
+
+    /// An engine that has failed has nothing to do any more, and may keep a thread busy. As it closes, it writes the rest of
+    /// what it could not write if it then can; that has been refused, and is not left to be found at the next start.
+    fn let_go(&mut self) {
+        let Some(engine) = self.engine.take() else { return };
+        drop(engine);
+        match restore::cut_back(&self.dir, self.mark) {
+            Ok(torn_off) => drop(torn_off.map(TornOff::confirm)),
+            Err(error) => tracing::warn!(%error, "a report that was refused may be there after the next start"),
         }
     }
 }
