@@ -310,6 +310,7 @@ mod tests {
             assert_eq!(torn_off.path().is_some(), last < 5);
             torn_off.confirm();
             (&late).write_all(b"late").unwrap();
+            assert!(!std::fs::read(&journal).unwrap().ends_with(b"late"), "after {last}");
             assert_eq!(last_commit(dir.path()), left, "after {last}");
         }
         assert!(cut_after(dir.path(), 4).is_some_and(|torn_off| torn_off.path().is_none()));
