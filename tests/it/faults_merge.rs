@@ -55,7 +55,12 @@ fn a_merge_that_fails_ends_the_wait_for_it_and_one_that_is_killed_is_done_again(
         }
     }
     faulty.fail("merge", "/tables/", ENOSPC, 0, 0);
-    assert_eq!(statuses.recv(), Ok(503));
+    // On a slow machine some may have been on their way still.
+    let refused = statuses.iter().find(|status| {
+        counted += if *status == 200 { SIZE } else { 0 };
+        *status != 200
+    });
+    assert_eq!(refused, Some(503));
     drop(statuses);
     reporter.join().unwrap();
     faulty.program.await_log("a report could not be stored: none is until a restart");
