@@ -83,6 +83,8 @@ impl DataDir {
     /// of a file is never served, and nothing else can have come. Whether it was so.
     pub(super) fn forget_half_loaded(&self) -> io::Result<bool> {
         if !self.path.join(LOADING).exists() {
+            // Whoever removed it may have been killed before it was flushed, and a power cut must not bring it back.
+            flush(&self.path)?;
             return Ok(false);
         }
         let is_there = |removed: io::Result<()>| match removed {
@@ -91,6 +93,7 @@ impl DataDir {
         };
         is_there(fs::remove_dir_all(self.engine()))?;
         is_there(fs::remove_file(self.ledger()))?;
+        flush(&self.path)?;
         end_loading(&self.path)?;
         Ok(true)
     }
@@ -133,7 +136,7 @@ impl DataDir {
             new.write_all(format_line(FORMAT).as_bytes())?;
             new.sync_all()?;
             fs::rename(&draft, file)?;
-            File::open(&self.path)?.sync_all()
+            flush(&self.path)
         };
         write().map_err(|cause| OpenError::Unusable { path: self.path.clone(), reason: cause.to_string() })
     }
@@ -142,13 +145,18 @@ impl DataDir {
 /// Notes that files are being loaded into a directory in which there is nothing yet.
 pub(super) fn begin_loading(path: &Path) -> io::Result<()> {
     File::create(path.join(LOADING))?;
-    File::open(path)?.sync_all()
+    flush(path)
 }
 
 /// Notes that all of them have been taken in.
 pub(super) fn end_loading(path: &Path) -> io::Result<()> {
     fs::remove_file(path.join(LOADING))?;
-    File::open(path)?.sync_all()
+    flush(path)
+}
+
+/// Flushes what files there are in a directory.
+fn flush(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
 }
 
 impl Drop for DataDir {
@@ -184,7 +192,7 @@ fn make(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path)?;
     for made in missing {
         let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty());
-        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+        flush(parent.unwrap_or(Path::new(".")))?;
     }
     Ok(())
 }
