@@ -4,12 +4,12 @@
 //! the date and the digest of the canonical request, a line each; the key of the HMAC is the secret itself. The canonical
 //! request is method, path, query, headers, names of the signed headers and the body's digest, a line each.
 
-use std::borrow::Cow;
+mod canonical;
+
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, header};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
+use http::{HeaderMap, header};
 use ring::{digest, hmac};
 use subtle::ConstantTimeEq as _;
 
@@ -18,13 +18,10 @@ use crate::domain::Timestamp;
 
 const ALGORITHM: &str = "SDK-HMAC-SHA256";
 
-const X_SDK_DATE: HeaderName = HeaderName::from_static("x-sdk-date");
+const X_SDK_DATE: &str = "x-sdk-date";
 
 /// How far the signer's clock may be from ours, both ways.
 const MAX_SKEW: Duration = Duration::from_secs(15 * 60);
-
-/// What stays as it is in a path segment, a name or a value: letters, digits and `-_.~`.
-const ENCODED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// The SHA-256 of a request's body.
 pub type BodyDigest = [u8; 32];
@@ -66,7 +63,7 @@ pub struct Signature<'a> {
 
 impl<'a> Signature<'a> {
     /// Reads a request's signature; `None` if it has none. Another scheme's `Authorization` is none. The date is checked
-    /// against `now`, since that needs no key.
+    /// against `now`, and the signed headers against those of the request, since that needs no key.
     pub fn read(headers: &'a HeaderMap, now: impl FnOnce() -> Timestamp) -> Result<Option<Self>, SignatureError> {
         let all = headers.get_all(header::AUTHORIZATION);
         let Some(value) = all.iter().find(|value| scheme(value.as_bytes()) == ALGORITHM.as_bytes()) else {
@@ -77,15 +74,18 @@ impl<'a> Signature<'a> {
         }
         let value = std::str::from_utf8(value.as_bytes()).map_err(|_| SignatureError::Form)?;
         let [access, signed_headers, signature] = fields(&value[ALGORITHM.len()..]).ok_or(SignatureError::Form)?;
-        if !signed_headers.split(';').any(|name| name == X_SDK_DATE.as_str()) {
+        if !signed_headers.split(';').any(|name| name == X_SDK_DATE) {
             return Err(SignatureError::Date);
         }
         let date =
-            only(headers, &X_SDK_DATE).and_then(|date| std::str::from_utf8(date).ok()).ok_or(SignatureError::Date)?;
+            only(headers, X_SDK_DATE).and_then(|date| std::str::from_utf8(date).ok()).ok_or(SignatureError::Date)?;
         let signed_at = moment(date).ok_or(SignatureError::Date)?;
         let now = now();
         if now.until(signed_at).max(signed_at.until(now)) > MAX_SKEW {
             return Err(SignatureError::Skew);
+        }
+        if !canonical::are_signed_once(headers, signed_headers) {
+            return Err(SignatureError::Header);
         }
         Ok(Some(Self { access, signed_headers, signature, date }))
     }
@@ -97,75 +97,19 @@ impl<'a> Signature<'a> {
 
     /// Whether this is the signature of that request, with a body of that digest, by that secret.
     pub(super) fn verify(&self, parts: &Parts, body: &BodyDigest, secret: &Secret) -> Result<(), SignatureError> {
-        let canonical = canonical_request(parts, self.signed_headers, body).ok_or(SignatureError::Header)?;
-        let expected = sign(&canonical, self.date, secret);
+        let mut digest = digest::Context::new(&digest::SHA256);
+        canonical::push_target(&mut digest, parts);
+        canonical::push_headers(&mut digest, &parts.headers, self.signed_headers, body)
+            .ok_or(SignatureError::Header)?;
+        let expected = sign(digest.finish(), self.date, secret);
         if expected.as_bytes().ct_eq(self.signature.as_bytes()).into() { Ok(()) } else { Err(SignatureError::Invalid) }
     }
 }
 
-/// The signature, in lower-case hexadecimal digits.
-fn sign(canonical: &[u8], date: &str, secret: &Secret) -> String {
-    let to_sign = format!("{ALGORITHM}\n{date}\n{}", hex(digest::digest(&digest::SHA256, canonical).as_ref()));
+/// The signature of a canonical request with that digest, in lower-case hexadecimal digits.
+fn sign(canonical: digest::Digest, date: &str, secret: &Secret) -> String {
+    let to_sign = format!("{ALGORITHM}\n{date}\n{}", hex(canonical.as_ref()));
     hex(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.bytes()), to_sign.as_bytes()).as_ref())
-}
-
-/// `None` if a signed header is absent or stands twice.
-fn canonical_request(parts: &Parts, signed_headers: &str, body: &BodyDigest) -> Option<Vec<u8>> {
-    let mut text = String::with_capacity(1024);
-    text.push_str(parts.method.as_str());
-    text.push('\n');
-    push_path(&mut text, parts.uri.path());
-    text.push('\n');
-    push_query(&mut text, parts.uri.query().unwrap_or_default());
-    text.push('\n');
-    let mut bytes = text.into_bytes();
-    for name in signed_headers.split(';') {
-        let value = only(&parts.headers, &HeaderName::from_bytes(name.as_bytes()).ok()?)?;
-        bytes.extend_from_slice(name.as_bytes());
-        bytes.push(b':');
-        bytes.extend_from_slice(trimmed(value));
-        bytes.push(b'\n');
-    }
-    for part in ["\n", signed_headers, "\n", &hex(body)] {
-        bytes.extend_from_slice(part.as_bytes());
-    }
-    Some(bytes)
-}
-
-/// Without white space at both ends: of Unicode's in text, as the SDKs trim it before they send UTF-8.
-fn trimmed(value: &[u8]) -> &[u8] {
-    std::str::from_utf8(value).map_or(value.trim_ascii(), |text| text.trim().as_bytes())
-}
-
-/// Each segment decoded once and encoded again, with a slash at the end.
-fn push_path(text: &mut String, path: &str) {
-    let decoded: Cow<'_, [u8]> = percent_decode_str(path).into();
-    for segment in decoded.split(|byte| *byte == b'/').skip(1) {
-        text.push('/');
-        text.extend(percent_encode(segment, &ENCODED));
-    }
-    if !text.ends_with('/') {
-        text.push('/');
-    }
-}
-
-/// Names and values decoded, in the order of the names, then of the values, and encoded again.
-fn push_query(text: &mut String, query: &str) {
-    let decode = |text: &str| percent_decode_str(&text.replace('+', " ")).collect::<Vec<u8>>();
-    let pairs = query.split('&').filter(|pair| !pair.is_empty());
-    let mut pairs: Vec<_> = pairs
-        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-        .map(|(name, value)| (decode(name), decode(value)))
-        .collect();
-    pairs.sort_unstable();
-    for (at, (name, value)) in pairs.iter().enumerate() {
-        if at > 0 {
-            text.push('&');
-        }
-        text.extend(percent_encode(name, &ENCODED));
-        text.push('=');
-        text.extend(percent_encode(value, &ENCODED));
-    }
 }
 
 /// The first word of an `Authorization`.
@@ -187,8 +131,8 @@ fn fields(text: &str) -> Option<[&str; 3]> {
     Some([access?, signed_headers?, signature?])
 }
 
-/// The value of a header that stands once.
-fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
+/// The value of a header that stands once. A text that can be no header's name finds none.
+fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
     let mut given = headers.get_all(name).iter();
     match (given.next(), given.next()) {
         (Some(value), None) => Some(value.as_bytes()),

@@ -1,7 +1,7 @@
 //! Every request captured from the SDKs, and every way of changing one.
 
 use super::*;
-use http::{HeaderValue, Method, Request, Uri};
+use http::{HeaderName, HeaderValue, Method, Request, Uri};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -59,10 +59,12 @@ fn every_captured_request_is_accepted() {
     for vector in vectors() {
         let parts = vector.parts();
         let signature = Signature::read(&parts.headers, || vector.date()).unwrap().unwrap();
-        let canonical =
-            canonical_request(&parts, signature.signed_headers, &body_digest(vector.body.as_bytes())).unwrap();
+        let (mut canonical, body) = (Vec::new(), body_digest(vector.body.as_bytes()));
+        canonical::push_target(&mut canonical, &parts);
+        canonical::push_headers(&mut canonical, &parts.headers, signature.signed_headers, &body).unwrap();
         assert_eq!(String::from_utf8(canonical.clone()).unwrap(), vector.canonical_request);
-        assert_eq!(sign(&canonical, signature.date, &vector.secret()), vector.signature);
+        let digest = digest::digest(&digest::SHA256, &canonical);
+        assert_eq!(sign(digest, signature.date, &vector.secret()), vector.signature);
         assert_eq!(vector.verify(&parts, vector.body.as_bytes()), Ok(()));
     }
     assert_eq!(vectors().len(), 11 + 43);
@@ -138,7 +140,7 @@ fn the_date_must_be_near_and_signed() {
     const NOW: &str = "2026-11-24T12:00:00Z";
     let with = |date: &str, signed: &str| {
         let authorization = format!("SDK-HMAC-SHA256 Access=a, SignedHeaders={signed}, Signature=b");
-        read(&[("authorization", &authorization), ("x-sdk-date", date)], NOW)
+        read(&[("authorization", &authorization), ("x-sdk-date", date), ("host", "h")], NOW)
     };
     for near in ["20261124T120000Z", "20261124T114500Z", "20261124T121500Z"] {
         assert_eq!(with(near, "host;x-sdk-date"), Ok(true), "{near}");
@@ -214,4 +216,60 @@ fn a_signature_is_lower_case_and_no_secret_is_printed() {
     parts.headers.insert("authorization", upper.parse().unwrap());
     assert_eq!(vector.verify(&parts, b""), Err(SignatureError::Invalid));
     assert_eq!(format!("{:?}", vector.secret()), "Secret(…)");
+}
+
+/// One header named many times made far more bytes than the request has.
+#[test]
+fn a_signed_name_stands_once_and_is_that_of_a_header() {
+    const NOW: &str = "2026-11-24T12:00:00Z";
+    let long = "x".repeat(30_000);
+    let read = |names: &str| {
+        let authorization = format!("SDK-HMAC-SHA256 Access=a, SignedHeaders={names}, Signature=b");
+        let headers = [
+            ("authorization", &*authorization),
+            ("x-sdk-date", "20261124T120000Z"),
+            ("host", "h"),
+            ("a", &long),
+            ("accept", "*/*"),
+        ];
+        read(&headers, NOW)
+    };
+    for good in ["x-sdk-date", "a;accept;authorization;host;x-sdk-date", "x-sdk-date;A"] {
+        assert_eq!(read(good), Ok(true), "{good}");
+    }
+    let many = format!("x-sdk-date{}", ";a".repeat(14_000));
+    let other_names: String = (0..5).map(|n| format!("x-{n};")).collect();
+    for bad in [
+        &*many,
+        "a;a;x-sdk-date",
+        "a;x-sdk-date;a",
+        "A;a;x-sdk-date",
+        "host;x-sdk-date;x-sdk-date",
+        "x-sdk-date;",
+        ";x-sdk-date",
+        "a;;x-sdk-date",
+        "b;x-sdk-date",
+        "é;x-sdk-date",
+        ":authority;x-sdk-date",
+        "a b;x-sdk-date",
+        &format!("{other_names}x-sdk-date"),
+        &format!("{};x-sdk-date", "n".repeat(40_000)),
+        &format!("{};x-sdk-date", "n".repeat(70_000)),
+    ] {
+        assert_eq!(read(bad), Err(SignatureError::Header), "{}", &bad[..bad.len().min(80)]);
+    }
+}
+
+/// One allocation for each pair of a query was fifty times its length.
+#[test]
+fn a_query_of_many_pairs_is_sorted_as_one_of_few() {
+    let sorted = |query: &str| {
+        let mut text = Vec::new();
+        canonical::push_target(&mut text, &Request::get(format!("/?{query}")).body(()).unwrap().into_parts().0);
+        String::from_utf8(text).unwrap()
+    };
+    assert_eq!(sorted("b&a=2&a=1&%61=%31&a+b=%2B&a=&%00&&"), "GET\n/\n%00=&a=&a=1&a=1&a=2&a%20b=%2B&b=\n");
+    let (ordered, reversed): (Vec<_>, Vec<_>) =
+        (0..7_000).map(|n| (format!("a{n:05}"), format!("a{:05}", 6_999 - n))).unzip();
+    assert_eq!(sorted(&ordered.join("&")), sorted(&reversed.join("&")));
 }
