@@ -209,6 +209,20 @@ impl Store {
         Ok(outcome)
     }
 
+    /// How many subtasks there are.
+    pub fn sub_jobs(&self) -> Result<u64, StoreError> {
+        self.memory.sub_jobs()
+    }
+
+    /// How long ago, by the wall clock, an earlier process last wrote what this one has found on the disk; `None` if there was
+    /// nothing, or the clock says that it is still to come.
+    pub fn unwritten_before(&self) -> Option<Duration> {
+        match &self.keeping {
+            Keeping::OnDisk(disk) => disk.unwritten_before(),
+            Keeping::InMemory(_) => None,
+        }
+    }
+
     /// Drops subtasks that ended longer than `age` before `now`, looking at `most` records from number `from` on; dropped ones
     /// are as if they had never been. `next` of the answer is 0 when the last record has been looked at. Waits until it is
     /// done.

@@ -1,5 +1,8 @@
 //! What goes on in the background for as long as the server is ready: recounting, and dropping what ended long ago.
 
+mod clock;
+mod retention;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +10,7 @@ use std::time::Duration;
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::sleep;
 
-use crate::domain::Timestamp;
+use self::clock::Reading;
 use crate::metrics::Metrics;
 use crate::priority;
 use crate::store::{Store, StoreError};
@@ -21,17 +24,11 @@ const BREATH: Duration = Duration::from_millis(20);
 /// From the end of a recount to the beginning of the next.
 const BETWEEN_RECOUNTS: Duration = Duration::from_secs(60);
 
-/// How many records are looked at, at once, for what ended long ago.
-const LOOKED_AT_ONCE: u32 = 64 * 1024;
-
-/// The shortest and the longest time between two looks at all records.
-const BETWEEN_LOOKS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
-
 /// Keeps the store well; ends only if it has crashed.
 pub async fn run(store: &Arc<Store>, metrics: &Arc<Metrics>, retain: Option<Duration>) -> Result<(), JoinError> {
     let expiring = async {
         match retain {
-            Some(age) => expire(store, metrics, age).await,
+            Some(age) => retention::expire(store, metrics, age, Reading::now).await,
             None => std::future::pending().await,
         }
     };
@@ -55,27 +52,6 @@ async fn recount(store: &Arc<Store>, metrics: &Metrics) -> Result<Infallible, Jo
                 sleep(BETWEEN_RECOUNTS).await;
             }
             Err(error) => given_up("recounting", error).await,
-        }
-    }
-}
-
-/// Drops subtasks that ended longer ago than `age`, soon after they have become that old.
-async fn expire(store: &Arc<Store>, metrics: &Metrics, age: Duration) -> Result<Infallible, JoinError> {
-    let pause = (age / 10).clamp(BETWEEN_LOOKS.0, BETWEEN_LOOKS.1);
-    let mut from = 0;
-    loop {
-        let store = store.clone();
-        match in_background(move || store.expire(age, Timestamp::now(), from, LOOKED_AT_ONCE)).await? {
-            Ok(dropped) => {
-                metrics.expired(dropped.count);
-                from = dropped.next;
-                if from == 0 {
-                    sleep(pause).await;
-                }
-            }
-            // The disk takes nothing for now; why has been logged.
-            Err(StoreError::NotStored) => sleep(pause).await,
-            Err(error) => given_up("retention", error).await,
         }
     }
 }

@@ -22,6 +22,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -95,6 +96,7 @@ pub fn export<E: From<OpenError>>(
 #[derive(Debug)]
 pub(super) struct Disk {
     path: PathBuf,
+    unwritten_before: Option<Duration>,
     /// Until it is opened.
     dir: Mutex<Option<DataDir>>,
     codec: Codec,
@@ -105,7 +107,20 @@ pub(super) struct Disk {
 impl Disk {
     pub(super) fn new(dir: DataDir, job_types: JobTypes) -> Self {
         let (path, codec) = (dir.path().into(), Codec::new(job_types));
-        Self { path, dir: Mutex::new(Some(dir)), codec, queue: OnceLock::new(), committer: Mutex::default() }
+        let unwritten_before = dir.unwritten_before();
+        Self {
+            path,
+            unwritten_before,
+            dir: Mutex::new(Some(dir)),
+            codec,
+            queue: OnceLock::new(),
+            committer: Mutex::default(),
+        }
+    }
+
+    /// How long before this process took the directory an earlier one last wrote to it, by the wall clock.
+    pub(super) fn unwritten_before(&self) -> Option<Duration> {
+        self.unwritten_before
     }
 
     /// Takes what is on the disk into memory, and from then on changes. `progress` is told how many subtasks have been taken

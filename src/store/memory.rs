@@ -69,6 +69,11 @@ impl MemoryStore {
         Ok(self.lock_records()?.end())
     }
 
+    /// How many subtasks there are.
+    pub(super) fn sub_jobs(&self) -> Result<u64, StoreError> {
+        Ok(self.lock_records()?.len())
+    }
+
     /// Goes on with the recount by at most `most` records or tallies. When it is complete: by how many subtasks the tallies
     /// are off.
     pub(super) fn recount(&self, most: usize) -> Result<Option<u64>, StoreError> {

@@ -16,7 +16,18 @@ const EIO: i32 = 5;
 pub(crate) const ENOSPC: i32 = 28;
 
 /// The library that makes them fail.
-static CALLS: LazyLock<PathBuf> = LazyLock::new(Faulty::compile);
+static CALLS: LazyLock<PathBuf> = LazyLock::new(|| compile("calls"));
+
+/// Makes a library from its source.
+pub(crate) fn compile(name: &str) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/faults/{name}.c"));
+    let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}.so", std::process::id()));
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-O1", "-pthread", "-o"]).arg(&library);
+    let output = compiler.arg(source).arg("-ldl").output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    library
+}
 
 /// A program whose calls fail as a file says.
 pub(crate) struct Faulty {
@@ -32,17 +43,6 @@ impl Faulty {
         let mut faulty = Self { program: Self::start(&files), files, next: 0 };
         assert_eq!(faulty.report(10), 200);
         faulty
-    }
-
-    /// Makes the library from its source.
-    fn compile() -> PathBuf {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/calls.c");
-        let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("calls-{}.so", std::process::id()));
-        let mut compiler = Command::new("cc");
-        compiler.args(["-shared", "-fPIC", "-O1", "-pthread", "-o"]).arg(&library);
-        let output = compiler.arg(source).arg("-ldl").output().unwrap();
-        assert!(output.status.success(), "{}", text(&output.stderr));
-        library
     }
 
     fn start(files: &Files) -> Program {

@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::faults_disk::SmallDisk;
 use crate::http_support::post;
-use crate::program_support::{Files, Program, event, report_path, run, serve, text};
+use crate::program_support::{Files, Program, event, report_path, run, serve, subjobs, text};
 use crate::support::{OPS, PROJECT, record};
 
 /// Runs a start that fails; the exit code, and the one line that says why. Nothing but the log's events is beside it.
@@ -39,6 +39,39 @@ fn a_directory_is_for_one_program() {
     assert_eq!(first.count(""), 2);
     drop(first);
     assert_eq!(Program::start(&["--access", &files.access(), "--data-dir", &data]).count(""), 2);
+}
+
+#[test]
+fn a_directory_is_in_use_whatever_has_become_of_its_lock_and_its_name() {
+    let files = Files::new();
+    let data = files.arg("data");
+    let first = Program::start(&["--access", &files.access(), "--data-dir", &data]);
+    let report = |id| post(first.internal, &report_path(PROJECT), OPS, &record(id, "j", "CREATE_SERVER", "RUNNING"));
+    let assert_in_use = |data: &str, what: &str| {
+        let mut export = subjobs(&["export", "--data-dir", data]);
+        for command in [&mut on(&files, data), &mut export] {
+            let (code, line) = refused(command);
+            assert_eq!((code, line), (1, format!("subjobs: {data}: another process is using it")), "{what}");
+        }
+    };
+    assert_eq!(report("1").status, 200);
+    let lock = files.path("data/lock");
+    fs::remove_file(&lock).unwrap();
+    assert_in_use(&data, "no lock file");
+    fs::write(&lock, "").unwrap();
+    assert_in_use(&data, "another lock file");
+    assert_eq!(report("2").status, 200);
+    let moved = files.arg("moved");
+    fs::rename(&data, &moved).unwrap();
+    assert_in_use(&moved, "another name");
+    // Files that are opened by their paths would now be somebody else's.
+    report("3").assert_error(503, "WKS.00050902");
+    let second = Program::start(&["--access", &files.access(), "--data-dir", &data]);
+    report("4").assert_error(503, "WKS.00050902");
+    assert_eq!((first.count(""), second.count("")), (2, 0));
+    drop((first, second));
+    assert_eq!(Program::start(&["--access", &files.access(), "--data-dir", &moved]).count(""), 2);
+    assert_eq!(Program::start(&["--access", &files.access(), "--data-dir", &data]).count(""), 0);
 }
 
 #[test]

@@ -42,6 +42,7 @@ mod projects;
 mod readiness;
 mod records;
 mod report;
+mod retention;
 mod sdk;
 mod signed;
 mod signer;

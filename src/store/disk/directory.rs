@@ -1,16 +1,18 @@
 //! The data directory: whose it is, and in which format.
 //!
 //! ```text
-//! lock           held by the one process that uses the directory
+//! lock           locked by the one process that uses the directory, as the directory itself is
 //! format         which format the rest is in; written first
 //! engine/        the storage engine's files
 //! acknowledged   what has been acknowledged
 //! loading        there while files are loaded into a directory without subtasks
 //! ```
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -32,7 +34,11 @@ const FOREIGN: &str = "lost+found";
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
+    /// The directory itself, which is locked too: the file may be removed or replaced by whoever tidies up.
+    directory: File,
     lock: File,
+    /// How long before this process took it an earlier one last wrote to it, by the wall clock.
+    unwritten_before: Option<Duration>,
 }
 
 impl DataDir {
@@ -45,6 +51,13 @@ impl DataDir {
             }
             _ => unusable(cause),
         })?;
+        let directory = File::open(path).map_err(unusable)?;
+        match directory.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(OpenError::InUse { path: path.into() }),
+            // Some network file systems lock files only.
+            Err(TryLockError::Error(error)) => tracing::debug!(%error, "the directory itself cannot be locked"),
+        }
         look_for_others(path)?;
         let lock = path.join("lock");
         let lock = OpenOptions::new().write(true).create(true).truncate(false).open(lock).map_err(unusable)?;
@@ -52,7 +65,9 @@ impl DataDir {
             TryLockError::WouldBlock => OpenError::InUse { path: path.into() },
             TryLockError::Error(cause) => unusable(cause),
         })?;
-        let dir = Self { path: path.into(), lock };
+        let written = path.join(LEDGER).metadata().and_then(|ledger| ledger.modified()).ok();
+        let unwritten_before = written.and_then(|written| SystemTime::now().duration_since(written).ok());
+        let dir = Self { path: path.into(), directory, lock, unwritten_before };
         dir.check_format()?;
         Ok(dir)
     }
@@ -100,6 +115,17 @@ impl DataDir {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    pub(super) fn unwritten_before(&self) -> Option<Duration> {
+        self.unwritten_before
+    }
+
+    /// Whether its path still leads to it. Where it does not, whatever opens files by their paths would open those of another.
+    pub(super) fn is_in_place(&self) -> bool {
+        let identity = |found: io::Result<Metadata>| found.map(|found| (found.dev(), found.ino())).ok();
+        let ours = identity(self.directory.metadata());
+        ours.is_some() && ours == identity(self.path.metadata())
     }
 
     fn check_format(&self) -> Result<(), OpenError> {
@@ -161,8 +187,9 @@ fn flush(directory: &Path) -> io::Result<()> {
 
 impl Drop for DataDir {
     fn drop(&mut self) {
-        // A process that is just being started by this one holds all its files open for a moment, and with them the lock.
+        // A process that is just being started by this one holds all its files open for a moment, and with them the locks.
         let _ = self.lock.unlock();
+        let _ = self.directory.unlock();
     }
 }
 
@@ -216,9 +243,53 @@ mod tests {
         let path = dir.path().join("a/b");
         let claimed = DataDir::claim(&path).unwrap();
         assert_eq!(refused(&path), format!("{}: another process is using it", path.display()));
-        let _held_by_a_child = claimed.lock.try_clone().unwrap();
+        let _held_by_a_child = (claimed.lock.try_clone().unwrap(), claimed.directory.try_clone().unwrap());
         drop(claimed);
         DataDir::claim(&path).unwrap();
+    }
+
+    #[test]
+    fn it_is_in_use_whatever_has_become_of_its_files_and_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other) = (dir.path().join("data"), dir.path().join("other"));
+        let claimed = DataDir::claim(&path).unwrap();
+        fs::write(path.join("acknowledged"), "").unwrap();
+        let assert_in_use = |path: &Path, what: &str| {
+            assert!(matches!(DataDir::claim(path), Err(OpenError::InUse { .. })), "{what}");
+            assert!(matches!(DataDir::claim_used(path), Err(OpenError::InUse { .. })), "{what}");
+        };
+        fs::remove_file(path.join("lock")).unwrap();
+        assert_in_use(&path, "no lock file");
+        fs::write(path.join("lock"), "another").unwrap();
+        assert_in_use(&path, "another lock file");
+        fs::remove_file(path.join("lock")).unwrap();
+        fs::create_dir(path.join("lock")).unwrap();
+        assert_in_use(&path, "a directory of that name");
+        fs::remove_file(path.join("format")).unwrap();
+        assert_in_use(&path, "no format");
+        assert!(claimed.is_in_place());
+        fs::rename(&path, &other).unwrap();
+        assert_in_use(&other, "another name");
+        assert!(!claimed.is_in_place());
+        std::os::unix::fs::symlink(&other, &path).unwrap();
+        assert_in_use(&path, "a link to it");
+        assert!(claimed.is_in_place());
+        fs::remove_file(&path).unwrap();
+        DataDir::claim(&path).unwrap();
+        assert!(!claimed.is_in_place());
+    }
+
+    #[test]
+    fn the_time_since_it_was_written_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(DataDir::claim(dir.path()).unwrap().unwritten_before(), None);
+        let ledger = File::create(dir.path().join("acknowledged")).unwrap();
+        let hour = Duration::from_secs(3600);
+        ledger.set_modified(SystemTime::now() - hour).unwrap();
+        let told = DataDir::claim(dir.path()).unwrap().unwritten_before().unwrap();
+        assert!((hour..hour * 2).contains(&told), "{told:?}");
+        ledger.set_modified(SystemTime::now() + hour).unwrap();
+        assert_eq!(DataDir::claim(dir.path()).unwrap().unwritten_before(), None);
     }
 
     #[test]

@@ -83,6 +83,12 @@ impl Writer {
     /// Writes changes and the mark that goes with them; they are durable, or it fails.
     pub(super) fn write(&mut self, changes: Changes, mark: Mark) -> Result<(), StoreError> {
         let engine = self.engine.as_ref().ok_or(StoreError::NotStored)?;
+        if !self.dir.is_in_place() {
+            let path = self.dir.path().display();
+            tracing::error!(%path, "the data directory has been moved or replaced: no report is stored until a restart");
+            self.health = Health::Sealed;
+            return Err(StoreError::NotStored);
+        }
         if !has_room(&self.dir, engine, &changes) {
             if !std::mem::replace(&mut self.is_refusing, true) {
                 tracing::error!("the disk is full: no report is stored until it has room");
@@ -134,6 +140,9 @@ impl Writer {
     fn let_go(&mut self) {
         let Some(engine) = self.engine.take() else { return };
         drop(engine);
+        if !self.dir.is_in_place() {
+            return;
+        }
         match restore::cut_back(&self.dir, self.mark) {
             Ok(torn_off) => drop(torn_off.map(TornOff::confirm)),
             Err(error) => tracing::warn!(%error, "a report that was refused may be there after the next start"),

@@ -61,6 +61,11 @@ impl Records {
         self.slots.len() as u32
     }
 
+    /// How many records there are.
+    pub(super) fn len(&self) -> u64 {
+        (self.slots.len() - self.vacant.len()) as u64
+    }
+
     /// Enters the project of a job, whose number is one that was entered before or the next.
     pub(super) fn enter_job(&mut self, job: JobNumber, project: ProjectNumber) {
         if job.0 as usize == self.owners.len() {

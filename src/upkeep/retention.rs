@@ -1,0 +1,160 @@
+//! Drops what ended long ago, a bounded number at a time.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinError;
+use tokio::time::sleep;
+
+use super::clock::{Reading, RetentionClock};
+use super::{given_up, in_background};
+use crate::metrics::Metrics;
+use crate::store::{Store, StoreError};
+
+/// How many records are looked at, at once, for what ended long ago.
+const LOOKED_AT_ONCE: u32 = 64 * 1024;
+
+/// The shortest and the longest pause between two passes over the records.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
+
+/// A pass drops this part of the subtasks at most, so that whoever reads the log can act before all are gone.
+const PASS_SHARE: u64 = 8;
+
+/// But so many in any case; the store itself drops no fewer at once.
+const PASS_LEAST: u64 = 1024;
+
+/// Drops subtasks that ended longer ago than `age`, soon after they have become that old by what `read` says.
+pub(super) async fn expire(
+    store: &Arc<Store>,
+    metrics: &Metrics,
+    age: Duration,
+    read: impl Fn() -> Reading,
+) -> Result<Infallible, JoinError> {
+    let pause = (age / 10).clamp(PAUSE.0, PAUSE.1);
+    let mut clock = RetentionClock::new(read(), age, store.unwritten_before());
+    let mut from = 0;
+    loop {
+        let of_pass = store.clone();
+        let most = match in_background(move || of_pass.sub_jobs()).await? {
+            Ok(sub_jobs) => (sub_jobs / PASS_SHARE).max(PASS_LEAST),
+            Err(error) => given_up("retention", error).await,
+        };
+        let mut dropped = 0;
+        while dropped < most {
+            let (of_step, now) = (store.clone(), clock.look(read()));
+            match in_background(move || of_step.expire(age, now, from, LOOKED_AT_ONCE)).await? {
+                Ok(step) => {
+                    metrics.expired(step.count);
+                    dropped += step.count;
+                    from = step.next;
+                }
+                // The disk takes nothing for now; why has been logged.
+                Err(StoreError::NotStored) => break,
+                Err(error) => given_up("retention", error).await,
+            }
+            if from == 0 {
+                break;
+            }
+        }
+        if dropped > 0 {
+            tracing::info!(dropped, "finished subtasks dropped: they ended longer ago than --retain-finished");
+        }
+        sleep(pause).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::domain::{Details, JobId, JobTypes, ProjectId, Status, SubJob, SubJobId, Timestamp, Version};
+
+    const HOUR: Duration = Duration::from_secs(60 * 60);
+
+    fn ended(id: u64, end_time: &str) -> SubJob {
+        SubJob {
+            id: SubJobId::parse(&id.to_string()).unwrap(),
+            job_id: JobId::parse("j").unwrap(),
+            job_type: JobTypes::default().iter().next().unwrap(),
+            status: Status::Success,
+            version: Version::try_from(0).unwrap(),
+            details: Some(Box::new(Details { end_time: end_time.parse().ok(), ..Details::default() })),
+        }
+    }
+
+    /// Retention in a store with subtasks that ended at these moments, with clocks of the test's own.
+    struct Retention {
+        store: Arc<Store>,
+        clocks: Arc<Mutex<Reading>>,
+        task: tokio::task::JoinHandle<()>,
+    }
+
+    impl Retention {
+        fn begin(ends: &[(u64, &str)]) -> Self {
+            let store = Arc::new(Store::in_memory(JobTypes::default().len()));
+            let mut ids = 0..;
+            for (number, end) in ends {
+                let batch = ids.by_ref().take(*number as usize).map(|id| ended(id, end)).collect();
+                store.report(&ProjectId::parse("p").unwrap(), batch).unwrap();
+            }
+            let begin = Reading { wall: "2026-01-01T00:00:00Z".parse().unwrap(), uptime: Duration::ZERO };
+            let clocks = Arc::new(Mutex::new(begin));
+            let (of_task, read) = (store.clone(), clocks.clone());
+            let task = tokio::spawn(async move {
+                let metrics = Metrics::new().unwrap();
+                expire(&of_task, &metrics, HOUR, move || *read.lock().unwrap()).await.unwrap();
+            });
+            Self { store, clocks, task }
+        }
+
+        fn set(&self, wall: &str, uptime: Duration) {
+            *self.clocks.lock().unwrap() = Reading { wall: wall.parse::<Timestamp>().unwrap(), uptime };
+        }
+
+        /// Waits for the end of a pass, and returns how many subtasks it has left.
+        async fn pass(&self) -> u64 {
+            sleep(PAUSE.1).await;
+            self.store.sub_jobs().unwrap()
+        }
+    }
+
+    impl Drop for Retention {
+        fn drop(&mut self) {
+            self.task.abort();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pass_drops_an_eighth_at_most_but_a_thousand_in_any_case() {
+        let retention = Retention::begin(&[(20_000, "2020-01-01T00:00:00Z")]);
+        let (mut before, mut passes) = (20_000, 0);
+        while before > 0 {
+            let left = retention.pass().await;
+            // The store drops up to 1,024 at once.
+            assert!(before - left <= (before / 8).max(1024) + 1024, "{before} {left}");
+            (before, passes) = (left, passes + 1);
+        }
+        assert!((8..40).contains(&passes), "{passes}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_jumps_ahead_drops_nothing_that_was_young() {
+        let ends = [(10, "2025-12-31T22:00:00Z"), (10, "2025-12-31T23:30:00Z"), (10, "2026-01-01T00:00:00Z")];
+        let retention = Retention::begin(&ends);
+        assert_eq!(retention.pass().await, 20);
+        retention.set("2036-01-01T00:00:10Z", Duration::from_secs(10));
+        assert_eq!(retention.pass().await, 20);
+        assert_eq!(retention.pass().await, 20);
+        // By the time that has passed, which goes on.
+        retention.set("2036-01-01T00:35:00Z", Duration::from_secs(35 * 60));
+        assert_eq!(retention.pass().await, 10);
+        retention.set("2026-01-01T00:40:00Z", Duration::from_secs(40 * 60));
+        assert_eq!(retention.pass().await, 10);
+        retention.set("2036-01-01T00:40:01Z", Duration::from_secs(40 * 60));
+        assert_eq!(retention.pass().await, 10);
+        retention.set("2036-01-01T01:41:00Z", Duration::from_secs(101 * 60));
+        assert_eq!(retention.pass().await, 0);
+    }
+}
