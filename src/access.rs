@@ -146,17 +146,21 @@ impl Access {
 
     /// Whose token this is. One that the file does not hold is asked about, if there is anybody to ask.
     pub async fn authenticate(&self, token: Token<'_>) -> Result<Arc<Principal>, AuthenticationError> {
+        match self.look_up(token) {
+            LookUp::Decided(decided) => decided,
+            // Boxed, so that a request which need not ask does not carry the room for asking with it.
+            LookUp::Open(question) => Box::pin(question.ask()).await,
+        }
+    }
+
+    /// Whose token this is as far as the file says; never waits.
+    pub fn look_up<'a>(&'a self, token: Token<'a>) -> LookUp<'a> {
         let digest = token.digest();
         match (self.holder(digest, Timestamp::now), &self.identity, &self.service) {
             (Err(AuthenticationError::Unknown), Some((_, roles)), Some(service)) => {
-                // Boxed, so that a request which need not ask does not carry the room for asking with it.
-                match Box::pin(service.ask(token, digest)).await {
-                    Ok(validated) => Ok(Arc::new(validated.principal(roles))),
-                    Err(Rejected::Refused) => Err(AuthenticationError::Unknown),
-                    Err(Rejected::Unavailable) => Err(AuthenticationError::Unavailable),
-                }
+                LookUp::Open(Question { token, digest, roles, service })
             }
-            (found, _, _) => found.cloned(),
+            (found, _, _) => LookUp::Decided(found.cloned()),
         }
     }
 
@@ -196,6 +200,35 @@ impl Access {
     pub fn named_projects(&self, principal: &Principal) -> impl Iterator<Item = (&ProjectId, &str)> {
         let own = self.names.iter().filter(move |(project, _)| principal.may_enter(project));
         own.map(|(project, name)| (project, name.as_str()))
+    }
+}
+
+/// What the access file says of a token.
+#[derive(Debug)]
+pub enum LookUp<'a> {
+    /// All that is needed.
+    Decided(Result<Arc<Principal>, AuthenticationError>),
+    /// Nothing; the identity service may know.
+    Open(Question<'a>),
+}
+
+/// A token to ask the identity service about.
+#[derive(Debug)]
+pub struct Question<'a> {
+    token: Token<'a>,
+    digest: TokenDigest,
+    roles: &'a Roles,
+    service: &'a Identity,
+}
+
+impl Question<'_> {
+    /// Whose token it is, as the service says or has said.
+    pub async fn ask(self) -> Result<Arc<Principal>, AuthenticationError> {
+        match self.service.ask(self.token, self.digest).await {
+            Ok(validated) => Ok(Arc::new(validated.principal(self.roles))),
+            Err(Rejected::Refused) => Err(AuthenticationError::Unknown),
+            Err(Rejected::Unavailable) => Err(AuthenticationError::Unavailable),
+        }
     }
 }
 

@@ -3,7 +3,6 @@
 mod count_sub_jobs;
 mod list_projects;
 pub mod query;
-mod room;
 
 use std::sync::Arc;
 
@@ -13,8 +12,8 @@ use crate::access::AccessHandle;
 use crate::domain::JobTypes;
 use crate::readiness::Readiness;
 use crate::store::Store;
+pub use crate::web::room::{Room, loaded};
 use crate::web::route::Route;
-pub use room::{Room, loaded};
 
 /// What the operations work with.
 #[derive(Clone)]

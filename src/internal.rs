@@ -19,7 +19,7 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 
 use crate::api::Api;
-use crate::metrics::Metrics;
+use crate::metrics::{InFlight, Metrics};
 use crate::web::error::Error;
 use crate::web::route::Route;
 pub use report::Intake;
@@ -48,7 +48,12 @@ pub fn routes() -> Vec<Route<Arc<Internal>>> {
 
 async fn metrics(State(internal): State<Arc<Internal>>) -> Result<impl IntoResponse, Error> {
     let api = &internal.api;
-    let text = internal.metrics.render(&api.store, &api.job_types, api.room.taken());
+    let in_flight = InFlight {
+        all: api.room.under_way(),
+        awaiting_body: api.room.bodies_awaited(),
+        awaiting_identity: api.room.identity_awaited(),
+    };
+    let text = internal.metrics.render(&api.store, &api.job_types, in_flight);
     let text = text.map_err(|error| Error::Fault(error.to_string()))?;
     Ok(([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text))
 }

@@ -136,6 +136,7 @@ pub struct Metrics {
     reports: IntCounterVec,
     sub_jobs: IntGaugeVec,
     in_flight: IntGauge,
+    waiting: IntGaugeVec,
     connections: IntGaugeVec,
     drift: IntGauge,
     recounts: IntCounter,
@@ -169,7 +170,15 @@ impl Metrics {
                 &["outcome"],
             )?,
             sub_jobs: gauges("subjobs_subtasks", "Subtasks stored, of all projects.", &["job_type", "status"])?,
-            in_flight: IntGauge::new("subjobs_http_in_flight", "Requests of the public API being worked on.")?,
+            in_flight: IntGauge::new(
+                "subjobs_http_in_flight",
+                "Requests of the public API under way, those that wait included.",
+            )?,
+            waiting: gauges(
+                "subjobs_http_waiting",
+                "Requests of the public API that wait for their body or for the identity service.",
+                &["for"],
+            )?,
             connections: gauges("subjobs_http_connections", "Open connections.", &["listener"])?,
             drift: IntGauge::new(
                 "subjobs_recount_drift",
@@ -191,6 +200,7 @@ impl Metrics {
         registry.register(Box::new(metrics.reports.clone()))?;
         registry.register(Box::new(metrics.sub_jobs.clone()))?;
         registry.register(Box::new(metrics.in_flight.clone()))?;
+        registry.register(Box::new(metrics.waiting.clone()))?;
         registry.register(Box::new(metrics.connections.clone()))?;
         registry.register(Box::new(metrics.drift.clone()))?;
         registry.register(Box::new(metrics.recounts.clone()))?;
@@ -256,8 +266,12 @@ impl Metrics {
 
     /// All of it in the Prometheus text format, with what others count as it is now: the store's totals, and the requests
     /// of the public API being worked on.
-    pub fn render(&self, store: &Store, job_types: &JobTypes, in_flight: u32) -> Result<Vec<u8>, RenderError> {
-        self.in_flight.set(in_flight.into());
+    pub fn render(&self, store: &Store, job_types: &JobTypes, in_flight: InFlight) -> Result<Vec<u8>, RenderError> {
+        let InFlight { all, awaiting_body, awaiting_identity } = in_flight;
+        self.in_flight.set(all.into());
+        for (what, waiting) in [("body", awaiting_body), ("identity", awaiting_identity)] {
+            self.waiting.with_label_values(&[what]).set(waiting.into());
+        }
         for job_type in job_types.iter() {
             for status in Status::ALL {
                 let total = store.total(job_type, status)?;
@@ -269,6 +283,17 @@ impl Metrics {
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
     }
+}
+
+/// The requests of the public API under way.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct InFlight {
+    /// All of them.
+    pub all: u32,
+    /// Those that wait for their own bodies.
+    pub awaiting_body: u32,
+    /// Those that wait for the identity service.
+    pub awaiting_identity: u32,
 }
 
 /// Why there are no metrics to show.

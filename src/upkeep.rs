@@ -77,6 +77,7 @@ mod tests {
 
     use super::*;
     use crate::domain::JobTypes;
+    use crate::metrics::InFlight;
 
     #[derive(Clone, Default)]
     struct Log(Arc<Mutex<Vec<u8>>>);
@@ -101,7 +102,7 @@ mod tests {
         let store = Arc::new(Store::drifted_by(5));
         let seen = async {
             let is_measured = || {
-                let metrics = metrics.render(&store, &JobTypes::default(), 0).unwrap();
+                let metrics = metrics.render(&store, &JobTypes::default(), InFlight::default()).unwrap();
                 String::from_utf8(metrics).unwrap().contains("\nsubjobs_recount_drift 5\n")
             };
             while !is_measured() {

@@ -6,4 +6,5 @@ pub mod decode;
 pub mod error;
 pub mod observe;
 pub mod request_id;
+pub mod room;
 pub mod route;

@@ -39,15 +39,15 @@ struct Links {
 
 /// The caller's own projects that have names; with `name`, those of that name.
 pub(super) async fn list_projects(State(api): State<Arc<Api>>, request: Request) -> Result<Json<Projects>, Error> {
-    let _place = api.room.enter(&api.readiness)?;
+    let mut place = api.room.enter(&api.readiness)?;
     let (parts, body) = request.into_parts();
     let mut payload = Payload::ignored(body);
     let access = api.access.load();
     let heads = Heads::of(&parts.headers);
-    let principal = authenticate(&access, &parts, &heads, &mut payload).await?;
+    let principal = authenticate(&access, &parts, &heads, &mut payload, &mut place).await?;
     message(&parts, &heads)?;
     let wanted = name(parts.uri.query().unwrap_or_default())?;
-    payload.ignore().await;
+    payload.ignore(&mut place).await?;
     let named =
         access.named_projects(&principal).filter(|(_, name)| wanted.as_ref().is_none_or(|wanted| wanted == name));
     let projects =

@@ -21,6 +21,7 @@ use crate::store::Outcome;
 use crate::web::admit::{admit, project_exists};
 use crate::web::body::Payload;
 use crate::web::error::Error;
+use crate::web::room::Place;
 
 /// The most bytes of one report.
 const MAX_BODY: usize = 16 * 1024 * 1024;
@@ -78,7 +79,7 @@ async fn take(internal: &Internal, request: Request) -> Result<Outcome, Error> {
     let mut payload = Payload::kept(body, MAX_BODY, internal.intake.bytes.clone());
     let (project, exists) = {
         let access = api.access.load();
-        let project = admit(&access, &parts, &mut payload, Action::ReportSubJobs).await?;
+        let project = admit(&access, &parts, &mut payload, &mut Place::unbounded(), Action::ReportSubJobs).await?;
         let exists = project_exists(&access, &project);
         (project, exists)
     };

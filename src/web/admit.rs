@@ -11,7 +11,8 @@ use http::{HeaderMap, HeaderName, Version, header};
 use super::body::Payload;
 use super::decode;
 use super::error::{CredentialError, Error};
-use crate::access::{Access, Action, Principal, Signature, SignatureError, Token};
+use super::room::Place;
+use crate::access::{Access, Action, LookUp, Principal, Signature, SignatureError, Token};
 use crate::domain::{ProjectId, Timestamp};
 
 /// The published API's header for a token.
@@ -20,21 +21,29 @@ pub const X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 /// The project that the path names, if the caller may do `action` in it.
 ///
 /// The path is `/v1/{project_id}/…`, as the router has made sure.
-pub async fn admit(access: &Access, parts: &Parts, payload: &mut Payload, action: Action) -> Result<ProjectId, Error> {
+pub async fn admit(
+    access: &Access,
+    parts: &Parts,
+    payload: &mut Payload,
+    place: &mut Place<'_>,
+    action: Action,
+) -> Result<ProjectId, Error> {
     let heads = Heads::of(&parts.headers);
-    let principal = authenticate(access, parts, &heads, payload).await?;
+    let principal = authenticate(access, parts, &heads, payload, place).await?;
     let project = project(parts.uri.path());
     principal.authorize(project.as_ref().ok(), action)?;
     message(parts, &heads)?;
     project
 }
 
-/// Who calls: the holder of the token, the signer of the request, or one who is both.
+/// Who calls: the holder of the token, the signer of the request, or one who is both. While the body or the identity service
+/// is waited for, the request gives up its place.
 pub async fn authenticate(
     access: &Access,
     parts: &Parts,
     heads: &Heads<'_>,
     payload: &mut Payload,
+    place: &mut Place<'_>,
 ) -> Result<Arc<Principal>, Error> {
     let signature = if heads.authorizations == 0 { None } else { Signature::read(&parts.headers, Timestamp::now)? };
     let token = heads.token()?;
@@ -42,11 +51,18 @@ pub async fn authenticate(
         None => None,
         // A body is read only for a key that somebody has, so that nobody else can make the server wait for one.
         Some(signature) if !access.knows_key(signature) => return Err(SignatureError::Invalid.into()),
-        Some(signature) => Some(access.signer(signature, parts, &Box::pin(payload.digest()).await?)?),
+        Some(signature) => {
+            let body = Box::pin(place.await_body(payload.digest())).await??;
+            Some(access.signer(signature, parts, &body)?)
+        }
     };
     let holder = match token {
         None => None,
-        Some(token) => Some(access.authenticate(token).await?),
+        Some(token) => Some(match access.look_up(token) {
+            LookUp::Decided(decided) => decided?,
+            // Boxed, so that a request which need not ask does not carry the room for asking with it.
+            LookUp::Open(question) => Box::pin(place.await_identity(question.ask())).await??,
+        }),
     };
     match (holder, signer) {
         (None, None) => Err(CredentialError::Missing.into()),

@@ -9,6 +9,7 @@ use ring::digest::{Context, SHA256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::{Error, Unavailable};
+use super::room::Place;
 use crate::access::{BodyDigest, SignatureError};
 
 /// How much of a body that means nothing is read.
@@ -115,7 +116,12 @@ impl Payload {
 
     /// Reads what is left of a body that means nothing, at most 64 KiB of it, so that the connection can be used again. What
     /// is left after that is the connection's to deal with.
-    pub async fn ignore(mut self) {
+    pub async fn ignore(self, place: &mut Place<'_>) -> Result<(), Unavailable> {
+        // Hardly any request has one.
+        if self.body.is_end_stream() { Ok(()) } else { Box::pin(place.await_body(self.read_on())).await }
+    }
+
+    async fn read_on(mut self) {
         let mut read = self.read.len();
         while !self.body.is_end_stream() && read <= IGNORED {
             match self.body.frame().await {

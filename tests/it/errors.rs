@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use subjobs::config::Config;
+
 use crate::support::{DASHBOARD, OPS, OTHER_PROJECT, PROJECT, Running, config};
 use crate::wire::{Answer, Wire, ask, code, count_path, good, head, report_path};
 
@@ -14,9 +16,7 @@ fn request(method: &str, target: &str, more: &[&str]) -> String {
 
 #[tokio::test]
 async fn each_status_has_its_code_and_sentence() {
-    let mut config = config();
-    config.max_in_flight = 1;
-    let server = Running::start(config).await;
+    let server = Running::start(config()).await;
     let as_dashboard = |project: &str| {
         let token = format!("X-Auth-Token: {DASHBOARD}");
         head(&format!("GET {} HTTP/1.1", count_path(project)), &["Host: h", &token])
@@ -38,9 +38,8 @@ async fn each_status_has_its_code_and_sentence() {
         wire.send(request).await;
         assert_eq!(wire.answer().await.error(status, code), message);
     }
-    wire.send(good("", &["Content-Length: 1"])).await;
-    server.reaches("subjobs_http_in_flight", 1.0).await;
-    let overloaded = ask(server.public, good("", &[])).await;
+    let full = Running::start(Config { max_in_flight: 0, ..config() }).await;
+    let overloaded = ask(full.public, good("", &[])).await;
     assert_eq!(overloaded.error(503, code::UNAVAILABLE), "the service is overloaded");
     let seconds: u64 = overloaded.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=60).contains(&seconds));
@@ -49,9 +48,7 @@ async fn each_status_has_its_code_and_sentence() {
 /// A HEAD has everything that the GET has, save the body.
 #[tokio::test]
 async fn head_is_get_without_a_body() {
-    let mut config = config();
-    config.max_in_flight = 2;
-    let server = Running::start(config).await;
+    let server = Running::start(config()).await;
     let mut wire = Wire::open(server.public).await;
     let same = async |wire: &mut Wire, request: &str, status: u16| {
         wire.send(request).await;
@@ -80,11 +77,8 @@ async fn head_is_get_without_a_body() {
     let anonymous = head(&format!("GET {} HTTP/1.1", count_path(PROJECT)), &["Host: h", own[0]]);
     same(&mut wire, &anonymous, 401).await;
 
-    let mut stalled = [Wire::open(server.public).await, Wire::open(server.public).await];
-    for stalled in &mut stalled {
-        stalled.send(good("", &["Content-Length: 1"])).await;
-    }
-    server.reaches("subjobs_http_in_flight", 2.0).await;
+    let full = Running::start(Config { max_in_flight: 0, ..config() }).await;
+    let mut wire = Wire::open(full.public).await;
     same(&mut wire, &request("GET", &count_path(PROJECT), &own), 503).await;
 
     let mut internal = Wire::open(server.internal).await;

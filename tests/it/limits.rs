@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use subjobs::config::Config;
 
-use crate::support::{OPS, Running, config};
-use crate::wire::{Wire, ask, code, good};
+use crate::support::{Running, config};
+use crate::wire::{Wire, ask, good};
 
 /// A good request whose head has exactly so many bytes.
 fn head_of(size: usize, in_target: bool) -> String {
@@ -112,39 +112,6 @@ async fn one_connection_too_many_waits_for_another_to_end() {
         open.pop();
         assert_eq!(waiting.answer().await.status, 200);
     }
-}
-
-#[tokio::test]
-async fn one_request_too_many_is_sent_away_at_once() {
-    let server = Running::start(Config { max_in_flight: 1, ..config() }).await;
-    let in_flight = async |n| server.reaches("subjobs_http_in_flight", n).await;
-    let mut stalled = Wire::open(server.public).await;
-    stalled.send(good("", &["Content-Length: 2"]) + "{").await;
-    in_flight(1.0).await;
-    let mut wire = Wire::open(server.public).await;
-    for _ in 0..3 {
-        wire.send(good("", &[])).await;
-        let answer = wire.answer().await;
-        assert_eq!(answer.error(503, code::UNAVAILABLE), "the service is overloaded");
-    }
-    // What needs no place gets its own answer, and so do the internal endpoints.
-    wire.send(good("", &[]).replace("GET", "PUT")).await;
-    wire.answer().await.error(405, code::METHOD);
-    assert_eq!(server.get_internal("/readyz").await.status(), 200);
-    assert_eq!(server.report(OPS, "").send().await.unwrap().status(), 200);
-    // The place is free again once its request is answered,
-    stalled.send("}").await;
-    stalled.answer().await.count();
-    in_flight(0.0).await;
-    wire.send(good("", &[])).await;
-    wire.answer().await.count();
-    // and once its caller has gone.
-    stalled.send(good("", &["Content-Length: 2"]) + "{").await;
-    in_flight(1.0).await;
-    drop(stalled);
-    in_flight(0.0).await;
-    wire.send(good("", &[])).await;
-    wire.answer().await.count();
 }
 
 #[tokio::test]

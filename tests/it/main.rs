@@ -36,6 +36,7 @@ mod limits;
 mod load;
 mod metrics;
 mod order;
+mod places;
 mod program;
 mod project_ids;
 mod projects;
