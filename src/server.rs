@@ -175,6 +175,7 @@ impl Server {
 
         tracing::info!(delay = ?config.drain_delay, at_most = ?config.drain, "draining");
         api.readiness.enter(Phase::Draining);
+        public_drain.announce();
         sleep(config.drain_delay).await;
         // One for both, so that the end comes when it was promised.
         let deadline = Instant::now() + config.drain;

@@ -15,6 +15,8 @@ use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::drain::Drain;
+
 /// How long the server waits for a peer to take the last answer and close.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -56,12 +58,14 @@ pub(super) struct Clock {
     next_begun: AtomicBool,
     /// Whether the peer has yet to make room for what was last written.
     unsent: AtomicBool,
+    drain: Arc<Drain>,
 }
 
 impl Clock {
-    pub(super) fn new(limits: Limits) -> Arc<Self> {
+    pub(super) fn new(limits: Limits, drain: Arc<Drain>) -> Arc<Self> {
         Arc::new(Self {
             limits,
+            drain,
             start: Instant::now(),
             state: AtomicU8::new(State::Idle as u8),
             since: AtomicU64::new(0),
@@ -74,6 +78,11 @@ impl Clock {
     /// Whether a request is being worked on, or its answer waits for the peer to take it.
     pub(super) fn is_busy(&self) -> bool {
         self.state() == State::Busy || self.unsent.load(Relaxed)
+    }
+
+    /// Whether the answer that is being made is the connection's last.
+    pub(super) fn is_last_answer(&self) -> bool {
+        self.drain.is_announced()
     }
 
     /// Whether the server has said its last.
@@ -143,6 +152,12 @@ impl Clock {
 /// A request that is worked on; dropped when its response has been handed over.
 #[derive(Debug)]
 pub(super) struct Busy(Arc<Clock>);
+
+impl Busy {
+    pub(super) fn is_last_answer(&self) -> bool {
+        self.0.is_last_answer()
+    }
+}
 
 impl Drop for Busy {
     fn drop(&mut self) {
@@ -240,7 +255,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_head_is_timed_from_its_first_byte_and_idleness_from_the_last_answer() {
-        let clock = Clock::new(LIMITS);
+        let clock = Clock::new(LIMITS, Arc::default());
         tokio::time::advance(Duration::from_secs(70)).await;
         assert_eq!(left(&clock), Some(5));
         clock.has_read(b"G");
@@ -257,7 +272,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn empty_lines_are_no_head_and_gain_no_time() {
-        let clock = Clock::new(LIMITS);
+        let clock = Clock::new(LIMITS, Arc::default());
         tokio::time::advance(Duration::from_secs(5)).await;
         clock.has_read(b"\r\n");
         clock.has_read(b"\n");
@@ -274,7 +289,7 @@ mod tests {
             (b"GET / HTTP/1.1\n\n", false, 75),
             (b"GET / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}", true, 75),
         ] {
-            let clock = Clock::new(LIMITS);
+            let clock = Clock::new(LIMITS, Arc::default());
             // Byte by byte, as the worst sender does.
             read.iter().for_each(|byte| clock.has_read(std::slice::from_ref(byte)));
             drop(clock.begin(has_body));
@@ -285,7 +300,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_last_answer_is_waited_for_but_not_long() {
         let (near, far) = tokio::io::duplex(64);
-        let clock = Clock::new(LIMITS);
+        let clock = Clock::new(LIMITS, Arc::default());
         let mut socket = Timed::new(near, clock.clone());
         let shutdown = std::future::poll_fn(|cx| Pin::new(&mut socket).poll_shutdown(cx));
         tokio::pin!(shutdown);

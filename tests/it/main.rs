@@ -17,6 +17,7 @@ mod count;
 mod credentials;
 mod data_dir;
 mod demo;
+mod drain;
 mod durable_kills;
 mod durable_starts;
 mod errors;

@@ -65,6 +65,11 @@ impl Wire {
         timeout(PATIENCE, self.socket.write_all(bytes.as_ref())).await.expect("the server stopped reading")
     }
 
+    /// Sends bytes that the socket has space for, before anything else of this thread's runtime goes on.
+    pub(crate) fn send_now(&self, bytes: impl AsRef<[u8]>) {
+        assert_eq!(self.socket.try_write(bytes.as_ref()).unwrap(), bytes.as_ref().len());
+    }
+
     /// Says that nothing more will be sent.
     pub(crate) async fn end(&mut self) {
         self.socket.shutdown().await.unwrap();
