@@ -105,7 +105,7 @@ pub enum Unavailable {
     TimedOut,
 }
 
-/// Every label that [`Error::parts`] gives, so that each refusal is in the metrics before it first happens.
+/// Every label that `Error::parts` gives, so that each refusal is in the metrics before it first happens.
 pub const REASONS: [&str; 16] = [
     "input",
     "credential",
