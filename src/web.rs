@@ -4,6 +4,7 @@ pub mod admit;
 pub mod body;
 pub mod decode;
 pub mod error;
+pub mod host;
 pub mod observe;
 pub mod request_id;
 pub mod room;

@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, Version, header};
 use super::body::Payload;
 use super::decode;
 use super::error::{CredentialError, Error};
+use super::host::is_host;
 use super::room::Place;
 use crate::access::{Access, Action, LookUp, Principal, Signature, SignatureError, Token};
 use crate::domain::{ProjectId, Timestamp};
@@ -84,14 +85,19 @@ fn project(path: &str) -> Result<ProjectId, Error> {
     ProjectId::parse(&text).map_err(|error| Error::input("project_id", error.to_string()))
 }
 
-/// What must be right of the message itself. Host: exactly one in HTTP/1.1, at most one in HTTP/1.0 (RFC 9112, section 3.2).
+/// What must be right of the message itself. Host: exactly one in HTTP/1.1, at most one in HTTP/1.0, and a host (RFC 9112,
+/// section 3.2), as is that of a target in absolute form.
 /// Transfer-Encoding: nothing but one `chunked`, though the HTTP layer takes more (section 6.1): what another coding hides
 /// nobody here could read, and a second `chunked` is how requests are smuggled.
 pub fn message(parts: &Parts, heads: &Heads<'_>) -> Result<(), Error> {
     match heads.hosts {
         0 if parts.version >= Version::HTTP_11 => return Err(Error::input("Host", "is missing")),
-        0 | 1 => {}
+        0 | 1 if is_host(heads.host) => {}
+        0 | 1 => return Err(Error::input("Host", "must be a host, with a port or none")),
         _ => return Err(Error::input("Host", "must be given once")),
+    }
+    if parts.uri.authority().is_some_and(|authority| !is_host(authority.as_str().as_bytes())) {
+        return Err(Error::input("the request target", "must have a host, with a port or none"));
     }
     match (heads.codings, heads.coding) {
         (0, _) => Ok(()),
@@ -107,6 +113,7 @@ pub struct Heads<'a> {
     token: &'a [u8],
     authorizations: usize,
     hosts: usize,
+    host: &'a [u8],
     codings: usize,
     coding: Option<&'a [u8]>,
 }
@@ -121,6 +128,7 @@ impl<'a> Heads<'a> {
                 heads.token = value.as_bytes();
             } else if name == header::HOST {
                 heads.hosts += 1;
+                heads.host = value.as_bytes();
             } else if name == header::AUTHORIZATION {
                 heads.authorizations += 1;
             } else if name == header::TRANSFER_ENCODING {

@@ -259,3 +259,40 @@ async fn host_stands_exactly_once() {
         }
     }
 }
+
+/// On both listeners, in both versions, and in the target as well.
+#[tokio::test]
+async fn host_is_a_host() {
+    let server = server().await;
+    let token = format!("X-Auth-Token: {OPS}");
+    let report = crate::wire::report_path(PROJECT);
+    let lines = ["Content-Type: application/x-ndjson", "Content-Length: 0"];
+    let ask = async |line: &str, host: &str| {
+        let address = if line.starts_with("POST") { server.internal } else { server.public };
+        let host = [format!("Host: {host}").into_bytes(), b"\r\n".to_vec()].concat();
+        let mut request = head(line, &[&token, lines[0], lines[1]]).into_bytes();
+        let at = line.len() + 2;
+        request.splice(at..at, host);
+        crate::wire::ask(address, request).await
+    };
+    let get = format!("GET {} HTTP/1.1", count_path(PROJECT));
+    let lines =
+        [get.clone(), get.replace("1.1", "1.0"), "GET /v3/projects HTTP/1.1".into(), format!("POST {report} HTTP/1.1")];
+    for line in &lines {
+        for good in ["", "h", "H.example:8080", "127.0.0.1", "[::1]:9090", "h:", "a_b", "%C3%A9"] {
+            assert_eq!(ask(line, good).await.status, 200, "{line} {good}");
+        }
+        for bad in
+            ["a b", "user@a", "http://x", "a/b", "a:b:c", "[::1", "::1", "h:x", "h:65536", ":80", "é", "a?b", "a,b c"]
+        {
+            let message = ask(line, bad).await.error(400, code::INPUT);
+            assert_eq!(message, "Host must be a host, with a port or none", "{line} {bad}");
+        }
+    }
+    let target = |authority: &str| get.replacen('/', &format!("http://{authority}/"), 1);
+    assert_eq!(ask(&target("[::1]:80"), "h").await.count(), 0);
+    for bad in ["user@a", "user:word@a:80"] {
+        let message = ask(&target(bad), "h").await.error(400, code::INPUT);
+        assert_eq!(message, "the request target must have a host, with a port or none", "{bad}");
+    }
+}
