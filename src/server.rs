@@ -5,6 +5,7 @@
 mod clock;
 mod connection;
 mod drain;
+mod fragment;
 mod listener;
 
 use std::io;

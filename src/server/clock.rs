@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::drain::Drain;
+use super::fragment::Fragments;
 
 /// How long the server waits for a peer to take the last answer and close.
 const LINGER: Duration = Duration::from_secs(1);
@@ -59,6 +60,8 @@ pub(super) struct Clock {
     /// Whether the peer has yet to make room for what was last written.
     unsent: AtomicBool,
     drain: Arc<Drain>,
+    /// Where a request target may have a fragment.
+    pub(super) fragments: Fragments,
 }
 
 impl Clock {
@@ -72,6 +75,7 @@ impl Clock {
             tail: AtomicU32::new(0),
             next_begun: AtomicBool::new(false),
             unsent: AtomicBool::new(false),
+            fragments: Fragments::default(),
         })
     }
 
@@ -187,8 +191,10 @@ impl<S: AsyncRead> AsyncRead for Timed<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.project();
         let before = buf.filled().len();
+        this.clock.fragments.will_read_to(buf.filled().as_ptr().addr() + before);
         ready!(this.socket.poll_read(cx, buf))?;
         this.clock.has_read(&buf.filled()[before..]);
+        this.clock.fragments.has_read(&buf.filled()[before..]);
         Poll::Ready(Ok(()))
     }
 }

@@ -128,7 +128,8 @@ impl hyper::service::Service<Request<Incoming>> for Service {
     fn call(&self, request: Request<Incoming>) -> Answering {
         let busy = self.clock.begin(!request.body().is_end_stream());
         let version = request.version();
-        Answering { answer: self.app.call(request), busy: Some(busy), version }
+        let has_fragment = self.clock.fragments.follows(request.uri());
+        Answering { answer: self.app.call(request, has_fragment), busy: Some(busy), version }
     }
 }
 

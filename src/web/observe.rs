@@ -32,6 +32,8 @@ pub struct Observed(Arc<Shared>);
 
 struct Shared {
     router: Router,
+    /// Answers requests whose target has a fragment.
+    refusing: Router,
     routes: RouteNames,
     metrics: Arc<Metrics>,
     ids: RequestIds,
@@ -41,20 +43,26 @@ struct Shared {
 impl Observed {
     /// Observes a router. A request whose answer is not there after `timeout` is answered with 503.
     pub fn new(router: Router, routes: RouteNames, metrics: Arc<Metrics>, ids: RequestIds, timeout: Duration) -> Self {
-        Self(Arc::new(Shared { router, routes, metrics, ids, timeout }))
+        let refusing =
+            Router::new().fallback(async || Error::input("the request target", "must not have a #: write %23"));
+        Self(Arc::new(Shared { router, refusing, routes, metrics, ids, timeout }))
     }
 
-    /// Answers one request; whatever happens, there is an answer.
-    pub fn call<B>(&self, request: Request<B>) -> Answer
+    /// Answers one request; whatever happens, there is an answer. Of a target that has a fragment, which its URI does not show,
+    /// nobody can say what was meant, so that such a request is refused before anything else is looked at.
+    pub fn call<B>(&self, request: Request<B>, has_fragment: bool) -> Answer
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<axum::BoxError>,
     {
         let start = Instant::now();
         let request_id = self.0.ids.identify(request.headers());
-        let route = self.0.routes.find(request.uri().path());
+        let (router, route) = match has_fragment {
+            false => (&self.0.router, self.0.routes.find(request.uri().path())),
+            true => (&self.0.refusing, self.0.routes.unknown()),
+        };
         let about = About { start, request_id, route, method: request.method().into() };
-        let inner = self.0.router.clone().call(request);
+        let inner = router.clone().call(request);
         Answer { inner, timer: None, shared: self.0.clone(), about }
     }
 }

@@ -52,7 +52,12 @@ impl RouteNames {
 
     /// The number of the route that a path leads to.
     pub fn find(&self, path: &str) -> usize {
-        self.known.iter().position(|(route, _)| route.matches(path)).unwrap_or(self.known.len())
+        self.known.iter().position(|(route, _)| route.matches(path)).unwrap_or(self.unknown())
+    }
+
+    /// The number of what is no route.
+    pub fn unknown(&self) -> usize {
+        self.known.len()
     }
 
     /// The metrics of a route by its number, `unknown` if it leads nowhere.

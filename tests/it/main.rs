@@ -48,3 +48,4 @@ mod retention;
 mod sdk;
 mod signed;
 mod signer;
+mod targets;
