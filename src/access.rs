@@ -105,7 +105,6 @@ impl Principal {
 
 #[derive(Debug)]
 struct TokenEntry {
-    digest: TokenDigest,
     expires_at: Option<Timestamp>,
     principal: Arc<Principal>,
 }
@@ -119,8 +118,7 @@ struct AccessKey {
 /// Who may call, as one reading of the access file says.
 #[derive(Debug, Default)]
 pub struct Access {
-    /// By the first bytes of the digest; the whole of it is compared in constant time.
-    tokens: HashMap<u64, Vec<TokenEntry>>,
+    tokens: HashMap<TokenDigest, TokenEntry>,
     keys: HashMap<Box<str>, AccessKey>,
     /// The projects that exist; without a list any may.
     projects: Option<HashSet<ProjectId>>,
@@ -166,8 +164,7 @@ impl Access {
 
     /// Whose token has that digest as the file says, at the moment `now` tells.
     fn holder(&self, digest: TokenDigest, now: impl Fn() -> Timestamp) -> Result<&Arc<Principal>, AuthenticationError> {
-        let candidates = self.tokens.get(&digest.prefix()).map(Vec::as_slice).unwrap_or_default();
-        let entry = candidates.iter().find(|entry| entry.digest == digest).ok_or(AuthenticationError::Unknown)?;
+        let entry = self.tokens.get(&digest).ok_or(AuthenticationError::Unknown)?;
         match entry.expires_at {
             Some(expires_at) if expires_at <= now() => Err(AuthenticationError::Expired),
             _ => Ok(&entry.principal),

@@ -163,7 +163,7 @@ mod tests {
             path.display().to_string()
         };
         let line = r#"{"project_id":"p","id":"1","job_id":"j","job_type":"NEW","status":"RUNNING"}"#;
-        let (good, bad, load) = (path("good", "projects = []"), path("bad", "a"), path("load", line));
+        let (good, bad, load) = (path("good", "[identity]\nurl = \"http://a\""), path("bad", "a"), path("load", line));
         assert_eq!(
             checked(&format!("--access {good} --load {load} --job-type NEW")),
             (true, format!("{good}: good\n{load}: good, 1 subtasks\n"))

@@ -129,18 +129,15 @@ impl Verdict {
     /// An account's: every permission.
     pub(super) const ACCOUNT: Self = Self { allowed: ActionSet::ALL, denied: ActionSet(0) };
 
-    pub(super) fn of<'a>(policies: impl Iterator<Item = &'a Policy> + Clone) -> Self {
+    pub(super) fn of(policy: &Policy) -> Self {
         let says = |effect| {
-            let named = move |action: &Action| {
-                let mut statements = policies.clone().flat_map(|policy| &policy.statements);
-                statements.any(|statement| {
-                    statement.effect == effect
-                        && statement.actions.iter().any(|pattern| pattern.matches(action.as_str()))
-                })
+            let named = |action: &Action| {
+                let mut statements = policy.statements.iter().filter(|statement| statement.effect == effect);
+                statements.any(|statement| statement.actions.iter().any(|pattern| pattern.matches(action.as_str())))
             };
             Action::ALL.into_iter().filter(named).collect()
         };
-        Self { allowed: says.clone()(Effect::Allow), denied: says(Effect::Deny) }
+        Self { allowed: says(Effect::Allow), denied: says(Effect::Deny) }
     }
 
     pub(super) fn join(self, other: Self) -> Self {
@@ -163,8 +160,8 @@ mod tests {
     }
 
     fn allowed(policies: &[&str]) -> Vec<Action> {
-        let policies: Vec<Policy> = policies.iter().map(|text| toml::from_str(text).unwrap()).collect();
-        let set = Verdict::of(policies.iter()).permissions();
+        let verdicts = policies.iter().map(|text| Verdict::of(&toml::from_str(text).unwrap()));
+        let set = verdicts.fold(Verdict::default(), Verdict::join).permissions();
         Action::ALL.into_iter().filter(|action| set.contains(*action)).collect()
     }
 

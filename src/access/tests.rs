@@ -71,7 +71,8 @@ fn accounts_may_do_everything_and_users_what_they_are_allowed() {
     assert_eq!(dashboard.authorize(Some(&project("p2")), count), Err(Denied::Project));
     assert!(access.project_exists(&project("p2")));
     assert!(!access.project_exists(&project("p3")));
-    assert!(Access::parse("").unwrap().project_exists(&project("p3")));
+    let without_list = file(GOOD).replace("projects = [\"p1\", \"p2\"]", "");
+    assert!(Access::parse(&without_list).unwrap().project_exists(&project("p3")));
 }
 
 #[test]
@@ -96,7 +97,7 @@ fn projects_with_names_exist_and_are_shown_to_those_who_may_enter() {
     };
     assert_eq!(shown("ops"), ["p1 cn-north-4", "p9 eu-west-0"]);
     assert_eq!(shown("dash"), ["p1 cn-north-4"]);
-    let alone = Access::parse(named).unwrap();
+    let alone = Access::parse(&file(&GOOD.replace("projects = [\"p1\", \"p2\"]", named))).unwrap();
     assert!(alone.project_exists(&project("p1")) && !alone.project_exists(&project("p2")));
     for (bad, reason) in [
         (named.replace("p9", "p1"), "project \"p1\" stands twice"),
@@ -130,8 +131,11 @@ fn secrets_of_access_keys_come_from_three_places() {
         (r#"{ id = "A" }"#, "line 5: access key \"A\": give one of secret, secret_env and secret_file"),
         (r#"{ id = "A", secret = "s", secret_env = "PATH" }"#, "give one of"),
         (r#"{ id = "A", secret = "" }"#, "the secret is empty"),
-        (r#"{ id = "A", secret_env = "SUBJOBS_NO_SUCH" }"#, "the environment has no SUBJOBS_NO_SUCH"),
-        (r#"{ id = "A", secret_file = "none" }"#, "none: No such file"),
+        (
+            r#"{ id = "A", secret_env = "SUBJOBS_NO_SUCH" }"#,
+            "line 5: access key \"A\": secret_env: the environment has no such variable",
+        ),
+        (r#"{ id = "A", secret_file = "none" }"#, "line 5: access key \"A\": secret_file: No such file"),
         (r#"{ id = "A,B", secret = "s" }"#, "without a comma"),
         (r#"{ id = "A", secret = "s" }, { id = "A", secret = "t" }"#, "it stands twice"),
         (r#"{ id = "A", key = "s" }"#, "unknown field `key`"),
@@ -153,9 +157,21 @@ fn the_identity_section_is_checked_at_start() {
         ("url = \"ftp://a\"", "identity: url must be http"),
         ("url = \"iam\"", "identity: url: "),
         ("url = \"http://a b\"", "identity: url: "),
+        ("url = \"http://\"", "identity: url"),
+        ("url = \"http:///v3\"", "identity: url"),
+        ("url = \"/v3\"", "identity: url must be http"),
+        ("url = \"http://a/v3?x=1\"", "identity: url must have no query and no fragment"),
+        ("url = \"http://a/v3?\"", "identity: url must have no query and no fragment"),
+        ("url = \"http://a/v3#x\"", "identity: url must have no query and no fragment"),
+        ("url = \"http://a#\"", "identity: url must have no query and no fragment"),
+        ("url = \"http://user@a\"", "identity: url must have no user and no password"),
+        ("url = \"https://:pass@a:1/v3\"", "identity: url must have no user and no password"),
+        ("url = \"http://a:99999\"", "identity: url must have a port from 1 to 65535, or none"),
+        ("url = \"http://a:0\"", "identity: url must have a port from 1 to 65535, or none"),
+        ("url = \"http://[::1]:x\"", "identity: url"),
         ("url = \"http://a\"\ncache = \"x\"", "identity: cache must be a time"),
         ("url = \"http://a\"\ntimeout = \"0s\"", "identity: timeout must not be zero"),
-        ("url = \"http://a\"\nca_file = \"/none\"", "identity: ca_file: /none: No such file"),
+        ("url = \"http://a\"\nca_file = \"/none\"", "identity: line 23: ca_file: No such file"),
         ("url = \"http://a\"\nca_file = \"Cargo.toml\"", "identity: ca_file holds no certificate"),
         ("url = \"http://a\"\n[identity.roles]\nr = [\"none\"]", "identity: role \"r\": there is no policy \"none\""),
         ("url = \"http://a\"\n[identity.roles]\nr = \"root\"", "a role maps to"),
@@ -183,7 +199,7 @@ fn what_is_wrong_is_said_with_its_place() {
         ("\"p1\", \"p3\"", "\"p1\", \"*\"", "\"*\" can only stand alone"),
         ("\"p1\", \"p2\"", "\"*\"", "\"*\" can only stand alone"),
         ("\"p1\", \"p3\"", "\"a/b\"", "project \"a/b\" must not hold"),
-        ("\"account\"", "\"root\"", "line 6: unknown variant `root`"),
+        ("\"account\"", "\"root\"", "line 6: unknown variant, expected `account` or `user`"),
         ("\"OPS\"", "\"OPS\", secret = \"x\"", "line 8: unknown field `secret`"),
         ("[{ sha256 = \"OPS\" }]", "[\"OPS\"]", "line 8: invalid type: string, expected { sha256 = \"…\" }"),
         ("[{ sha256 = \"OPS\" }]", "\"OPS\"", "line 8: invalid type: string, expected a sequence"),

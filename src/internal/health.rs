@@ -36,7 +36,8 @@ mod tests {
     #[tokio::test]
     async fn counts_that_have_drifted_are_not_ready() {
         let metrics = Arc::new(Metrics::new().unwrap());
-        let access = AccessHandle::open(AccessSource::Text("projects = []".into()), metrics.identity().unwrap());
+        let text = "[identity]\nurl = \"http://127.0.0.1:1\"".to_owned();
+        let access = AccessHandle::open(AccessSource::Text(text), metrics.identity().unwrap());
         let api = Api {
             store: Arc::new(Store::drifted_by(3)),
             access: Arc::new(access.unwrap()),

@@ -54,11 +54,7 @@ pub(super) struct Client {
 impl Client {
     /// Fails if the URL or the certificates make no sense.
     pub(super) fn new(settings: &Settings) -> Result<Self, String> {
-        let url: Uri =
-            format!("{}/auth/tokens?nocatalog", settings.url).parse().map_err(|error| format!("url: {error}"))?;
-        if !matches!(url.scheme_str(), Some("http" | "https")) || url.host().is_none_or(str::is_empty) {
-            return Err("url must be http:// or https:// and a host".into());
-        }
+        let url = address(&settings.url)?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -101,6 +97,27 @@ impl Client {
         }
         let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
         Ok(body.map_err(|error| Failure::Answer(chain(&*error)))?.to_bytes().into())
+    }
+}
+
+/// Where tokens are asked about. What the URL may not have would be sent nowhere, or be a secret that errors repeat.
+fn address(url: &str) -> Result<Uri, String> {
+    if url.contains(['?', '#']) {
+        return Err("url must have no query and no fragment".into());
+    }
+    let url: Uri = format!("{url}/auth/tokens?nocatalog").parse().map_err(|error| format!("url: {error}"))?;
+    let authority = url.authority().filter(|authority| !authority.host().is_empty());
+    match (url.scheme_str(), authority) {
+        (Some("http" | "https"), Some(authority)) if authority.as_str().contains('@') => {
+            Err("url must have no user and no password".into())
+        }
+        (Some("http" | "https"), Some(authority))
+            if authority.as_str() != authority.host() && authority.port_u16().is_none_or(|port| port == 0) =>
+        {
+            Err("url must have a port from 1 to 65535, or none".into())
+        }
+        (Some("http" | "https"), Some(_)) => Ok(url),
+        _ => Err("url must be http:// or https:// and a host".into()),
     }
 }
 

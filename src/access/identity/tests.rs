@@ -159,7 +159,7 @@ async fn roles_map_to_permissions_and_a_token_without_project_enters_none() {
         ))
         .unwrap()
     };
-    let count_only = Verdict::of([allow("*:count*")].iter());
+    let count_only = Verdict::of(&allow("*:count*"));
     let roles = Roles(HashMap::from([("reader".into(), count_only), ("admin".into(), Verdict::ACCOUNT)]));
     let project = ProjectId::parse("p").unwrap();
     let other = ProjectId::parse("q").unwrap();

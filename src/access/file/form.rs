@@ -1,0 +1,91 @@
+//! The access file's form: its tables and keys, before anything of them is checked.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::access::policy::Policy;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) projects: Option<Vec<String>>,
+    #[serde(rename = "project", default)]
+    pub(super) named_projects: Vec<NamedProject>,
+    #[serde(rename = "principal", default)]
+    pub(super) principals: Vec<RawPrincipal>,
+    #[serde(rename = "policy", default)]
+    pub(super) policies: BTreeMap<String, Policy>,
+    pub(super) identity: Option<RawIdentity>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NamedProject {
+    pub(super) id: String,
+    pub(super) name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPrincipal {
+    pub(super) name: String,
+    pub(super) kind: Kind,
+    pub(super) projects: Vec<String>,
+    #[serde(default)]
+    pub(super) tokens: Vec<RawToken>,
+    #[serde(default)]
+    pub(super) access_keys: Vec<RawAccessKey>,
+    #[serde(default)]
+    pub(super) policies: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Kind {
+    Account,
+    User,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "{ sha256 = \"…\" }")]
+pub(super) struct RawToken {
+    pub(super) sha256: Spanned<String>,
+    pub(super) expires_at: Option<toml::value::Datetime>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "{ id = \"…\", secret = \"…\" }")]
+pub(super) struct RawAccessKey {
+    pub(super) id: Spanned<String>,
+    pub(super) secret: Option<String>,
+    pub(super) secret_env: Option<String>,
+    pub(super) secret_file: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawIdentity {
+    pub(super) url: Spanned<String>,
+    pub(super) cache: Option<String>,
+    pub(super) timeout: Option<String>,
+    pub(super) ca_file: Option<Spanned<PathBuf>>,
+    #[serde(default)]
+    pub(super) roles: BTreeMap<String, RawRole>,
+}
+
+/// What a role maps to: policies, or the word `account`.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a role maps to a list of policies or to \"account\"")]
+pub(super) enum RawRole {
+    Policies(Vec<String>),
+    Word(AccountWord),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum AccountWord {
+    Account,
+}

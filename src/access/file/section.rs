@@ -1,0 +1,52 @@
+//! The access file's `[identity]`: where other tokens are asked about, and what the answers allow.
+
+use std::path::Path;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+
+use super::form::{AccountWord, RawIdentity, RawRole};
+use super::wording::{line, shown};
+use super::{Policies, named};
+use crate::access::identity::{Roles, Settings};
+use crate::access::policy::Verdict;
+
+/// The section's settings and roles, once checked.
+pub(super) fn identity(
+    raw: RawIdentity,
+    text: &str,
+    dir: &Path,
+    policies: &Policies<'_>,
+) -> Result<(Settings, Roles), String> {
+    let about = |reason: String| format!("identity: {reason}");
+    let time = |name: &str, text: Option<String>, default: u64| match text {
+        None => Ok(Duration::from_secs(default)),
+        Some(text) => {
+            let time = text.parse::<jiff::SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok());
+            let time = time.filter(|time| *time <= Duration::from_secs(24 * 60 * 60));
+            time.ok_or_else(|| about(format!("{name} must be a time as \"60s\", at most 24h")))
+        }
+    };
+    let ca = raw.ca_file.map(|file| {
+        let at = line(text, file.span().start);
+        std::fs::read(dir.join(file.get_ref())).map_err(|cause| about(format!("line {at}: ca_file: {cause}")))
+    });
+    let settings = Settings {
+        url: raw.url.get_ref().trim_end_matches('/').to_owned(),
+        cache: time("cache", raw.cache, 60)?,
+        timeout: time("timeout", raw.timeout, 3)?,
+        ca: ca.transpose()?,
+    };
+    settings.check().map_err(about)?;
+    let grant = |(name, role): (String, RawRole)| {
+        let grant = match role {
+            RawRole::Word(AccountWord::Account) => Verdict::ACCOUNT,
+            RawRole::Policies(list) => {
+                named(&list, policies).map_err(|reason| about(format!("role {}: {reason}", shown(&name))))?
+            }
+        };
+        Ok((name, grant))
+    };
+    let roles: HashMap<_, _> = raw.roles.into_iter().map(grant).collect::<Result<_, String>>()?;
+    Ok((settings, Roles(roles)))
+}

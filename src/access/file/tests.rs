@@ -1,0 +1,123 @@
+//! Files that are long, empty, or hold a secret where something else belongs.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use super::*;
+
+fn read(text: &str) -> Result<Access, String> {
+    parse(text, Path::new(""))
+}
+
+fn principal(name: &str, more: &str) -> String {
+    format!("[[principal]]\nname = \"{name}\"\nkind = \"user\"\nprojects = [\"p\"]\n{more}\n")
+}
+
+/// What a release build does in a second. Quadratic work took a minute for less than half of it.
+fn assert_quick(start: Instant) {
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(if cfg!(debug_assertions) { 30 } else { 3 }), "{took:?}");
+}
+
+#[test]
+fn a_hundred_thousand_principals_are_read_at_once() {
+    let mut text = String::new();
+    for n in 0..100_000 {
+        let more = format!("tokens = [{{ sha256 = \"{n:064x}\" }}]");
+        write!(text, "{}", principal(&format!("u{n}"), &more)).unwrap();
+    }
+    let start = Instant::now();
+    let access = read(&text).unwrap();
+    assert_quick(start);
+    assert_eq!(access.tokens.len(), 100_000);
+    assert_eq!(read(&principal("u", "").repeat(2)).unwrap_err(), "principal \"u\": the name stands twice");
+}
+
+#[test]
+fn digests_that_begin_alike_are_told_apart_as_quickly() {
+    let hashes: Vec<_> = (0..100_000).map(|n| format!("{{ sha256 = \"{:048x}{n:016x}\" }}", 0)).collect();
+    let text = principal("u", &format!("tokens = [{}]", hashes.join(",\n")));
+    let start = Instant::now();
+    assert_eq!(read(&text).unwrap().tokens.len(), 100_000);
+    assert_quick(start);
+}
+
+/// What a policy says must not be worked out for each principal that names it.
+#[test]
+fn a_long_policy_is_read_once() {
+    let mut text: String = (0..20_000).map(|n| principal(&format!("u{n}"), "policies = [\"long\"]")).collect();
+    text += &principal("last", &format!("policies = [\"long\"]\ntokens = [{{ sha256 = \"{:064x}\" }}]", 1));
+    let actions = vec!["\"workspace:*:x*\""; 20_000].join(",");
+    write!(text, "[[policy.long.Statement]]\nEffect = \"Allow\"\nAction = [{actions}, \"*:count*\"]\n").unwrap();
+    let start = Instant::now();
+    let access = read(&text).unwrap();
+    assert_quick(start);
+    let entry = access.tokens.values().next().unwrap();
+    assert!(entry.principal.authorize(ProjectId::parse("p").ok().as_ref(), super::super::Action::CountSubJobs).is_ok());
+}
+
+#[test]
+fn a_file_in_which_nobody_could_call_is_refused() {
+    for text in ["", "\n# nothing\n", "projects = []", "projects = [\"p\"]\n", &principal("u", ""), "\u{feff}"] {
+        let error = read(text).unwrap_err();
+        assert!(error.starts_with("nobody could call"), "{error}");
+    }
+    let token = format!("tokens = [{{ sha256 = \"{:064x}\" }}]", 1);
+    for more in [&*token, "access_keys = [{ id = \"A\", secret = \"s\" }]"] {
+        assert!(read(&principal("u", more)).is_ok());
+    }
+    assert!(read("[identity]\nurl = \"http://a\"").is_ok());
+}
+
+#[test]
+fn a_byte_order_mark_is_skipped() {
+    let text = "[identity]\nurl = \"http://a\"\n";
+    assert!(read(&format!("\u{feff}{text}")).is_ok());
+    assert!(read(&format!("{text}\u{feff}")).is_err());
+    let error = read(&format!("\u{feff}{text}nothing = 1")).unwrap_err();
+    assert!(error.starts_with("line 3: "), "{error}");
+}
+
+#[test]
+fn a_secret_that_stands_elsewhere_is_not_repeated() {
+    let hidden = "S3cret-of-somebody";
+    let key = |key: &str| principal("u", &format!("access_keys = [{{ id = \"A\", {key} }}]"));
+    let identity = |more: &str| format!("[identity]\nurl = \"http://a\"\n{more}");
+    for (text, line) in [
+        (key("secret_env = \"HIDDEN\""), 5),
+        (key("secret_env = \"HIDDEN=\\u0000\""), 5),
+        (key("secret_file = \"HIDDEN\""), 5),
+        (key("secret_file = \"HID\\u0000DEN\"").replace("HID\\u0000DEN", "HIDDEN\\u0000"), 5),
+        (key("secret = [\"HIDDEN\"]"), 5),
+        (key("HIDDEN = \"x\""), 5),
+        (key("\"HIDDEN\" = 1"), 5),
+        (key("secret = HIDDEN"), 5),
+        (key("secret = \"HIDDEN"), 5),
+        (key("secret_env = \"x\", HIDDEN"), 5),
+        (principal("u", "access_keys = [{ id = \"HIDDEN \", secret = \"s\" }]"), 5),
+        (principal("u", "tokens = [\"HIDDEN\"]"), 5),
+        (principal("u", "tokens = \"HIDDEN\""), 5),
+        (principal("u", "tokens = [{ sha256 = \"HIDDEN\" }]"), 5),
+        (principal("u", "tokens = [{ sha256 = \"x\", expires_at = \"HIDDEN\" }]"), 5),
+        (principal("u", "").replace("\"user\"", "\"HIDDEN\""), 3),
+        (principal("u", "").replace("[\"p\"]", "\"HIDDEN\""), 4),
+        (identity("ca_file = \"HIDDEN\""), 3),
+        (identity("cache = \"HIDDEN\""), 0),
+        (identity("timeout = \"HIDDEN\""), 0),
+        (identity("HIDDEN = 1"), 3),
+        (identity("[identity.roles]\nx = \"HIDDEN\""), 4),
+        (identity("").replace("http://a", "http://HIDDEN:HIDDEN@a"), 0),
+        (identity("").replace("http://a", "http://HIDDEN@a/x"), 0),
+        (identity("").replace("http://a", "HIDDEN"), 0),
+        (identity("").replace("http://a", "http://u:HIDDEN@a b"), 0),
+        (identity("").replace("http://a", "http://a?HIDDEN"), 0),
+        ("HIDDEN".to_owned(), 1),
+        ("[[HIDDEN]]".to_owned(), 1),
+        ("policy.x.HIDDEN = 1".to_owned(), 1),
+        ("policy.x.Statement = [{ Effect = \"HIDDEN\", Action = [] }]".to_owned(), 1),
+    ] {
+        let error = read(&text.replace("HIDDEN", hidden)).unwrap_err();
+        assert!(!error.contains("S3cret") && !error.contains('\n'), "{error}");
+        assert!(line == 0 || error.contains(&format!("line {line}: ")), "{text}\n{error}");
+    }
+}
