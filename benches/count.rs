@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a measurement that cannot be made has nothing to say")]
 
-mod sample;
+mod support;
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -11,9 +11,9 @@ use std::thread;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion};
-use sample::{PROJECTS, Subtask, project_id};
 use subjobs::domain::{CountFilter, JobId, JobTypes, ProjectId, Status, SubJob, SubJobId, Version};
 use subjobs::store::Store;
+use support::sample::{self, PROJECTS, Subtask, project_id};
 
 const SIZES: [usize; 4] = [10_000, 100_000, 1_000_000, 10_000_000];
 

@@ -7,8 +7,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::process::USER;
-use crate::sample::{project_id, skewed};
+use crate::support::process::USER;
+use crate::support::sample::{project_id, skewed};
 
 /// What is asked of both servers, byte for byte: a count with all three filters.
 pub(crate) fn count_request() -> Vec<u8> {

@@ -3,9 +3,10 @@
 use tokio::runtime::Builder;
 
 use crate::client::{self, Connection};
-use crate::figures::Spread;
-use crate::process::{Process, write_access, write_subtasks};
-use crate::sample;
+use crate::plain;
+use crate::support::figures::Spread;
+use crate::support::process::{Process, write_access, write_subtasks};
+use crate::support::sample;
 
 const CONNECTIONS: usize = 64;
 const REQUESTS: usize = 100_000;
@@ -22,7 +23,7 @@ pub(crate) fn run() {
     let directory = tempfile::tempdir().unwrap();
     let subtasks = directory.path().join("subtasks.ndjson");
     write_subtasks(&subtasks, sample::skewed().take(100_000));
-    let plain = Process::plain();
+    let plain = Process::start(plain::command());
     let full = Process::full(&write_access(directory.path()), &subtasks);
 
     println!("{ROUNDS} rounds of {REQUESTS} requests each, in turns, at {CONNECTIONS} connections");

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::figures::Spread;
-use crate::process::{ACCOUNT, Process, full_command, write_access, write_subtasks};
 use crate::reports::{counts, print, runtime};
-use crate::sample::{self, Subtask, project_id};
+use crate::support::figures::Spread;
+use crate::support::process::{ACCOUNT, Process, full_command, write_access, write_subtasks};
+use crate::support::sample::{self, Subtask, project_id};
 
 /// In reports of so many subtasks from so many connections; so many reports from each.
 const LARGE: Load = Load { connections: 4, subtasks: 1000, reports: 200 };

@@ -6,8 +6,9 @@ use std::process::{Command, Stdio};
 use tokio::runtime::Builder;
 
 use crate::client;
-use crate::process::{Process, full_command, plain_command, write_access, write_subtasks};
-use crate::sample;
+use crate::plain;
+use crate::support::process::{Process, full_command, write_access, write_subtasks};
+use crate::support::sample;
 
 /// As many requests, then twice as many: the difference has neither start nor end in it.
 const REQUESTS: usize = 2000;
@@ -22,7 +23,7 @@ pub(crate) fn run() {
     write_subtasks(&subtasks, sample::skewed().take(1000));
     let access = write_access(directory.path());
 
-    let plain = a_request("plain", &plain_command());
+    let plain = a_request("plain", &plain::command());
     let full = a_request("subjobs", &full_command(&access, &subtasks));
     println!("subjobs / plain: {:.2}", full.all / plain.all);
     println!(

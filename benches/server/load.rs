@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use crate::process::{Process, write_access, write_subtasks};
-use crate::sample::{self, Subtask};
+use crate::support::process::{Process, write_access, write_subtasks};
+use crate::support::sample::{self, Subtask};
 
 const SUBTASKS: usize = 1_000_000;
 

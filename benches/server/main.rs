@@ -6,16 +6,14 @@
 mod client;
 mod compare;
 mod durable;
-mod figures;
 mod instructions;
 mod load;
 mod plain;
-mod process;
 mod reports;
 mod restart;
-#[path = "../sample/mod.rs"]
-mod sample;
 mod soak;
+#[path = "../support/mod.rs"]
+mod support;
 
 const HELP: &str = "\
 Usage: cargo bench --bench server -- [MODE]

@@ -1,10 +1,18 @@
 //! What the server is measured beside: the same path on axum as its own examples have it, with a constant for an answer.
 
 use std::net::Ipv4Addr;
+use std::process::Command;
 
 use axum::Router;
 use axum::routing::get;
 use tokio::net::TcpListener;
+
+/// Starts this program again as that server.
+pub(crate) fn command() -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.arg("plain");
+    command
+}
 
 /// Serves until the process is ended; says so in the form of the server's own log.
 #[tokio::main]

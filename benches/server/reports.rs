@@ -9,8 +9,8 @@ use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::client;
-use crate::process::{ACCOUNT, Process, write_access, write_subtasks};
-use crate::sample::{self, project_id};
+use crate::support::process::{ACCOUNT, Process, write_access, write_subtasks};
+use crate::support::sample::{self, project_id};
 
 /// A count is due in each of them.
 const PAUSE: Duration = Duration::from_millis(2);

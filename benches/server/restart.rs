@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use crate::durable::start;
-use crate::figures::Spread;
-use crate::process::{write_access, write_subtasks};
-use crate::sample;
+use crate::support::figures::Spread;
+use crate::support::process::{write_access, write_subtasks};
+use crate::support::sample;
 
 const ROUNDS: usize = 3;
 

@@ -28,8 +28,8 @@ use self::record::{STATUSES, TYPES};
 use self::reporter::Reporter;
 use self::time::{RETAIN, Window};
 use self::world::{History, World};
-use crate::process::{serve_command, write_access};
-use crate::sample::{Random, project_id};
+use crate::support::process::{serve_command, write_access};
+use crate::support::sample::{Random, project_id};
 
 /// What everything random follows from, save when it happens.
 const SEED: u64 = 20_261_124;

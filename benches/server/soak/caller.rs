@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::filter::Filter;
 use super::model::Outcome;
 use super::record::Record;
-use crate::process::ACCOUNT;
+use crate::support::process::ACCOUNT;
 
 /// How long an answer may take, on a machine however busy.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::caller::Caller;
 use super::world::World;
-use crate::process::Process;
-use crate::sample::Random;
+use crate::support::process::Process;
+use crate::support::sample::Random;
 
 /// From one sample to the next.
 const PAUSE: Duration = Duration::from_secs(1);

@@ -2,7 +2,7 @@
 
 use super::model::{Cells, Project};
 use super::record::{Record, STATUSES, TYPES, job_id};
-use crate::sample::Random;
+use crate::support::sample::Random;
 
 /// Which subtasks are counted.
 #[derive(Clone, Copy, Debug, Default)]

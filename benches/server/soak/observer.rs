@@ -8,7 +8,7 @@ use super::caller::{Caller, Failure};
 use super::filter::Filter;
 use super::time::{self, Window};
 use super::world::World;
-use crate::sample::Random;
+use crate::support::sample::Random;
 
 pub(super) fn run(world: &World, mut random: Random) {
     let mut life = world.life();

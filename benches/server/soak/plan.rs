@@ -3,7 +3,7 @@
 use super::model::{Project, Stored};
 use super::record::{Record, STATUSES, TYPES};
 use super::time::{Moment, Uptime, Window};
-use crate::sample::Random;
+use crate::support::sample::Random;
 
 /// In the year 2100: what ended then is never old enough.
 const NEVER: u32 = 4_102_444_800;

@@ -11,7 +11,7 @@ use super::plan;
 use super::record::Record;
 use super::time::{self, GRACE, Moment, RETAIN, Window};
 use super::world::{History, Life, World};
-use crate::sample::Random;
+use crate::support::sample::Random;
 
 /// How long one project is reported before it rests, so that it is known again what is gone of it.
 const TURN: Duration = Duration::from_secs(6);

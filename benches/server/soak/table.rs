@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::course::{Course, Sample};
 use super::world::Seen;
-use crate::figures::Spread;
+use crate::support::figures::Spread;
 
 /// Which part of the last life is left out before it is judged whether memory grows.
 const WARM_UP: f64 = 0.25;

@@ -10,7 +10,7 @@ use super::caller::Failure;
 use super::filter::Filter;
 use super::model::{Cells, Project};
 use super::time::{self, Uptime};
-use crate::process::Process;
+use crate::support::process::Process;
 
 /// How many states of a project are remembered.
 const REMEMBERED: usize = 64;

@@ -1,7 +1,5 @@
 //! Subtasks to measure with, the same in every run: UUIDs as ids, half of them in one project, most jobs small.
 
-#![allow(dead_code, reason = "each measurement uses its part")]
-
 /// One subtask.
 pub(crate) struct Subtask {
     /// The number of its project, see [`project_id`].

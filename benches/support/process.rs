@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use subjobs::access::Token;
 
-use crate::sample::{Subtask, project_id};
+use super::sample::{Subtask, project_id};
 
 /// The tokens of the access file: of a user who may count in one project, of an account that may do everything.
 pub(crate) const USER: &str = "Zm9yLW1lYXN1cmluZy1vbmx5LWEtdXNlci1fLTAxMjM";
@@ -28,11 +28,6 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// The plain route.
-    pub(crate) fn plain() -> Self {
-        Self::start(plain_command())
-    }
-
     /// The server itself, as it is built and run by its users.
     pub(crate) fn full(access: &Path, load: &Path) -> Self {
         Self::start(full_command(access, load))
@@ -110,12 +105,6 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
     }
-}
-
-pub(crate) fn plain_command() -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.arg("plain");
-    command
 }
 
 pub(crate) fn full_command(access: &Path, load: &Path) -> Command {
