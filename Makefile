@@ -2,6 +2,7 @@
 # Each needs Rust only, save where its line names more.
 
 CARGO := cargo
+SOAK_MINUTES := 10
 KILLS := 500
 FUZZ_SECONDS := 60
 FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
@@ -40,6 +41,10 @@ versions: ## fail unless all files name the same version of Rust
 .PHONY: test
 test: ## every test; installs what they need beyond Rust (Debian packages, as root or with sudo)
 	tests/run
+
+.PHONY: soak
+soak: ## report, count, restart and kill for SOAK_MINUTES, and hold every answer against a model
+	$(CARGO) test --locked --release --test soak -- $(SOAK_MINUTES)
 
 .PHONY: kills
 kills: ## kill the server at KILLS random moments while it takes reports

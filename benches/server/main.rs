@@ -11,7 +11,6 @@ mod load;
 mod plain;
 mod reports;
 mod restart;
-mod soak;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -24,16 +23,13 @@ Usage: cargo bench --bench server -- [MODE]
   reports       how long counts take while reports of 16 MiB are taken in
   durable       reports kept on a disk: how many a second, and how long counts take beside them
   restart       starting with a million and ten million subtasks on disk: how fast, and how much memory
-  soak [MIN]    reports, counts, retention and restarts against a model, for 10 minutes or as many as are given;
-                fails if anything differs
 ";
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let mut words = args.iter().filter(|arg| !arg.starts_with("--")).map(String::as_str);
-    let (mode, minutes) = (words.next(), words.next().unwrap_or("10").parse());
     // `cargo bench` says --bench; `cargo test --benches` does not, and wants no measurement.
-    match mode {
+    match words.next() {
         Some("plain") => plain::serve(),
         _ if !args.iter().any(|arg| arg == "--bench") => {}
         None | Some("compare") => compare::run(),
@@ -42,11 +38,6 @@ fn main() {
         Some("reports") => reports::run(),
         Some("durable") => durable::run(),
         Some("restart") => restart::run(),
-        Some("soak") if minutes.as_ref().is_ok_and(|minutes| (0.5..=1440.0).contains(minutes)) => {
-            if !soak::run(minutes.unwrap()) {
-                std::process::exit(1);
-            }
-        }
         Some(_) => {
             eprint!("{HELP}");
             std::process::exit(2);

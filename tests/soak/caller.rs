@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::filter::Filter;
-use super::model::Outcome;
-use super::record::Record;
+use crate::filter::Filter;
+use crate::model::Outcome;
+use crate::record::Record;
 use crate::support::process::ACCOUNT;
 
 /// How long an answer may take, on a machine however busy.
@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// The connection has ended, or cannot be made.
     Lost(io::Error),
     /// It is another than 200.
@@ -41,31 +41,31 @@ impl From<io::Error> for Failure {
 
 impl Failure {
     /// Whether a server that is ending may fail so.
-    pub(super) fn is_of_the_end(&self) -> bool {
+    pub(crate) fn is_of_the_end(&self) -> bool {
         matches!(self, Self::Lost(_) | Self::Refused(503, _))
     }
 }
 
-pub(super) struct Caller {
+pub(crate) struct Caller {
     address: SocketAddr,
     socket: Option<BufReader<TcpStream>>,
 }
 
 impl Caller {
     /// Connects when something is asked.
-    pub(super) fn to(address: SocketAddr) -> Self {
+    pub(crate) fn to(address: SocketAddr) -> Self {
         Self { address, socket: None }
     }
 
     /// Counts.
-    pub(super) fn count(&mut self, project: &str, filter: &Filter) -> Result<u64, Failure> {
+    pub(crate) fn count(&mut self, project: &str, filter: &Filter) -> Result<u64, Failure> {
         let query = filter.query();
         let answer = self.ask("GET", &format!("/v1/{project}/app-server-sub-jobs/actions/count?{query}"), "", "")?;
         Ok(json(&answer)?["count"].as_u64().ok_or_else(|| unreadable(&answer))?)
     }
 
     /// Reports, in one of the two forms.
-    pub(super) fn report(&mut self, project: &str, batch: &[Record], as_lines: bool) -> Result<Outcome, Failure> {
+    pub(crate) fn report(&mut self, project: &str, batch: &[Record], as_lines: bool) -> Result<Outcome, Failure> {
         let records: Vec<_> = batch.iter().map(Record::json).collect();
         let (kind, body) = match as_lines {
             true => ("application/x-ndjson", records.join("\n")),
@@ -85,7 +85,7 @@ impl Caller {
     }
 
     /// Asks for what is not of a project.
-    pub(super) fn get(&mut self, path: &str) -> Result<String, Failure> {
+    pub(crate) fn get(&mut self, path: &str) -> Result<String, Failure> {
         self.ask("GET", path, "", "")
     }
 

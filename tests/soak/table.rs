@@ -3,15 +3,15 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use super::course::{Course, Sample};
-use super::world::Seen;
+use crate::course::{Course, Sample};
 use crate::support::figures::Spread;
+use crate::world::Seen;
 
 /// Which part of the last life is left out before it is judged whether memory grows.
 const WARM_UP: f64 = 0.25;
 
 /// Prints it; the last sample is one at rest.
-pub(super) fn print(seen: &Seen, course: &Course<'_>, took: Duration, disk: f64) {
+pub(crate) fn print(seen: &Seen, course: &Course<'_>, took: Duration, disk: f64) {
     let of = |number: &AtomicU64| number.load(Relaxed);
     let ([recounts, expired], [ended, killed]) = (course.recounts_and_expired(), course.ends);
     let [whole, absent, unknown] = [0, 1, 2].map(|number| of(&seen.unanswered[number]));

@@ -1,36 +1,36 @@
 //! A subtask as it is reported.
 
 /// The statuses, in the order of the numbers used here.
-pub(super) const STATUSES: [&str; 7] = ["WAITING", "RUNNING", "SUCCESS", "FAILED", "ABNORMAL", "ROLLBACK", "ABORTING"];
+pub(crate) const STATUSES: [&str; 7] = ["WAITING", "RUNNING", "SUCCESS", "FAILED", "ABNORMAL", "ROLLBACK", "ABORTING"];
 
 /// Some job types.
-pub(super) const TYPES: [&str; 5] =
+pub(crate) const TYPES: [&str; 5] =
     ["CREATE_SERVER", "DELETE_SERVER", "REINSTALL_OS", "REJOIN_DOMAIN", "UNINSTALL_CES_AGENT"];
 
 /// What is reported of a subtask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Record {
+pub(crate) struct Record {
     /// Its slot in the project, which has one subtask after the other.
-    pub(super) slot: u32,
+    pub(crate) slot: u32,
     /// Which of the slot's subtasks it is.
-    pub(super) generation: u32,
-    pub(super) job: u32,
-    pub(super) job_type: u8,
-    pub(super) status: u8,
-    pub(super) version: u64,
+    pub(crate) generation: u32,
+    pub(crate) job: u32,
+    pub(crate) job_type: u8,
+    pub(crate) status: u8,
+    pub(crate) version: u64,
     /// Which details it has; zero for none but perhaps the end.
-    pub(super) details: u8,
+    pub(crate) details: u8,
     /// When it ended, if that is said: in seconds since the beginning of 1970.
-    pub(super) end: Option<u32>,
+    pub(crate) end: Option<u32>,
 }
 
 impl Record {
-    pub(super) fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         matches!(STATUSES[self.status as usize], "SUCCESS" | "FAILED" | "ABNORMAL")
     }
 
     /// Names of all the forms that the server stores in ways of their own.
-    pub(super) fn id(&self) -> String {
+    pub(crate) fn id(&self) -> String {
         let Self { slot, generation, .. } = self;
         match slot % 4 {
             0 => format!("{slot:08x}-{generation:04x}-4000-a000-2b31ed520ab1"),
@@ -41,7 +41,7 @@ impl Record {
     }
 
     /// The record as JSON.
-    pub(super) fn json(&self) -> String {
+    pub(crate) fn json(&self) -> String {
         let (id, job, version) = (self.id(), job_id(self.job), self.version);
         let (job_type, status) = (TYPES[self.job_type as usize], STATUSES[self.status as usize]);
         let mut json = format!(
@@ -66,7 +66,7 @@ impl Record {
 }
 
 /// The identifier of a job.
-pub(super) fn job_id(job: u32) -> String {
+pub(crate) fn job_id(job: u32) -> String {
     match job % 2 {
         0 => format!("{job:08x}-0000-4000-a000-2b31ed520ab1"),
         _ => format!("job-{job}"),

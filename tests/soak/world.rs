@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
-use super::caller::Failure;
-use super::filter::Filter;
-use super::model::{Cells, Project};
-use super::time::{self, Uptime};
+use crate::caller::Failure;
+use crate::filter::Filter;
+use crate::model::{Cells, Project};
 use crate::support::process::Process;
+use crate::time::{self, Uptime};
 
 /// How many states of a project are remembered.
 const REMEMBERED: usize = 64;
@@ -20,46 +20,46 @@ const PRINTED: u64 = 10;
 
 /// One life of the server, from when it was ready.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Life {
-    pub(super) number: u32,
-    pub(super) public: SocketAddr,
-    pub(super) internal: SocketAddr,
-    pub(super) up: Uptime,
+pub(crate) struct Life {
+    pub(crate) number: u32,
+    pub(crate) public: SocketAddr,
+    pub(crate) internal: SocketAddr,
+    pub(crate) up: Uptime,
 }
 
 /// What there is to tell in the end.
 #[derive(Default)]
-pub(super) struct Seen {
-    pub(super) reports: AtomicU64,
-    pub(super) records: AtomicU64,
-    pub(super) counts: AtomicU64,
+pub(crate) struct Seen {
+    pub(crate) reports: AtomicU64,
+    pub(crate) records: AtomicU64,
+    pub(crate) counts: AtomicU64,
     /// Counts that could only have one answer.
-    pub(super) exact: AtomicU64,
+    pub(crate) exact: AtomicU64,
     /// Reports without an answer: found whole, found absent, or the same in both cases.
-    pub(super) unanswered: [AtomicU64; 3],
-    pub(super) differences: AtomicU64,
+    pub(crate) unanswered: [AtomicU64; 3],
+    pub(crate) differences: AtomicU64,
 }
 
-pub(super) struct World {
+pub(crate) struct World {
     /// None until the first one has begun.
     life: Mutex<Option<Life>>,
     changed: Condvar,
     is_done: AtomicBool,
-    pub(super) seen: Seen,
+    pub(crate) seen: Seen,
     /// Reported before everything else and never again.
-    pub(super) frozen: Project,
+    pub(crate) frozen: Project,
     /// The projects that one thread reports and others count.
-    pub(super) histories: Vec<History>,
+    pub(crate) histories: Vec<History>,
 }
 
 impl World {
-    pub(super) fn new(frozen: Project, histories: Vec<History>) -> Self {
+    pub(crate) fn new(frozen: Project, histories: Vec<History>) -> Self {
         let (life, changed) = (Mutex::new(None), Condvar::new());
         Self { life, changed, is_done: AtomicBool::new(false), seen: Seen::default(), frozen, histories }
     }
 
     /// A server is ready.
-    pub(super) fn begins(&self, server: &Process) {
+    pub(crate) fn begins(&self, server: &Process) {
         let mut life = self.life.lock().unwrap();
         *life = Some(Life {
             number: life.map_or(1, |life| life.number + 1),
@@ -71,16 +71,16 @@ impl World {
     }
 
     /// The server is about to be ended.
-    pub(super) fn ends(&self) {
+    pub(crate) fn ends(&self) {
         self.life.lock().unwrap().as_mut().unwrap().up.ending = Some(time::now());
     }
 
-    pub(super) fn life(&self) -> Life {
+    pub(crate) fn life(&self) -> Life {
         self.life.lock().unwrap().unwrap()
     }
 
     /// The life that follows, unless the soak is over.
-    pub(super) fn next(&self, life: Life) -> Option<Life> {
+    pub(crate) fn next(&self, life: Life) -> Option<Life> {
         let mut now = self.life.lock().unwrap();
         while now.unwrap().number == life.number {
             if self.is_done() {
@@ -91,28 +91,28 @@ impl World {
         *now
     }
 
-    pub(super) fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.is_done.load(Relaxed)
     }
 
-    pub(super) fn finish(&self) {
+    pub(crate) fn finish(&self) {
         self.is_done.store(true, Relaxed);
     }
 
     /// Notes a difference, which ends the soak: what comes after may only follow from it.
-    pub(super) fn differ(&self, what: &str) {
+    pub(crate) fn differ(&self, what: &str) {
         if self.seen.differences.fetch_add(1, Relaxed) < PRINTED {
             println!("DIFFERENCE in life {}: {what}", self.life().number);
         }
         self.finish();
     }
 
-    pub(super) fn has_differed(&self) -> bool {
+    pub(crate) fn has_differed(&self) -> bool {
         self.seen.differences.load(Relaxed) > 0
     }
 
     /// Notes a failure, which is a difference unless that life was to end.
-    pub(super) fn failed(&self, life: Life, failure: &Failure) {
+    pub(crate) fn failed(&self, life: Life, failure: &Failure) {
         let now = self.life();
         let was_ending = now.number != life.number || now.up.ending.is_some();
         if !(was_ending && failure.is_of_the_end()) {
@@ -121,7 +121,7 @@ impl World {
     }
 
     /// Notes a count that should have been within bounds.
-    pub(super) fn compare(&self, project: &str, filter: &Filter, (least, most): (u64, u64), count: u64) {
+    pub(crate) fn compare(&self, project: &str, filter: &Filter, (least, most): (u64, u64), count: u64) {
         self.seen.counts.fetch_add(1, Relaxed);
         self.seen.exact.fetch_add(u64::from(least == most), Relaxed);
         if !(least..=most).contains(&count) {
@@ -131,8 +131,8 @@ impl World {
 }
 
 /// How a project's numbers have followed each other: a count is that of one state or the next, never of half a report.
-pub(super) struct History {
-    pub(super) project: String,
+pub(crate) struct History {
+    pub(crate) project: String,
     states: Mutex<States>,
 }
 
@@ -145,7 +145,7 @@ struct States {
 }
 
 impl History {
-    pub(super) fn of(project: String) -> Self {
+    pub(crate) fn of(project: String) -> Self {
         let states = States { first: 0, cells: [Cells::default()].into(), settled: 0 };
         Self { project, states: Mutex::new(states) }
     }
@@ -155,7 +155,7 @@ impl History {
     }
 
     /// What follows may come from now on.
-    pub(super) fn may_become(&self, cells: Cells) {
+    pub(crate) fn may_become(&self, cells: Cells) {
         let mut states = self.states();
         states.cells.push_back(cells);
         if states.cells.len() > REMEMBERED {
@@ -165,18 +165,18 @@ impl History {
     }
 
     /// It has come.
-    pub(super) fn has_become(&self) {
+    pub(crate) fn has_become(&self) {
         let mut states = self.states();
         states.settled = states.first + states.cells.len() - 1;
     }
 
     /// The number of the state that there is at least.
-    pub(super) fn settled(&self) -> usize {
+    pub(crate) fn settled(&self) -> usize {
         self.states().settled
     }
 
     /// What may have been counted since there was that state, unless that is no longer known.
-    pub(super) fn since(&self, settled: usize, filter: &Filter) -> Option<Vec<u64>> {
+    pub(crate) fn since(&self, settled: usize, filter: &Filter) -> Option<Vec<u64>> {
         let states = self.states();
         let from = settled.checked_sub(states.first)?;
         Some(states.cells.range(from..).map(|cells| filter.sum(cells)).collect())

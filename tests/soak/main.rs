@@ -1,4 +1,7 @@
-//! Reports, counts, retention and restarts against a model, and what the server takes of the machine meanwhile.
+//! Reports, counts, retention and restarts against a model, and what the server takes of the machine meanwhile:
+//! `cargo test --release --test soak -- MINUTES`. It fails at the first difference.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a soak that cannot go on has failed")]
 
 mod caller;
 mod course;
@@ -8,28 +11,31 @@ mod observer;
 mod plan;
 mod record;
 mod reporter;
+#[path = "../../benches/support/mod.rs"]
+mod support;
 mod table;
 mod time;
 mod world;
 
 use std::collections::HashMap;
+use std::env;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use self::caller::Caller;
-use self::course::{Course, metric};
-use self::model::{Cells, Project};
-use self::record::{STATUSES, TYPES};
-use self::reporter::Reporter;
-use self::time::{RETAIN, Window};
-use self::world::{History, World};
+use crate::caller::Caller;
+use crate::course::{Course, metric};
+use crate::model::{Cells, Project};
+use crate::record::{STATUSES, TYPES};
+use crate::reporter::Reporter;
 use crate::support::process::{serve_command, write_access};
 use crate::support::sample::{Random, project_id};
+use crate::time::{RETAIN, Window};
+use crate::world::{History, World};
 
 /// What everything random follows from, save when it happens.
 const SEED: u64 = 20_261_124;
@@ -47,8 +53,33 @@ const OBSERVERS: usize = 2;
 /// What the end takes: until all is gone that goes, and everything is compared once more.
 const END: Duration = Duration::from_secs(15);
 
+const HELP: &str = "\
+Usage: cargo test --release --test soak -- MINUTES
+
+  MINUTES  how long it takes: 0.5 to 1440
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = env::args().skip(1).collect();
+    match args.first().map(|minutes| minutes.parse()) {
+        // `cargo test --all-targets` wants no soak.
+        None => {
+            print!("{HELP}");
+            ExitCode::SUCCESS
+        }
+        Some(Ok(minutes)) if args.len() == 1 && (0.5..=1440.0).contains(&minutes) => match run(minutes) {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        },
+        Some(_) => {
+            eprint!("{HELP}");
+            ExitCode::from(2)
+        }
+    }
+}
+
 /// Soaks for that long; whether nothing differed.
-pub(crate) fn run(minutes: f64) -> bool {
+fn run(minutes: f64) -> bool {
     let (begin, all) = (Instant::now(), Duration::from_secs_f64(60.0 * minutes));
     let mut directory = TempDir::with_prefix_in("soak", env!("CARGO_TARGET_TMPDIR")).unwrap();
     // It is what tells most about a difference.

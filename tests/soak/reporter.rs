@@ -4,19 +4,19 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::caller::{Caller, Failure};
-use super::filter::Filter;
-use super::model::{Outcome, Project};
-use super::plan;
-use super::record::Record;
-use super::time::{self, GRACE, Moment, RETAIN, Window};
-use super::world::{History, Life, World};
+use crate::caller::{Caller, Failure};
+use crate::filter::Filter;
+use crate::model::{Outcome, Project};
+use crate::plan;
+use crate::record::Record;
 use crate::support::sample::Random;
+use crate::time::{self, GRACE, Moment, RETAIN, Window};
+use crate::world::{History, Life, World};
 
 /// How long one project is reported before it rests, so that it is known again what is gone of it.
 const TURN: Duration = Duration::from_secs(6);
 
-pub(super) struct Reporter<'a> {
+pub(crate) struct Reporter<'a> {
     world: &'a World,
     life: Life,
     internal: Caller,
@@ -41,14 +41,14 @@ struct Pending {
 }
 
 impl<'a> Reporter<'a> {
-    pub(super) fn new(world: &'a World, projects: Vec<Project>, history: &'a History, random: Random) -> Self {
+    pub(crate) fn new(world: &'a World, projects: Vec<Project>, history: &'a History, random: Random) -> Self {
         let life = world.life();
         let [internal, public] = [life.internal, life.public].map(Caller::to);
         Self { world, life, internal, public, random, start: Instant::now(), projects, history, pending: None }
     }
 
     /// Reports and counts until the soak is over, through all lives of the server; what the projects hold in the end.
-    pub(super) fn run(mut self) -> Vec<Project> {
+    pub(crate) fn run(mut self) -> Vec<Project> {
         let mut done = false;
         while !done {
             let went = if self.world.is_done() { self.end().map(|()| done = true) } else { self.round() };

@@ -1,12 +1,12 @@
 //! What counts are asked for.
 
-use super::model::{Cells, Project};
-use super::record::{Record, STATUSES, TYPES, job_id};
+use crate::model::{Cells, Project};
+use crate::record::{Record, STATUSES, TYPES, job_id};
 use crate::support::sample::Random;
 
 /// Which subtasks are counted.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Filter {
+pub(crate) struct Filter {
     status: Option<u8>,
     /// A bit for each type; none of them stands for all.
     types: u8,
@@ -15,21 +15,21 @@ pub(super) struct Filter {
 
 impl Filter {
     /// Any, but for jobs.
-    pub(super) fn any(random: &mut Random) -> Self {
+    pub(crate) fn any(random: &mut Random) -> Self {
         let status = (random.below(2) == 0).then(|| random.below(STATUSES.len()) as u8);
         let types = if random.below(2) == 0 { random.below(1 << TYPES.len()) as u8 } else { 0 };
         Self { status, types, job: None }
     }
 
     /// Any, perhaps of one of the project's jobs, of those before them or of one to come.
-    pub(super) fn any_in(project: &Project, random: &mut Random) -> Self {
+    pub(crate) fn any_in(project: &Project, random: &mut Random) -> Self {
         let job =
             (random.below(2) == 0).then(|| (project.newest_job + 2).saturating_sub(random.below(32) as u32).max(1));
         Self { job, ..Self::any(random) }
     }
 
     /// All that together tell of every type, status and job in any of the projects.
-    pub(super) fn all(projects: &[&Project]) -> Vec<Self> {
+    pub(crate) fn all(projects: &[&Project]) -> Vec<Self> {
         let (statuses, types) = (0..STATUSES.len() as u8, (0..TYPES.len()).map(|number| 1 << number));
         let whole = Self::default();
         let mut all = vec![whole, Self { types: 0b101, ..whole }, Self { types: 0b11111, ..whole }];
@@ -49,7 +49,7 @@ impl Filter {
         all
     }
 
-    pub(super) fn matches(&self, record: &Record) -> bool {
+    pub(crate) fn matches(&self, record: &Record) -> bool {
         self.has_type(record.job_type.into())
             && self.status.is_none_or(|status| status == record.status)
             && self.job.is_none_or(|job| job == record.job)
@@ -60,7 +60,7 @@ impl Filter {
     }
 
     /// How many of these match, whatever their jobs.
-    pub(super) fn sum(&self, cells: &Cells) -> u64 {
+    pub(crate) fn sum(&self, cells: &Cells) -> u64 {
         let of_type = |statuses: &[u64; 7]| match self.status {
             Some(status) => statuses[status as usize],
             None => statuses.iter().sum(),
@@ -69,7 +69,7 @@ impl Filter {
     }
 
     /// The query's text.
-    pub(super) fn query(&self) -> String {
+    pub(crate) fn query(&self) -> String {
         let types: Vec<_> = (0..TYPES.len()).filter(|number| self.types >> number & 1 == 1).map(|n| TYPES[n]).collect();
         let status = self.status.map_or("", |status| STATUSES[status as usize]);
         format!("status={status}&job_type={}&job_id={}", types.join(","), self.job.map(job_id).unwrap_or_default())

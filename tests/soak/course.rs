@@ -7,43 +7,43 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::caller::Caller;
-use super::world::World;
+use crate::caller::Caller;
 use crate::support::process::Process;
 use crate::support::sample::Random;
+use crate::world::World;
 
 /// From one sample to the next.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// What the server took of the machine at some moment.
 #[derive(Clone, Copy)]
-pub(super) struct Sample {
-    pub(super) life: u32,
+pub(crate) struct Sample {
+    pub(crate) life: u32,
     /// Seconds since that life began.
-    pub(super) age: f64,
+    pub(crate) age: f64,
     /// Bytes.
-    pub(super) memory: u64,
-    pub(super) descriptors: usize,
+    pub(crate) memory: u64,
+    pub(crate) descriptors: usize,
     /// Bytes.
-    pub(super) disk: u64,
+    pub(crate) disk: u64,
     /// How many subtasks are stored.
-    pub(super) sub_jobs: u64,
+    pub(crate) sub_jobs: u64,
 }
 
-pub(super) struct Course<'a> {
+pub(crate) struct Course<'a> {
     world: &'a World,
     command: Box<dyn Fn() -> Command + 'a>,
     data: PathBuf,
     server: Option<Process>,
     born: Instant,
     start: Instant,
-    pub(super) samples: Vec<Sample>,
+    pub(crate) samples: Vec<Sample>,
     /// How often it was ended as an operator does, and killed.
-    pub(super) ends: [u32; 2],
+    pub(crate) ends: [u32; 2],
     /// The longest that a start has taken.
-    pub(super) slowest_start: Duration,
+    pub(crate) slowest_start: Duration,
     /// The greatest that a recount has found.
-    pub(super) drift: u64,
+    pub(crate) drift: u64,
     /// What the metrics have said of recounts and of subtasks dropped, in all lives before and in this one.
     before: [u64; 2],
     now: [u64; 2],
@@ -51,7 +51,7 @@ pub(super) struct Course<'a> {
 
 impl<'a> Course<'a> {
     /// Starts the server for the first time.
-    pub(super) fn begin(world: &'a World, data: &Path, command: impl Fn() -> Command + 'a) -> Self {
+    pub(crate) fn begin(world: &'a World, data: &Path, command: impl Fn() -> Command + 'a) -> Self {
         let mut course = Self {
             world,
             command: Box::new(command),
@@ -82,7 +82,7 @@ impl<'a> Course<'a> {
     }
 
     /// Ends the server, as an operator does or at once.
-    pub(super) fn end(&mut self, at_once: bool) {
+    pub(crate) fn end(&mut self, at_once: bool) {
         for (before, now) in self.before.iter_mut().zip(&mut self.now) {
             *before += std::mem::take(now);
         }
@@ -100,7 +100,7 @@ impl<'a> Course<'a> {
     }
 
     /// Lets it live until then, or until something differs.
-    pub(super) fn live_until(&mut self, end: Instant) {
+    pub(crate) fn live_until(&mut self, end: Instant) {
         while Instant::now() < end && !self.world.is_done() {
             sleep(PAUSE.min(end.saturating_duration_since(Instant::now())));
             self.sample();
@@ -109,7 +109,7 @@ impl<'a> Course<'a> {
 
     /// Ends and starts it again and again until then, after `seconds` and half as many again at most, in turns as an
     /// operator does and at once.
-    pub(super) fn restart_until(&mut self, end: Instant, seconds: f64, random: &mut Random) {
+    pub(crate) fn restart_until(&mut self, end: Instant, seconds: f64, random: &mut Random) {
         loop {
             let life = Duration::from_secs_f64(seconds * (1.0 + random.below(500) as f64 / 1000.0));
             self.live_until(end.min(Instant::now() + life));
@@ -130,7 +130,7 @@ impl<'a> Course<'a> {
     }
 
     /// Looks at it once; what its metrics say.
-    pub(super) fn sample(&mut self) -> String {
+    pub(crate) fn sample(&mut self) -> String {
         let (Some(server), life) = (&self.server, self.world.life()) else { return String::new() };
         let text = match Caller::to(life.internal).get("/metrics") {
             Ok(text) => text,
@@ -160,18 +160,18 @@ impl<'a> Course<'a> {
     }
 
     /// Recounts, and subtasks dropped.
-    pub(super) fn recounts_and_expired(&self) -> [u64; 2] {
+    pub(crate) fn recounts_and_expired(&self) -> [u64; 2] {
         [self.before[0] + self.now[0], self.before[1] + self.now[1]]
     }
 }
 
 /// The value of one series.
-pub(super) fn metric(text: &str, series: &str) -> Option<u64> {
+pub(crate) fn metric(text: &str, series: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
 }
 
 /// How much of the disk a directory takes, in bytes.
-pub(super) fn size(path: &Path) -> io::Result<u64> {
+pub(crate) fn size(path: &Path) -> io::Result<u64> {
     use std::os::unix::fs::MetadataExt as _;
     let mut sum = 0;
     for entry in fs::read_dir(path)? {

@@ -3,31 +3,31 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How long subtasks that have ended are kept.
-pub(super) const RETAIN: Duration = Duration::from_secs(5);
+pub(crate) const RETAIN: Duration = Duration::from_secs(5);
 
 /// How much longer one may still be there: the server looks every half second, and on a busy machine takes its time.
-pub(super) const GRACE: Duration = Duration::from_secs(5);
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
 
 const RETAIN_MS: u64 = RETAIN.as_millis() as u64;
 const GRACE_MS: u64 = GRACE.as_millis() as u64;
 
 /// Milliseconds since the beginning of 1970.
-pub(super) type Moment = u64;
+pub(crate) type Moment = u64;
 
-pub(super) fn now() -> Moment {
+pub(crate) fn now() -> Moment {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
 }
 
 /// When something has happened: not before the one, not after the other.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Window {
-    pub(super) from: Moment,
-    pub(super) to: Moment,
+pub(crate) struct Window {
+    pub(crate) from: Moment,
+    pub(crate) to: Moment,
 }
 
 /// When a subtask has ended, in whole seconds rounded up as the server does: not before the one, not after the other.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ended {
+pub(crate) struct Ended {
     from: u32,
     to: u32,
     /// When the server knew of it at the latest.
@@ -36,28 +36,28 @@ pub(super) struct Ended {
 
 impl Ended {
     /// As a worker says who reports it in a window.
-    pub(super) fn given(seconds: u32, reported: Window) -> Self {
+    pub(crate) fn given(seconds: u32, reported: Window) -> Self {
         Self { from: seconds, to: seconds, known: reported.to }
     }
 
     /// By the server's clock, when it is reported.
-    pub(super) fn when(reported: Window) -> Self {
+    pub(crate) fn when(reported: Window) -> Self {
         // Milliseconds are rounded down.
         Self { from: seconds(reported.from), to: seconds(reported.to + 1), known: reported.to }
     }
 
     /// Either of both.
-    pub(super) fn or(self, other: Self) -> Self {
+    pub(crate) fn or(self, other: Self) -> Self {
         Self { from: self.from.min(other.from), to: self.to.max(other.to), known: self.known.max(other.known) }
     }
 
     /// Until when it is there for certain.
-    pub(super) fn stays_until(self) -> Moment {
+    pub(crate) fn stays_until(self) -> Moment {
         1000 * u64::from(self.from) + RETAIN_MS
     }
 
     /// Whether it must be gone, if the server has been `up` like this.
-    pub(super) fn is_gone(self, at: Moment, up: Uptime) -> bool {
+    pub(crate) fn is_gone(self, at: Moment, up: Uptime) -> bool {
         let at = up.ending.map_or(at, |ending| at.min(ending));
         (1000 * u64::from(self.to) + RETAIN_MS).max(self.known).max(up.ready) + GRACE_MS <= at
     }
@@ -69,7 +69,7 @@ fn seconds(moment: Moment) -> u32 {
 
 /// From when and until when a server has looked for what ended long ago.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Uptime {
-    pub(super) ready: Moment,
-    pub(super) ending: Option<Moment>,
+pub(crate) struct Uptime {
+    pub(crate) ready: Moment,
+    pub(crate) ending: Option<Moment>,
 }

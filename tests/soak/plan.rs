@@ -1,9 +1,9 @@
 //! What is reported next.
 
-use super::model::{Project, Stored};
-use super::record::{Record, STATUSES, TYPES};
-use super::time::{Moment, Uptime, Window};
+use crate::model::{Project, Stored};
+use crate::record::{Record, STATUSES, TYPES};
 use crate::support::sample::Random;
+use crate::time::{Moment, Uptime, Window};
 
 /// In the year 2100: what ended then is never old enough.
 const NEVER: u32 = 4_102_444_800;
@@ -15,7 +15,7 @@ const LONG_AGO: u32 = 1_000_000_000;
 const MARGIN: Moment = 2500;
 
 /// A report of one project, and the project as it will be when it has been taken now.
-pub(super) fn report(project: &Project, random: &mut Random, now: Moment, up: Uptime) -> (Vec<Record>, Project) {
+pub(crate) fn report(project: &Project, random: &mut Random, now: Moment, up: Uptime) -> (Vec<Record>, Project) {
     let size = match random.below(20) {
         0..10 => 1 + random.below(5),
         10..16 => 10 + random.below(90),

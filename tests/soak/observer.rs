@@ -4,13 +4,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread::sleep;
 use std::time::Duration;
 
-use super::caller::{Caller, Failure};
-use super::filter::Filter;
-use super::time::{self, Window};
-use super::world::World;
+use crate::caller::{Caller, Failure};
+use crate::filter::Filter;
 use crate::support::sample::Random;
+use crate::time::{self, Window};
+use crate::world::World;
 
-pub(super) fn run(world: &World, mut random: Random) {
+pub(crate) fn run(world: &World, mut random: Random) {
     let mut life = world.life();
     let mut caller = Caller::to(life.public);
     while !world.is_done() {

@@ -1,43 +1,43 @@
 //! What the server should hold: one project's subtasks, changed by the rules of the contract in the plainest way.
 
-use super::filter::Filter;
-use super::record::{Record, TYPES};
-use super::time::{Ended, Moment, Uptime, Window};
+use crate::filter::Filter;
+use crate::record::{Record, TYPES};
+use crate::time::{Ended, Moment, Uptime, Window};
 
 /// What is stored of a subtask.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Stored {
-    pub(super) record: Record,
+pub(crate) struct Stored {
+    pub(crate) record: Record,
     /// When it ended, if it has.
-    pub(super) ended: Option<Ended>,
+    pub(crate) ended: Option<Ended>,
 }
 
 impl Stored {
     /// Whether it is gone, for all that can be known.
-    pub(super) fn is_gone(&self, at: Moment, up: Uptime) -> bool {
+    pub(crate) fn is_gone(&self, at: Moment, up: Uptime) -> bool {
         self.ended.is_some_and(|ended| ended.is_gone(at, up))
     }
 
     /// Whether it is there, for all that can be known.
-    pub(super) fn is_there(&self, at: Moment) -> bool {
+    pub(crate) fn is_there(&self, at: Moment) -> bool {
         self.ended.is_none_or(|ended| at < ended.stays_until())
     }
 }
 
 /// What a report should be answered with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Outcome {
-    pub(super) created: u64,
-    pub(super) updated: u64,
-    pub(super) unchanged: u64,
-    pub(super) stale: u64,
+pub(crate) struct Outcome {
+    pub(crate) created: u64,
+    pub(crate) updated: u64,
+    pub(crate) unchanged: u64,
+    pub(crate) stale: u64,
     /// Of how many records of a subtask it is not known whether it was still there, so that they may have been created.
-    pub(super) open: u64,
+    pub(crate) open: u64,
 }
 
 impl Outcome {
     /// Whether an answer is a right one.
-    pub(super) fn allows(self, answer: Self) -> bool {
+    pub(crate) fn allows(self, answer: Self) -> bool {
         let sum = |outcome: Self| outcome.created + outcome.updated + outcome.unchanged + outcome.stale;
         if self.open == 0 {
             return self == answer;
@@ -47,30 +47,30 @@ impl Outcome {
 }
 
 /// How many subtasks there are of each type and status.
-pub(super) type Cells = [[u64; 7]; TYPES.len()];
+pub(crate) type Cells = [[u64; 7]; TYPES.len()];
 
 /// One project. Each of its slots has one subtask at a time.
 #[derive(Clone)]
-pub(super) struct Project {
-    pub(super) id: String,
+pub(crate) struct Project {
+    pub(crate) id: String,
     /// Whether subtasks never go: what has ended has ended in the far future.
-    pub(super) is_steady: bool,
+    pub(crate) is_steady: bool,
     slots: Vec<Option<Stored>>,
     /// The job that has been reported last for the first time.
-    pub(super) newest_job: u32,
+    pub(crate) newest_job: u32,
 }
 
 impl Project {
-    pub(super) fn new(id: String, is_steady: bool, slots: usize) -> Self {
+    pub(crate) fn new(id: String, is_steady: bool, slots: usize) -> Self {
         Self { id, is_steady, slots: vec![None; slots], newest_job: 1 }
     }
 
-    pub(super) fn slots(&self) -> &[Option<Stored>] {
+    pub(crate) fn slots(&self) -> &[Option<Stored>] {
         &self.slots
     }
 
     /// Takes a report that has been applied at some time in a window.
-    pub(super) fn take(&mut self, batch: &[Record], at: Window, up: Uptime) -> Outcome {
+    pub(crate) fn take(&mut self, batch: &[Record], at: Window, up: Uptime) -> Outcome {
         let (mut outcome, mut is_touched) = (Outcome::default(), vec![false; self.slots.len()]);
         for record in batch {
             // Nothing goes in the middle of a report.
@@ -108,14 +108,14 @@ impl Project {
     }
 
     /// Forgets what must be gone, so that it would be noticed if it came back.
-    pub(super) fn sweep(&mut self, at: Moment, up: Uptime) {
+    pub(crate) fn sweep(&mut self, at: Moment, up: Uptime) {
         for slot in &mut self.slots {
             slot.take_if(|stored| stored.is_gone(at, up));
         }
     }
 
     /// The least and the most that may be counted between two moments.
-    pub(super) fn bounds(&self, filter: &Filter, between: Window, up: Uptime) -> (u64, u64) {
+    pub(crate) fn bounds(&self, filter: &Filter, between: Window, up: Uptime) -> (u64, u64) {
         let (mut least, mut most) = (0, 0);
         for stored in self.slots.iter().flatten().filter(|stored| filter.matches(&stored.record)) {
             least += u64::from(stored.is_there(between.to + 1));
@@ -125,7 +125,7 @@ impl Project {
     }
 
     /// How many there are of each type and status, if none can be gone.
-    pub(super) fn cells(&self) -> Cells {
+    pub(crate) fn cells(&self) -> Cells {
         let mut cells = Cells::default();
         for stored in self.slots.iter().flatten() {
             cells[stored.record.job_type as usize][stored.record.status as usize] += 1;
