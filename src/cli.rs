@@ -171,7 +171,11 @@ mod tests {
         let (is_good, said) = checked(&format!("--access {bad} --load {load} --load {load}"));
         assert!(!is_good);
         assert!(said.contains(&format!("{bad}: line 1: ")), "{said}");
-        assert_eq!(said.matches(&format!("{load}:1: job_type is not a known job type")).count(), 2, "{said}");
+        assert_eq!(
+            said.matches(&format!("{load}:1: job_type \"NEW\" is not a known job type; --job-type adds one")).count(),
+            2,
+            "{said}"
+        );
         assert!(!checked("").0);
         assert!(!checked(&format!("--access {good} --job-type new")).0);
     }

@@ -130,8 +130,9 @@ fn read(
         if length > MAX_LINE {
             return Err(refused("the line has more than 1 MiB".into()));
         }
-        if !record::is_blank(&line) {
-            let (project, sub_job) = record::from_load_line(&line, job_types).map_err(refused)?;
+        let line = if number == 1 { record::without_bom(&line) } else { &line };
+        if !record::is_blank(line) {
+            let (project, sub_job) = record::from_load_line(line, job_types).map_err(refused)?;
             each(project, sub_job, std::mem::take(&mut bytes))?;
         }
     }
@@ -166,6 +167,11 @@ mod tests {
         let again = format!("\n  \r\n{}\r\n{}", line(0, "FAILED"), line(99_999, "FAILED"));
         assert_eq!(load_all(&[&file(many.as_bytes()), &file(again.as_bytes())]).unwrap(), 2 * BATCH as u64 + 2);
         assert_eq!(load_all(&[&file(b"")]).unwrap(), 0);
+        for (text, expected) in
+            [("\u{feff}".to_owned() + &line(1, "FAILED"), 1), ("\u{feff}".into(), 0), ("\u{feff}\n".into(), 0)]
+        {
+            assert_eq!(load_all(&[&file(text.as_bytes())]).unwrap(), expected, "{text}");
+        }
         assert_eq!(check(file(many.as_bytes()).path(), &JobTypes::default()).unwrap(), 2 * BATCH as u64 + 1);
     }
 
@@ -176,8 +182,10 @@ mod tests {
         for (text, number, reason) in [
             (format!("{good}\n\n{}", line(2, "DONE")), 3, "status must be one of"),
             (format!("{good}\n{}", &good[..20]), 2, "EOF while parsing"),
-            (format!("[{good}]"), 1, "invalid"),
+            (format!("[{good}]"), 1, "must be a JSON object"),
             (long, 2, "the line has more than 1 MiB"),
+            (format!("\u{feff}\u{feff}{good}"), 1, "expected value"),
+            (format!("{good}\n\u{feff}{good}"), 2, "expected value"),
         ] {
             let file = file(text.as_bytes());
             let error = load_all(&[&file]).unwrap_err().to_string();

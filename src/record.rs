@@ -1,8 +1,8 @@
 //! A subtask as workers and load files write it: JSON, checked field by field into a [`SubJob`].
 
+mod field;
 mod line;
 
-use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::value::MapAccessDeserializer;
@@ -10,6 +10,10 @@ use serde::de::{self, DeserializeSeed as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use self::field::{
+    BEGIN_TIME, END_TIME, ERROR_CODE, ERROR_MESSAGE, ID, JOB_ID, JOB_TYPE, Number, PROJECT_ID, STATUS, Text, reason,
+    shown,
+};
 use crate::domain::{Details, JobId, JobTypes, ProjectId, Status, SubJob, SubJobId, Timestamp};
 
 pub use line::to_load_line;
@@ -20,9 +24,15 @@ const MAX_OBJECT: usize = 8 * 1024;
 /// A record that breaks a rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// The body is no JSON array at all.
+    /// The body is no JSON at all.
     #[error("must be a JSON array of subtasks: {0}")]
     Body(String),
+    /// The body begins with an object.
+    #[error("must be a JSON array of subtasks; wrap one object in [ ] or send it as application/x-ndjson")]
+    Object,
+    /// The body is other JSON.
+    #[error("must be a JSON array of subtasks")]
+    NoArray,
     /// The record at this place of a JSON array, counted from 1.
     #[error("record {0}: {1}")]
     Record(usize, String),
@@ -33,28 +43,39 @@ pub enum Refused {
 
 /// Takes the subtasks of a JSON array, which all belong to `project`.
 pub fn from_json(body: &[u8], project: &ProjectId, job_types: &JobTypes) -> Result<Vec<SubJob>, Refused> {
+    let body = without_bom(body);
     let mut reader = Array { project, job_types, at: 0, reason: None };
     let mut json = serde_json::Deserializer::from_slice(body);
     let batch = reader.by_ref().deserialize(&mut json);
     let batch = batch.and_then(|batch| json.end().map(|()| batch));
     batch.map_err(|error| {
-        let reason = reader.reason.take().unwrap_or_else(|| without_place(&error));
-        if reader.at == 0 { Refused::Body(reason) } else { Refused::Record(reader.at, reason) }
+        let reason = reader.reason.take().unwrap_or_else(|| reason(&error));
+        match body.trim_ascii_start().first() {
+            _ if reader.at > 0 => Refused::Record(reader.at, reason),
+            Some(b'{') => Refused::Object,
+            _ if error.is_data() => Refused::NoArray,
+            _ => Refused::Body(reason),
+        }
     })
 }
 
 /// Takes the subtasks of a body with one JSON object a line, which all belong to `project`. Blank lines are skipped.
 pub fn from_ndjson(body: &[u8], project: &ProjectId, job_types: &JobTypes) -> Result<Vec<SubJob>, Refused> {
-    let lines = body.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !is_blank(line));
-    let read = |line| raw(line)?.of_project(project)?.check(job_types);
+    let lines = without_bom(body).split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !is_blank(line));
+    let read = |line: &[u8]| {
+        if line.trim_ascii_start().starts_with(b"[") {
+            return Err("must be a JSON object; an array of them is sent as application/json".into());
+        }
+        raw(line)?.of_project(project)?.check(job_types)
+    };
     lines.map(|(at, line)| read(line).map_err(|reason| Refused::Line(at + 1, reason))).collect()
 }
 
 /// Takes one line of a load file, which must name its project; the error is the reason.
 pub fn from_load_line(line: &[u8], job_types: &JobTypes) -> Result<(ProjectId, SubJob), String> {
     let raw = raw(line)?;
-    let project = raw.project_id.as_deref().ok_or("missing field `project_id`")?;
-    let project = ProjectId::parse(project).map_err(|error| format!("project_id {error}"))?;
+    let project = raw.project_id.as_ref().ok_or("missing field `project_id`")?;
+    let project = ProjectId::parse(&project.0).map_err(|error| format!("project_id {error}"))?;
     Ok((project, raw.check(job_types)?))
 }
 
@@ -62,7 +83,7 @@ pub fn from_load_line(line: &[u8], job_types: &JobTypes) -> Result<(ProjectId, S
 fn raw(line: &[u8]) -> Result<Raw<'_>, String> {
     let mut json = serde_json::Deserializer::from_slice(line);
     let raw = Object.deserialize(&mut json).and_then(|raw| json.end().map(|()| raw));
-    raw.map_err(|error| without_place(&error))
+    raw.map_err(|error| reason(&error))
 }
 
 /// Whether a line holds nothing but white space.
@@ -70,11 +91,10 @@ pub fn is_blank(line: &[u8]) -> bool {
     line.iter().all(u8::is_ascii_whitespace)
 }
 
-/// The reason alone: the place is told by record or line.
-fn without_place(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    let end = text.rfind(" at line ").unwrap_or(text.len());
-    text[..end].to_owned()
+/// The text without the byte order mark that some editors and spreadsheets begin a file with; RFC 8259, section 8.1, lets a
+/// reader skip it.
+pub fn without_bom(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
 }
 
 /// Reads a [`Raw`] from an object only: of itself it would take an array of its fields' values too.
@@ -92,7 +112,7 @@ impl<'de> Visitor<'de> for Object {
     type Value = Raw<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
+        f.write_str("must be a JSON object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Raw<'de>, A::Error> {
@@ -104,29 +124,34 @@ impl<'de> Visitor<'de> for Object {
 #[serde(deny_unknown_fields)]
 struct Raw<'a> {
     #[serde(borrow)]
-    id: Cow<'a, str>,
+    id: Text<'a, ID>,
     #[serde(borrow)]
-    job_id: Cow<'a, str>,
+    job_id: Text<'a, JOB_ID>,
     #[serde(borrow)]
-    job_type: Cow<'a, str>,
+    job_type: Text<'a, JOB_TYPE>,
     #[serde(borrow)]
-    status: Cow<'a, str>,
-    version: Option<u64>,
-    project_id: Option<Cow<'a, str>>,
-    begin_time: Option<Cow<'a, str>>,
-    end_time: Option<Cow<'a, str>>,
+    status: Text<'a, STATUS>,
+    version: Option<Number>,
+    #[serde(borrow)]
+    project_id: Option<Text<'a, PROJECT_ID>>,
+    #[serde(borrow)]
+    begin_time: Option<Text<'a, BEGIN_TIME>>,
+    #[serde(borrow)]
+    end_time: Option<Text<'a, END_TIME>>,
     #[serde(borrow)]
     job_resource_info: Option<&'a RawValue>,
     #[serde(borrow)]
     job_execute_info: Option<&'a RawValue>,
-    error_code: Option<Cow<'a, str>>,
-    error_message: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    error_code: Option<Text<'a, ERROR_CODE>>,
+    #[serde(borrow)]
+    error_message: Option<Text<'a, ERROR_MESSAGE>>,
 }
 
 impl Raw<'_> {
     fn of_project(self, project: &ProjectId) -> Result<Self, String> {
         match &self.project_id {
-            Some(other) if other != project.as_str() => Err("project_id must be that of the path".into()),
+            Some(other) if other.0 != project.as_str() => Err("project_id must be that of the path".into()),
             _ => Ok(self),
         }
     }
@@ -141,18 +166,29 @@ impl Raw<'_> {
             error_message: text("error_message", 1024, self.error_message)?,
         };
         Ok(SubJob {
-            id: SubJobId::parse(&self.id).map_err(|error| format!("id {error}"))?,
-            job_id: JobId::parse(&self.job_id).map_err(|error| format!("job_id {error}"))?,
-            job_type: job_types.parse(&self.job_type).ok_or("job_type is not a known job type")?,
-            status: self.status.parse::<Status>().map_err(|error| format!("status {error}"))?,
-            version: self.version.unwrap_or(0).try_into().map_err(|error| format!("version {error}"))?,
+            id: SubJobId::parse(&self.id.0).map_err(|error| format!("id {error}"))?,
+            job_id: JobId::parse(&self.job_id.0).map_err(|error| format!("job_id {error}"))?,
+            job_type: job_types.parse(&self.job_type.0).ok_or_else(|| unknown(&self.job_type.0, job_types))?,
+            status: self.status.0.parse::<Status>().map_err(|error| format!("status {error}"))?,
+            version: self
+                .version
+                .map_or(0, |version| version.0)
+                .try_into()
+                .map_err(|error| format!("version {error}"))?,
             details: (details != Details::default()).then(|| Box::new(details)),
         })
     }
 }
 
-fn time(field: &str, text: Option<Cow<'_, str>>) -> Result<Option<Timestamp>, String> {
-    text.map(|text| text.parse().map_err(|error| format!("{field} {error}"))).transpose()
+/// What is said of a job type that nobody has named: first what helps the operator, since the end may be cut.
+#[cold]
+fn unknown(name: &str, job_types: &JobTypes) -> String {
+    let known: Vec<_> = job_types.iter().map(|job_type| job_types.name(job_type)).collect();
+    format!("job_type {} is not a known job type; --job-type adds one; known are {}", shown(name), known.join(", "))
+}
+
+fn time<const FIELD: usize>(field: &str, text: Option<Text<'_, FIELD>>) -> Result<Option<Timestamp>, String> {
+    text.map(|text| text.0.parse().map_err(|error| format!("{field} {error}"))).transpose()
 }
 
 fn object(field: &str, value: Option<&RawValue>) -> Result<Option<Box<str>>, String> {
@@ -163,10 +199,16 @@ fn object(field: &str, value: Option<&RawValue>) -> Result<Option<Box<str>>, Str
     }
 }
 
-fn text(field: &str, max: usize, text: Option<Cow<'_, str>>) -> Result<Option<Box<str>>, String> {
+fn text<const FIELD: usize>(
+    field: &str,
+    max: usize,
+    text: Option<Text<'_, FIELD>>,
+) -> Result<Option<Box<str>>, String> {
     match text {
-        Some(text) if text.chars().nth(max).is_some() => Err(format!("{field} must have at most {max} characters")),
-        text => Ok(text.map(Into::into)),
+        Some(Text(text)) if text.chars().nth(max).is_some() => {
+            Err(format!("{field} must have at most {max} characters"))
+        }
+        text => Ok(text.map(|text| text.0.into())),
     }
 }
 

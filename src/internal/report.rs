@@ -1,13 +1,13 @@
 //! Workers' reports: `POST /v1/{project_id}/app-server-sub-jobs/actions/report`.
 //!
-//! Decided in the order of the public API; what a report adds to the inputs is its media type (415), its size (413) and its
+//! Decided in the order of the public API; what a report adds to the inputs is its media type and coding (415), its size (413) and its
 //! records (400).
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Request, State};
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use tokio::sync::Semaphore;
 
@@ -84,6 +84,7 @@ async fn take(internal: &Internal, request: Request) -> Result<Outcome, Error> {
         (project, exists)
     };
     let form = form(&parts.headers)?;
+    is_not_coded(&parts.headers)?;
     payload.whole().await?;
     // The semaphore is never closed.
     let turn = internal.intake.turns.clone().acquire_owned().await.map_err(fault)?;
@@ -125,6 +126,14 @@ fn form(headers: &HeaderMap) -> Result<Form, Error> {
     } else {
         Err(Error::MediaType)
     }
+}
+
+/// Whether the body is as it was before it was sent: only then can it be read here.
+fn is_not_coded(headers: &HeaderMap) -> Result<(), Error> {
+    let codings = headers.get_all(CONTENT_ENCODING).iter().flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
+    // A list may have empty elements (RFC 9110, section 5.6.1).
+    let is_identity = |coding: &[u8]| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity");
+    if codings.map(<[u8]>::trim_ascii).all(is_identity) { Ok(()) } else { Err(Error::ContentCoding) }
 }
 
 #[cfg(test)]

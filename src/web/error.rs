@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use axum::response::{IntoResponse, Response};
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
@@ -48,6 +48,9 @@ pub enum Error {
     /// The body is of another kind than the operation takes.
     #[error("Content-Type must be application/json or application/x-ndjson")]
     MediaType,
+    /// The body is compressed or otherwise coded, and would have to be decoded first.
+    #[error("Content-Encoding must be identity")]
+    ContentCoding,
     /// Not now; the same request may succeed later.
     #[error("{0}")]
     Unavailable(Unavailable),
@@ -161,7 +164,7 @@ impl Error {
             Self::Project => (StatusCode::NOT_FOUND, "WKS.00211902", "project"),
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "WKS.00000405", "method"),
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "WKS.00000413", "too_large"),
-            Self::MediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "WKS.00000415", "media_type"),
+            Self::MediaType | Self::ContentCoding => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "WKS.00000415", "media_type"),
             Self::Fault(_) => (StatusCode::INTERNAL_SERVER_ERROR, "WKS.00211401", "fault"),
             Self::Unavailable(why) => {
                 let reason = match why {
@@ -183,6 +186,7 @@ impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let (status, error_code, reason) = self.parts();
         let text = self.to_string();
+        let is_coding = matches!(self, Self::ContentCoding);
         let (message, fault) = match self {
             Self::Fault(_) => ("the requested operation failed, please try again later", Some(text)),
             _ => (shortened(&text), None),
@@ -192,6 +196,9 @@ impl IntoResponse for Error {
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if is_coding {
+            response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         response.extensions_mut().insert(Refusal { reason, fault });
         response

@@ -70,7 +70,7 @@ async fn bodies_of_nothing() {
         assert_eq!(taken(server.report(WORKER, body)).await, outcome(0, 0, 0, 0), "{body:?}");
     }
     assert_eq!(taken(array(&server, " [ ] ")).await, outcome(0, 0, 0, 0));
-    for body in ["", " ", "null", "{}", "1", "\"\"", "[", "]", "nonsense", "{\"id\":\"1\"}", "\u{feff}[]"] {
+    for body in ["", " ", "null", "{}", "1", "\"\"", "[", "]", "nonsense", "{\"id\":\"1\"}", "\u{feff}\u{feff}[]"] {
         let message = refused(array(&server, body).send().await.unwrap()).await;
         assert!(message.starts_with("body "), "{body:?}: {message}");
     }
@@ -187,4 +187,72 @@ async fn media_types() {
         let message = assert_error(post(types, "[]").await.unwrap(), 415, code::MEDIA_TYPE).await;
         assert!(message.starts_with("Content-Type must be "), "{types:?}: {message}");
     }
+}
+
+#[tokio::test]
+async fn a_coded_body_is_refused_by_its_coding() {
+    let server = Running::start(config()).await;
+    let post = |codings: &[&str], body: &str| {
+        let request = array(&server, body.to_owned());
+        codings.iter().fold(request, |request, coding| request.header("Content-Encoding", *coding)).send()
+    };
+    for codings in
+        [&[][..], &[""], &["identity"], &["Identity"], &["identity, IDENTITY"], &["identity", ""], &[" , identity ,"]]
+    {
+        assert_eq!(post(codings, "[]").await.unwrap().status(), 200, "{codings:?}");
+    }
+    for codings in [
+        &["gzip"][..],
+        &["br"],
+        &["GZIP"],
+        &["x-gzip"],
+        &["deflate"],
+        &["zstd"],
+        &["identity, gzip"],
+        &["identity", "br"],
+        &["aws-chunked"],
+        &["identity;q=1"],
+        &["*"],
+        &["é"],
+        &["none"],
+    ] {
+        for body in ["[]", "\u{1f}\u{8b}", ""] {
+            let response = post(codings, body).await.unwrap();
+            assert_eq!(response.headers()["accept-encoding"], "identity");
+            let message = assert_error(response, 415, code::MEDIA_TYPE).await;
+            assert_eq!(message, "Content-Encoding must be identity", "{codings:?}");
+        }
+    }
+    // What a body means nothing to, its coding means nothing to either.
+    assert_eq!(server.ask(OPS, "").header("Content-Encoding", "gzip").send().await.unwrap().status(), 200);
+    assert_eq!(server.count("").await, 0);
+}
+
+#[tokio::test]
+async fn what_a_newcomer_sends_is_told_what_is_expected() {
+    let server = Running::start(config()).await;
+    let one = record("1", "j", "CREATE_SERVER", "RUNNING");
+    let message = refused(array(&server, one.clone()).send().await.unwrap()).await;
+    assert_eq!(
+        message,
+        "body must be a JSON array of subtasks; wrap one object in [ ] or send it as application/x-ndjson"
+    );
+    let message = refused(server.report(OPS, format!("[{one}]")).send().await.unwrap()).await;
+    assert_eq!(message, "body line 1: must be a JSON object; an array of them is sent as application/json");
+    for (from, to, reason) in [
+        (
+            "CREATE_SERVER",
+            "NOPE",
+            "job_type \"NOPE\" is not a known job type; --job-type adds one; known are CREATE_SERVER, ",
+        ),
+        ("\"1\"", "1", "id must be a string"),
+        ("{", "{\"version\":\"1\",", "version must be an integer"),
+    ] {
+        let message =
+            refused(server.report(WORKER, format!("{one}\n{}", one.replacen(from, to, 1))).send().await.unwrap()).await;
+        assert!(message.starts_with(&format!("body line 2: {reason}")), "{message}");
+    }
+    let marked = format!("\u{feff}{one}");
+    assert_eq!(taken(server.report(WORKER, marked)).await, outcome(1, 0, 0, 0));
+    assert_eq!(taken(array(&server, format!("\u{feff}[{one}]"))).await, outcome(0, 0, 1, 0));
 }

@@ -1,0 +1,101 @@
+//! The fields of a record by their types: one of another type is refused by its name, and without its value.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+
+/// What a text field must be, by the number of the field.
+const MUST: [&str; 9] = [
+    "id must be a string",
+    "job_id must be a string",
+    "job_type must be a string",
+    "status must be a string",
+    "project_id must be a string",
+    "begin_time must be a string",
+    "end_time must be a string",
+    "error_code must be a string",
+    "error_message must be a string",
+];
+pub(super) const ID: usize = 0;
+pub(super) const JOB_ID: usize = 1;
+pub(super) const JOB_TYPE: usize = 2;
+pub(super) const STATUS: usize = 3;
+pub(super) const PROJECT_ID: usize = 4;
+pub(super) const BEGIN_TIME: usize = 5;
+pub(super) const END_TIME: usize = 6;
+pub(super) const ERROR_CODE: usize = 7;
+pub(super) const ERROR_MESSAGE: usize = 8;
+
+/// The text of the field with that number, a part of the record's own unless it is written with escapes.
+pub(super) struct Text<'a, const FIELD: usize>(pub(super) Cow<'a, str>);
+
+impl<'de: 'a, 'a, const FIELD: usize> Deserialize<'de> for Text<'a, FIELD> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader<const FIELD: usize>;
+        impl<'de, const FIELD: usize> Visitor<'de> for Reader<FIELD> {
+            type Value = Text<'de, FIELD>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(MUST[FIELD])
+            }
+
+            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Reader::<FIELD>)
+    }
+}
+
+/// The number in `version`.
+pub(super) struct Number(pub(super) u64);
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl Visitor<'_> for Reader {
+            type Value = Number;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("version must be an integer from 0 to 9223372036854775807")
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Number, E> {
+                Ok(Number(number))
+            }
+        }
+        deserializer.deserialize_u64(Reader)
+    }
+}
+
+/// The most characters of a name that the caller has made up.
+const MAX_NAME: usize = 40;
+
+/// A name that the caller has made up, fit to be shown: in quotes, escaped and cut.
+pub(super) fn shown(name: &str) -> String {
+    match name.char_indices().nth(MAX_NAME) {
+        None => format!("{name:?}"),
+        Some((end, _)) => format!("{:?}…", &name[..end]),
+    }
+}
+
+/// The reason alone, without a value that the caller has sent: the place is told by record or line.
+pub(super) fn reason(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let text = &text[..text.rfind(" at line ").unwrap_or(text.len())];
+    let expected = text.rsplit_once(", expected ");
+    match (text.strip_prefix("unknown field `"), expected) {
+        (Some(_), Some((field, expected))) => {
+            let name = field.trim_start_matches("unknown field `");
+            let name = name.strip_suffix('`').unwrap_or(name);
+            format!("unknown field {}, expected {expected}", shown(name))
+        }
+        (None, Some((found, expected))) if found.starts_with("invalid ") => expected.to_owned(),
+        _ => text.to_owned(),
+    }
+}
