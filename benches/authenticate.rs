@@ -100,7 +100,7 @@ fn authenticate(criterion: &mut Criterion) {
     let url = identity_service();
     let text = format!("[identity]\nurl = \"{url}\"\ncache = \"1h\"\n[identity.roles]\nreader = \"account\"\n");
     let metrics = IdentityMetrics::new(&prometheus::Registry::new()).unwrap();
-    let access = AccessHandle::open(AccessSource::Text(text), metrics).unwrap().load().clone();
+    let access = AccessHandle::open(AccessSource::Text(text), Vec::new(), metrics).unwrap().load().clone();
     let token = Token::new(token.as_bytes()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     assert_eq!(runtime.block_on(access.authenticate(token)).unwrap().name(), "u");

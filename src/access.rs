@@ -6,6 +6,7 @@
 mod file;
 mod identity;
 mod policy;
+mod public_host;
 mod secret;
 mod signature;
 mod token;
@@ -22,6 +23,8 @@ use self::secret::Secret;
 use crate::domain::{ProjectId, Timestamp};
 use crate::metrics::IdentityMetrics;
 pub use policy::{Action, ActionSet};
+use public_host::PublicHosts;
+pub use public_host::{MAX_PUBLIC_HOSTS, NoHost, PublicHost};
 pub use signature::{BodyDigest, Signature, SignatureError};
 pub use token::{Token, TokenDigest, random as random_token};
 
@@ -127,6 +130,8 @@ pub struct Access {
     /// Where other tokens are asked about, and what the answers allow.
     identity: Option<(identity::Settings, Roles)>,
     service: Option<Arc<Identity>>,
+    /// What callers may have signed in place of the Host that comes.
+    hosts: Arc<PublicHosts>,
 }
 
 impl Access {
@@ -184,8 +189,12 @@ impl Access {
         body: &BodyDigest,
     ) -> Result<&Arc<Principal>, SignatureError> {
         let key = self.keys.get(signature.access()).ok_or(SignatureError::Invalid)?;
-        signature.verify(parts, body, &key.secret)?;
-        Ok(&key.principal)
+        let verified = signature.verify(parts, body, &key.secret, self.hosts.names());
+        if verified == Err(SignatureError::Invalid) && signature.covers_host() {
+            let host = parts.headers.get(http::header::HOST).map(|host| host.as_bytes()).unwrap_or_default();
+            self.hosts.warn_of_mismatch(signature.access(), host);
+        }
+        verified.map(|()| &key.principal)
     }
 
     /// False if the access file lists the projects that exist and this is not one of them.
@@ -243,14 +252,16 @@ pub enum AccessSource {
 pub struct AccessHandle {
     source: AccessSource,
     metrics: IdentityMetrics,
+    hosts: Arc<PublicHosts>,
     current: ArcSwap<Access>,
 }
 
 impl AccessHandle {
-    /// Reads the source for the first time.
-    pub fn open(source: AccessSource, metrics: IdentityMetrics) -> Result<Self, AccessError> {
-        let current = ArcSwap::from_pointee(source.read(None, &metrics)?);
-        Ok(Self { source, metrics, current })
+    /// Reads the source for the first time. Signatures are also tried with each of `hosts` in place of Host.
+    pub fn open(source: AccessSource, hosts: Vec<PublicHost>, metrics: IdentityMetrics) -> Result<Self, AccessError> {
+        let hosts = Arc::new(PublicHosts::new(hosts));
+        let access = Access { hosts: hosts.clone(), ..source.read(None, &metrics)? };
+        Ok(Self { source, metrics, hosts, current: ArcSwap::from_pointee(access) })
     }
 
     /// The access in force now; a request holds on to one for as long as it decides.
@@ -261,7 +272,8 @@ impl AccessHandle {
     /// Reads the source again. A good one is in force for every later request, a bad one changes nothing.
     pub fn reload(&self) -> Result<(), AccessError> {
         let before = self.current.load_full();
-        self.current.store(Arc::new(self.source.read(before.service.as_ref(), &self.metrics)?));
+        let access = self.source.read(before.service.as_ref(), &self.metrics)?;
+        self.current.store(Arc::new(Access { hosts: self.hosts.clone(), ..access }));
         Ok(())
     }
 }

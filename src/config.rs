@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::access::AccessSource;
+use crate::access::{AccessSource, MAX_PUBLIC_HOSTS, PublicHost};
 use crate::demo::Demo;
 use crate::domain::JobTypes;
 pub use flags::{
@@ -27,6 +27,8 @@ pub struct Config {
     pub internal_listen: SocketAddr,
     /// Who may call.
     pub access: AccessSource,
+    /// What callers may have signed as Host, where a gateway replaces it.
+    pub public_hosts: Vec<PublicHost>,
     /// Files of subtasks, taken in before the server is ready.
     pub load: Vec<PathBuf>,
     /// Where subtasks are kept; without it they are in memory only.
@@ -63,6 +65,7 @@ impl Config {
             listen: loopback,
             internal_listen: loopback,
             access,
+            public_hosts: Vec::new(),
             load: Vec::new(),
             data_dir: None,
             retain_finished: None,
@@ -85,6 +88,9 @@ impl TryFrom<ServeFlags> for Config {
 
     fn try_from(flags: ServeFlags) -> Result<Self, ConfigError> {
         let job_types = job_types(&flags.types.added)?;
+        if flags.public_host.len() > MAX_PUBLIC_HOSTS {
+            return Err(ConfigError(format!("--public-host: at most {MAX_PUBLIC_HOSTS} may be given")));
+        }
         let demo = match (flags.demo, flags.demo_token) {
             (false, _) => None,
             (true, Some(token)) if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) => {
@@ -110,6 +116,7 @@ impl TryFrom<ServeFlags> for Config {
             listen: flags.listen,
             internal_listen: flags.internal.internal_listen,
             access,
+            public_hosts: flags.public_host,
             load: flags.load,
             data_dir: flags.data_dir,
             retain_finished: flags.retain_finished,

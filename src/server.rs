@@ -85,7 +85,7 @@ impl Server {
         let metrics = Arc::new(Metrics::new().map_err(system)?);
         let identity = metrics.identity().map_err(system)?;
         let job_types = Arc::new(config.job_types.clone());
-        let access = Arc::new(AccessHandle::open(config.access.clone(), identity)?);
+        let access = Arc::new(AccessHandle::open(config.access.clone(), config.public_hosts.clone(), identity)?);
         let store = match &config.data_dir {
             Some(path) => Store::on_disk(DataDir::claim(path)?, config.job_types.clone()),
             None => Store::in_memory(job_types.len()),

@@ -13,6 +13,7 @@ use http::{HeaderMap, header};
 use ring::{digest, hmac};
 use subtle::ConstantTimeEq as _;
 
+use super::public_host::PublicHost;
 use super::secret::Secret;
 use crate::domain::Timestamp;
 
@@ -95,21 +96,40 @@ impl<'a> Signature<'a> {
         self.access
     }
 
-    /// Whether this is the signature of that request, with a body of that digest, by that secret.
-    pub(super) fn verify(&self, parts: &Parts, body: &BodyDigest, secret: &Secret) -> Result<(), SignatureError> {
-        let mut digest = digest::Context::new(&digest::SHA256);
-        canonical::push_target(&mut digest, parts);
-        canonical::push_headers(&mut digest, &parts.headers, self.signed_headers, body)
-            .ok_or(SignatureError::Header)?;
-        let expected = sign(digest.finish(), self.date, secret);
-        if expected.as_bytes().ct_eq(self.signature.as_bytes()).into() { Ok(()) } else { Err(SignatureError::Invalid) }
+    /// Whether Host is signed.
+    pub(super) fn covers_host(&self) -> bool {
+        canonical::have_host(self.signed_headers)
+    }
+
+    /// Whether this is the signature of that request, with a body of that digest, by that secret. Each of `hosts` is tried in
+    /// place of the Host that came, if it is signed.
+    pub(super) fn verify(
+        &self,
+        parts: &Parts,
+        body: &BodyDigest,
+        secret: &Secret,
+        hosts: &[PublicHost],
+    ) -> Result<(), SignatureError> {
+        let mut target = digest::Context::new(&digest::SHA256);
+        canonical::push_target(&mut target, parts);
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.bytes());
+        let hosts = if self.covers_host() { hosts } else { &[] };
+        for host in std::iter::once(None).chain(hosts.iter().map(|host| Some(host.as_str()))) {
+            let mut digest = target.clone();
+            canonical::push_headers(&mut digest, &parts.headers, self.signed_headers, host, body)
+                .ok_or(SignatureError::Header)?;
+            if sign(digest.finish(), self.date, &key).as_bytes().ct_eq(self.signature.as_bytes()).into() {
+                return Ok(());
+            }
+        }
+        Err(SignatureError::Invalid)
     }
 }
 
 /// The signature of a canonical request with that digest, in lower-case hexadecimal digits.
-fn sign(canonical: digest::Digest, date: &str, secret: &Secret) -> String {
+fn sign(canonical: digest::Digest, date: &str, key: &hmac::Key) -> String {
     let to_sign = format!("{ALGORITHM}\n{date}\n{}", hex(canonical.as_ref()));
-    hex(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.bytes()), to_sign.as_bytes()).as_ref())
+    hex(hmac::sign(key, to_sign.as_bytes()).as_ref())
 }
 
 /// The first word of an `Authorization`.

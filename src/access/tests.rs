@@ -221,7 +221,7 @@ fn a_reload_replaces_all_or_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("access.toml");
     std::fs::write(&path, file(GOOD)).unwrap();
-    let handle = AccessHandle::open(AccessSource::File(path.clone()), metrics()).unwrap();
+    let handle = AccessHandle::open(AccessSource::File(path.clone()), Vec::new(), metrics()).unwrap();
     let known = |token| ask(&handle.load(), token, "2026-01-01T00:00:00Z").is_ok();
     assert!(known("ops") && known("dash"));
 

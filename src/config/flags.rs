@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
 
+use crate::access::PublicHost;
+
 /// Counts the subtasks of a project's asynchronous jobs.
 #[derive(Debug, Parser)]
 #[command(version, about, disable_help_subcommand = true)]
@@ -45,6 +47,11 @@ pub struct ServeFlags {
     /// Who may call and what they may do, a TOML file; read again on SIGHUP
     #[arg(long, env = "SUBJOBS_ACCESS", value_name = "FILE")]
     pub access: Option<PathBuf>,
+
+    /// A host, or host:port, that callers sign where a gateway replaces Host; repeatable, at most 8 (in the environment:
+    /// separated by commas)
+    #[arg(long, env = "SUBJOBS_PUBLIC_HOST", value_name = "NAME", value_delimiter = ',')]
+    pub public_host: Vec<PublicHost>,
 
     /// Subtasks to take in before the server is ready, one JSON object a line, each with its project_id; repeatable (in the
     /// environment: separated by commas)

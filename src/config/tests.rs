@@ -30,9 +30,10 @@ fn defaults_are_those_of_the_documentation() {
 fn what_is_given_is_taken() {
     let config = serve(
         "--demo --listen [::1]:0 --load a --load b --max-in-flight 1 --max-connections 2 --request-timeout 500ms \
-         --report-timeout 1m30s --head-timeout 2h --idle-timeout 1s --drain 0s --drain-delay 3s --job-type NEW --demo-token t",
+         --report-timeout 1m30s --head-timeout 2h --idle-timeout 1s --drain 0s --drain-delay 3s --job-type NEW --demo-token t --public-host a,b:1 --public-host c",
     )
     .unwrap();
+    assert_eq!(config.public_hosts, ["a", "b:1", "c"].map(|name| name.parse().unwrap()));
     assert_eq!(config.load, [PathBuf::from("a"), PathBuf::from("b")]);
     assert_eq!((config.max_in_flight, config.max_connections), (1, 2));
     assert_eq!(config.request_timeout, Duration::from_millis(500));
@@ -50,6 +51,8 @@ fn what_is_wrong_is_named() {
     for (flags, reason) in [
         ("", "give --access FILE, or --demo"),
         ("--demo --access a", "--demo has an access of its own"),
+        ("--demo --public-host a/b", "--public-host <NAME>': must be a host or a host and port"),
+        ("--demo --public-host a,b,c,d,e --public-host f,g,h,i", "--public-host: at most 8 may be given"),
         ("--demo --job-type new", "--job-type: job type \"new\" must be"),
         ("--demo --request-timeout 0s", "--request-timeout <DURATION>': must not be zero"),
         ("--demo --drain=-1s", "--drain <DURATION>': must not be negative"),

@@ -37,7 +37,7 @@ mod tests {
     async fn counts_that_have_drifted_are_not_ready() {
         let metrics = Arc::new(Metrics::new().unwrap());
         let text = "[identity]\nurl = \"http://127.0.0.1:1\"".to_owned();
-        let access = AccessHandle::open(AccessSource::Text(text), metrics.identity().unwrap());
+        let access = AccessHandle::open(AccessSource::Text(text), Vec::new(), metrics.identity().unwrap());
         let api = Api {
             store: Arc::new(Store::drifted_by(3)),
             access: Arc::new(access.unwrap()),

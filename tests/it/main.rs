@@ -41,6 +41,7 @@ mod places;
 mod program;
 mod project_ids;
 mod projects;
+mod public_host;
 mod readiness;
 mod records;
 mod report;

@@ -47,6 +47,15 @@ pub(super) fn are_signed_once(headers: &HeaderMap, names: &str) -> bool {
         && names.windows(2).all(|pair| !pair[0].eq_ignore_ascii_case(pair[1]))
 }
 
+/// Whether Host is among the names.
+pub(super) fn have_host(names: &str) -> bool {
+    names.split(';').any(is_host)
+}
+
+fn is_host(name: &str) -> bool {
+    name.eq_ignore_ascii_case("host")
+}
+
 fn without_case(one: &str, other: &str) -> Ordering {
     let other = other.bytes().map(|byte| byte.to_ascii_lowercase());
     one.bytes().map(|byte| byte.to_ascii_lowercase()).cmp(other)
@@ -63,10 +72,19 @@ pub(super) fn push_target(to: &mut impl Sink, parts: &Parts) {
 }
 
 /// The other part: the signed headers, their names and the body's digest. `None` if a signed header is absent or stands
-/// twice.
-pub(super) fn push_headers(to: &mut impl Sink, headers: &HeaderMap, names: &str, body: &BodyDigest) -> Option<()> {
+/// twice. `host` is taken in place of what Host says.
+pub(super) fn push_headers(
+    to: &mut impl Sink,
+    headers: &HeaderMap,
+    names: &str,
+    host: Option<&str>,
+    body: &BodyDigest,
+) -> Option<()> {
     for name in names.split(';') {
-        let value = only(headers, name)?;
+        let value = match host {
+            Some(host) if is_host(name) => host.as_bytes(),
+            _ => only(headers, name)?,
+        };
         for piece in [name.as_bytes(), b":", trimmed(value), b"\n"] {
             to.push(piece);
         }

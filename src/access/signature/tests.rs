@@ -50,7 +50,7 @@ impl Vector {
 
     fn verify(&self, parts: &Parts, body: &[u8]) -> Result<(), SignatureError> {
         let signature = Signature::read(&parts.headers, || self.date())?.expect("a signature");
-        signature.verify(parts, &body_digest(body), &self.secret())
+        signature.verify(parts, &body_digest(body), &self.secret(), &[])
     }
 }
 
@@ -61,10 +61,11 @@ fn every_captured_request_is_accepted() {
         let signature = Signature::read(&parts.headers, || vector.date()).unwrap().unwrap();
         let (mut canonical, body) = (Vec::new(), body_digest(vector.body.as_bytes()));
         canonical::push_target(&mut canonical, &parts);
-        canonical::push_headers(&mut canonical, &parts.headers, signature.signed_headers, &body).unwrap();
+        canonical::push_headers(&mut canonical, &parts.headers, signature.signed_headers, None, &body).unwrap();
         assert_eq!(String::from_utf8(canonical.clone()).unwrap(), vector.canonical_request);
         let digest = digest::digest(&digest::SHA256, &canonical);
-        assert_eq!(sign(digest, signature.date, &vector.secret()), vector.signature);
+        let key = hmac::Key::new(hmac::HMAC_SHA256, vector.secret().bytes());
+        assert_eq!(sign(digest, signature.date, &key), vector.signature);
         assert_eq!(vector.verify(&parts, vector.body.as_bytes()), Ok(()));
     }
     assert_eq!(vectors().len(), 11 + 43);
@@ -112,7 +113,7 @@ fn a_change_of_any_part_is_refused() {
         let other = Secret::new(&format!("{}x", vector.sk)).unwrap();
         let parts = vector.parts();
         let signature = Signature::read(&parts.headers, || vector.date()).unwrap().unwrap();
-        assert_eq!(signature.verify(&parts, &body_digest(body), &other), Err(SignatureError::Invalid));
+        assert_eq!(signature.verify(&parts, &body_digest(body), &other, &[]), Err(SignatureError::Invalid));
     }
 }
 
@@ -272,4 +273,27 @@ fn a_query_of_many_pairs_is_sorted_as_one_of_few() {
     let (ordered, reversed): (Vec<_>, Vec<_>) =
         (0..7_000).map(|n| (format!("a{n:05}"), format!("a{:05}", 6_999 - n))).unzip();
     assert_eq!(sorted(&ordered.join("&")), sorted(&reversed.join("&")));
+}
+
+#[test]
+fn a_public_host_stands_for_the_host_that_came() {
+    let hosts = |names: &[&str]| -> Vec<PublicHost> { names.iter().map(|name| name.parse().unwrap()).collect() };
+    for vector in vectors() {
+        let body = body_digest(vector.body.as_bytes());
+        let mut parts = vector.parts();
+        let verify = |parts: &Parts, hosts: &[PublicHost]| {
+            let signature = Signature::read(&parts.headers, || vector.date()).unwrap().unwrap();
+            signature.verify(parts, &body, &vector.secret(), hosts)
+        };
+        let own = vector.header("host");
+        assert_eq!(verify(&parts, &hosts(&["other.example"])), Ok(()));
+        parts.headers.insert("host", "127.0.0.1:8080".parse().unwrap());
+        if Signature::read(&parts.headers, || vector.date()).unwrap().unwrap().covers_host() {
+            assert_eq!(verify(&parts, &[]), Err(SignatureError::Invalid));
+            assert_eq!(verify(&parts, &hosts(&["other.example"])), Err(SignatureError::Invalid));
+            assert_eq!(verify(&parts, &hosts(&["other.example", own])), Ok(()));
+        }
+        parts.method = Method::PUT;
+        assert_eq!(verify(&parts, &hosts(&["other.example", own])), Err(SignatureError::Invalid));
+    }
 }
