@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::support::process::USER_TOKEN;
+use crate::support::process::USER;
 use crate::support::sample::{project_id, skewed};
 
 /// What is asked of both servers, byte for byte: a count with all three filters.
@@ -18,7 +18,7 @@ pub(crate) fn count_request() -> Vec<u8> {
     let query = format!("status=SUCCESS&job_type={job_type}&job_id={job_id}");
     format!(
         "GET /v1/{project}/app-server-sub-jobs/actions/count?{query} HTTP/1.1\r\n\
-         Host: subjobs.example.com\r\nUser-Agent: bench/1\r\nAccept: */*\r\nX-Auth-Token: {USER_TOKEN}\r\n\r\n"
+         Host: subjobs.example.com\r\nUser-Agent: bench/1\r\nAccept: */*\r\nX-Auth-Token: {USER}\r\n\r\n"
     )
     .into_bytes()
 }

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use crate::reports::{counts, print, runtime};
 use crate::support::figures::Spread;
-use crate::support::process::{ACCOUNT_TOKEN, Process, full_command, write_access, write_subtasks};
+use crate::support::process::{ACCOUNT, Process, full_command, write_access, write_subtasks};
 use crate::support::sample::{self, Subtask, project_id};
 
 /// In reports of so many subtasks from so many connections; so many reports from each.
@@ -122,7 +122,7 @@ fn request(body: &str) -> Vec<u8> {
     let (project, length) = (project_id(0), body.len());
     format!(
         "POST /v1/{project}/app-server-sub-jobs/actions/report HTTP/1.1\r\n\
-         Host: subjobs.example.com\r\nX-Auth-Token: {ACCOUNT_TOKEN}\r\n\
+         Host: subjobs.example.com\r\nX-Auth-Token: {ACCOUNT}\r\n\
          Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
     )
     .into_bytes()

@@ -30,7 +30,7 @@ fn measure(access: &Path, file: &Path, subtasks: impl Iterator<Item = Subtask>) 
         let server = Process::full(access, file);
         let loaded = Loaded {
             memory: server.memory(),
-            seconds: server.startup_time.as_secs_f64(),
+            seconds: server.start.as_secs_f64(),
             cpu_seconds: server.cpu().as_secs_f64(),
         };
         server.stop();

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::client;
-use crate::support::process::{ACCOUNT_TOKEN, Process, write_access, write_subtasks};
+use crate::support::process::{ACCOUNT, Process, write_access, write_subtasks};
 use crate::support::sample::{self, project_id};
 
 /// A count is due in each of them.
@@ -109,7 +109,7 @@ async fn report(address: SocketAddr, body: &[u8]) {
     let (project, length) = (project_id(0), body.len());
     let head = format!(
         "POST /v1/{project}/app-server-sub-jobs/actions/report HTTP/1.1\r\n\
-         Host: subjobs.example.com\r\nX-Auth-Token: {ACCOUNT_TOKEN}\r\nConnection: close\r\n\
+         Host: subjobs.example.com\r\nX-Auth-Token: {ACCOUNT}\r\nConnection: close\r\n\
          Content-Type: application/x-ndjson\r\nContent-Length: {length}\r\n\r\n"
     );
     let mut socket = TcpStream::connect(address).await.unwrap();

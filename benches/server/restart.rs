@@ -19,7 +19,7 @@ pub(crate) fn run() {
         let data = directory.path().join(format!("data-{subtasks}"));
         write_subtasks(&file, sample::skewed().take(subtasks));
         let server = start(&access, &file, Some(&data));
-        let (loaded, memory) = (server.startup_time.as_secs_f64(), server.memory());
+        let (loaded, memory) = (server.start.as_secs_f64(), server.memory());
         server.stop();
         fs::remove_file(&file).unwrap();
         println!("{subtasks} subtasks with UUIDs as ids, {:.1} MiB on disk", mib(size(&data)));
@@ -31,7 +31,7 @@ pub(crate) fn run() {
         let rounds: Vec<_> = (0..ROUNDS)
             .map(|_| {
                 let server = start(&access, &none, Some(&data));
-                let round = (server.startup_time.as_secs_f64(), server.memory());
+                let round = (server.start.as_secs_f64(), server.memory());
                 server.stop();
                 round
             })

@@ -12,19 +12,19 @@ use subjobs::access::Token;
 
 use super::sample::{Subtask, project_id};
 
-/// The tokens of the access file: of a user who may count in one project, and of an account that may do everything.
-pub(crate) const USER_TOKEN: &str = "Zm9yLW1lYXN1cmluZy1vbmx5LWEtdXNlci1fLTAxMjM";
-pub(crate) const ACCOUNT_TOKEN: &str = "Zm9yLW1lYXN1cmluZy1vbmx5LWFuLWFjY291bnQtMDE";
+/// The tokens of the access file: of a user who may count in one project, of an account that may do everything.
+pub(crate) const USER: &str = "Zm9yLW1lYXN1cmluZy1vbmx5LWEtdXNlci1fLTAxMjM";
+pub(crate) const ACCOUNT: &str = "Zm9yLW1lYXN1cmluZy1vbmx5LWFuLWFjY291bnQtMDE";
 
-/// How long a server may take to stop after SIGTERM.
-const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a server that has been told to end may take for that.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Process {
     child: Child,
     pub(crate) public: SocketAddr,
     pub(crate) internal: Option<SocketAddr>,
     /// From the start of the process until it was ready.
-    pub(crate) startup_time: Duration,
+    pub(crate) start: Duration,
 }
 
 impl Process {
@@ -50,15 +50,15 @@ impl Process {
                 _ => {}
             }
         }
-        let startup_time = start.elapsed();
-        // The rest of the log is read, since a full pipe would block the server; its errors are passed on.
+        let start = start.elapsed();
+        // What else it says must be read, or the server would wait; what is wrong with it must not be lost.
         std::thread::spawn(move || {
             log.filter(|line| line.contains(r#""level":"ERROR""#)).for_each(|line| eprintln!("{line}"));
         });
-        Self { child, public: public.unwrap(), internal, startup_time }
+        Self { child, public: public.unwrap(), internal, start }
     }
 
-    /// CPU time used so far, in user and in system mode, of all threads.
+    /// Processor time used so far, in user and in system mode, of all threads.
     pub(crate) fn cpu(&self) -> Duration {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         let (_, fields) = stat.rsplit_once(") ").unwrap();
@@ -81,7 +81,7 @@ impl Process {
         fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }
 
-    /// Sends SIGTERM and waits for the exit status.
+    /// Lets the server end as an operator does, and waits for that; how it has ended.
     pub(crate) fn stop(mut self) -> ExitStatus {
         Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
         let start = Instant::now();
@@ -89,12 +89,12 @@ impl Process {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(start.elapsed() < STOP_TIMEOUT, "the server does not stop");
+            assert!(start.elapsed() < PATIENCE, "the server does not end");
             std::thread::sleep(Duration::from_millis(2));
         }
     }
 
-    /// Sends SIGKILL.
+    /// Ends the server in the middle of whatever it does.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -123,8 +123,7 @@ pub(crate) fn serve_command(access: &Path) -> Command {
 
 /// Writes an access file with both tokens.
 pub(crate) fn write_access(directory: &Path) -> PathBuf {
-    let [user, account] =
-        [USER_TOKEN, ACCOUNT_TOKEN].map(|token| Token::new(token.as_bytes()).unwrap().digest().to_string());
+    let [user, account] = [USER, ACCOUNT].map(|token| Token::new(token.as_bytes()).unwrap().digest().to_string());
     let project = project_id(0);
     let text = format!(
         r#"

@@ -1,112 +1,15 @@
-//! The shipped gateway, `deploy/nginx.conf`, in front of a server: only its addresses and paths are replaced.
+//! The shipped gateway, `deploy/nginx.conf`, in front of a server.
 
-use std::fs::{self, File};
 use std::io::Write as _;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt as _;
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use subjobs::access::{AccessSource, Token};
 use subjobs::config::Config;
-use tempfile::TempDir;
 
+use crate::gateway_support::{Gateway, blocking};
 use crate::http_support::{Answer, connect, head, one_answer, rest};
-use crate::program_support::{BOUND, count_path, report_path, until};
+use crate::program_support::{Files, Program, count_path, report_path, until};
 use crate::support::{DASHBOARD, OPS, OTHER_PROJECT, PROJECT, Running, access, config, record};
-
-const CONF: &str = include_str!("../../deploy/nginx.conf");
-
-/// A running gateway; asked to end when dropped.
-struct Gateway {
-    nginx: Child,
-    address: SocketAddr,
-    dir: TempDir,
-}
-
-impl Gateway {
-    /// In front of the server at this address, which need not be there.
-    fn start(server: SocketAddr) -> Self {
-        let dir = TempDir::new().unwrap();
-        // As root, nginx works as a user of its own.
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        // nginx takes no socket from outside, so the port must be free once more when it starts. A loopback address of
-        // this gateway's own sees to that: nobody else is given its ports meanwhile.
-        static NEXT: AtomicU8 = AtomicU8::new(0);
-        let [.., a, b] = std::process::id().to_be_bytes();
-        let ip = Ipv4Addr::new(127, 64 + NEXT.fetch_add(1, Ordering::Relaxed) % 128, a, b);
-        let listener = TcpListener::bind((ip, 0)).unwrap();
-        let address = listener.local_addr().unwrap();
-
-        let mut conf = CONF.to_owned();
-        let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
-        for (shipped, here) in [
-            ("listen 8080;", format!("listen {address};")),
-            ("server subjobs:8080;", format!("server {server};")),
-            ("/tmp/nginx", path("nginx")),
-            ("/dev/stdout", path("access.log")),
-        ] {
-            assert!(conf.contains(shipped), "{shipped} is no longer in deploy/nginx.conf");
-            conf = conf.replace(shipped, &here);
-        }
-        fs::write(path("nginx.conf"), conf).unwrap();
-        drop(listener);
-        let nginx = Command::new("nginx")
-            .args(["-e", "stderr", "-c", &path("nginx.conf"), "-g", "daemon off;"])
-            .env("PATH", std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/usr/local/sbin")
-            .stdin(Stdio::null())
-            .stderr(File::create(path("error.log")).unwrap())
-            .spawn();
-        let nginx = nginx.unwrap_or_else(|error| panic!("these tests need nginx (apt install nginx-light): {error}"));
-        let mut gateway = Self { nginx, address, dir };
-        until("nginx listens", || {
-            let ended = gateway.nginx.try_wait().unwrap();
-            assert!(ended.is_none(), "nginx: {}", gateway.log("error.log"));
-            TcpStream::connect(address).ok()
-        });
-        gateway
-    }
-
-    fn log(&self, name: &str) -> String {
-        fs::read_to_string(self.dir.path().join(name)).unwrap()
-    }
-
-    /// Sends bytes as they are, and returns the answer that ends with the connection.
-    fn raw(&self, request: &str) -> Answer {
-        let mut socket = connect(self.address);
-        socket.write_all(request.as_bytes()).unwrap();
-        Answer::parse(&rest(&mut socket))
-    }
-
-    fn get(&self, path: &str, token: &str) -> Answer {
-        self.ask("GET", path, token, "")
-    }
-
-    fn ask(&self, method: &str, path: &str, token: &str, more: &str) -> Answer {
-        self.raw(&head(method, path, token, &format!("Connection: close\r\n{more}")))
-    }
-}
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        let quit = format!("kill -QUIT {}", self.nginx.id());
-        let _ = Command::new("sh").arg("-c").arg(quit).stderr(Stdio::null()).status();
-        // Asserts nothing: it may run while a test fails.
-        let end = Instant::now() + BOUND;
-        while matches!(self.nginx.try_wait(), Ok(None)) && Instant::now() < end {
-            thread::sleep(Duration::from_millis(5));
-        }
-        let _ = self.nginx.kill();
-        let _ = self.nginx.wait();
-    }
-}
-
-/// Runs what talks to the gateway where it may wait.
-async fn blocking(test: impl FnOnce() + Send + 'static) {
-    tokio::task::spawn_blocking(test).await.unwrap();
-}
 
 #[tokio::test]
 async fn counts_pass_and_the_internal_listener_is_out_of_reach() {
@@ -305,4 +208,20 @@ async fn connections_to_the_server_are_kept() {
     let cores = thread::available_parallelism().unwrap().get() as f64;
     let open = server.metric("subjobs_http_connections{listener=\"public\"}").await.unwrap();
     assert!((1.0..=cores).contains(&open), "{open} connections, {cores} cores");
+}
+
+#[test]
+fn where_no_server_is_ready_their_own_503_passes() {
+    let files = Files::new();
+    let fifo = files.fifo("load");
+    let servers: Vec<_> = (0..2).map(|_| Program::begin(&["--access", &files.access(), "--load", &fifo])).collect();
+    let direct = servers[0].ask(OPS, "");
+    direct.assert_error(503, "WKS.00050902");
+    for of in 1..=2 {
+        let gateway = Gateway::before(&servers[..of].iter().map(|server| server.public).collect::<Vec<_>>());
+        let answer = gateway.get(&count_path(PROJECT), OPS);
+        answer.assert_error(503, "WKS.00050902");
+        assert_eq!(answer.body, direct.body);
+        assert_eq!(answer.header("retry-after"), direct.header("retry-after"));
+    }
 }

@@ -5,6 +5,7 @@
 mod durable_support;
 mod faults_bench;
 mod faults_disk;
+mod gateway_support;
 mod http_support;
 mod openapi;
 mod program_support;
@@ -29,6 +30,9 @@ mod faults_full;
 mod faults_merge;
 mod framing;
 mod gateway;
+mod gateway_log;
+mod gateway_others;
+mod gateway_rolling;
 mod inputs;
 mod intake;
 mod keystone;

@@ -1,6 +1,6 @@
-//! The filters of counts.
+//! What counts are asked for.
 
-use crate::model::{Counters, Project};
+use crate::model::{Cells, Project};
 use crate::record::{Record, STATUSES, TYPES, job_id};
 use crate::support::sample::Random;
 
@@ -14,28 +14,28 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    /// A random filter without a job.
-    pub(crate) fn random(random: &mut Random) -> Self {
+    /// Any, but for jobs.
+    pub(crate) fn any(random: &mut Random) -> Self {
         let status = (random.below(2) == 0).then(|| random.below(STATUSES.len()) as u8);
         let types = if random.below(2) == 0 { random.below(1 << TYPES.len()) as u8 } else { 0 };
         Self { status, types, job: None }
     }
 
-    /// A random filter, perhaps with a job: one of the project, an older one or one to come.
-    pub(crate) fn random_for(project: &Project, random: &mut Random) -> Self {
+    /// Any, perhaps of one of the project's jobs, of those before them or of one to come.
+    pub(crate) fn any_in(project: &Project, random: &mut Random) -> Self {
         let job =
             (random.below(2) == 0).then(|| (project.newest_job + 2).saturating_sub(random.below(32) as u32).max(1));
-        Self { job, ..Self::random(random) }
+        Self { job, ..Self::any(random) }
     }
 
-    /// Filters that together cover each type, status and job in any of the projects.
-    pub(crate) fn exhaustive(projects: &[&Project]) -> Vec<Self> {
+    /// All that together tell of every type, status and job in any of the projects.
+    pub(crate) fn all(projects: &[&Project]) -> Vec<Self> {
         let (statuses, types) = (0..STATUSES.len() as u8, (0..TYPES.len()).map(|number| 1 << number));
         let whole = Self::default();
-        let mut filters = vec![whole, Self { types: 0b101, ..whole }, Self { types: 0b11111, ..whole }];
-        filters.extend(statuses.clone().map(|status| Self { status: Some(status), ..whole }));
-        filters.extend(types.clone().map(|types| Self { types, ..whole }));
-        filters.extend(
+        let mut all = vec![whole, Self { types: 0b101, ..whole }, Self { types: 0b11111, ..whole }];
+        all.extend(statuses.clone().map(|status| Self { status: Some(status), ..whole }));
+        all.extend(types.clone().map(|types| Self { types, ..whole }));
+        all.extend(
             types.flat_map(|types| statuses.clone().map(move |status| Self { status: Some(status), types, job: None })),
         );
         let stored = projects.iter().flat_map(|project| project.slots().iter().flatten());
@@ -44,9 +44,9 @@ impl Filter {
         of_jobs.dedup_by_key(|(job, _)| *job);
         for (job, status) in of_jobs {
             let of_job = Self { job: Some(job), ..whole };
-            filters.extend([of_job, Self { status: Some(status), ..of_job }]);
+            all.extend([of_job, Self { status: Some(status), ..of_job }]);
         }
-        filters
+        all
     }
 
     pub(crate) fn matches(&self, record: &Record) -> bool {
@@ -59,13 +59,13 @@ impl Filter {
         self.types == 0 || self.types >> job_type & 1 == 1
     }
 
-    /// The sum of the counters that match, whatever the job.
-    pub(crate) fn sum(&self, counters: &Counters) -> u64 {
+    /// How many of these match, whatever their jobs.
+    pub(crate) fn sum(&self, cells: &Cells) -> u64 {
         let of_type = |statuses: &[u64; 7]| match self.status {
             Some(status) => statuses[status as usize],
             None => statuses.iter().sum(),
         };
-        counters.iter().enumerate().filter(|(job_type, _)| self.has_type(*job_type)).map(|(_, row)| of_type(row)).sum()
+        cells.iter().enumerate().filter(|(job_type, _)| self.has_type(*job_type)).map(|(_, row)| of_type(row)).sum()
     }
 
     /// The query's text.

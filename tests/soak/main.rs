@@ -3,19 +3,19 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a soak that cannot go on has failed")]
 
-mod client;
+mod caller;
+mod course;
 mod filter;
-mod generate;
 mod model;
 mod observer;
+mod plan;
 mod record;
 mod reporter;
-mod shared;
-mod summary;
-mod supervisor;
 #[path = "../../benches/support/mod.rs"]
 mod support;
+mod table;
 mod time;
+mod world;
 
 use std::collections::HashMap;
 use std::env;
@@ -27,31 +27,31 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::client::Client;
-use crate::model::{Counters, Project};
+use crate::caller::Caller;
+use crate::course::{Course, metric};
+use crate::model::{Cells, Project};
 use crate::record::{STATUSES, TYPES};
 use crate::reporter::Reporter;
-use crate::shared::{History, Shared};
-use crate::supervisor::{Supervisor, metric};
 use crate::support::process::{serve_command, write_access};
 use crate::support::sample::{Random, project_id};
-use crate::time::{RETENTION, Window};
+use crate::time::{RETAIN, Window};
+use crate::world::{History, World};
 
-/// The seed of everything random; only times differ from run to run.
+/// What everything random follows from, save when it happens.
 const SEED: u64 = 20_261_124;
 
-/// Threads that report, each to projects of its own.
+/// Connections that report, each its own projects.
 const REPORTERS: usize = 4;
 
-/// Projects of each reporter, and slots of each project.
+/// Projects of each, and the slots of each project.
 const PROJECTS: usize = 4;
 const SLOTS: usize = 1500;
 
-/// Threads that only count.
+/// Connections that only count.
 const OBSERVERS: usize = 2;
 
-/// How long the final check takes: until everything that expires has expired, then one more comparison.
-const FINAL_CHECK: Duration = Duration::from_secs(15);
+/// What the end takes: until all is gone that goes, and everything is compared once more.
+const END: Duration = Duration::from_secs(15);
 
 const HELP: &str = "\
 Usage: cargo test --release --test soak -- MINUTES
@@ -62,7 +62,7 @@ Usage: cargo test --release --test soak -- MINUTES
 fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
     match args.first().map(|minutes| minutes.parse()) {
-        // `cargo test --all-targets` runs it without arguments and wants no soak.
+        // `cargo test --all-targets` wants no soak.
         None => {
             print!("{HELP}");
             ExitCode::SUCCESS
@@ -78,11 +78,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs the soak; true if there was no mismatch.
+/// Soaks for that long; whether nothing differed.
 fn run(minutes: f64) -> bool {
     let (begin, all) = (Instant::now(), Duration::from_secs_f64(60.0 * minutes));
     let mut directory = TempDir::with_prefix_in("soak", env!("CARGO_TARGET_TMPDIR")).unwrap();
-    // After a mismatch the data directory is the best evidence.
+    // It is what tells most about a difference.
     directory.disable_cleanup(true);
     let (access, data) = (write_access(directory.path()), directory.path().join("data"));
     println!("{minutes} minutes, seed {SEED}, in {}", directory.path().display());
@@ -92,73 +92,73 @@ fn run(minutes: f64) -> bool {
         (0..PROJECTS).map(project).collect::<Vec<_>>()
     };
     let mut random = Random(SEED);
-    let (batches, frozen) = frozen_project(&mut random);
-    let histories = (0..REPORTERS).map(|reporter| History::new(projects(reporter)[0].id.clone())).collect();
-    let shared = Shared::new(frozen, histories);
-    let mut supervisor = Supervisor::new(&shared, &data, || command(&access, &data));
-    for batch in batches {
-        Client::new(shared.instance().internal).report(&shared.frozen.id, &batch, true).unwrap();
+    let batches = frozen(&mut random);
+    let histories = (0..REPORTERS).map(|reporter| History::of(projects(reporter)[0].id.clone())).collect();
+    let world = World::new(batches.1, histories);
+    let mut course = Course::begin(&world, &data, || command(&access, &data));
+    for batch in batches.0 {
+        Caller::to(world.life().internal).report(&world.frozen.id, &batch, true).unwrap();
     }
-    supervisor.sample();
+    course.sample();
 
-    let mut projects = thread::scope(|scope| {
+    let mut held = thread::scope(|scope| {
         let reporters: Vec<_> = (0..REPORTERS)
             .map(|number| {
-                let (shared, projects, random) = (&shared, projects(number), Random(random.next()));
-                scope.spawn(move || Reporter::new(shared, projects, &shared.histories[number], random).run())
+                let (world, projects, random) = (&world, projects(number), Random(random.next()));
+                scope.spawn(move || Reporter::new(world, projects, &world.histories[number], random).run())
             })
             .collect();
         for _ in 0..OBSERVERS {
-            let (shared, random) = (&shared, Random(random.next()));
-            scope.spawn(move || observer::run(shared, random));
+            let (world, random) = (&world, Random(random.next()));
+            scope.spawn(move || observer::run(world, random));
         }
-        // In the last third nothing restarts, since only a long-lived instance shows whether memory grows.
-        supervisor.restart_until(begin + all * 2 / 3, (all.as_secs_f64() / 10.0).clamp(3.0, 20.0), &mut random);
-        supervisor.sample_until((begin + all).checked_sub(FINAL_CHECK).unwrap());
-        shared.finish();
+        // For the last third it lives on, since only a long life can tell whether memory grows.
+        course.restart_until(begin + all * 2 / 3, (all.as_secs_f64() / 10.0).clamp(3.0, 20.0), &mut random);
+        course.live_until((begin + all).checked_sub(END).unwrap());
+        world.finish();
         reporters.into_iter().flat_map(|reporter| reporter.join().unwrap()).collect::<Vec<_>>()
     });
-    projects.push(shared.frozen.clone());
-    let metrics = supervisor.sample();
-    if !shared.has_mismatch() {
-        check_metrics(&shared, &projects, &metrics);
+    held.push(world.frozen.clone());
+    let metrics = course.sample();
+    if !world.has_differed() {
+        compare_totals(&world, &held, &metrics);
     }
-    supervisor.stop(false);
-    if !shared.has_mismatch() {
-        check_export(&shared, &projects, &data);
+    course.end(false);
+    if !world.has_differed() {
+        compare_export(&world, &held, &data);
     }
 
-    summary::print(&shared.totals, &supervisor, begin.elapsed(), supervisor::disk_usage(&data).unwrap() as f64);
-    let is_good = !shared.has_mismatch();
+    table::print(&world.seen, &course, begin.elapsed(), course::size(&data).unwrap() as f64);
+    let is_good = !world.has_differed();
     directory.disable_cleanup(!is_good);
     is_good
 }
 
 fn command(access: &Path, data: &Path) -> Command {
     let mut command = serve_command(access);
-    command.arg("--data-dir").arg(data).arg("--retain-finished").arg(format!("{}s", RETENTION.as_secs()));
+    command.arg("--data-dir").arg(data).arg("--retain-finished").arg(format!("{}s", RETAIN.as_secs()));
     command
 }
 
-/// The reports of a project that never changes after them, and its state then.
-fn frozen_project(random: &mut Random) -> (Vec<Vec<record::Record>>, Project) {
+/// The reports of a project that never changes after them, and what it then holds.
+fn frozen(random: &mut Random) -> (Vec<Vec<record::Record>>, Project) {
     let (mut project, mut batches) = (Project::new(project_id(0), true, 2 * SLOTS), Vec::new());
     let now = time::now();
-    let up = time::Uptime { ready: now, stopping: None };
+    let up = time::Uptime { ready: now, ending: None };
     for _ in 0..20 {
-        let (batch, after) = generate::random_report(&project, random, now, up);
+        let (batch, after) = plan::report(&project, random, now, up);
         project.newest_job = after.newest_job;
-        project.apply(&batch, Window { from: now, to: now }, up);
+        project.take(&batch, Window { from: now, to: now }, up);
         batches.push(batch);
     }
     (batches, project)
 }
 
-/// Compares the metrics with all projects together.
-fn check_metrics(shared: &Shared, projects: &[Project], metrics: &str) {
-    let mut totals = Counters::default();
-    for counters in projects.iter().map(Project::counters) {
-        for (total, number) in totals.as_flattened_mut().iter_mut().zip(counters.as_flattened()) {
+/// Compares what the metrics say of all projects together.
+fn compare_totals(world: &World, held: &[Project], metrics: &str) {
+    let mut totals = Cells::default();
+    for cells in held.iter().map(Project::cells) {
+        for (total, number) in totals.as_flattened_mut().iter_mut().zip(cells.as_flattened()) {
             *total += number;
         }
     }
@@ -166,21 +166,21 @@ fn check_metrics(shared: &Shared, projects: &[Project], metrics: &str) {
         for (status, total) in STATUSES.iter().zip(row) {
             let series = format!(r#"subjobs_subtasks{{job_type="{job_type}",status="{status}"}}"#);
             if metric(metrics, &series) != Some(total) {
-                shared.report_mismatch(&format!("{series} is {:?} and should be {total}", metric(metrics, &series)));
+                world.differ(&format!("{series} is {:?} and should be {total}", metric(metrics, &series)));
             }
         }
     }
 }
 
-/// Compares every field of every subtask in the data directory.
-fn check_export(shared: &Shared, projects: &[Project], data: &Path) {
+/// Compares all that is on the disk, to the last detail.
+fn compare_export(world: &World, held: &[Project], data: &Path) {
     let output =
         Command::new(env!("CARGO_BIN_EXE_subjobs")).arg("export").arg("--data-dir").arg(data).output().unwrap();
     if !output.status.success() {
-        return shared.report_mismatch(&format!("export failed: {}", String::from_utf8_lossy(&output.stderr)));
+        return world.differ(&format!("it cannot be exported: {}", String::from_utf8_lossy(&output.stderr)));
     }
     let mut expected = HashMap::new();
-    for project in projects {
+    for project in held {
         for stored in project.slots().iter().flatten() {
             let mut record: Value = serde_json::from_str(&stored.record.json()).unwrap();
             record["project_id"] = project.id.as_str().into();
@@ -192,10 +192,10 @@ fn check_export(shared: &Shared, projects: &[Project], data: &Path) {
         let [project, id] = ["project_id", "id"].map(|field| record[field].as_str().unwrap().to_owned());
         let wanted = expected.remove(&(project, id));
         if wanted.as_ref() != Some(&record) {
-            shared.report_mismatch(&format!("stored is {record} and should be {wanted:?}"));
+            world.differ(&format!("stored is {record} and should be {wanted:?}"));
         }
     }
     if let Some(wanted) = expected.into_values().next() {
-        shared.report_mismatch(&format!("not stored is {wanted}"));
+        world.differ(&format!("not stored is {wanted}"));
     }
 }

@@ -1,54 +1,54 @@
-//! A thread that only counts: a project that never changes, and those that other threads report.
+//! One who only counts: a project that never changes, and those that others report.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::client::{Client, Failure};
+use crate::caller::{Caller, Failure};
 use crate::filter::Filter;
-use crate::shared::Shared;
 use crate::support::sample::Random;
 use crate::time::{self, Window};
+use crate::world::World;
 
-pub(crate) fn run(shared: &Shared, mut random: Random) {
-    let mut instance = shared.instance();
-    let mut client = Client::new(instance.public);
-    while !shared.is_done() {
-        let checked = if random.below(2) == 0 {
-            check_frozen_project(shared, &mut client, &mut random)
+pub(crate) fn run(world: &World, mut random: Random) {
+    let mut life = world.life();
+    let mut caller = Caller::to(life.public);
+    while !world.is_done() {
+        let looked = if random.below(2) == 0 {
+            look_at_frozen(world, &mut caller, &mut random)
         } else {
-            check_changing_project(shared, &mut client, &mut random)
+            look_at_changing(world, &mut caller, &mut random)
         };
-        if let Err(failure) = checked {
-            shared.request_failed(instance, &failure);
-            let Some(next) = shared.wait_for_next(instance) else { return };
-            instance = next;
-            client = Client::new(instance.public);
+        if let Err(failure) = looked {
+            world.failed(life, &failure);
+            let Some(next) = world.next(life) else { return };
+            life = next;
+            caller = Caller::to(life.public);
         }
         sleep(Duration::from_millis(random.below(4) as u64));
     }
 }
 
-fn check_frozen_project(shared: &Shared, client: &mut Client, random: &mut Random) -> Result<(), Failure> {
-    let filter = Filter::random_for(&shared.frozen, random);
-    let count = client.count(&shared.frozen.id, &filter)?;
-    let (now, up) = (time::now(), shared.instance().up);
-    let bounds = shared.frozen.count_bounds(&filter, Window { from: now, to: now }, up);
-    shared.check_count(&shared.frozen.id, &filter, bounds, count);
+fn look_at_frozen(world: &World, caller: &mut Caller, random: &mut Random) -> Result<(), Failure> {
+    let filter = Filter::any_in(&world.frozen, random);
+    let count = caller.count(&world.frozen.id, &filter)?;
+    let (now, up) = (time::now(), world.life().up);
+    let bounds = world.frozen.bounds(&filter, Window { from: now, to: now }, up);
+    world.compare(&world.frozen.id, &filter, bounds, count);
     Ok(())
 }
 
-fn check_changing_project(shared: &Shared, client: &mut Client, random: &mut Random) -> Result<(), Failure> {
-    let history = &shared.histories[random.below(shared.histories.len())];
-    let filter = Filter::random(random);
-    let confirmed = history.confirmed();
-    let count = client.count(&history.project, &filter)?;
-    let Some(possible) = history.possible_counts_since(confirmed, &filter) else { return Ok(()) };
-    shared.totals.counts.fetch_add(1, Relaxed);
-    shared.totals.exact.fetch_add(u64::from(possible.iter().all(|number| *number == possible[0])), Relaxed);
+fn look_at_changing(world: &World, caller: &mut Caller, random: &mut Random) -> Result<(), Failure> {
+    let history = &world.histories[random.below(world.histories.len())];
+    let filter = Filter::any(random);
+    let settled = history.settled();
+    let count = caller.count(&history.project, &filter)?;
+    let Some(possible) = history.since(settled, &filter) else { return Ok(()) };
+    world.seen.counts.fetch_add(1, Relaxed);
+    world.seen.exact.fetch_add(u64::from(possible.iter().all(|number| *number == possible[0])), Relaxed);
     if !possible.contains(&count) {
         let query = filter.query();
-        shared.report_mismatch(&format!("{}?{query} is {count} and should be one of {possible:?}", history.project));
+        world.differ(&format!("{}?{query} is {count} and should be one of {possible:?}", history.project));
     }
     Ok(())
 }

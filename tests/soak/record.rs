@@ -1,4 +1,4 @@
-//! A subtask as a worker reports it.
+//! A subtask as it is reported.
 
 /// The statuses, in the order of the numbers used here.
 pub(crate) const STATUSES: [&str; 7] = ["WAITING", "RUNNING", "SUCCESS", "FAILED", "ABNORMAL", "ROLLBACK", "ABORTING"];
@@ -10,17 +10,17 @@ pub(crate) const TYPES: [&str; 5] =
 /// What is reported of a subtask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Record {
-    /// Its slot in the project. A slot holds one subtask after the other.
+    /// Its slot in the project, which has one subtask after the other.
     pub(crate) slot: u32,
-    /// The number of the subtask within its slot.
+    /// Which of the slot's subtasks it is.
     pub(crate) generation: u32,
     pub(crate) job: u32,
     pub(crate) job_type: u8,
     pub(crate) status: u8,
     pub(crate) version: u64,
-    /// A bit for each group of optional fields, the end time excepted.
+    /// Which details it has; zero for none but perhaps the end.
     pub(crate) details: u8,
-    /// Its end time, if the record states one: in seconds since 1970.
+    /// When it ended, if that is said: in seconds since the beginning of 1970.
     pub(crate) end: Option<u32>,
 }
 
@@ -29,7 +29,7 @@ impl Record {
         matches!(STATUSES[self.status as usize], "SUCCESS" | "FAILED" | "ABNORMAL")
     }
 
-    /// An id in one of the four forms that the server stores differently.
+    /// Names of all the forms that the server stores in ways of their own.
     pub(crate) fn id(&self) -> String {
         let Self { slot, generation, .. } = self;
         match slot % 4 {
