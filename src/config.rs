@@ -39,6 +39,8 @@ pub struct Config {
     pub max_in_flight: u32,
     /// Connections of each listener.
     pub max_connections: usize,
+    /// Connections of one peer address to each listener; without it there is no bound.
+    pub max_connections_per_address: Option<u32>,
     /// For a public request.
     pub request_timeout: Duration,
     /// For a report, its body included.
@@ -71,6 +73,7 @@ impl Config {
             retain_finished: None,
             max_in_flight: 1024,
             max_connections: 4096,
+            max_connections_per_address: None,
             request_timeout: Duration::from_secs(10),
             report_timeout: Duration::from_secs(60),
             head_timeout: Duration::from_secs(10),
@@ -122,6 +125,7 @@ impl TryFrom<ServeFlags> for Config {
             retain_finished: flags.retain_finished,
             max_in_flight: flags.max_in_flight,
             max_connections: flags.max_connections as usize,
+            max_connections_per_address: flags.max_connections_per_address,
             request_timeout: flags.request_timeout,
             report_timeout: flags.report_timeout,
             head_timeout: flags.head_timeout,

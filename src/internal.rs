@@ -16,11 +16,11 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 
 use crate::api::Api;
 use crate::metrics::{InFlight, Metrics};
-use crate::web::error::Error;
+use crate::web::error::{Error, Unavailable};
 use crate::web::route::Route;
 pub use report::Intake;
 
@@ -37,13 +37,28 @@ pub struct Internal {
 
 /// Every route of the internal listener.
 pub fn routes() -> Vec<Route<Arc<Internal>>> {
+    with_report(post(report::report))
+}
+
+/// The routes of the connections that are left when `--max-connections` are open: reports are refused there.
+pub fn reserve_routes() -> Vec<Route<Arc<Internal>>> {
+    with_report(post(refuse_report))
+}
+
+fn with_report(report: MethodRouter<Arc<Internal>>) -> Vec<Route<Arc<Internal>>> {
     vec![
         Route { path: "/healthz", methods: get(health::healthz) },
         Route { path: "/readyz", methods: get(health::readyz) },
         Route { path: "/metrics", methods: get(metrics) },
         Route { path: "/openapi.json", methods: get(openapi) },
-        Route { path: "/v1/{project_id}/app-server-sub-jobs/actions/report", methods: post(report::report) },
+        Route { path: "/v1/{project_id}/app-server-sub-jobs/actions/report", methods: report },
     ]
+}
+
+async fn refuse_report(State(internal): State<Arc<Internal>>) -> Error {
+    let refused = Error::from(Unavailable::Overloaded);
+    internal.metrics.reported(refused.status());
+    refused
 }
 
 async fn metrics(State(internal): State<Arc<Internal>>) -> Result<impl IntoResponse, Error> {

@@ -4,9 +4,13 @@
 
 mod clock;
 mod connection;
+mod descriptors;
 mod drain;
 mod fragment;
 mod listener;
+mod peers;
+mod reserve;
+mod setup;
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,13 +19,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, sleep, timeout};
 
-use self::clock::Limits;
+use self::descriptors::Descriptors;
 use self::drain::Drain;
 use self::listener::Bound;
+use self::setup::Setup;
 use crate::access::{AccessError, AccessHandle};
 use crate::api::{self, Api, Room};
 use crate::config::Config;
@@ -35,9 +39,6 @@ use crate::readiness::Phase;
 use crate::store::{DataDir, OpenError, Store};
 use crate::upkeep;
 use crate::web::error::REASONS;
-use crate::web::observe::Observed;
-use crate::web::request_id::RequestIds;
-use crate::web::route::{Route, RouteNames, router};
 
 /// How long the end waits for what the storage engine does in the background, as a merge.
 const CLOSE: Duration = Duration::from_secs(5);
@@ -75,6 +76,7 @@ pub struct Server {
     config: Config,
     api: Arc<Api>,
     metrics: Arc<Metrics>,
+    descriptors: Descriptors,
     public: Bound,
     internal: Bound,
 }
@@ -100,10 +102,14 @@ impl Server {
         metrics.expect_refusals(&REASONS);
         let internal =
             Arc::new(Internal { api: api.clone(), metrics: metrics.clone(), intake: Arc::<Intake>::default() });
-        let setup = Setup { config: &config, metrics: &metrics };
+        let descriptors = Descriptors::of_this_process(config.data_dir.is_some()).map_err(system)?;
+        let max_connections = descriptors.max_connections(config.max_connections);
+        let setup = Setup { config: &config, metrics: &metrics, max_connections };
+        let reserve = Some(internal::reserve_routes());
         Ok(Self {
-            public: setup.listener(Listener::Public, api::routes(), api.clone()).await?,
-            internal: setup.listener(Listener::Internal, internal::routes(), internal).await?,
+            public: setup.listener(Listener::Public, api::routes(), None, api.clone()).await?,
+            internal: setup.listener(Listener::Internal, internal::routes(), reserve, internal).await?,
+            descriptors,
             api,
             metrics,
             config,
@@ -120,6 +126,11 @@ impl Server {
         self.internal.address
     }
 
+    /// How many connections each listener takes: what the configuration says, or fewer if the limit of open files is too low.
+    pub fn max_connections(&self) -> usize {
+        self.public.max_connections
+    }
+
     /// Who may call; to reload it while the server runs.
     pub fn access(&self) -> Arc<AccessHandle> {
         self.api.access.clone()
@@ -128,13 +139,22 @@ impl Server {
     /// Serves until `stop` is there, then drains. Both listeners answer at once, the public API with 503 until what is in the
     /// data directory and the files to load has been taken in. Returns how many running requests had to be cut.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<usize, ServerError> {
-        let Self { config, api, metrics, public, internal } = self;
+        let Self { config, api, metrics, descriptors, public, internal } = self;
         for bound in [&public, &internal] {
             tracing::info!(listener = bound.which.as_str(), address = %bound.address, "listening");
         }
         let is_on_disk = config.data_dir.is_some();
         if !is_on_disk {
             tracing::warn!("subtasks live in memory only: a restart forgets them");
+        }
+        if public.max_connections < config.max_connections {
+            tracing::warn!(
+                limit_of_open_files = descriptors.limit,
+                needed_beside_connections = descriptors.others,
+                max_connections = config.max_connections,
+                taken_by_each_listener = public.max_connections,
+                "the limit of open files is too low for --max-connections: each listener takes fewer"
+            );
         }
 
         let mut demo = config.demo;
@@ -244,39 +264,5 @@ struct Cancelled(Arc<AtomicBool>);
 impl Drop for Cancelled {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// What both listeners are made from.
-struct Setup<'a> {
-    config: &'a Config,
-    metrics: &'a Arc<Metrics>,
-}
-
-impl Setup<'_> {
-    async fn listener<S: Clone + Send + Sync + 'static>(
-        &self,
-        which: Listener,
-        routes: Vec<Route<S>>,
-        state: S,
-    ) -> Result<Bound, ServerError> {
-        let (config, metrics) = (self.config, self.metrics);
-        let (address, timeout) = match which {
-            Listener::Public => (config.listen, config.request_timeout),
-            Listener::Internal => (config.internal_listen, config.report_timeout),
-        };
-        let bind = |cause| ServerError::Bind { address, cause };
-        let socket = TcpListener::bind(address).await.map_err(bind)?;
-        let names = RouteNames::new(&routes, which, metrics);
-        let ids = RequestIds::new().map_err(system)?;
-        Ok(Bound {
-            which,
-            address: socket.local_addr().map_err(bind)?,
-            socket,
-            app: Observed::new(router(routes, state), names, metrics.clone(), ids, timeout),
-            limits: Limits { head: config.head_timeout, idle: config.idle_timeout },
-            max_connections: config.max_connections,
-            open: metrics.connections(which),
-        })
     }
 }

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use self::disk::{Answer, Disk};
-pub use self::disk::{DataDir, OpenError, export};
+pub use self::disk::{DataDir, ENGINE_DESCRIPTORS, OpenError, export};
 use self::ended::Ended;
 use self::journal::DetailsInMemory;
 use self::memory::{MemoryStore, Rules};

@@ -71,9 +71,15 @@ pub struct ServeFlags {
     #[arg(long, env = "SUBJOBS_MAX_IN_FLIGHT", value_name = "N", default_value = "1024", value_parser = value_parser!(u32).range(1..))]
     pub max_in_flight: u32,
 
-    /// Connections of each listener; one more waits unaccepted
+    /// Connections of each listener, fewer if the limit of open files is too low. One more waits unaccepted; on the internal
+    /// listener it may ask for health and metrics only
     #[arg(long, env = "SUBJOBS_MAX_CONNECTIONS", value_name = "N", default_value = "4096", value_parser = value_parser!(u32).range(1..))]
     pub max_connections: u32,
+
+    /// Connections of one peer address (of IPv6, one /64) to each listener; one more is closed at once. For listeners that no
+    /// gateway stands in front of [default: no bound]
+    #[arg(long, env = "SUBJOBS_MAX_CONNECTIONS_PER_ADDRESS", value_name = "N", value_parser = value_parser!(u32).range(1..))]
+    pub max_connections_per_address: Option<u32>,
 
     /// How long a public request may take; then 503
     #[arg(long, env = "SUBJOBS_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = some_time)]
@@ -87,7 +93,8 @@ pub struct ServeFlags {
     #[arg(long, env = "SUBJOBS_HEAD_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = some_time)]
     pub head_timeout: Duration,
 
-    /// How long a connection may have no request, new or kept alive; keep it above your gateway's own
+    /// How long a kept-alive connection may have no request; keep it above your gateway's own. A new one has 10s for its first
+    /// byte, or this if it is shorter
     #[arg(long, env = "SUBJOBS_IDLE_TIMEOUT", value_name = "DURATION", default_value = "75s", value_parser = some_time)]
     pub idle_timeout: Duration,
 

@@ -29,13 +29,14 @@ fn defaults_are_those_of_the_documentation() {
 #[test]
 fn what_is_given_is_taken() {
     let config = serve(
-        "--demo --listen [::1]:0 --load a --load b --max-in-flight 1 --max-connections 2 --request-timeout 500ms \
+        "--demo --listen [::1]:0 --load a --load b --max-in-flight 1 --max-connections 2 --max-connections-per-address 7 --request-timeout 500ms \
          --report-timeout 1m30s --head-timeout 2h --idle-timeout 1s --drain 0s --drain-delay 3s --job-type NEW --demo-token t --public-host a,b:1 --public-host c",
     )
     .unwrap();
     assert_eq!(config.public_hosts, ["a", "b:1", "c"].map(|name| name.parse().unwrap()));
     assert_eq!(config.load, [PathBuf::from("a"), PathBuf::from("b")]);
     assert_eq!((config.max_in_flight, config.max_connections), (1, 2));
+    assert_eq!(config.max_connections_per_address, Some(7));
     assert_eq!(config.request_timeout, Duration::from_millis(500));
     assert_eq!(config.report_timeout, Duration::from_secs(90));
     assert_eq!((config.drain, config.drain_delay), (Duration::ZERO, Duration::from_secs(3)));
@@ -64,6 +65,7 @@ fn what_is_wrong_is_named() {
         ("--demo --drain 10", "--drain <DURATION>': must be a number and a unit"),
         ("--demo --drain 25h", "must be at most 24h"),
         ("--demo --max-in-flight 0", "'--max-in-flight <N>'"),
+        ("--demo --max-connections-per-address 0", "'--max-connections-per-address <N>'"),
         ("--demo --listen localhost", "'--listen <ADDR>'"),
         ("--demo --log-format xml", "'--log-format <LOG_FORMAT>'"),
         ("--demo --demo-token é", "SUBJOBS_DEMO_TOKEN must be"),

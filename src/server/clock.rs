@@ -1,6 +1,6 @@
 //! The two clocks of a connection, and the socket that sets them.
 //!
-//! A connection is idle until a request's first byte, in a head until the end of that head, busy until the response is
+//! A connection is new until its first byte, idle between requests, in a head until the end of that head, busy until the response is
 //! handed over, and closing once the server has said its last. Idle and head have a clock each: with one for both, either
 //! a gateway's pooled connections would be closed under it or a slow sender would hold a connection for a minute.
 
@@ -31,13 +31,21 @@ const UNSETTLED: u64 = u64::MAX;
 /// How long a connection may be in a state.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
+    /// Until its first byte.
+    pub(super) first_byte: Duration,
+    /// From a request's first byte to the end of its head.
     pub(super) head: Duration,
+    /// Between requests.
     pub(super) idle: Duration,
+    /// Whether it is closed after its first answer.
+    pub(super) is_for_one_request: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 enum State {
+    /// No byte has come yet.
+    New,
     Idle,
     Head,
     Busy,
@@ -70,7 +78,7 @@ impl Clock {
             limits,
             drain,
             start: Instant::now(),
-            state: AtomicU8::new(State::Idle as u8),
+            state: AtomicU8::new(State::New as u8),
             since: AtomicU64::new(0),
             tail: AtomicU32::new(0),
             next_begun: AtomicBool::new(false),
@@ -84,9 +92,14 @@ impl Clock {
         self.state() == State::Busy || self.unsent.load(Relaxed)
     }
 
+    /// The shortest limit: a timer that is set to it fires before any deadline that comes up meanwhile.
+    pub(super) fn tick(&self) -> Duration {
+        self.limits.first_byte.min(self.limits.head).min(self.limits.idle)
+    }
+
     /// Whether the answer that is being made is the connection's last.
     pub(super) fn is_last_answer(&self) -> bool {
-        self.drain.is_announced()
+        self.limits.is_for_one_request || self.drain.is_announced()
     }
 
     /// Whether the server has said its last.
@@ -97,6 +110,7 @@ impl Clock {
     /// When the connection must be closed if nothing changes before. A request that is worked on has its own time-out.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let limit = match self.state() {
+            State::New => self.limits.first_byte,
             State::Idle => self.limits.idle,
             State::Head => self.limits.head,
             State::Closing => LINGER,
@@ -131,9 +145,10 @@ impl Clock {
 
     fn state(&self) -> State {
         match self.state.load(Relaxed) {
-            0 => State::Idle,
-            1 => State::Head,
-            2 => State::Busy,
+            0 => State::New,
+            1 => State::Idle,
+            2 => State::Head,
+            3 => State::Busy,
             _ => State::Closing,
         }
     }
@@ -147,7 +162,7 @@ impl Clock {
         let last = &bytes[bytes.len().saturating_sub(4)..];
         self.tail.store(last.iter().fold(self.tail.load(Relaxed), |tail, byte| tail << 8 | u32::from(*byte)), Relaxed);
         // Empty lines before a request are no part of it (RFC 9112, section 2.2), and so begin no head.
-        if self.state() == State::Idle && bytes.iter().any(|byte| !matches!(byte, b'\r' | b'\n')) {
+        if matches!(self.state(), State::New | State::Idle) && bytes.iter().any(|byte| !matches!(byte, b'\r' | b'\n')) {
             self.enter(State::Head);
         }
     }
@@ -252,7 +267,12 @@ impl<S: AsyncRead + AsyncWrite> AsyncWrite for Timed<S> {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { head: Duration::from_secs(10), idle: Duration::from_secs(75) };
+    const LIMITS: Limits = Limits {
+        first_byte: Duration::from_secs(8),
+        head: Duration::from_secs(10),
+        idle: Duration::from_secs(75),
+        is_for_one_request: false,
+    };
 
     /// Seconds from now to the deadline.
     fn left(clock: &Clock) -> Option<u64> {
@@ -260,9 +280,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_head_is_timed_from_its_first_byte_and_idleness_from_the_last_answer() {
+    async fn a_new_connection_a_head_and_an_idle_connection_have_a_time_each() {
         let clock = Clock::new(LIMITS, Arc::default());
-        tokio::time::advance(Duration::from_secs(70)).await;
+        tokio::time::advance(Duration::from_secs(3)).await;
         assert_eq!(left(&clock), Some(5));
         clock.has_read(b"G");
         assert_eq!(left(&clock), Some(10));
@@ -274,6 +294,8 @@ mod tests {
         assert_eq!(left(&clock), None);
         drop(busy);
         assert_eq!(left(&clock), Some(75));
+        tokio::time::advance(Duration::from_secs(74)).await;
+        assert_eq!(left(&clock), Some(1));
     }
 
     #[tokio::test(start_paused = true)]
@@ -282,7 +304,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(5)).await;
         clock.has_read(b"\r\n");
         clock.has_read(b"\n");
-        assert_eq!(left(&clock), Some(70));
+        assert_eq!(left(&clock), Some(3));
         clock.has_read(b"\r\nGET");
         assert_eq!(left(&clock), Some(10));
     }

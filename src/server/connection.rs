@@ -19,7 +19,7 @@ use tokio::io::AsyncWrite as _;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::clock::{Busy, Clock, Limits, Timed};
+use super::clock::{Busy, Clock, Timed};
 use super::drain::Drain;
 use crate::web::observe::{Answer, Observed};
 
@@ -44,10 +44,7 @@ enum End {
 }
 
 /// Serves a connection until it ends; whether the drain had to cut a running request.
-pub(super) async fn serve(socket: TcpStream, app: Observed, limits: Limits, drain: Arc<Drain>) -> bool {
-    // Small answers should leave at once; a socket that cannot promise that still works.
-    let _ = socket.set_nodelay(true);
-    let clock = Clock::new(limits, drain.clone());
+pub(super) async fn serve(socket: TcpStream, app: Observed, clock: Arc<Clock>, drain: Arc<Drain>) -> bool {
     let service = Service { app, clock: clock.clone() };
     // More than 100 headers are answered with 431 too; saying so here would cost an allocation a request.
     let mut connection = http1::Builder::new()
@@ -60,8 +57,7 @@ pub(super) async fn serve(socket: TcpStream, app: Observed, limits: Limits, drai
     // When the drain closes what is idle, and when it cuts what runs.
     let mut ends: Option<(Instant, Instant)> = None;
     let mut is_first_poll = true;
-    // Fires within the shorter limit from whenever it is set, so before any deadline that comes up meanwhile.
-    let tick = limits.head.min(limits.idle);
+    let tick = clock.tick();
     let mut timer = pin!(sleep(tick));
     let mut is_closing = false;
     let end = std::future::poll_fn(|cx| {

@@ -29,6 +29,7 @@ use tokio::sync::oneshot;
 use self::codec::Codec;
 use self::committer::{Committer, Request, Work};
 pub use self::directory::DataDir;
+pub use self::engine::ENGINE_DESCRIPTORS;
 use super::ended::Ended;
 use super::memory::MemoryStore;
 use super::{Dropped, Outcome, StoreError};

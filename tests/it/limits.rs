@@ -1,9 +1,5 @@
 //! How much there may be of everything: heads, headers, connections, requests, memory.
 
-use std::time::Duration;
-
-use subjobs::config::Config;
-
 use crate::support::{Running, config};
 use crate::wire::{Wire, ask, good};
 
@@ -79,38 +75,6 @@ async fn a_hundred_headers_are_read_and_no_more() {
         wire.send(with(headers)).await;
         wire.answer().await.assert_refused_by_the_http_layer(431);
         assert_eq!(wire.rest().await, "");
-    }
-}
-
-#[tokio::test]
-async fn one_connection_too_many_waits_for_another_to_end() {
-    let server = Running::start(Config { max_connections: 2, ..config() }).await;
-    for address in [server.public, server.internal] {
-        if address == server.internal {
-            // What the client has pooled counts too.
-            server.reaches("subjobs_http_connections{listener=\"internal\"}", 1.0).await;
-        }
-        let request = match address == server.public {
-            true => good("", &[]),
-            false => "GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n".into(),
-        };
-        let places = if address == server.public { 2 } else { 1 };
-        let mut open: Vec<Wire> = Vec::new();
-        for _ in 0..places {
-            let mut wire = Wire::open(address).await;
-            wire.send(&request).await;
-            assert_eq!(wire.answer().await.status, 200);
-            open.push(wire);
-        }
-        let mut waiting = Wire::open(address).await;
-        waiting.send(&request).await;
-        assert!(waiting.is_quiet_for(Duration::from_millis(300)).await);
-        for wire in &mut open {
-            wire.send(&request).await;
-            assert_eq!(wire.answer().await.status, 200);
-        }
-        open.pop();
-        assert_eq!(waiting.answer().await.status, 200);
     }
 }
 

@@ -14,10 +14,12 @@ mod wire;
 
 mod clocks;
 mod commands;
+mod connections;
 mod count;
 mod credentials;
 mod data_dir;
 mod demo;
+mod descriptors;
 mod drain;
 mod durable_kills;
 mod durable_starts;

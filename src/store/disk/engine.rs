@@ -47,6 +47,13 @@ const SEALED: usize = 3;
 /// How soon a write that waits looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
+/// How many tables it keeps open for look-ups.
+const CACHED_FILES: usize = 32;
+
+/// How many descriptors it may hold: those tables; while it merges, one for each run of a level and two for what it writes;
+/// journals, locks and what it opens for a moment. Tests have seen no more than half.
+pub const ENGINE_DESCRIPTORS: u64 = 96;
+
 /// Why the engine did not do something.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum EngineError {
@@ -106,6 +113,7 @@ impl Engine {
                 .cache_size(CACHE)
                 .max_journaling_size(JOURNAL)
                 .worker_threads(THREADS)
+                .max_cached_files(Some(CACHED_FILES))
                 .manual_journal_persist(true)
                 .open()?;
             let options = || {

@@ -1,0 +1,119 @@
+//! How many connections each peer address has open.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Addresses that count as one peer: an IPv4 address, or the /64 network that a single IPv6 host usually has to itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Peer {
+    V4(Ipv4Addr),
+    V6Network(u64),
+}
+
+impl From<IpAddr> for Peer {
+    fn from(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self::V4(address),
+            IpAddr::V6(address) => Self::V6Network((address.to_bits() >> 64) as u64),
+        }
+    }
+}
+
+/// The open connections of each peer, with an entry for those that have any.
+#[derive(Debug, Default)]
+struct Open(Mutex<HashMap<Peer, u32>>);
+
+impl Open {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Peer, u32>> {
+        // Each change is one step, so a panic elsewhere leaves nothing half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A bound on the connections of each peer, or none.
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    bound: Option<(u32, Arc<Open>)>,
+}
+
+impl Peers {
+    /// Without a number there is no bound, and nothing is counted.
+    pub(super) fn new(most: Option<u32>) -> Self {
+        Self { bound: most.map(|most| (most, Arc::default())) }
+    }
+
+    /// Counts one more connection of an address, unless it has as many as it may.
+    pub(super) fn try_connect(&self, address: IpAddr) -> Option<PeerConnection> {
+        let Some((most, open)) = &self.bound else { return Some(PeerConnection(None)) };
+        let peer = Peer::from(address);
+        match open.lock().entry(peer) {
+            Entry::Occupied(entry) if entry.get() >= most => return None,
+            entry => *entry.or_insert(0) += 1,
+        }
+        Some(PeerConnection(Some((peer, open.clone()))))
+    }
+}
+
+/// One connection among those of its peer, until it is dropped.
+#[derive(Debug)]
+pub(super) struct PeerConnection(Option<(Peer, Arc<Open>)>);
+
+impl Drop for PeerConnection {
+    fn drop(&mut self) {
+        let Some((peer, open)) = &self.0 else { return };
+        if let Entry::Occupied(mut entry) = open.lock().entry(*peer) {
+            match *entry.get() {
+                0 | 1 => drop(entry.remove()),
+                _ => *entry.get_mut() -= 1,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn one_address_cannot_take_what_others_may_have() {
+        let peers = Peers::new(Some(2));
+        let connect = |text| peers.try_connect(address(text));
+        let (first, _second) = (connect("192.0.2.1").unwrap(), connect("192.0.2.1").unwrap());
+        assert!(connect("192.0.2.1").is_none());
+        let other = connect("192.0.2.2").unwrap();
+        drop(first);
+        let third = connect("192.0.2.1").unwrap();
+        assert!(connect("192.0.2.1").is_none());
+        drop((third, other));
+        assert_eq!(peers.bound.as_ref().unwrap().1.lock().len(), 1);
+        drop(_second);
+        assert_eq!(peers.bound.unwrap().1.lock().len(), 0);
+    }
+
+    #[test]
+    fn an_ipv6_network_is_one_peer_and_a_mapped_address_is_ipv4() {
+        for (one, other, are_one) in [
+            ("2001:db8:0:1::1", "2001:db8:0:1:ffff::", true),
+            ("2001:db8:0:1::1", "2001:db8:0:2::1", false),
+            ("::ffff:192.0.2.1", "192.0.2.1", true),
+            ("::ffff:192.0.2.1", "::ffff:192.0.2.2", false),
+        ] {
+            let peers = Peers::new(Some(1));
+            let _one = peers.try_connect(address(one)).unwrap();
+            assert_eq!(peers.try_connect(address(other)).is_none(), are_one, "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn without_a_bound_nothing_is_counted() {
+        let peers = Peers::new(None);
+        let all: Vec<_> = (0..10_000).map(|_| peers.try_connect(address("::1")).unwrap()).collect();
+        assert!(all.iter().all(|connection| connection.0.is_none()));
+    }
+}

@@ -1,0 +1,109 @@
+//! Binds the listeners and puts together what each serves.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpSocket};
+
+use super::clock::Limits;
+use super::listener::Bound;
+use super::{ServerError, system};
+use crate::config::Config;
+use crate::metrics::{Listener, Metrics};
+use crate::web::observe::Observed;
+use crate::web::request_id::RequestIds;
+use crate::web::route::{Route, RouteNames, router};
+
+/// How long a new connection may take to send its first byte, if `--idle-timeout` is not shorter.
+const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A restart may find connections of its predecessor that have not quite ended.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        first_byte: FIRST_BYTE_TIMEOUT.min(config.idle_timeout),
+        head: config.head_timeout,
+        idle: config.idle_timeout,
+        is_for_one_request: false,
+    }
+}
+
+/// How many connections may wait in the system's queue, if it allows that many. Those beyond try again after a second.
+const BACKLOG: u32 = 4096;
+
+/// What both listeners are made from.
+pub(super) struct Setup<'a> {
+    pub(super) config: &'a Config,
+    pub(super) metrics: &'a Arc<Metrics>,
+    pub(super) max_connections: usize,
+}
+
+impl Setup<'_> {
+    /// Binds a listener. Connections beyond `max_connections` get the routes of `reserve`, if there are any.
+    pub(super) async fn listener<S: Clone + Send + Sync + 'static>(
+        &self,
+        which: Listener,
+        routes: Vec<Route<S>>,
+        reserve: Option<Vec<Route<S>>>,
+        state: S,
+    ) -> Result<Bound, ServerError> {
+        let config = self.config;
+        let address = match which {
+            Listener::Public => config.listen,
+            Listener::Internal => config.internal_listen,
+        };
+        let bind = |cause| ServerError::Bind { address, cause };
+        let socket = listen(address).map_err(bind)?;
+        Ok(Bound {
+            which,
+            address: socket.local_addr().map_err(bind)?,
+            socket,
+            reserve_app: reserve.map(|routes| self.app(which, routes, state.clone())).transpose()?,
+            app: self.app(which, routes, state)?,
+            limits: limits(config),
+            max_connections: self.max_connections,
+            max_connections_per_address: config.max_connections_per_address,
+            open: self.metrics.connections(which),
+        })
+    }
+
+    fn app<S: Clone + Send + Sync + 'static>(
+        &self,
+        which: Listener,
+        routes: Vec<Route<S>>,
+        state: S,
+    ) -> Result<Observed, ServerError> {
+        let timeout = match which {
+            Listener::Public => self.config.request_timeout,
+            Listener::Internal => self.config.report_timeout,
+        };
+        let names = RouteNames::new(&routes, which, self.metrics);
+        let ids = RequestIds::new().map_err(system)?;
+        Ok(Observed::new(router(routes, state), names, self.metrics.clone(), ids, timeout))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::AccessSource;
+
+    #[test]
+    fn a_first_byte_has_ten_seconds_or_what_an_idle_connection_has() {
+        let config = Config::on_any_port(AccessSource::Text(String::new()));
+        let times = |idle_timeout| {
+            let Limits { first_byte, head, idle, .. } = limits(&Config { idle_timeout, ..config.clone() });
+            [first_byte, head, idle].map(|time| time.as_secs())
+        };
+        assert_eq!(times(config.idle_timeout), [10, 10, 75]);
+        assert_eq!(times(Duration::from_secs(4)), [4, 10, 4]);
+    }
+}
