@@ -177,6 +177,5 @@ mod tests {
             "{said}"
         );
         assert!(!checked("").0);
-        assert!(!checked(&format!("--access {good} --job-type new")).0);
     }
 }

@@ -1,5 +1,7 @@
 //! What the operator says: raw flags and environment, and the checked [`Config`] made from them.
 
+mod address;
+mod environment;
 mod flags;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -9,8 +11,9 @@ use std::time::Duration;
 use crate::access::{AccessSource, MAX_PUBLIC_HOSTS, PublicHost};
 use crate::demo::Demo;
 use crate::domain::JobTypes;
+pub use environment::{UnknownVariable, UsageError, read_command_line, unknown_variables};
 pub use flags::{
-    CheckFlags, Cli, Command, ExportFlags, HealthcheckFlags, JobTypeFlags, LogFormat, ServeFlags, TokenFlags,
+    CheckFlags, Cli, Command, ExportFlags, HealthcheckFlags, JobTypeFlags, LogFlags, LogFormat, ServeFlags, TokenFlags,
 };
 
 /// A configuration that cannot be used, in one line.
@@ -109,11 +112,14 @@ impl TryFrom<ServeFlags> for Config {
                 return Err(ConfigError("nobody could call: give --access FILE, or --demo for a first look".into()));
             }
             (Some(_), Some(_)) => {
-                return Err(ConfigError("--demo has an access of its own: give it or --access, not both".into()));
+                let reason =
+                    "--demo (SUBJOBS_DEMO) has an access of its own: give it or --access (SUBJOBS_ACCESS), not both";
+                return Err(ConfigError(reason.into()));
             }
         };
         if demo.is_some() && flags.data_dir.is_some() {
-            return Err(ConfigError("--demo keeps nothing: give it or --data-dir, not both".into()));
+            let reason = "--demo (SUBJOBS_DEMO) keeps nothing: give it or --data-dir (SUBJOBS_DATA_DIR), not both";
+            return Err(ConfigError(reason.into()));
         }
         Ok(Self {
             listen: flags.listen,
@@ -140,7 +146,7 @@ impl TryFrom<ServeFlags> for Config {
 
 /// The built-in job types and those of the flags.
 pub fn job_types(added: &[String]) -> Result<JobTypes, ConfigError> {
-    JobTypes::new(added).map_err(|error| ConfigError(format!("--job-type: {error}")))
+    JobTypes::new(added).map_err(|error| ConfigError(format!("--job-type (SUBJOBS_JOB_TYPE): {error}")))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 //! A module may use those above it in this list and none below; a test holds that.
 //!
 //! - [`domain`]: projects, jobs, subtasks, and the filter of a count
+//! - [`output`]: standard output and standard error
 //! - [`store`]: where subtasks are kept and counted
 //! - [`metrics`]: what the server measures of itself
 //! - [`access`]: who calls, and what they may do
@@ -35,6 +36,7 @@ pub mod domain;
 pub mod internal;
 pub mod load;
 pub mod metrics;
+pub mod output;
 pub mod priority;
 pub mod progress;
 pub mod readiness;

@@ -1,15 +1,20 @@
 //! The program: arguments, then configuration, then the log, then the server; and the exit codes.
 
-use std::io::{self, Write as _, stdin, stdout};
+use std::fmt::Display;
+use std::io::{self, IsTerminal as _, Write as _, stderr, stdin, stdout};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread;
 
-use clap::Parser as _;
 use subjobs::access::AccessHandle;
 use subjobs::cli::{self, ExportError};
-use subjobs::config::{Cli, Command, Config, ExportFlags, ServeFlags};
+use subjobs::config::{
+    CheckFlags, Command, Config, ExportFlags, LogFlags, LogFormat, ServeFlags, UnknownVariable, UsageError,
+    read_command_line, unknown_variables,
+};
 use subjobs::demo;
 use subjobs::load::LoadError;
+use subjobs::output::{Stdout, log};
 use subjobs::server::{Server, ServerError};
 use subjobs::store::OpenError;
 use subjobs::telemetry;
@@ -25,61 +30,108 @@ const DAMAGED: u8 = 3;
 const FAILED: u8 = 1;
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let code = match read_command_line() {
+        Ok(cli) => run_command(cli.command),
+        Err(refused) => answer(&refused),
+    };
+    telemetry::flush();
+    code
+}
+
+fn run_command(command: Command) -> ExitCode {
+    let done = match command {
         Command::Serve(flags) => return serve(*flags),
-        Command::Token(flags) if flags.hash => cli::hash_token(stdin(), stdout()),
-        Command::Token(_) => cli::new_token(stdout()),
-        Command::Check(flags) => match cli::check(&flags, stdout()) {
-            Ok(true) => Ok(()),
-            Ok(false) => return ExitCode::from(BAD_INPUT),
-            Err(error) => Err(error),
-        },
+        Command::Token(flags) if flags.hash => Stdout::open().and_then(|out| cli::hash_token(stdin(), out)),
+        Command::Token(_) => Stdout::open().and_then(cli::new_token),
+        Command::Check(flags) => return check(&flags),
         Command::Export(flags) => return export(&flags),
         Command::Healthcheck(flags) => cli::healthcheck(flags.internal_listen),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => complain(&error, BAD_INPUT),
-        Err(error) => complain(&error, FAILED),
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => complain(LogFormat::Text, &error, BAD_INPUT),
+        Err(error) => complain(LogFormat::Text, &error, FAILED),
     }
 }
 
-fn complain(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
-    eprintln!("subjobs: {error}");
+fn complain(format: LogFormat, error: &dyn Display, code: u8) -> ExitCode {
+    telemetry::write_last_words(format, error);
     ExitCode::from(code)
 }
 
+/// Answers a command line that asks for help, or that cannot be used.
+fn answer(refused: &UsageError) -> ExitCode {
+    let error = &refused.error;
+    if !error.use_stderr() {
+        let written = if stdout().is_terminal() {
+            error.print()
+        } else {
+            Stdout.write_all(error.render().to_string().as_bytes())
+        };
+        return match written {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => complain(LogFormat::Text, &error, FAILED),
+            Ok(()) | Err(_) => ExitCode::SUCCESS,
+        };
+    }
+    let format = if refused.has_log { telemetry::format_or_default(refused.log_format) } else { LogFormat::Text };
+    match format {
+        LogFormat::Json => telemetry::write_last_words(format, &refused.in_one_line()),
+        LogFormat::Text if stderr().is_terminal() => drop(error.print()),
+        LogFormat::Text => log::write_last_words(&error.render().to_string()),
+    }
+    ExitCode::from(BAD_INPUT)
+}
+
+/// The exit code is the answer, so it stands even if nobody can be told the rest.
+fn check(flags: &CheckFlags) -> ExitCode {
+    let mut said = Vec::new();
+    let is_good = cli::check(flags, &mut said).unwrap_or(false);
+    let _ = Stdout.write_all(&said);
+    if is_good { ExitCode::SUCCESS } else { ExitCode::from(BAD_INPUT) }
+}
+
+/// Starts the log of a command; the format that it has.
+fn start_log(flags: &LogFlags) -> LogFormat {
+    let format = telemetry::format_or_default(flags.format);
+    telemetry::start(format, &flags.filter);
+    for UnknownVariable { name, nearest } in unknown_variables() {
+        tracing::warn!(name, nearest, "an environment variable that looks like an option sets none");
+    }
+    format
+}
+
 fn serve(flags: ServeFlags) -> ExitCode {
-    let (format, filter) = (flags.log.format, flags.log.filter.clone());
+    let format = start_log(&flags.log);
     let config = match Config::try_from(flags) {
         Ok(config) => config,
-        Err(error) => return complain(&error, BAD_INPUT),
+        Err(error) => return complain(format, &error, BAD_INPUT),
     };
-    telemetry::start(format, &filter);
     // Connections are what most descriptors are for, and the usual soft limit is far below what may be open.
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return complain(&error, FAILED),
+        Err(error) => return complain(format, &error, FAILED),
     };
     let ended = runtime.block_on(run(config));
     // A thread that still reads a load file must not hold up the end.
     runtime.shutdown_background();
     match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => complain(&error, after_server(&error)),
+        Err(error) => complain(format, &error, after_server(&error)),
     }
 }
 
 fn export(flags: &ExportFlags) -> ExitCode {
-    telemetry::start(flags.log.format, &flags.log.filter);
-    match cli::export(flags, stdout()) {
+    let format = start_log(&flags.log);
+    // Whether anybody gets it is asked last: what is wrong with the data directory is the better answer.
+    let exported = cli::export(flags, Stdout).and_then(|()| Ok(Stdout::open()?.sync()?));
+    match exported {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read it has had enough, as `head` has.
         Err(ExportError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => complain(&error, after_export(&error)),
+        Err(error) => complain(format, &error, after_export(&error)),
     }
 }
 
@@ -115,11 +167,14 @@ async fn run(config: Config) -> Result<(), ServerError> {
     let listen = |kind| signal(kind).map_err(system);
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     let hang_up = listen(SignalKind::hangup())?;
+    // Otherwise a file that has reached its largest size, the log's for one, ends the program.
+    let _file_too_large = listen(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
     let demo = config.demo.clone();
     let server = Server::bind(config).await?;
     if let Some(demo) = demo {
-        // Nobody may be there to read it, which is no reason to end.
-        let _ = stdout().write_all(greeting(&server, demo.token()).as_bytes());
+        // Nobody may be there to read it, which is no reason to end or to wait.
+        let greeting = greeting(&server, demo.token());
+        thread::spawn(move || Stdout.write_all(greeting.as_bytes()));
     }
     tokio::spawn(reload_on(hang_up, server.access()));
     let stop = async move {
@@ -127,6 +182,7 @@ async fn run(config: Config) -> Result<(), ServerError> {
         tokio::spawn(async move {
             stopped_by(&mut terminate, &mut interrupt).await;
             tracing::warn!("a second signal: ending now");
+            telemetry::flush_shortly();
             std::process::exit(FAILED.into());
         });
     };

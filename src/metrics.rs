@@ -2,6 +2,8 @@
 //!
 //! Labels come from fixed sets only, never from a request: neither a project nor a token is ever in one.
 
+mod log_lines;
+
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use self::log_lines::DroppedLines;
 use crate::domain::{JobTypes, Status};
 use crate::store::{Store, StoreError};
 
@@ -206,6 +209,7 @@ impl Metrics {
         registry.register(Box::new(metrics.recounts.clone()))?;
         registry.register(Box::new(metrics.expired.clone()))?;
         registry.register(Box::new(build))?;
+        registry.register(Box::new(DroppedLines::new()?))?;
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         Ok(metrics)
     }

@@ -1,10 +1,14 @@
 //! How far something long has come: a bar for people, lines in the log for everybody else.
 
+mod terminal;
+
 use std::io::{IsTerminal as _, stderr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use self::terminal::Terminal;
 
 /// How often a line is logged.
 const EVERY: Duration = Duration::from_secs(1);
@@ -55,7 +59,8 @@ impl Progress {
     fn start(doing: [&'static str; 2], from: &Path, size: u64, template: &str) -> Self {
         let from = from.display().to_string();
         let bar = stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new(size).with_message(from.clone());
+            let target = ProgressDrawTarget::term_like(Box::new(Terminal));
+            let bar = ProgressBar::with_draw_target(Some(size), target).with_message(from.clone());
             // The templates are right, as the test shows; were they not, the default style would do.
             let style = ProgressStyle::with_template(template);
             style.map(|style| bar.set_style(style)).map_or(bar.clone(), |()| bar)
@@ -99,8 +104,8 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-        let milliseconds = self.start.elapsed().as_millis() as u64;
-        tracing::info!(from = self.from, sub_jobs = self.sub_jobs, milliseconds, "{}", self.doing[1]);
+        let duration_seconds = self.start.elapsed().as_secs_f64();
+        tracing::info!(from = self.from, sub_jobs = self.sub_jobs, duration_seconds, "{}", self.doing[1]);
     }
 }
 

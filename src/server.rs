@@ -56,8 +56,10 @@ pub enum ServerError {
     #[error(transparent)]
     Data(#[from] OpenError),
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {cause}")]
+    #[error("{option}: cannot listen on {address}: {cause}")]
     Bind {
+        /// Which option and which variable set the address.
+        option: &'static str,
         /// The address as configured.
         address: SocketAddr,
         /// What the system says.
@@ -100,8 +102,8 @@ impl Server {
             room: Arc::new(Room::new(config.max_in_flight)),
         });
         metrics.expect_refusals(&REASONS);
-        let intake = Arc::new(Intake::new(config.report_timeout));
-        let internal = Arc::new(Internal { api: api.clone(), metrics: metrics.clone(), intake });
+        let internal =
+            Arc::new(Internal { api: api.clone(), metrics: metrics.clone(), intake: Arc::<Intake>::default() });
         let descriptors = Descriptors::of_this_process(config.data_dir.is_some()).map_err(system)?;
         let max_connections = descriptors.max_connections(config.max_connections);
         let setup = Setup { config: &config, metrics: &metrics, max_connections };
@@ -194,7 +196,8 @@ impl Server {
             crashed = &mut internal.0 => return Ok(crashed?),
         }
 
-        tracing::info!(delay = ?config.drain_delay, at_most = ?config.drain, "draining");
+        let (delay_seconds, at_most_seconds) = (config.drain_delay.as_secs_f64(), config.drain.as_secs_f64());
+        tracing::info!(delay_seconds, at_most_seconds, "draining");
         api.readiness.enter(Phase::Draining);
         public_drain.announce();
         sleep(config.drain_delay).await;
@@ -209,7 +212,10 @@ impl Server {
         match timeout(CLOSE, closed).await {
             Ok(closed) => closed?,
             // What is acknowledged is on the disk; the end of the process is to it what a kill would be.
-            Err(_) => tracing::warn!(after = ?CLOSE, "the data directory is still busy and is left as it is"),
+            Err(_) => tracing::warn!(
+                after_seconds = CLOSE.as_secs_f64(),
+                "the data directory is still busy and is left as it is"
+            ),
         }
         if cut > 0 {
             tracing::warn!(cut, "the drain was cut short: requests were still running");

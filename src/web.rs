@@ -2,7 +2,6 @@
 
 pub mod admit;
 pub mod body;
-pub mod budget;
 pub mod decode;
 pub mod error;
 pub mod host;

@@ -1,4 +1,4 @@
-//! The command line and the environment, as they are written; nothing else reads the environment.
+//! The command line and the environment, as they are written; nothing beside [`super::environment`] reads the latter.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,7 +7,9 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
 
+use super::address::listen_address;
 use crate::access::PublicHost;
+use crate::domain::JobTypes;
 
 /// Counts the subtasks of a project's asynchronous jobs.
 #[derive(Debug, Parser)]
@@ -37,8 +39,8 @@ pub enum Command {
 #[derive(Debug, Args)]
 #[expect(missing_docs, reason = "the help texts say it")]
 pub struct ServeFlags {
-    /// Where the public API listens: what the gateway forwards to
-    #[arg(long, env = "SUBJOBS_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    /// Where the public API listens: what the gateway forwards to; a port alone is one of 127.0.0.1
+    #[arg(long, env = "SUBJOBS_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = listen_address)]
     pub listen: SocketAddr,
 
     #[command(flatten)]
@@ -177,7 +179,7 @@ pub struct ExportFlags {
 #[derive(Debug, Args)]
 pub struct HealthcheckFlags {
     /// Where health, metrics and workers' reports are; never behind the public gateway
-    #[arg(long, env = "SUBJOBS_INTERNAL_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:9090")]
+    #[arg(long, env = "SUBJOBS_INTERNAL_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:9090", value_parser = listen_address)]
     pub internal_listen: SocketAddr,
 }
 
@@ -185,7 +187,7 @@ pub struct HealthcheckFlags {
 #[derive(Debug, Args)]
 pub struct JobTypeFlags {
     /// A job type that the publisher has added since; repeatable (in the environment: separated by commas)
-    #[arg(long = "job-type", env = "SUBJOBS_JOB_TYPE", value_name = "NAME", value_delimiter = ',')]
+    #[arg(long = "job-type", env = "SUBJOBS_JOB_TYPE", value_name = "NAME", value_delimiter = ',', value_parser = job_type)]
     pub added: Vec<String>,
 }
 
@@ -196,6 +198,11 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// A name that may be a job type's.
+fn job_type(name: &str) -> Result<String, String> {
+    JobTypes::new([name]).map(|_| name.to_owned()).map_err(|error| error.to_string())
 }
 
 /// The longest time that may be asked for: a day.

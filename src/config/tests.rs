@@ -51,13 +51,16 @@ fn what_is_given_is_taken() {
 fn what_is_wrong_is_named() {
     for (flags, reason) in [
         ("", "give --access FILE, or --demo"),
-        ("--demo --access a", "--demo has an access of its own"),
+        ("--demo --access a", "--demo (SUBJOBS_DEMO) has an access of its own"),
         ("--demo --public-host a/b", "--public-host <NAME>': must be a host or a host and port"),
         ("--demo --public-host a,b,c,d,e --public-host f,g,h,i", "--public-host: at most 8 may be given"),
-        ("--demo --job-type new", "--job-type: job type \"new\" must be"),
+        ("--demo --job-type new", "'--job-type <NAME>': job type \"new\" must be"),
         ("--demo --request-timeout 0s", "--request-timeout <DURATION>': must not be zero"),
         ("--demo --drain=-1s", "--drain <DURATION>': must not be negative"),
-        ("--demo --data-dir d", "--demo keeps nothing: give it or --data-dir, not both"),
+        (
+            "--demo --data-dir d",
+            "--demo (SUBJOBS_DEMO) keeps nothing: give it or --data-dir (SUBJOBS_DATA_DIR), not both",
+        ),
         ("--demo --retain-finished 30", "--retain-finished <DURATION>': must be a number and a unit, as 12h or 30d"),
         ("--demo --retain-finished 1month", "must be in days, hours, minutes or seconds"),
         ("--demo --retain-finished 999ms", "must be 1s to 36500d"),
@@ -66,7 +69,7 @@ fn what_is_wrong_is_named() {
         ("--demo --drain 25h", "must be at most 24h"),
         ("--demo --max-in-flight 0", "'--max-in-flight <N>'"),
         ("--demo --max-connections-per-address 0", "'--max-connections-per-address <N>'"),
-        ("--demo --listen localhost", "'--listen <ADDR>'"),
+        ("--demo --listen localhost", "'--listen <ADDR>': must have a port, as localhost:8080"),
         ("--demo --log-format xml", "'--log-format <LOG_FORMAT>'"),
         ("--demo --demo-token é", "SUBJOBS_DEMO_TOKEN must be"),
     ] {

@@ -56,11 +56,11 @@ impl Setup<'_> {
         state: S,
     ) -> Result<Bound, ServerError> {
         let config = self.config;
-        let address = match which {
-            Listener::Public => config.listen,
-            Listener::Internal => config.internal_listen,
+        let (address, option) = match which {
+            Listener::Public => (config.listen, "--listen (SUBJOBS_LISTEN)"),
+            Listener::Internal => (config.internal_listen, "--internal-listen (SUBJOBS_INTERNAL_LISTEN)"),
         };
-        let bind = |cause| ServerError::Bind { address, cause };
+        let bind = |cause| ServerError::Bind { option, address, cause };
         let socket = listen(address).map_err(bind)?;
         Ok(Bound {
             which,

@@ -122,7 +122,14 @@ impl Shared {
             self.note_refusal(&response, about);
         }
         let (route, method, status) = (metrics.route(), method.as_str(), status.as_u16());
-        tracing::debug!(?request_id, method, route, status, ?duration, "answered");
+        tracing::debug!(
+            request_id = text(request_id),
+            method,
+            route,
+            status,
+            duration_seconds = duration.as_secs_f64(),
+            "answered"
+        );
         let headers = response.headers_mut();
         headers.insert(X_REQUEST_ID, request_id.clone());
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -135,9 +142,15 @@ impl Shared {
         self.metrics.refused(refusal.reason);
         if let Some(fault) = &refusal.fault {
             let (route, method) = (self.routes.metrics(about.route).route(), about.method.as_str());
-            tracing::error!(request_id = ?about.request_id, method, route, fault, "a request failed by a fault of ours");
+            let request_id = text(&about.request_id);
+            tracing::error!(request_id, method, route, fault, "a request failed by a fault of ours");
         }
     }
+}
+
+/// A request id as text: those of callers are visible ASCII characters, and so are ours.
+fn text(request_id: &HeaderValue) -> &str {
+    request_id.to_str().unwrap_or_default()
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {

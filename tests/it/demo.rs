@@ -57,7 +57,7 @@ fn the_demos_token_can_be_chosen() {
         assert_eq!(said, token);
         count_by(&curl);
     }
-    for bad in ["", "two words", "é"] {
+    for bad in ["two words", "é"] {
         let output = run(serve(&["--demo"]).env("SUBJOBS_DEMO_TOKEN", bad), "");
         assert_eq!(output.status.code(), Some(2), "{bad:?}");
         assert!(text(&output.stderr).contains("SUBJOBS_DEMO_TOKEN must"), "{}", text(&output.stderr));

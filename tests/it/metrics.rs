@@ -41,6 +41,7 @@ async fn every_metric_is_there_with_its_kind_and_labels() {
         ("subjobs_reports_total", "counter"),
         ("subjobs_subtasks", "gauge"),
         ("subjobs_build_info", "gauge"),
+        ("subjobs_log_lines_dropped_total", "counter"),
         ("process_cpu_seconds_total", "counter"),
         ("process_open_fds", "gauge"),
         ("process_resident_memory_bytes", "gauge"),

@@ -1,0 +1,191 @@
+//! What the environment adds to the command line: which variables are heard, which of them are empty, and which are not known.
+
+use std::ffi::{OsStr, OsString};
+
+use clap::builder::Resettable;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Command, CommandFactory as _, FromArgMatches as _, ValueEnum as _};
+
+use super::flags::{Cli, LogFormat};
+
+/// What every variable of ours begins with.
+const PREFIX: &str = "SUBJOBS_";
+
+/// How many letters a mistyped name may be off.
+const MAX_TYPOS: usize = 2;
+
+/// A command line that cannot be used, or one that asks for help.
+#[derive(Debug)]
+pub struct UsageError {
+    /// What clap says; it names the variable where a value came from one.
+    pub error: clap::Error,
+    /// The format of the log that was asked for, if the command has a log.
+    pub log_format: Option<LogFormat>,
+    /// Whether the command has a log.
+    pub has_log: bool,
+}
+
+impl UsageError {
+    /// What is wrong, without the usage.
+    pub fn in_one_line(&self) -> String {
+        let text = self.error.render().to_string();
+        let reason = text.split("\n\n").next().unwrap_or_default();
+        let words: Vec<_> = reason.strip_prefix("error: ").unwrap_or(reason).split_whitespace().collect();
+        words.join(" ")
+    }
+}
+
+/// The command line and the environment of this process.
+pub fn read_command_line() -> Result<Cli, UsageError> {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    parse(&args, |_| false).map_err(|error| {
+        let has_log = args.get(1).is_some_and(|command| command == "serve" || command == "export");
+        UsageError { error: name_variable(error, &args), log_format: asked_format(&args), has_log }
+    })
+}
+
+/// Parses a command line. Empty variables and those that are to be skipped count as unset.
+fn parse(args: &[OsString], skip: impl Fn(&OsStr) -> bool) -> Result<Cli, clap::Error> {
+    let is_unset = |name: &OsStr| skip(name) || std::env::var_os(name).is_none_or(|value| value.is_empty());
+    let mut command = Cli::command().mut_subcommands(|command| {
+        command.mut_args(|arg| match arg.get_env() {
+            Some(name) if std::env::var_os(name).is_some() && is_unset(name) => arg.env(Resettable::Reset),
+            _ => arg,
+        })
+    });
+    let matches = command.try_get_matches_from_mut(args)?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
+/// Names the variable in place of the option, if the value came from one.
+fn name_variable(mut error: clap::Error, args: &[OsString]) -> clap::Error {
+    let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg) else { return error };
+    let Some(variable) = variable_of(option) else { return error };
+    // Without the variable there is another error or none, if it was the variable's.
+    let is_same = |other: clap::Error| {
+        other.kind() == error.kind() && other.get(ContextKind::InvalidArg) == error.get(ContextKind::InvalidArg)
+    };
+    let is_from_variable = std::env::var_os(&variable).is_some_and(|value| !value.is_empty())
+        && !parse(args, |name| name == variable.as_str()).is_err_and(is_same);
+    if is_from_variable && matches!(error.kind(), ErrorKind::InvalidValue | ErrorKind::ValueValidation) {
+        error.insert(ContextKind::InvalidArg, ContextValue::String(variable));
+    }
+    error
+}
+
+/// The variable of an option, which is written as clap's errors have it.
+fn variable_of(option: &str) -> Option<String> {
+    let mut cli = Cli::command();
+    // Only then does an option know how it is written.
+    cli.build();
+    let mut args = cli.get_subcommands().flat_map(Command::get_arguments);
+    let arg = args.find(|arg| arg.to_string() == option)?;
+    arg.get_env().map(|name| name.to_string_lossy().into_owned())
+}
+
+/// The format of the log as far as a command line tells that cannot be used.
+fn asked_format(args: &[OsString]) -> Option<LogFormat> {
+    let flag = args.iter().enumerate().find_map(|(at, arg)| match arg.to_str()? {
+        "--log-format" => args.get(at + 1)?.to_str().map(str::to_owned),
+        arg => arg.strip_prefix("--log-format=").map(str::to_owned),
+    });
+    let value = flag.or_else(|| std::env::var("SUBJOBS_LOG_FORMAT").ok())?;
+    LogFormat::from_str(&value, false).ok()
+}
+
+/// A variable that looks like one of ours and that nothing reads.
+#[derive(Debug, PartialEq, Eq)]
+pub struct UnknownVariable {
+    /// As it was written.
+    pub name: String,
+    /// The name of ours that comes nearest.
+    pub nearest: String,
+}
+
+/// The variables of this process that look like ours and that nothing reads.
+pub fn unknown_variables() -> Vec<UnknownVariable> {
+    let variables = std::env::vars_os();
+    let with_value = variables.filter(|(_, value)| !value.is_empty());
+    unknown(with_value.map(|(name, _)| name.to_string_lossy().into_owned()))
+}
+
+fn unknown(names: impl Iterator<Item = String>) -> Vec<UnknownVariable> {
+    let cli = Cli::command();
+    let args = cli.get_subcommands().flat_map(Command::get_arguments);
+    let known: Vec<_> =
+        args.filter_map(|arg| arg.get_env()?.to_str()).filter(|name| name.starts_with(PREFIX)).collect();
+    let mut unknown: Vec<_> = names
+        .filter(|name| !known.contains(&name.as_str()))
+        .filter_map(|name| {
+            let upper = name.to_uppercase();
+            let distance = |known: &&&str| strsim::osa_distance(&upper, known);
+            let nearest = known.iter().min_by_key(distance)?;
+            let is_ours = upper.starts_with(PREFIX) || distance(&nearest) <= MAX_TYPOS;
+            (is_ours && !is_of_kubernetes(&name)).then(|| UnknownVariable { name, nearest: (*nearest).into() })
+        })
+        .collect();
+    unknown.sort_by(|a, b| a.name.cmp(&b.name));
+    unknown
+}
+
+/// Kubernetes gives every container variables for each service, so also for one that is called `subjobs` or `subjobs-…`.
+fn is_of_kubernetes(name: &str) -> bool {
+    let ends_with_port = name.strip_suffix("_PORT").is_some();
+    let has_port_number = name.split("_PORT_").skip(1).any(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    ends_with_port || has_port_number || name.contains("_SERVICE_HOST") || name.contains("_SERVICE_PORT")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unknown_among(names: &[&str]) -> Vec<(String, String)> {
+        let found = unknown(names.iter().map(|name| (*name).to_owned()));
+        found.into_iter().map(|found| (found.name, found.nearest)).collect()
+    }
+
+    #[test]
+    fn a_mistyped_variable_is_found_with_the_name_that_comes_nearest() {
+        for (typo, nearest) in [
+            ("SUBJOBS_DATADIR", "SUBJOBS_DATA_DIR"),
+            ("SUBJOBS_DATA_DIRECTORY", "SUBJOBS_DATA_DIR"),
+            ("SUBJOBS_ACESS", "SUBJOBS_ACCESS"),
+            ("SUBJOBS_LISTNE", "SUBJOBS_LISTEN"),
+            ("SUBJOB_DATA_DIR", "SUBJOBS_DATA_DIR"),
+            ("subjobs_data_dir", "SUBJOBS_DATA_DIR"),
+            ("SUBJOBS_MAX_INFLIGHT", "SUBJOBS_MAX_IN_FLIGHT"),
+        ] {
+            assert_eq!(unknown_among(&[typo]), [(typo.to_owned(), nearest.to_owned())]);
+        }
+    }
+
+    #[test]
+    fn other_variables_are_left_alone() {
+        for name in [
+            "SUBJOBS_LISTEN",
+            "SUBJOBS_DEMO_TOKEN",
+            "RUST_LOG",
+            "PATH",
+            "RUST_LOGS",
+            "SUBJOBS_SERVICE_HOST",
+            "SUBJOBS_SERVICE_PORT_HTTP",
+            "SUBJOBS_PORT",
+            "SUBJOBS_PORT_8080_TCP",
+            "SUBJOBS_INTERNAL_PORT_9090_TCP_ADDR",
+        ] {
+            assert_eq!(unknown_among(&[name]), [], "{name}");
+        }
+    }
+
+    #[test]
+    fn the_format_of_the_log_is_known_before_the_rest() {
+        let format = |args: &str| {
+            let args: Vec<_> = args.split(' ').map(OsString::from).collect();
+            asked_format(&args)
+        };
+        assert_eq!(format("subjobs serve --log-format json --x"), Some(LogFormat::Json));
+        assert_eq!(format("subjobs serve --log-format=text"), Some(LogFormat::Text));
+        assert_eq!(format("subjobs serve --log-format"), None);
+        assert_eq!(format("subjobs serve --log-format xml"), None);
+    }
+}

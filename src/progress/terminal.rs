@@ -1,0 +1,60 @@
+//! The terminal as the progress bar sees it: what the bar draws goes the way of the log, so that a terminal that takes
+//! nothing, as one that was stopped with Ctrl-S, holds up nobody.
+
+use std::io::{self, Write as _};
+
+use indicatif::TermLike;
+
+use crate::output::log::LogWriter;
+
+/// The width of a terminal that does not tell.
+const WIDTH: u16 = 80;
+
+/// Standard error.
+#[derive(Debug)]
+pub(super) struct Terminal;
+
+impl Terminal {
+    /// Writes a control sequence, unless it would move the cursor by nothing.
+    fn control(&self, times: usize, letter: char) -> io::Result<()> {
+        if times == 0 { Ok(()) } else { self.write_str(&format!("\x1b[{times}{letter}")) }
+    }
+}
+
+impl TermLike for Terminal {
+    fn width(&self) -> u16 {
+        rustix::termios::tcgetwinsize(rustix::stdio::stderr()).map_or(WIDTH, |size| size.ws_col)
+    }
+
+    fn move_cursor_up(&self, lines: usize) -> io::Result<()> {
+        self.control(lines, 'A')
+    }
+
+    fn move_cursor_down(&self, lines: usize) -> io::Result<()> {
+        self.control(lines, 'B')
+    }
+
+    fn move_cursor_right(&self, columns: usize) -> io::Result<()> {
+        self.control(columns, 'C')
+    }
+
+    fn move_cursor_left(&self, columns: usize) -> io::Result<()> {
+        self.control(columns, 'D')
+    }
+
+    fn write_line(&self, text: &str) -> io::Result<()> {
+        self.write_str(&format!("{text}\n"))
+    }
+
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        LogWriter.write_all(text.as_bytes())
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        self.write_str("\r\x1b[2K")
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
