@@ -25,7 +25,7 @@ use crate::metrics::IdentityMetrics;
 pub use policy::{Action, ActionSet};
 use public_host::PublicHosts;
 pub use public_host::{MAX_PUBLIC_HOSTS, NoHost, PublicHost};
-pub use signature::{BodyDigest, Signature, SignatureError};
+pub use signature::{BodyDigest, MAX_SKEW, Signature, SignatureError};
 pub use token::{Token, TokenDigest, random as random_token};
 
 /// An access file that cannot be used, with its name and the line where that is known.
@@ -176,9 +176,9 @@ impl Access {
         }
     }
 
-    /// Whether anybody has the access key that a signature names, so that its body is worth reading.
-    pub fn knows_key(&self, signature: &Signature<'_>) -> bool {
-        self.keys.contains_key(signature.access())
+    /// Who has the access key that a signature names, so that its body is worth reading. Anybody may name it.
+    pub fn key_holder(&self, signature: &Signature<'_>) -> Option<&Principal> {
+        self.keys.get(signature.access()).map(|key| &*key.principal)
     }
 
     /// Whose signature this is of that request.

@@ -9,7 +9,11 @@
 //! | `POST /v1/{project_id}/app-server-sub-jobs/actions/report` | takes workers' reports |
 
 mod health;
+mod intake;
+mod replays;
 mod report;
+mod shares;
+mod turns;
 
 use std::sync::Arc;
 
@@ -22,7 +26,7 @@ use crate::api::Api;
 use crate::metrics::{InFlight, Metrics};
 use crate::web::error::{Error, Unavailable};
 use crate::web::route::Route;
-pub use report::Intake;
+pub use intake::Intake;
 
 /// What the endpoints work with.
 #[derive(Clone)]

@@ -41,10 +41,23 @@ pub enum Refused {
     Line(usize, String),
 }
 
+/// How many records, or lines, are read in one go.
+const SLICE: usize = 100;
+
 /// Takes the subtasks of a JSON array, which all belong to `project`.
 pub fn from_json(body: &[u8], project: &ProjectId, job_types: &JobTypes) -> Result<Vec<SubJob>, Refused> {
+    from_json_in_slices(body, project, job_types, &mut || ())
+}
+
+/// The same, in slices, between which `pause` may let others go first.
+pub fn from_json_in_slices(
+    body: &[u8],
+    project: &ProjectId,
+    job_types: &JobTypes,
+    pause: &mut dyn FnMut(),
+) -> Result<Vec<SubJob>, Refused> {
     let body = without_bom(body);
-    let mut reader = Array { project, job_types, at: 0, reason: None };
+    let mut reader = Array { project, job_types, pause, at: 0, reason: None };
     let mut json = serde_json::Deserializer::from_slice(body);
     let batch = reader.by_ref().deserialize(&mut json);
     let batch = batch.and_then(|batch| json.end().map(|()| batch));
@@ -61,7 +74,26 @@ pub fn from_json(body: &[u8], project: &ProjectId, job_types: &JobTypes) -> Resu
 
 /// Takes the subtasks of a body with one JSON object a line, which all belong to `project`. Blank lines are skipped.
 pub fn from_ndjson(body: &[u8], project: &ProjectId, job_types: &JobTypes) -> Result<Vec<SubJob>, Refused> {
-    let lines = without_bom(body).split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !is_blank(line));
+    from_ndjson_in_slices(body, project, job_types, &mut || ())
+}
+
+/// The same, in slices, between which `pause` may let others go first.
+pub fn from_ndjson_in_slices(
+    body: &[u8],
+    project: &ProjectId,
+    job_types: &JobTypes,
+    pause: &mut dyn FnMut(),
+) -> Result<Vec<SubJob>, Refused> {
+    let mut in_slices = |at: usize| {
+        if at.is_multiple_of(SLICE) {
+            pause();
+        }
+    };
+    let lines = without_bom(body)
+        .split(|byte| *byte == b'\n')
+        .enumerate()
+        .inspect(|(at, _)| in_slices(*at))
+        .filter(|(_, line)| !is_blank(line));
     let read = |line: &[u8]| {
         if line.trim_ascii_start().starts_with(b"[") {
             return Err("must be a JSON object; an array of them is sent as application/json".into());
@@ -216,6 +248,7 @@ fn text<const FIELD: usize>(
 struct Array<'a> {
     project: &'a ProjectId,
     job_types: &'a JobTypes,
+    pause: &'a mut dyn FnMut(),
     /// The place of the record being read.
     at: usize,
     /// Why that record is refused, if it is JSON of the right form.
@@ -246,6 +279,9 @@ impl<'de> Visitor<'de> for &mut Array<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut records: A) -> Result<Self::Value, A::Error> {
         let mut batch = Vec::new();
         loop {
+            if self.at.is_multiple_of(SLICE) {
+                (self.pause)();
+            }
             self.at += 1;
             let Some(raw) = records.next_element_seed(Object)? else { return Ok(batch) };
             let checked = raw.of_project(self.project).and_then(|raw| raw.check(self.job_types));

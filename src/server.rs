@@ -102,8 +102,8 @@ impl Server {
             room: Arc::new(Room::new(config.max_in_flight)),
         });
         metrics.expect_refusals(&REASONS);
-        let internal =
-            Arc::new(Internal { api: api.clone(), metrics: metrics.clone(), intake: Arc::<Intake>::default() });
+        let intake = Arc::new(Intake::new(config.report_timeout));
+        let internal = Arc::new(Internal { api: api.clone(), metrics: metrics.clone(), intake });
         let descriptors = Descriptors::of_this_process(config.data_dir.is_some()).map_err(system)?;
         let max_connections = descriptors.max_connections(config.max_connections);
         let setup = Setup { config: &config, metrics: &metrics, max_connections };

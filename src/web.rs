@@ -2,6 +2,7 @@
 
 pub mod admit;
 pub mod body;
+pub mod budget;
 pub mod decode;
 pub mod error;
 pub mod host;

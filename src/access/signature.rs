@@ -22,7 +22,7 @@ const ALGORITHM: &str = "SDK-HMAC-SHA256";
 const X_SDK_DATE: &str = "x-sdk-date";
 
 /// How far the signer's clock may be from ours, both ways.
-const MAX_SKEW: Duration = Duration::from_secs(15 * 60);
+pub const MAX_SKEW: Duration = Duration::from_secs(15 * 60);
 
 /// The SHA-256 of a request's body.
 pub type BodyDigest = [u8; 32];
@@ -60,6 +60,7 @@ pub struct Signature<'a> {
     signed_headers: &'a str,
     signature: &'a str,
     date: &'a str,
+    signed_at: Timestamp,
 }
 
 impl<'a> Signature<'a> {
@@ -88,12 +89,22 @@ impl<'a> Signature<'a> {
         if !canonical::are_signed_once(headers, signed_headers) {
             return Err(SignatureError::Header);
         }
-        Ok(Some(Self { access, signed_headers, signature, date }))
+        Ok(Some(Self { access, signed_headers, signature, date, signed_at }))
     }
 
     /// The access key's identifier.
     pub fn access(&self) -> &'a str {
         self.access
+    }
+
+    /// The signature itself, as it came.
+    pub fn value(&self) -> &'a str {
+        self.signature
+    }
+
+    /// What X-Sdk-Date says.
+    pub fn signed_at(&self) -> Timestamp {
+        self.signed_at
     }
 
     /// Whether Host is signed.

@@ -24,7 +24,7 @@ pub(super) async fn count_sub_jobs(State(api): State<Arc<Api>>, request: Request
     let (parts, body) = request.into_parts();
     let mut payload = Payload::ignored(body);
     let access = api.access.load();
-    let project = admit(&access, &parts, &mut payload, &mut place, Action::CountSubJobs).await?;
+    let (_, project) = admit(&access, &parts, &mut payload, &mut place, Action::CountSubJobs).await?;
     let filter = query::parse(parts.uri.query(), &api.job_types)?;
     project_exists(&access, &project)?;
     payload.ignore(&mut place).await?;

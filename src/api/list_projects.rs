@@ -10,7 +10,7 @@ use axum::extract::{Request, State};
 use serde::Serialize;
 
 use super::Api;
-use crate::web::admit::{Heads, authenticate, message};
+use crate::web::admit::{Caller, Heads, authenticate, message};
 use crate::web::body::Payload;
 use crate::web::decode;
 use crate::web::error::Error;
@@ -44,7 +44,7 @@ pub(super) async fn list_projects(State(api): State<Arc<Api>>, request: Request)
     let mut payload = Payload::ignored(body);
     let access = api.access.load();
     let heads = Heads::of(&parts.headers);
-    let principal = authenticate(&access, &parts, &heads, &mut payload, &mut place).await?;
+    let Caller { principal, .. } = authenticate(&access, &parts, &heads, &mut payload, &mut place).await?;
     message(&parts, &heads)?;
     let wanted = name(parts.uri.query().unwrap_or_default())?;
     payload.ignore(&mut place).await?;

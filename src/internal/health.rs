@@ -25,10 +25,13 @@ pub(super) async fn readyz(State(internal): State<Arc<Internal>>) -> Result<&'st
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::access::{AccessHandle, AccessSource};
     use crate::api::{Api, Room};
     use crate::domain::JobTypes;
+    use crate::internal::Intake;
     use crate::metrics::Metrics;
     use crate::readiness::Readiness;
     use crate::store::Store;
@@ -45,7 +48,8 @@ mod tests {
             readiness: Arc::<Readiness>::default(),
             room: Arc::new(Room::new(1)),
         };
-        let internal = Arc::new(Internal { api: Arc::new(api), metrics, intake: Arc::default() });
+        let internal =
+            Arc::new(Internal { api: Arc::new(api), metrics, intake: Arc::new(Intake::new(Duration::ZERO)) });
         internal.api.readiness.enter(Phase::Ready);
         assert_eq!(readyz(State(internal.clone())).await.unwrap(), "ready\n");
         while internal.api.store.recount(100).unwrap().is_none() {}

@@ -9,41 +9,30 @@ use axum::Json;
 use axum::extract::{Request, State};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
-use tokio::sync::Semaphore;
 
 use super::Internal;
-use crate::access::Action;
-use crate::api::loaded;
+use super::intake::Intake;
+use super::replays::Known;
+use super::shares::Share;
+use super::turns::Turn;
+use crate::access::{Action, Principal};
+use crate::api::{Api, loaded};
+use crate::domain::{ProjectId, SubJob};
 use crate::metrics::Metrics;
 use crate::priority;
 use crate::record;
-use crate::store::Outcome;
+use crate::store::{Outcome, Submitted};
 use crate::web::admit::{admit, project_exists};
 use crate::web::body::Payload;
+use crate::web::budget::{HeldBytes, Owner};
 use crate::web::error::Error;
 use crate::web::room::Place;
 
 /// The most bytes of one report.
 const MAX_BODY: usize = 16 * 1024 * 1024;
 
-/// The most bytes of all reports held at once.
-const MAX_HELD: usize = 256 * 1024 * 1024;
-
-/// How much of reports may be held and worked on.
-#[derive(Debug)]
-pub struct Intake {
-    /// A permit a byte.
-    bytes: Arc<Semaphore>,
-    /// A permit for each report that a thread may work on: more threads than cores would only get in each other's way.
-    turns: Arc<Semaphore>,
-}
-
-impl Default for Intake {
-    fn default() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { bytes: Arc::new(Semaphore::new(MAX_HELD)), turns: Arc::new(Semaphore::new(cores)) }
-    }
-}
+/// The most records that are handed over to the store within a turn; with more, others' turns come before.
+const MAX_IN_TURN: usize = 1000;
 
 /// The two forms of a report.
 #[derive(Clone, Copy)]
@@ -56,7 +45,12 @@ enum Form {
 pub(super) async fn report(State(internal): State<Arc<Internal>>, request: Request) -> Result<Json<Outcome>, Error> {
     let mut answered = Answered { metrics: &internal.metrics, with: StatusCode::SERVICE_UNAVAILABLE };
     let outcome = take(&internal, request).await;
-    answered.with = outcome.as_ref().map_or_else(Error::status, |_| StatusCode::OK);
+    answered.with = match &outcome {
+        Ok(_) => StatusCode::OK,
+        // The worker is not to blame: its connection was lost.
+        Err(Error::CutOff) => StatusCode::SERVICE_UNAVAILABLE,
+        Err(error) => error.status(),
+    };
     outcome.map(Json)
 }
 
@@ -73,42 +67,99 @@ impl Drop for Answered<'_> {
 }
 
 async fn take(internal: &Internal, request: Request) -> Result<Outcome, Error> {
-    let api = internal.api.clone();
+    let (api, intake) = (internal.api.clone(), internal.intake.clone());
     loaded(&api.readiness)?;
     let (parts, body) = request.into_parts();
-    let mut payload = Payload::kept(body, MAX_BODY, internal.intake.bytes.clone());
-    let (project, exists) = {
+    let mut payload = Payload::kept(body, MAX_BODY, HeldBytes::new(&intake.bytes));
+    let (caller, project, exists) = {
         let access = api.access.load();
-        let project = admit(&access, &parts, &mut payload, &mut Place::unbounded(), Action::ReportSubJobs).await?;
+        let place = &mut Place::unbounded();
+        let (caller, project) = admit(&access, &parts, &mut payload, place, Action::ReportSubJobs).await?;
         let exists = project_exists(&access, &project);
-        (project, exists)
+        (caller, project, exists)
     };
+    payload.give_to(|| Owner::Principal(caller.principal.name().into()))?;
     let form = form(&parts.headers)?;
     is_not_coded(&parts.headers)?;
     payload.whole().await?;
-    // The semaphore is never closed.
-    let turn = internal.intake.turns.clone().acquire_owned().await.map_err(fault)?;
-    let read = tokio::task::spawn_blocking(move || {
-        priority::lower();
-        let batch = match form {
-            Form::Json => record::from_json(payload.read(), &project, &api.job_types),
-            Form::Ndjson => record::from_ndjson(payload.read(), &project, &api.job_types),
-        };
-        let batch = batch.map_err(|refused| Error::input("body", refused.to_string()))?;
-        let permits = payload.into_permits();
-        exists?;
-        let submitted = api.store.submit(project, batch);
-        drop(turn);
-        Ok::<_, Error>((submitted, permits))
-    });
-    let (submitted, permits) = read.await.map_err(fault)??;
+    let (body, held) = payload.into_held();
+    let attempt = match &caller.signature {
+        None => None,
+        Some(signature) => match intake.replays.look_up(signature).await {
+            Known::Taken(outcome) => return exists.map(|()| outcome),
+            Known::New(attempt) => Some(attempt),
+        },
+    };
+    let turn = intake.turns.acquire(caller.principal.name()).await;
+    let work = Work { api, intake, principal: caller.principal, project, exists, form };
     // A task of its own, since what is held of a report is held until it is stored, whether the caller waits for it or not.
-    let stored = tokio::spawn(async move {
-        let outcome = submitted.outcome().await;
-        drop(permits);
-        outcome
+    let taken = tokio::spawn(async move {
+        let outcome = work.run(body, turn).await?;
+        if let Some(attempt) = attempt {
+            attempt.succeed(outcome);
+        }
+        drop(held);
+        Ok(outcome)
     });
-    Ok(stored.await.map_err(fault)??)
+    taken.await.map_err(fault)?
+}
+
+/// A report whose body is there.
+struct Work {
+    api: Arc<Api>,
+    intake: Arc<Intake>,
+    principal: Arc<Principal>,
+    project: ProjectId,
+    exists: Result<(), Error>,
+    form: Form,
+}
+
+impl Work {
+    /// Reads the records and hands them over to the store, when the principal's share of it is free, on threads that may be
+    /// held up; then waits without one.
+    async fn run(self, body: Vec<u8>, mut turn: Turn) -> Result<Outcome, Error> {
+        let Self { api, intake, principal, project, exists, form } = self;
+        let (store, shares, name) = (api.store.clone(), intake.shares.clone(), principal.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            priority::lower();
+            let mut pause = || turn.yield_to_others();
+            let batch = match form {
+                Form::Json => record::from_json_in_slices(&body, &project, &api.job_types, &mut pause),
+                Form::Ndjson => record::from_ndjson_in_slices(&body, &project, &api.job_types, &mut pause),
+            };
+            drop(body);
+            let batch = batch.map_err(|refused| Error::input("body", refused.to_string()))?;
+            exists?;
+            if batch.len() > MAX_IN_TURN {
+                drop(turn);
+            }
+            Ok::<_, Error>(match shares.try_take(name.name(), batch.len()) {
+                Some(share) => Read::Submitted(share, api.store.submit(project, batch)),
+                None => Read::Waits(project, batch),
+            })
+        });
+        let (share, submitted) = match read.await.map_err(fault)?? {
+            Read::Submitted(share, submitted) => (share, submitted),
+            Read::Waits(project, batch) => {
+                let share = intake.shares.take(principal.name(), batch.len()).await;
+                let submit = tokio::task::spawn_blocking(move || {
+                    priority::lower();
+                    store.submit(project, batch)
+                });
+                (share, submit.await.map_err(fault)?)
+            }
+        };
+        let outcome = submitted.outcome().await;
+        drop(share);
+        Ok(outcome?)
+    }
+}
+
+/// A report whose records have been read.
+enum Read {
+    Submitted(Share, Submitted),
+    /// What the principal's other reports take of its share is too much.
+    Waits(ProjectId, Vec<SubJob>),
 }
 
 fn fault(error: impl ToString) -> Error {

@@ -9,6 +9,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, Version, header};
 
 use super::body::Payload;
+use super::budget::Owner;
 use super::decode;
 use super::error::{CredentialError, Error};
 use super::host::is_host;
@@ -19,40 +20,49 @@ use crate::domain::{ProjectId, Timestamp};
 /// The published API's header for a token.
 pub const X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 
-/// The project that the path names, if the caller may do `action` in it.
+/// Who calls, and the project that the path names, if the caller may do `action` in it.
 ///
 /// The path is `/v1/{project_id}/…`, as the router has made sure.
-pub async fn admit(
+pub async fn admit<'p>(
     access: &Access,
-    parts: &Parts,
+    parts: &'p Parts,
     payload: &mut Payload,
     place: &mut Place<'_>,
     action: Action,
-) -> Result<ProjectId, Error> {
+) -> Result<(Caller<'p>, ProjectId), Error> {
     let heads = Heads::of(&parts.headers);
-    let principal = authenticate(access, parts, &heads, payload, place).await?;
+    let caller = authenticate(access, parts, &heads, payload, place).await?;
     let project = project(parts.uri.path());
-    principal.authorize(project.as_ref().ok(), action)?;
+    caller.principal.authorize(project.as_ref().ok(), action)?;
     message(parts, &heads)?;
-    project
+    Ok((caller, project?))
+}
+
+/// Who calls, and the signature by which that is known, if it is by one.
+pub struct Caller<'p> {
+    /// Who.
+    pub principal: Arc<Principal>,
+    /// Checked.
+    pub signature: Option<Signature<'p>>,
 }
 
 /// Who calls: the holder of the token, the signer of the request, or one who is both. While the body or the identity service
 /// is waited for, the request gives up its place.
-pub async fn authenticate(
+pub async fn authenticate<'p>(
     access: &Access,
-    parts: &Parts,
+    parts: &'p Parts,
     heads: &Heads<'_>,
     payload: &mut Payload,
     place: &mut Place<'_>,
-) -> Result<Arc<Principal>, Error> {
+) -> Result<Caller<'p>, Error> {
     let signature = if heads.authorizations == 0 { None } else { Signature::read(&parts.headers, Timestamp::now)? };
     let token = heads.token()?;
     let signer = match &signature {
         None => None,
         // A body is read only for a key that somebody has, so that nobody else can make the server wait for one.
-        Some(signature) if !access.knows_key(signature) => return Err(SignatureError::Invalid.into()),
         Some(signature) => {
+            let claimed = access.key_holder(signature).ok_or(SignatureError::Invalid)?;
+            payload.give_to(|| Owner::Claimed(claimed.name().into()))?;
             let body = Box::pin(place.await_body(payload.digest())).await??;
             Some(access.signer(signature, parts, &body)?)
         }
@@ -65,13 +75,14 @@ pub async fn authenticate(
             LookUp::Open(question) => Box::pin(place.await_identity(question.ask())).await??,
         }),
     };
-    match (holder, signer) {
-        (None, None) => Err(CredentialError::Missing.into()),
-        (Some(holder), None) => Ok(holder),
-        (None, Some(signer)) => Ok(signer.clone()),
-        (Some(holder), Some(signer)) if Arc::ptr_eq(&holder, signer) => Ok(holder),
-        (Some(_), Some(_)) => Err(CredentialError::Different.into()),
-    }
+    let principal = match (holder, signer) {
+        (None, None) => return Err(CredentialError::Missing.into()),
+        (Some(holder), None) => holder,
+        (None, Some(signer)) => signer.clone(),
+        (Some(holder), Some(signer)) if Arc::ptr_eq(&holder, signer) => holder,
+        (Some(_), Some(_)) => return Err(CredentialError::Different.into()),
+    };
+    Ok(Caller { principal, signature })
 }
 
 /// Last in the order: the project is one of those that exist.

@@ -1,13 +1,16 @@
 //! Request bodies, of which never more is read than the operation takes.
 
-use std::sync::Arc;
+mod pace;
 
-use axum::body::Body;
-use http_body::Body as _;
+use std::io;
+
+use axum::body::{Body, Bytes};
+use http_body::{Body as _, Frame};
 use http_body_util::BodyExt as _;
 use ring::digest::{Context, SHA256};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use self::pace::Pace;
+use super::budget::{HeldBytes, Owner};
 use super::error::{Error, Unavailable};
 use super::room::Place;
 use crate::access::{BodyDigest, SignatureError};
@@ -26,7 +29,7 @@ enum Kind {
     /// It means nothing, but a signature may cover it.
     Ignored,
     /// It is what the request is about.
-    Kept { max: usize, budget: Arc<Semaphore>, permits: Option<OwnedSemaphorePermit> },
+    Kept { max: usize, held: HeldBytes },
 }
 
 impl Payload {
@@ -35,9 +38,17 @@ impl Payload {
         Self { body, read: Vec::new(), kind: Kind::Ignored }
     }
 
-    /// A body of at most `max` bytes, for each of which `budget` has a permit.
-    pub fn kept(body: Body, max: usize, budget: Arc<Semaphore>) -> Self {
-        Self { body, read: Vec::new(), kind: Kind::Kept { max, budget, permits: None } }
+    /// A body of at most `max` bytes, which are held while it is.
+    pub fn kept(body: Body, max: usize, held: HeldBytes) -> Self {
+        Self { body, read: Vec::new(), kind: Kind::Kept { max, held } }
+    }
+
+    /// Says whose bytes these are, and those that are still to come.
+    pub fn give_to(&mut self, owner: impl FnOnce() -> Owner) -> Result<(), Unavailable> {
+        match &mut self.kind {
+            Kind::Ignored => Ok(()),
+            Kind::Kept { held, .. } => held.give_to(owner()),
+        }
     }
 
     /// Reads it to its end, if that has not been done. One that is too long is refused: as a report with 413, elsewhere as
@@ -66,25 +77,29 @@ impl Payload {
         }
         // What was announced is not held until it comes: untouched capacity takes no memory.
         self.read.reserve_exact(announced as usize);
-        while let Some(frame) = self.body.frame().await {
-            let frame = frame.map_err(|error| Error::input("body", format!("cannot be read: {error}")))?;
+        let mut pace = Pace::begin();
+        while let Some(frame) = self.next(&mut pace).await? {
+            let frame = frame.map_err(unreadable)?;
             let Some(data) = frame.data_ref() else { continue };
             if self.read.len() + data.len() > max {
                 return Err(self.too_long());
             }
-            if let Kind::Kept { budget, permits, .. } = &mut self.kind {
-                // At most `max`, as just checked, so it fits.
-                let more = budget.clone().try_acquire_many_owned(data.len() as u32);
-                let more = more.map_err(|_| Unavailable::ReportsHeld)?;
-                match permits {
-                    Some(permits) => permits.merge(more),
-                    None => *permits = Some(more),
-                }
+            if let Kind::Kept { held, .. } = &mut self.kind {
+                held.add(data.len())?;
             }
+            pace.came(data.len());
             each(data);
             self.read.extend_from_slice(data);
         }
         Ok(())
+    }
+
+    /// The next piece. What is held must come at a pace; for what means nothing there is a time in all.
+    async fn next(&mut self, pace: &mut Pace) -> Result<Option<Result<Frame<Bytes>, axum::Error>>, Unavailable> {
+        match self.kind {
+            Kind::Ignored => Ok(self.body.frame().await),
+            Kind::Kept { .. } => pace.frame(&mut self.body).await,
+        }
     }
 
     fn max(&self) -> usize {
@@ -106,11 +121,11 @@ impl Payload {
         &self.read
     }
 
-    /// Lets go of what has been read; its permits stay taken for as long as what is returned is held.
-    pub fn into_permits(self) -> Option<OwnedSemaphorePermit> {
+    /// What has been read, and what holds its bytes, of a body that is kept.
+    pub fn into_held(self) -> (Vec<u8>, Option<HeldBytes>) {
         match self.kind {
-            Kind::Ignored => None,
-            Kind::Kept { permits, .. } => permits,
+            Kind::Ignored => (self.read, None),
+            Kind::Kept { held, .. } => (self.read, Some(held)),
         }
     }
 
@@ -133,50 +148,23 @@ impl Payload {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::web::error::CredentialError;
-
-    const MAX: usize = 16 * 1024 * 1024;
-
-    fn kept(size: usize, budget: &Arc<Semaphore>) -> Payload {
-        Payload::kept(Body::from(vec![b'x'; size]), MAX, budget.clone())
+/// Why a body cannot be read: it ends too early, or it is not framed as it should be.
+fn unreadable(error: axum::Error) -> Error {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(error) = cause {
+        let is_lost = match (error.downcast_ref::<hyper::Error>(), error.downcast_ref::<io::Error>()) {
+            (Some(error), _) => error.is_incomplete_message() || error.is_closed() || error.is_canceled(),
+            // Bytes that are wrong are InvalidInput or InvalidData.
+            (_, Some(error)) => !matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData),
+            _ => false,
+        };
+        if is_lost {
+            return Error::CutOff;
+        }
+        cause = error.source();
     }
-
-    #[tokio::test]
-    async fn what_is_held_is_bounded_and_given_back() {
-        let budget = Arc::new(Semaphore::new(100));
-        let (mut first, mut second) = (kept(60, &budget), kept(41, &budget));
-        assert_eq!(first.whole().await.map(|()| first.read().len()).unwrap(), 60);
-        assert_eq!(first.whole().await.map(|()| first.read().len()).unwrap(), 60);
-        assert_eq!(budget.available_permits(), 40);
-        assert!(matches!(second.whole().await, Err(Error::Unavailable(Unavailable::ReportsHeld))));
-        assert!(kept(40, &budget).whole().await.is_ok());
-        drop(first);
-        assert_eq!(budget.available_permits(), 100);
-        assert!(kept(0, &budget).whole().await.is_ok());
-    }
-
-    #[tokio::test]
-    async fn a_body_has_its_bound_announced_or_not() {
-        let budget = Arc::new(Semaphore::new(2 * MAX));
-        assert!(kept(MAX, &budget).whole().await.is_ok());
-        assert!(matches!(kept(MAX + 1, &budget).whole().await, Err(Error::TooLarge(MAX))));
-        let chunks = (0..17).map(|_| Ok::<_, std::io::Error>(vec![b'x'; 1024 * 1024]));
-        let unannounced = Body::from_stream(futures_util::stream::iter(chunks));
-        assert!(matches!(Payload::kept(unannounced, MAX, budget.clone()).whole().await, Err(Error::TooLarge(_))));
-        assert_eq!(budget.available_permits(), 2 * MAX);
-    }
-
-    #[tokio::test]
-    async fn of_a_body_that_means_nothing_64_kib_can_be_signed() {
-        let mut fits = Payload::ignored(Body::from(vec![b'x'; IGNORED]));
-        let whole = ring::digest::digest(&SHA256, &vec![b'x'; IGNORED]);
-        assert_eq!(fits.digest().await.unwrap(), whole.as_ref());
-        assert_eq!(fits.digest().await.unwrap(), whole.as_ref());
-        let mut too_long = Payload::ignored(Body::from(vec![b'x'; IGNORED + 1]));
-        let refused = too_long.digest().await;
-        assert!(matches!(refused, Err(Error::Credential(CredentialError::Signature(SignatureError::Body)))));
-    }
+    Error::input("body", format!("cannot be read: {error}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,6 +45,9 @@ pub enum Error {
     /// The body is larger than the operation takes.
     #[error("the body must have at most {0} bytes")]
     TooLarge(usize),
+    /// The connection was lost, or the caller stopped sending, before the end of the body.
+    #[error("the body is not complete: its sender has stopped")]
+    CutOff,
     /// The body is of another kind than the operation takes.
     #[error("Content-Type must be application/json or application/x-ndjson")]
     MediaType,
@@ -109,8 +112,9 @@ pub enum Unavailable {
 }
 
 /// Every label that `Error::parts` gives, so that each refusal is in the metrics before it first happens.
-pub const REASONS: [&str; 16] = [
+pub const REASONS: [&str; 17] = [
     "input",
+    "cut_off",
     "credential",
     "permission",
     "path",
@@ -158,6 +162,7 @@ impl Error {
     fn parts(&self) -> (StatusCode, &'static str, &'static str) {
         match self {
             Self::Input { .. } => (StatusCode::BAD_REQUEST, "WKS.00211102", "input"),
+            Self::CutOff => (StatusCode::BAD_REQUEST, "WKS.00211102", "cut_off"),
             Self::Credential(_) => (StatusCode::UNAUTHORIZED, "WKS.00211302", "credential"),
             Self::Permission(_) => (StatusCode::FORBIDDEN, "WKS.00081102", "permission"),
             Self::Path => (StatusCode::NOT_FOUND, "WKS.00211902", "path"),
@@ -294,6 +299,11 @@ mod tests {
                 Error::TooLarge(9),
                 413,
                 r#"{"error_code":"WKS.00000413","error_msg":"the body must have at most 9 bytes"}"#,
+            ),
+            (
+                Error::CutOff,
+                400,
+                r#"{"error_code":"WKS.00211102","error_msg":"the body is not complete: its sender has stopped"}"#,
             ),
             (
                 Error::MediaType,

@@ -34,28 +34,52 @@ async fn a_body_has_at_most_16_mib() {
     assert_eq!(server.count("").await, 1);
 }
 
-/// A body that its sender does not finish is not taken, not even its whole lines.
+/// A body that its sender does not finish is not taken, not even its whole lines; and it is not the worker's fault.
 #[tokio::test]
-async fn an_unfinished_body_is_not_taken() {
+async fn an_unfinished_body_is_not_taken_and_counts_as_failed() {
     let server = Running::start(config()).await;
     let line = record("1", "j", "CREATE_SERVER", "RUNNING") + "\n";
     let token = format!("X-Auth-Token: {WORKER}");
     let length = format!("Content-Length: {}", line.len() + 1);
-    let chunk = format!("{:x}\r\n{line}\r\n", line.len());
-    for (framing, sent) in [(&*length, &line), ("Transfer-Encoding: chunked", &chunk)] {
+    let (chunked, size) = ("Transfer-Encoding: chunked", format!("{:x}\r\n", line.len()));
+    let mut failed = 0.0;
+    for (framing, sent) in [
+        (&*length, line.clone()),
+        (chunked, format!("{size}{line}\r\n")),
+        // In a chunk's size, in its data, before its end, in the last one, in what follows that.
+        (chunked, format!("{size}{line}\r\n5")),
+        (chunked, format!("{size}{}", &line[..9])),
+        (chunked, format!("{size}{line}")),
+        (chunked, format!("{size}{line}\r\n0\r\n")),
+        (chunked, format!("{size}{line}\r\n0\r\nX-Trailer: x\r\n")),
+    ] {
         let headers = ["Host: h", &token, "Content-Type: application/x-ndjson", framing];
-        let request = head(&format!("POST {} HTTP/1.1", report_path(PROJECT)), &headers) + sent;
+        let request = head(&format!("POST {} HTTP/1.1", report_path(PROJECT)), &headers) + &sent;
         let mut wire = Wire::open(server.internal).await;
         wire.send(&request).await;
         wire.end().await;
         let message = wire.answer().await.error(400, code::INPUT);
-        assert!(message.starts_with("body cannot be read"), "{message}");
+        assert_eq!(message, "the body is not complete: its sender has stopped", "{sent:?}");
         assert_eq!(wire.rest().await, "");
 
         let mut wire = Wire::open(server.internal).await;
         wire.send(&request).await;
         drop(wire);
+        failed += 2.0;
+        server.reaches("subjobs_reports_total{outcome=\"failed\"}", failed).await;
     }
+    assert_eq!(server.metric("subjobs_reports_total{outcome=\"refused\"}").await, Some(0.0));
+    assert!(server.metric("subjobs_refusals_total{reason=\"cut_off\"}").await >= Some(7.0));
+
+    // Chunks that are wrong are.
+    for (wrong, sent) in [("no size", "x\r\n"), ("no end", "1\r\n{}"), ("too large", "fffffffffffffffff\r\n")] {
+        let headers = ["Host: h", &token, "Content-Type: application/x-ndjson", chunked];
+        let mut wire = Wire::open(server.internal).await;
+        wire.send(head(&format!("POST {} HTTP/1.1", report_path(PROJECT)), &headers) + sent).await;
+        let message = wire.answer().await.error(400, code::INPUT);
+        assert!(message.starts_with("body cannot be read"), "{wrong}: {message}");
+    }
+    assert_eq!(server.metric("subjobs_reports_total{outcome=\"refused\"}").await, Some(3.0));
     server.reaches("subjobs_http_connections{listener=\"internal\"}", 1.0).await;
     assert_eq!(server.count("").await, 0);
 }
@@ -72,33 +96,6 @@ async fn a_worker_that_has_stopped_sending_is_answered() {
     wire.send(head(&format!("POST {} HTTP/1.1", report_path(PROJECT)), &headers) + &body).await;
     wire.end().await;
     assert_eq!(wire.answer().await.json(), outcome(20_000, 0, 0, 0));
-}
-
-/// 256 MiB of bodies are held; one of those that want more is sent away, and the room is given back.
-#[tokio::test]
-async fn what_is_held_of_all_bodies_is_bounded() {
-    let server = Running::start(config()).await;
-    let token = format!("X-Auth-Token: {OPS}");
-    // Each is one byte short of its end, and together they are too much by less than the last.
-    let mut waiting = tokio::task::JoinSet::new();
-    for size in [MIB_16; 16].into_iter().chain([64 * 1024]) {
-        let length = format!("Content-Length: {size}");
-        let headers = ["Host: h", &token, "Content-Type: application/x-ndjson", &length];
-        let mut wire = Wire::open(server.internal).await;
-        wire.send(head(&format!("POST {} HTTP/1.1", report_path(PROJECT)), &headers)).await;
-        wire.send(vec![b'\n'; size - 1]).await;
-        waiting.spawn(async move { wire.answer().await });
-    }
-    let refused = waiting.join_next().await.unwrap().unwrap();
-    assert_eq!(refused.error(503, code::UNAVAILABLE), "too many reports are being taken in");
-    assert_eq!(server.metric("subjobs_refusals_total{reason=\"reports_held\"}").await, Some(1.0));
-    assert_eq!(server.metric("subjobs_reports_total{outcome=\"failed\"}").await, Some(1.0));
-    // An empty report holds nothing, and a count has nothing to do with it.
-    assert_eq!(taken(server.report(OPS, "")).await, outcome(0, 0, 0, 0));
-    assert_eq!(server.count("").await, 0);
-    waiting.shutdown().await;
-    server.reaches("subjobs_http_connections{listener=\"internal\"}", 1.0).await;
-    assert_eq!(taken(server.report(OPS, vec![b'\n'; MIB_16])).await, outcome(0, 0, 0, 0));
 }
 
 /// Whoever counts sees all of a report or nothing, and all of it once it is answered.

@@ -335,7 +335,8 @@ async fn a_signed_report_is_taken_and_a_tampered_one_is_not() {
     assert_eq!(answer.status(), 200);
     assert_eq!(json(answer).await, serde_json::json!({"created": 600, "updated": 0, "unchanged": 0, "stale": 0}));
     assert_eq!(server.count("?status=RUNNING").await, 600);
-    let again = call.send_chunked(server.internal, false).await;
+    let chunked = Call::report("application/json", &body).header("X-Note", "chunked").sign(WORKER_KEY);
+    let again = chunked.send_chunked(server.internal, false).await;
     assert_eq!(json(again).await["unchanged"], 600);
 
     let lines = records[..2].join("\n").replace("RUNNING", "FAILED");

@@ -1,0 +1,262 @@
+//! Signed reports that have been taken, so that one sent again gets the same answer and changes nothing.
+//!
+//! A signature is good for as long as its date is near; whoever has seen a signed report could send it again and undo a newer
+//! one. So each is remembered while its date is good. The memory is the process's own: a restart forgets it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ring::digest::{Context, SHA256};
+use tokio::sync::watch;
+
+use crate::access::{MAX_SKEW, Signature};
+use crate::domain::Timestamp;
+use crate::store::Outcome;
+
+/// How many reports are remembered. Past it the oldest are forgotten: refusing reports would hurt honest workers, while only
+/// a principal that reports can push others out.
+const MAX_REMEMBERED: usize = 100_000;
+
+/// How often it is said that reports are forgotten too early.
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The SHA-256 of an access key's id and a signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct ReportId([u8; 32]);
+
+impl ReportId {
+    fn of(signature: &Signature<'_>) -> Self {
+        let mut digest = Context::new(&SHA256);
+        // No header value holds a line end.
+        for part in [signature.access(), "\n", signature.value()] {
+            digest.update(part.as_bytes());
+        }
+        let mut id = [0; 32];
+        id.copy_from_slice(digest.finish().as_ref());
+        Self(id)
+    }
+}
+
+/// When a signature is no longer good: by the clock that it is checked against, and by one that nobody sets, so that a clock
+/// which jumps brings none back.
+#[derive(Debug, Clone, Copy)]
+struct Expiry {
+    date: Timestamp,
+    at_least_until: Instant,
+}
+
+impl Expiry {
+    fn is_past(self, now: (Timestamp, Instant), grace: Duration) -> bool {
+        self.date.until(now.0) > MAX_SKEW + grace && self.at_least_until < now.1
+    }
+}
+
+/// The signed reports that are remembered, and those under way.
+#[derive(Debug)]
+pub(super) struct Replays {
+    /// How long after its date is looked at a report may still be under way.
+    grace: Duration,
+    max: usize,
+    memory: Mutex<Memory>,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    reports: HashMap<ReportId, Report>,
+    /// Those that have been taken, oldest first.
+    taken: VecDeque<(ReportId, Expiry)>,
+    warned: Option<Instant>,
+}
+
+#[derive(Debug)]
+enum Report {
+    /// Closed when the attempt has ended.
+    UnderWay(watch::Receiver<()>),
+    Taken(Outcome),
+}
+
+/// What is known of a signed report.
+pub(super) enum Known {
+    /// It has been taken, with this outcome.
+    Taken(Outcome),
+    /// Nothing: this is the attempt to take it.
+    New(Attempt),
+}
+
+/// A signed report under way. Unless it is taken it is forgotten when this is dropped, and may be sent again.
+pub(super) struct Attempt {
+    replays: Arc<Replays>,
+    id: ReportId,
+    expiry: Expiry,
+    is_taken: bool,
+    /// Dropped last, when the memory says what has become of the report.
+    _end: watch::Sender<()>,
+}
+
+impl Replays {
+    /// A memory of reports that take at most `report_timeout`.
+    pub(super) fn new(report_timeout: Duration) -> Arc<Self> {
+        Self::with_room_for(MAX_REMEMBERED, report_timeout)
+    }
+
+    fn with_room_for(max: usize, grace: Duration) -> Arc<Self> {
+        Arc::new(Self { grace, max, memory: Mutex::default() })
+    }
+
+    /// What is known of the report with that signature, which has been checked. If it is under way, waits for its end.
+    pub(super) async fn look_up(self: &Arc<Self>, signature: &Signature<'_>) -> Known {
+        let id = ReportId::of(signature);
+        loop {
+            let mut end = {
+                let mut memory = self.lock();
+                match memory.reports.get(&id) {
+                    Some(Report::Taken(outcome)) => return Known::Taken(*outcome),
+                    Some(Report::UnderWay(end)) => end.clone(),
+                    None => {
+                        let (sender, end) = watch::channel(());
+                        let (replays, date) = (self.clone(), signature.signed_at());
+                        let at_least_until = Instant::now() + 2 * MAX_SKEW + self.grace;
+                        let expiry = Expiry { date, at_least_until };
+                        memory.reports.insert(id, Report::UnderWay(end));
+                        return Known::New(Attempt { replays, id, expiry, is_taken: false, _end: sender });
+                    }
+                }
+            };
+            // Nothing is ever sent: the error is the end.
+            let _ = end.changed().await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Memory> {
+        // What a panic would leave behind is whole: an entry is there or not.
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Attempt {
+    /// The report has been taken.
+    pub(super) fn succeed(mut self, outcome: Outcome) {
+        self.is_taken = true;
+        let now = (Timestamp::now(), Instant::now());
+        let mut memory = self.replays.lock();
+        memory.reports.insert(self.id, Report::Taken(outcome));
+        memory.taken.push_back((self.id, self.expiry));
+        while let Some((oldest, expiry)) = memory.taken.front().copied() {
+            let is_past = expiry.is_past(now, self.replays.grace);
+            if !is_past && memory.taken.len() <= self.replays.max {
+                break;
+            }
+            memory.taken.pop_front();
+            memory.reports.remove(&oldest);
+            if !is_past {
+                memory.warn(now.1);
+            }
+        }
+    }
+}
+
+impl Memory {
+    fn warn(&mut self, now: Instant) {
+        if self.warned.is_none_or(|last| now.duration_since(last) >= WARNING_INTERVAL) {
+            self.warned = Some(now);
+            tracing::warn!("more signed reports than are remembered: the oldest could be replayed");
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if !self.is_taken {
+            self.replays.lock().reports.remove(&self.id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+
+    use super::*;
+
+    const TAKEN: Outcome = Outcome { created: 3, updated: 2, unchanged: 1, stale: 0 };
+
+    /// Headers of a signature that differs by a number.
+    fn headers(number: usize) -> HeaderMap {
+        let date = "20220307T104043Z".parse().unwrap();
+        let value = format!("SDK-HMAC-SHA256 Access=AK, SignedHeaders=x-sdk-date, Signature={number:064x}");
+        [("x-sdk-date".parse().unwrap(), date), (http::header::AUTHORIZATION, value.parse().unwrap())]
+            .into_iter()
+            .collect()
+    }
+
+    fn signature(headers: &HeaderMap) -> Signature<'_> {
+        Signature::read(headers, || "2022-03-07T10:40:43Z".parse().unwrap()).unwrap().unwrap()
+    }
+
+    async fn new(replays: &Arc<Replays>, number: usize) -> Option<Attempt> {
+        match replays.look_up(&signature(&headers(number))).await {
+            Known::New(attempt) => Some(attempt),
+            Known::Taken(outcome) => {
+                assert_eq!(outcome, TAKEN);
+                None
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn only_a_report_that_was_taken_is_remembered() {
+        let replays = Replays::new(Duration::ZERO);
+        drop(new(&replays, 1).await.unwrap());
+        new(&replays, 1).await.unwrap().succeed(TAKEN);
+        assert!(new(&replays, 1).await.is_none());
+        assert!(new(&replays, 2).await.is_some());
+        assert_eq!(replays.lock().reports.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_second_waits_for_the_first_and_tries_itself_if_that_fails() {
+        let replays = Replays::new(Duration::ZERO);
+        for succeeds in [false, true] {
+            let first = new(&replays, 1).await.unwrap();
+            let others = async { tokio::join!(new(&replays, 1), new(&replays, 1)) };
+            let end = async {
+                tokio::task::yield_now().await;
+                if succeeds { first.succeed(TAKEN) } else { drop(first) }
+            };
+            let both = async {
+                // Whichever is first to try again must end before the other can.
+                tokio::select! {
+                    (one, other) = others => (one.is_none(), other.is_none()),
+                    () = tokio::time::sleep(Duration::from_millis(200)) => (false, false),
+                }
+            };
+            let (both, ()) = tokio::join!(both, end);
+            assert_eq!(both, (succeeds, succeeds));
+        }
+    }
+
+    #[tokio::test]
+    async fn past_the_bound_the_oldest_are_forgotten() {
+        let replays = Replays::with_room_for(2, Duration::from_secs(60));
+        for number in 0..4 {
+            new(&replays, number).await.unwrap().succeed(TAKEN);
+        }
+        let mut remembered = Vec::new();
+        for number in 0..4 {
+            remembered.push(new(&replays, number).await.is_none());
+        }
+        assert_eq!(remembered, [false, false, true, true]);
+    }
+
+    #[test]
+    fn both_clocks_must_be_past_the_end() {
+        let (date, start): (Timestamp, _) = ("2022-03-07T10:40:43Z".parse().unwrap(), Instant::now());
+        let expiry = Expiry { date, at_least_until: start + Duration::from_secs(30) };
+        let (early, late) = ("2022-03-07T10:55:53Z".parse().unwrap(), "2022-03-07T10:55:54Z".parse().unwrap());
+        let grace = Duration::from_secs(10);
+        assert!(!expiry.is_past((late, start), grace));
+        assert!(!expiry.is_past((early, start + Duration::from_secs(31)), grace));
+        assert!(expiry.is_past((late, start + Duration::from_secs(31)), grace));
+    }
+}

@@ -1,0 +1,98 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::*;
+use crate::web::budget::{ByteBudget, Limits};
+use crate::web::error::CredentialError;
+
+const MAX: usize = 16 * 1024 * 1024;
+
+fn budget(total: usize) -> Arc<ByteBudget> {
+    ByteBudget::new(Limits { total, principal: total, claimed: total, all_claimed: total })
+}
+
+fn kept_as(body: Body, budget: &Arc<ByteBudget>) -> Payload {
+    Payload::kept(body, MAX, HeldBytes::new(budget))
+}
+
+fn kept(size: usize, budget: &Arc<ByteBudget>) -> Payload {
+    kept_as(Body::from(vec![b'x'; size]), budget)
+}
+
+/// A body of pieces, each of so many bytes and so long after the one before.
+fn in_pieces(pieces: Vec<(Duration, usize)>) -> Body {
+    Body::from_stream(futures_util::stream::unfold(pieces.into_iter(), |mut pieces| async {
+        let (pause, size) = pieces.next()?;
+        sleep(pause).await;
+        Some((Ok::<_, io::Error>(vec![b'x'; size]), pieces))
+    }))
+}
+
+#[tokio::test]
+async fn what_is_held_is_bounded_and_given_back() {
+    let budget = budget(100);
+    let (mut first, mut second) = (kept(60, &budget), kept(41, &budget));
+    assert_eq!(first.whole().await.map(|()| first.read().len()).unwrap(), 60);
+    assert_eq!(first.whole().await.map(|()| first.read().len()).unwrap(), 60);
+    assert!(matches!(second.whole().await, Err(Error::Unavailable(Unavailable::ReportsHeld))));
+    assert!(kept(40, &budget).whole().await.is_ok());
+    let (read, held) = first.into_held();
+    assert_eq!(read.len(), 60);
+    drop(read);
+    assert!(kept(41, &budget).whole().await.is_err());
+    drop(held);
+    assert!(kept(100, &budget).whole().await.is_ok());
+    assert!(kept(0, &budget).whole().await.is_ok());
+}
+
+#[tokio::test]
+async fn a_body_has_its_bound_announced_or_not() {
+    let budget = budget(2 * MAX);
+    assert!(kept(MAX, &budget).whole().await.is_ok());
+    assert!(matches!(kept(MAX + 1, &budget).whole().await, Err(Error::TooLarge(MAX))));
+    let unannounced = in_pieces(vec![(Duration::ZERO, 1024 * 1024); 17]);
+    assert!(matches!(kept_as(unannounced, &budget).whole().await, Err(Error::TooLarge(_))));
+    assert!(kept_as(Body::from(vec![b'x'; MAX]), &budget).whole().await.is_ok());
+}
+
+#[tokio::test]
+async fn of_a_body_that_means_nothing_64_kib_can_be_signed() {
+    let mut fits = Payload::ignored(Body::from(vec![b'x'; IGNORED]));
+    let whole = ring::digest::digest(&SHA256, &vec![b'x'; IGNORED]);
+    assert_eq!(fits.digest().await.unwrap(), whole.as_ref());
+    assert_eq!(fits.digest().await.unwrap(), whole.as_ref());
+    let mut too_long = Payload::ignored(Body::from(vec![b'x'; IGNORED + 1]));
+    let refused = too_long.digest().await;
+    assert!(matches!(refused, Err(Error::Credential(CredentialError::Signature(SignatureError::Body)))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_held_must_come_at_64_kib_a_second() {
+    const KIB: usize = 1024;
+    let second = |seconds: u64| Duration::from_secs(seconds);
+    // What comes, whether it is taken, and when that is known.
+    for (pieces, is_taken, after) in [
+        // A slow link, for as long as it takes.
+        (vec![(second(1), 70 * KIB); 40], true, 40),
+        // A small body has the first window.
+        (vec![(second(4), KIB)], true, 4),
+        (vec![(second(4), KIB), (second(2), KIB)], false, 5),
+        // One byte a moment.
+        (vec![(Duration::from_millis(100), 1); 1000], false, 5),
+        // All but the last byte at once.
+        (vec![(second(0), MAX - 1), (second(60), 1)], false, 10),
+        // A long body that gets slower.
+        (vec![(second(1), 70 * KIB), (second(1), 300 * KIB), (second(4), 20 * KIB), (second(9), KIB)], false, 10),
+    ] {
+        let (budget, start) = (budget(MAX), Instant::now());
+        let mut payload = kept_as(in_pieces(pieces.clone()), &budget);
+        let taken = payload.whole().await;
+        assert_eq!(taken.is_ok(), is_taken, "{pieces:?}");
+        assert!(is_taken || matches!(taken, Err(Error::Unavailable(Unavailable::TimedOut))));
+        assert_eq!(start.elapsed().as_secs(), after, "{pieces:?}");
+        drop(payload);
+        assert!(kept(MAX, &budget).whole().await.is_ok());
+    }
+}

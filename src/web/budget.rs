@@ -1,0 +1,195 @@
+//! Bytes of request bodies that are held in memory: bounded together, and for each principal.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::error::Unavailable;
+
+/// How many bytes may be held.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Together.
+    pub total: usize,
+    /// For one principal.
+    pub principal: usize,
+    /// For one principal whose signature has yet to be checked, which takes the whole body.
+    pub claimed: usize,
+    /// For all such principals together.
+    pub all_claimed: usize,
+}
+
+/// Whose bytes they are.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Owner {
+    /// The principal whose access key a request names; anybody may name it.
+    Claimed(Box<str>),
+    /// The principal who has sent the request.
+    Principal(Box<str>),
+}
+
+impl Owner {
+    fn is_claimed(&self) -> bool {
+        matches!(self, Self::Claimed(_))
+    }
+}
+
+/// All bytes that are held. Only owners of some are in the map, so that it is as small as what is held.
+#[derive(Debug)]
+pub struct ByteBudget {
+    limits: Limits,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    total: usize,
+    claimed: usize,
+    by_owner: HashMap<Owner, usize>,
+}
+
+impl Held {
+    fn add(&mut self, limits: Limits, owner: &Owner, bytes: usize) -> Result<(), Unavailable> {
+        let own = self.by_owner.get(owner).copied().unwrap_or(0) + bytes;
+        let claimed = if owner.is_claimed() { self.claimed + bytes } else { self.claimed };
+        let own_limit = if owner.is_claimed() { limits.claimed } else { limits.principal };
+        if own > own_limit || claimed > limits.all_claimed || self.total + bytes > limits.total {
+            return Err(Unavailable::ReportsHeld);
+        }
+        match self.by_owner.get_mut(owner) {
+            Some(held) => *held = own,
+            None => drop(self.by_owner.insert(owner.clone(), own)),
+        }
+        self.claimed = claimed;
+        self.total += bytes;
+        Ok(())
+    }
+
+    fn remove(&mut self, owner: &Owner, bytes: usize) {
+        if let Some(held) = self.by_owner.get_mut(owner) {
+            *held -= bytes;
+            if *held == 0 {
+                self.by_owner.remove(owner);
+            }
+        }
+        if owner.is_claimed() {
+            self.claimed -= bytes;
+        }
+        self.total -= bytes;
+    }
+}
+
+impl ByteBudget {
+    /// A budget of which nothing is held.
+    pub fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self { limits, held: Mutex::default() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        // Only sums are under this lock, and nothing in between can panic.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The bytes of one body, given back when this is dropped.
+#[derive(Debug)]
+pub struct HeldBytes {
+    budget: Arc<ByteBudget>,
+    owner: Owner,
+    bytes: usize,
+}
+
+impl HeldBytes {
+    /// None yet, of a request that says nothing of who sends it.
+    pub fn new(budget: &Arc<ByteBudget>) -> Self {
+        Self { budget: budget.clone(), owner: Owner::Claimed("".into()), bytes: 0 }
+    }
+
+    /// Holds so many more, unless a limit is reached.
+    pub fn add(&mut self, bytes: usize) -> Result<(), Unavailable> {
+        if bytes > 0 {
+            self.budget.lock().add(self.budget.limits, &self.owner, bytes)?;
+            self.bytes += bytes;
+        }
+        Ok(())
+    }
+
+    /// Lets another own them. If that one has no room for them, nobody holds them any more.
+    pub fn give_to(&mut self, owner: Owner) -> Result<(), Unavailable> {
+        let bytes = std::mem::take(&mut self.bytes);
+        if bytes > 0 {
+            let mut held = self.budget.lock();
+            held.remove(&self.owner, bytes);
+            held.add(self.budget.limits, &owner, bytes)?;
+        }
+        self.owner = owner;
+        self.bytes = bytes;
+        Ok(())
+    }
+}
+
+impl Drop for HeldBytes {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.budget.lock().remove(&self.owner, self.bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { total: 100, principal: 50, claimed: 25, all_claimed: 40 };
+    const REFUSED: Result<(), Unavailable> = Err(Unavailable::ReportsHeld);
+
+    fn of(budget: &Arc<ByteBudget>, owner: Owner) -> HeldBytes {
+        let mut held = HeldBytes::new(budget);
+        held.give_to(owner).unwrap();
+        held
+    }
+
+    fn is_unused(budget: &ByteBudget) -> bool {
+        let held = budget.lock();
+        held.total == 0 && held.claimed == 0 && held.by_owner.is_empty()
+    }
+
+    fn principal(name: &str) -> Owner {
+        Owner::Principal(name.into())
+    }
+
+    fn claimed(name: &str) -> Owner {
+        Owner::Claimed(name.into())
+    }
+
+    #[test]
+    fn one_principal_holds_half_and_all_together_hold_all() {
+        let budget = ByteBudget::new(LIMITS);
+        let (mut a, mut same) = (of(&budget, principal("a")), of(&budget, principal("a")));
+        assert_eq!((a.add(30), same.add(20), same.add(1)), (Ok(()), Ok(()), REFUSED));
+        let (mut b, mut c) = (of(&budget, principal("b")), of(&budget, principal("c")));
+        assert_eq!((b.add(49), c.add(2), c.add(1), b.add(1)), (Ok(()), REFUSED, Ok(()), REFUSED));
+        drop(a);
+        assert_eq!((same.add(30), b.add(1)), (Ok(()), REFUSED));
+        drop(c);
+        assert_eq!((b.add(1), b.add(1)), (Ok(()), REFUSED));
+        drop((same, b));
+        assert!(is_unused(&budget));
+    }
+
+    #[test]
+    fn a_claimed_name_takes_nothing_of_its_principal() {
+        let budget = ByteBudget::new(LIMITS);
+        let (mut one, mut other) = (of(&budget, claimed("a")), of(&budget, claimed("b")));
+        assert_eq!((one.add(26), one.add(25), other.add(16), other.add(15)), (REFUSED, Ok(()), REFUSED, Ok(())));
+        assert_eq!(HeldBytes::new(&budget).add(1), REFUSED);
+        let mut own = of(&budget, principal("a"));
+        assert_eq!(own.add(50), Ok(()));
+        // Proven now, it is the principal's, who has no room left.
+        assert_eq!(one.give_to(principal("a")), REFUSED);
+        assert_eq!(other.give_to(principal("b")), Ok(()));
+        assert_eq!(budget.lock().claimed, 0);
+        assert_eq!(budget.lock().total, 65);
+        drop((one, other, own));
+        assert!(is_unused(&budget));
+    }
+}
