@@ -5,11 +5,12 @@
 //! | `GET /healthz` | 200 while the process lives |
 //! | `GET /readyz` | 200 when loaded and serving, else 503 |
 //! | `GET /metrics` | Prometheus text format |
-//! | `GET /openapi.json` | the public operation as OpenAPI 3.1 |
+//! | `GET /openapi.json` | every operation as OpenAPI 3.1, with the job types of this server |
 //! | `POST /v1/{project_id}/app-server-sub-jobs/actions/report` | takes workers' reports |
 
 mod health;
 mod intake;
+mod openapi;
 mod replays;
 mod report;
 mod shares;
@@ -54,7 +55,7 @@ fn with_report(report: MethodRouter<Arc<Internal>>) -> Vec<Route<Arc<Internal>>>
         Route { path: "/healthz", methods: get(health::healthz) },
         Route { path: "/readyz", methods: get(health::readyz) },
         Route { path: "/metrics", methods: get(metrics) },
-        Route { path: "/openapi.json", methods: get(openapi) },
+        Route { path: "/openapi.json", methods: get(openapi::openapi) },
         Route { path: "/v1/{project_id}/app-server-sub-jobs/actions/report", methods: report },
     ]
 }
@@ -75,9 +76,4 @@ async fn metrics(State(internal): State<Arc<Internal>>) -> Result<impl IntoRespo
     let text = internal.metrics.render(&api.store, &api.job_types, in_flight);
     let text = text.map_err(|error| Error::Fault(error.to_string()))?;
     Ok(([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text))
-}
-
-/// `docs/openapi.yaml`, which the build script writes as JSON.
-async fn openapi() -> impl IntoResponse {
-    ([(CONTENT_TYPE, "application/json")], include_str!(concat!(env!("OUT_DIR"), "/openapi.json")))
 }
