@@ -249,7 +249,8 @@ fn a_record_is_what_the_document_says() {
     let full = crate::report::full("1");
     let mut described = keys(&schema["properties"]);
     let mut known = keys(&full);
-    (described.sort_unstable(), known.sort_unstable());
+    described.sort_unstable();
+    known.sort_unstable();
     assert_eq!(described, known);
     let statuses = resolve(&ours, &schema["properties"]["status"])["enum"].clone();
     let all = subjobs::domain::Status::ALL.map(|status| status.as_str());
