@@ -5,16 +5,22 @@ RUN apk add --no-cache gcc musl-dev
 WORKDIR /src
 COPY . .
 ARG TARGETPLATFORM
+# The id by which a program and its symbols know each other.
+ENV RUSTFLAGS="-C link-arg=-Wl,--build-id"
 # Cargo trusts dates, and the cached target may be younger than a source that has just come back from another branch.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target,id=subjobs-target-${TARGETPLATFORM},sharing=locked \
     touch src/lib.rs src/main.rs \
     && cargo build --release --locked --bin subjobs \
-    && cp target/release/subjobs /subjobs \
-    && mkdir /data
+    && mkdir /data /dist \
+    && deploy/split-symbols target/release/subjobs /dist
+
+# The program and its symbols, which the image does not hold: docker build --target dist --output dist .
+FROM scratch AS dist
+COPY --from=build /dist /
 
 FROM scratch
-COPY --from=build /subjobs /subjobs
+COPY --from=build /dist/subjobs /subjobs
 # For --data-dir: a volume that is mounted here begins with this owner.
 COPY --from=build --chown=65532:65532 /data /data
 

@@ -62,4 +62,5 @@ mod retention;
 mod sdk;
 mod signed;
 mod signer;
+mod symbols;
 mod targets;
