@@ -13,6 +13,7 @@ mod intake;
 mod openapi;
 mod replays;
 mod report;
+mod running;
 mod shares;
 mod turns;
 
@@ -28,6 +29,7 @@ use crate::metrics::{InFlight, Metrics};
 use crate::web::error::{Error, Unavailable};
 use crate::web::route::Route;
 pub use intake::Intake;
+pub use running::RunningReports;
 
 /// What the endpoints work with.
 #[derive(Clone)]
@@ -38,6 +40,8 @@ pub struct Internal {
     pub metrics: Arc<Metrics>,
     /// How much of reports may be held.
     pub intake: Arc<Intake>,
+    /// The reports being taken in.
+    pub reports: Arc<RunningReports>,
 }
 
 /// Every route of the internal listener.

@@ -1,4 +1,4 @@
-//! Whether the server takes requests: loading, then ready, then draining, and never back.
+//! Whether the server takes requests: loading, then ready, then draining, then ending, and never back.
 //!
 //! An end that is asked for while loading skips ready for good: what is half loaded is never served.
 
@@ -14,6 +14,8 @@ pub enum Phase {
     Ready,
     /// The end has been asked for; balancers should look elsewhere.
     Draining,
+    /// The public listener has ended; what runs may end, and nothing more is taken in.
+    Ending,
     /// The end has been asked for before everything had been taken in; no count would be true.
     Abandoned,
 }
@@ -29,6 +31,7 @@ impl Readiness {
             0 => Phase::Loading,
             1 => Phase::Ready,
             2 => Phase::Draining,
+            3 => Phase::Ending,
             _ => Phase::Abandoned,
         }
     }
@@ -60,6 +63,9 @@ mod tests {
         readiness.enter(Phase::Draining);
         readiness.enter(Phase::Ready);
         assert_eq!(readiness.phase(), Phase::Draining);
+        readiness.enter(Phase::Ending);
+        readiness.enter(Phase::Draining);
+        assert_eq!(readiness.phase(), Phase::Ending);
     }
 
     #[test]
@@ -67,7 +73,7 @@ mod tests {
         let readiness = Readiness::default();
         readiness.enter(Phase::Draining);
         assert_eq!(readiness.phase(), Phase::Abandoned);
-        for phase in [Phase::Loading, Phase::Ready, Phase::Draining] {
+        for phase in [Phase::Loading, Phase::Ready, Phase::Draining, Phase::Ending] {
             readiness.enter(phase);
             assert_eq!(readiness.phase(), Phase::Abandoned);
         }

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::task::{JoinError, JoinHandle};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use self::descriptors::Descriptors;
 use self::drain::Drain;
@@ -30,7 +30,7 @@ use crate::access::{AccessError, AccessHandle};
 use crate::api::{self, Api, Room};
 use crate::config::Config;
 use crate::demo::{Demo, Running};
-use crate::internal::{self, Intake, Internal};
+use crate::internal::{self, Intake, Internal, RunningReports};
 use crate::load::{self, LoadError};
 use crate::metrics::{Listener, Metrics};
 use crate::priority;
@@ -79,6 +79,7 @@ pub struct Server {
     api: Arc<Api>,
     metrics: Arc<Metrics>,
     descriptors: Descriptors,
+    reports: Arc<RunningReports>,
     public: Bound,
     internal: Bound,
 }
@@ -102,8 +103,9 @@ impl Server {
             room: Arc::new(Room::new(config.max_in_flight)),
         });
         metrics.expect_refusals(&REASONS);
-        let intake = Arc::new(Intake::new(config.report_timeout));
-        let internal = Arc::new(Internal { api: api.clone(), metrics: metrics.clone(), intake });
+        let (intake, reports) = (Arc::new(Intake::new(config.report_timeout)), Arc::<RunningReports>::default());
+        let internal =
+            Arc::new(Internal { api: api.clone(), metrics: metrics.clone(), intake, reports: reports.clone() });
         let descriptors = Descriptors::of_this_process(config.data_dir.is_some()).map_err(system)?;
         let max_connections = descriptors.max_connections(config.max_connections);
         let setup = Setup { config: &config, metrics: &metrics, max_connections };
@@ -112,6 +114,7 @@ impl Server {
             public: setup.listener(Listener::Public, api::routes(), None, api.clone()).await?,
             internal: setup.listener(Listener::Internal, internal::routes(), reserve, internal).await?,
             descriptors,
+            reports,
             api,
             metrics,
             config,
@@ -141,7 +144,7 @@ impl Server {
     /// Serves until `stop` is there, then drains. Both listeners answer at once, the public API with 503 until what is in the
     /// data directory and the files to load has been taken in. Returns how many running requests had to be cut.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<usize, ServerError> {
-        let Self { config, api, metrics, descriptors, public, internal } = self;
+        let Self { config, api, metrics, descriptors, reports, public, internal } = self;
         for bound in [&public, &internal] {
             tracing::info!(listener = bound.which.as_str(), address = %bound.address, "listening");
         }
@@ -205,18 +208,13 @@ impl Server {
         let deadline = Instant::now() + config.drain;
         public_drain.begin(deadline);
         let cut = (&mut public.0).await?;
+        // From here on new reports are refused; those that run are waited for.
+        api.readiness.enter(Phase::Ending);
+        let _ = timeout_at(deadline, reports.ended()).await;
+        close(api.store.clone()).await?;
+        // Last, so that health and metrics are answered until there is nothing more to tell.
         internal_drain.begin(deadline);
         let cut = cut + (&mut internal.0).await?;
-        let store = api.store.clone();
-        let closed = tokio::task::spawn_blocking(move || store.close());
-        match timeout(CLOSE, closed).await {
-            Ok(closed) => closed?,
-            // What is acknowledged is on the disk; the end of the process is to it what a kill would be.
-            Err(_) => tracing::warn!(
-                after_seconds = CLOSE.as_secs_f64(),
-                "the data directory is still busy and is left as it is"
-            ),
-        }
         if cut > 0 {
             tracing::warn!(cut, "the drain was cut short: requests were still running");
         }
@@ -257,6 +255,22 @@ fn open(api: &Api, demo: Option<Demo>) -> Result<Option<Running>, ServerError> {
     api.readiness.enter(Phase::Ready);
     tracing::info!("ready");
     Ok(running)
+}
+
+/// Closes the store, on a thread of its own.
+async fn close(store: Arc<Store>) -> Result<(), ServerError> {
+    let closed = tokio::task::spawn_blocking(move || store.close());
+    match timeout(CLOSE, closed).await {
+        Ok(closed) => closed?,
+        // What is acknowledged is on the disk; the end of the process is to it what a kill would be.
+        Err(_) => {
+            tracing::warn!(
+                after_seconds = CLOSE.as_secs_f64(),
+                "the data directory is still busy and is left as it is"
+            );
+        }
+    }
+    Ok(())
 }
 
 fn system(error: impl ToString) -> ServerError {

@@ -19,7 +19,7 @@ pub(super) async fn readyz(State(internal): State<Arc<Internal>>) -> Result<&'st
             internal.api.store.check()?;
             Ok("ready\n")
         }
-        Phase::Draining | Phase::Abandoned => Err(Unavailable::Draining.into()),
+        Phase::Draining | Phase::Ending | Phase::Abandoned => Err(Unavailable::Draining.into()),
     }
 }
 
@@ -48,8 +48,12 @@ mod tests {
             readiness: Arc::<Readiness>::default(),
             room: Arc::new(Room::new(1)),
         };
-        let internal =
-            Arc::new(Internal { api: Arc::new(api), metrics, intake: Arc::new(Intake::new(Duration::ZERO)) });
+        let internal = Arc::new(Internal {
+            api: Arc::new(api),
+            metrics,
+            intake: Arc::new(Intake::new(Duration::ZERO)),
+            reports: Arc::default(),
+        });
         internal.api.readiness.enter(Phase::Ready);
         assert_eq!(readyz(State(internal.clone())).await.unwrap(), "ready\n");
         while internal.api.store.recount(100).unwrap().is_none() {}

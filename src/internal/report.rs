@@ -43,6 +43,8 @@ enum Form {
 
 /// Takes a report whole or not at all; once this is answered, every count sees it.
 pub(super) async fn report(State(internal): State<Arc<Internal>>, request: Request) -> Result<Json<Outcome>, Error> {
+    // Before the look at whether reports are still taken, so that the end waits for each that is.
+    let _running = internal.reports.begin();
     let mut answered = Answered { metrics: &internal.metrics, with: StatusCode::SERVICE_UNAVAILABLE };
     let outcome = take(&internal, request).await;
     answered.with = match &outcome {

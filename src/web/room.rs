@@ -72,7 +72,7 @@ pub fn loaded(readiness: &Readiness) -> Result<(), Unavailable> {
     match readiness.phase() {
         Phase::Ready | Phase::Draining => Ok(()),
         Phase::Loading => Err(Unavailable::Starting),
-        Phase::Abandoned => Err(Unavailable::Draining),
+        Phase::Ending | Phase::Abandoned => Err(Unavailable::Draining),
     }
 }
 

@@ -1,11 +1,15 @@
 //! The end as callers see it: which answers close their connection, and that no request is lost on the way.
 
-use std::time::Duration;
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use subjobs::config::Config;
 
-use crate::support::{PROJECT, Running, config};
+use crate::http_support::{self, connect, one_answer, post};
+use crate::program_support::{Files, Program, Signal, until};
+use crate::support::{OPS, PROJECT, Running, config, record};
 use crate::wire::{Wire, code, good, head, report_path};
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -108,4 +112,45 @@ async fn connections_without_a_request_end_in_order() {
         assert_eq!(wire.rest().await, "");
     }
     assert_eq!(server.ended().await, 0);
+}
+
+/// Probes and scrapes see that it ends, not that it is gone, for as long as anything runs.
+#[test]
+fn the_internal_listener_answers_to_the_very_end() {
+    let files = Files::new();
+    let args = ["--access", &files.access(), "--drain", "60s", "--report-timeout", "60s"];
+    let program = Program::start(&[&args[..], &["--data-dir", &files.arg("data")]].concat());
+    let mut report = program.running_report();
+    let mut kept = connect(program.internal);
+    program.signal(Signal::Term);
+    until("the public listener ends", || TcpStream::connect(program.public).err());
+    until("no new report is taken", || {
+        let new = post(program.internal, &report_path(PROJECT), OPS, &record("1", "j", "CREATE_SERVER", "RUNNING"));
+        (new.status == 503).then(|| assert!(new.body.contains("shutting down"), "{new:?}"))
+    });
+    for _ in 0..3 {
+        let statuses = ["/healthz", "/readyz", "/metrics"].map(|path| program.internal_status(path));
+        assert_eq!(statuses, [200, 503, 200]);
+    }
+    kept.write_all(http_support::head("GET", "/healthz", "", "").as_bytes()).unwrap();
+    assert_eq!(one_answer(&mut kept).status, 200);
+    assert!(program.metric("subjobs_refusals_total{reason=\"draining\"}") > Some(0));
+    report.write_all(b"\n\n").unwrap();
+    assert_eq!(one_answer(&mut report).status, 200);
+    let start = Instant::now();
+    let (code, log) = program.ended();
+    assert_eq!(code, 0);
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    assert!(!log.iter().any(|line| line.contains("cut short")), "{}", log.join("\n"));
+}
+
+#[test]
+fn a_server_without_requests_ends_at_once() {
+    let files = Files::new();
+    let program = Program::start(&["--access", &files.access(), "--data-dir", &files.arg("data"), "--drain", "60s"]);
+    let _idle = [connect(program.public), connect(program.internal)];
+    let start = Instant::now();
+    program.signal(Signal::Term);
+    assert_eq!(program.ended().0, 0);
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
