@@ -19,10 +19,14 @@ use super::drain::Drain;
 use super::fragment::Fragments;
 
 /// How long the server waits for a peer to take the last answer and close.
-const LINGER: Duration = Duration::from_secs(1);
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 /// How much of what a peer still sends after the last answer is read, so that the answer is not lost in a reset.
 const LINGER_BYTES: usize = 1024 * 1024;
+
+/// How many requests of a pipeline are answered before others get their turn. Less than the 16 after which the HTTP layer asks
+/// for a next turn at once, without letting the runtime look at other connections first.
+pub(super) const REQUESTS_PER_TURN: u32 = 12;
 
 /// A state that has begun since the connection's task last looked. Most states begin and end within one turn of the task,
 /// and the system is not asked for the time of those.
@@ -67,6 +71,8 @@ pub(super) struct Clock {
     next_begun: AtomicBool,
     /// Whether the peer has yet to make room for what was last written.
     unsent: AtomicBool,
+    /// How many requests have begun in this turn of the task.
+    in_turn: AtomicU32,
     drain: Arc<Drain>,
     /// Where a request target may have a fragment.
     pub(super) fragments: Fragments,
@@ -77,6 +83,7 @@ impl Clock {
         Arc::new(Self {
             limits,
             drain,
+            in_turn: AtomicU32::new(0),
             start: Instant::now(),
             state: AtomicU8::new(State::New as u8),
             since: AtomicU64::new(0),
@@ -90,6 +97,16 @@ impl Clock {
     /// Whether a request is being worked on, or its answer waits for the peer to take it.
     pub(super) fn is_busy(&self) -> bool {
         self.state() == State::Busy || self.unsent.load(Relaxed)
+    }
+
+    /// A turn of the connection's task begins, with the request that waited for it if there is one.
+    pub(super) fn begin_turn(&self) {
+        self.in_turn.store(u32::from(self.state() == State::Busy), Relaxed);
+    }
+
+    /// Whether as many requests as a turn may answer have been, and another waits.
+    pub(super) fn is_turn_over(&self) -> bool {
+        self.in_turn.load(Relaxed) > REQUESTS_PER_TURN
     }
 
     /// The shortest limit: a timer that is set to it fires before any deadline that comes up meanwhile.
@@ -139,6 +156,7 @@ impl Clock {
         let tail = self.tail.load(Relaxed);
         let at_end = tail & 0x00ff_ffff == 0x000a_0d0a || tail & 0xffff == 0x0a0a;
         self.next_begun.store(!has_body && !at_end, Relaxed);
+        self.in_turn.store(self.in_turn.load(Relaxed) + 1, Relaxed);
         self.enter(State::Busy);
         Busy(self.clone())
     }
@@ -173,6 +191,11 @@ impl Clock {
 pub(super) struct Busy(Arc<Clock>);
 
 impl Busy {
+    /// Whether the request has to wait for the next turn.
+    pub(super) fn must_wait(&self) -> bool {
+        self.0.is_turn_over()
+    }
+
     pub(super) fn is_last_answer(&self) -> bool {
         self.0.is_last_answer()
     }

@@ -1,6 +1,7 @@
 //! One connection: HTTP/1.1 by hyper, closed by whichever clock runs out, by the drain, or by the peer.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -15,11 +16,11 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use pin_project_lite::pin_project;
-use tokio::io::AsyncWrite as _;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::clock::{Busy, Clock, Timed};
+use super::clock::{Busy, Clock, LINGER, Timed};
 use super::drain::Drain;
 use crate::web::observe::{Answer, Observed};
 
@@ -33,10 +34,24 @@ const LAST_LOOK: Duration = Duration::from_millis(20);
 /// reset.
 const LAST_LINGER: Duration = Duration::from_millis(100);
 
+/// The answer to a peer that begins to speak HTTP/2, which the HTTP layer leaves without one.
+const VERSION_NOT_SUPPORTED: &[u8] =
+    b"HTTP/1.1 505 HTTP Version Not Supported\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+
+/// How a turn of a connection's task ended.
+enum Turn {
+    /// Others are to have theirs.
+    Yield,
+    /// The connection has ended.
+    End(End),
+}
+
 /// How a connection ended.
 enum End {
     /// The peer closed it, or a clock has run out.
     Over,
+    /// The peer speaks HTTP/2.
+    Http2,
     /// The drain found no request on it.
     Idle,
     /// The drain's deadline came before the answer.
@@ -44,7 +59,10 @@ enum End {
 }
 
 /// Serves a connection until it ends; whether the drain had to cut a running request.
-pub(super) async fn serve(socket: TcpStream, app: Observed, clock: Arc<Clock>, drain: Arc<Drain>) -> bool {
+pub(super) async fn serve<S>(socket: S, app: Observed, clock: Arc<Clock>, drain: Arc<Drain>) -> bool
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let service = Service { app, clock: clock.clone() };
     // More than 100 headers are answered with 431 too; saying so here would cost an allocation a request.
     let mut connection = http1::Builder::new()
@@ -60,7 +78,7 @@ pub(super) async fn serve(socket: TcpStream, app: Observed, clock: Arc<Clock>, d
     let tick = clock.tick();
     let mut timer = pin!(sleep(tick));
     let mut is_closing = false;
-    let end = std::future::poll_fn(|cx| {
+    let mut take_turn = |cx: &mut Context<'_>| {
         // The first poll leaves the task's waker with the drain; later ones only look at a flag, which takes no lock.
         let look = std::mem::take(&mut is_first_poll) || (ends.is_none() && drain.deadline().is_some());
         if look && drain_begins.as_mut().poll(cx).is_ready() {
@@ -69,18 +87,24 @@ pub(super) async fn serve(socket: TcpStream, app: Observed, clock: Arc<Clock>, d
             ends = Some(((now + LAST_LOOK).min(cut_at), cut_at));
             timer.as_mut().reset(now);
         }
-        // How it ended is the peer's doing and nobody's error.
-        if Pin::new(&mut connection).poll(cx).is_ready() {
-            return Poll::Ready(End::Over);
+        clock.begin_turn();
+        match Pin::new(&mut connection).poll(cx) {
+            Poll::Ready(Err(error)) if error.is_parse_version_h2() => return Poll::Ready(Turn::End(End::Http2)),
+            // How it ended is the peer's doing and nobody's error.
+            Poll::Ready(_) => return Poll::Ready(Turn::End(End::Over)),
+            Poll::Pending => {}
         }
         clock.settle();
+        if clock.is_turn_over() {
+            return Poll::Ready(Turn::Yield);
+        }
         if !is_closing && clock.is_closing() {
             is_closing = true;
             timer.as_mut().reset(Instant::now());
         }
         if let Some((idle_at, _)) = ends.filter(|_| !clock.is_busy()) {
             if idle_at <= Instant::now() {
-                return Poll::Ready(End::Idle);
+                return Poll::Ready(Turn::End(End::Idle));
             }
             timer.as_mut().reset(idle_at);
         }
@@ -89,25 +113,41 @@ pub(super) async fn serve(socket: TcpStream, app: Observed, clock: Arc<Clock>, d
             let now = Instant::now();
             let next = clock.deadline().unwrap_or(now + tick).min(now + tick);
             if next <= now {
-                return Poll::Ready(End::Over);
+                return Poll::Ready(Turn::End(End::Over));
             }
             let next = match ends {
                 None => next,
-                Some((idle_at, _)) if !clock.is_busy() && idle_at <= now => return Poll::Ready(End::Idle),
-                Some((_, cut_at)) if clock.is_busy() && cut_at <= now => return Poll::Ready(End::Cut),
+                Some((idle_at, _)) if !clock.is_busy() && idle_at <= now => return Poll::Ready(Turn::End(End::Idle)),
+                Some((_, cut_at)) if clock.is_busy() && cut_at <= now => return Poll::Ready(Turn::End(End::Cut)),
                 Some((idle_at, cut_at)) => next.min(if clock.is_busy() { cut_at } else { idle_at }),
             };
             timer.as_mut().reset(next);
         }
-    })
-    .await;
-    if matches!(end, End::Idle) {
-        let mut socket = connection.into_parts().io.into_inner();
-        let shut_down = std::future::poll_fn(|cx| Pin::new(&mut socket).poll_shutdown(cx));
-        // A peer that has gone or does not close is closed all the same.
-        let _ = timeout(LAST_LINGER, shut_down).await;
-    }
-    matches!(end, End::Cut)
+    };
+    let end = loop {
+        match poll_fn(&mut take_turn).await {
+            Turn::End(end) => break end,
+            // Unlike a task that only wakes itself, this lets the runtime look at what has come on other connections.
+            Turn::Yield => yield_now().await,
+        }
+    };
+    let (last_words, linger) = match end {
+        End::Idle => (&b""[..], LAST_LINGER),
+        End::Http2 => (VERSION_NOT_SUPPORTED, LINGER),
+        End::Over => return false,
+        End::Cut => return true,
+    };
+    let mut socket = connection.into_parts().io.into_inner();
+    let closing = async {
+        if !last_words.is_empty() {
+            // At most a few answers were written before, so the system has space for all of it.
+            poll_fn(|cx| Pin::new(&mut socket).poll_write(cx, last_words)).await?;
+        }
+        poll_fn(|cx| Pin::new(&mut socket).poll_shutdown(cx)).await
+    };
+    // A peer that has gone or does not close is closed all the same.
+    let _ = timeout(linger, closing).await;
+    false
 }
 
 /// The application as one connection calls it.
@@ -143,6 +183,10 @@ impl Future for Answering {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
+        if this.busy.as_ref().is_some_and(Busy::must_wait) {
+            // Nothing has to wake this: the connection's next turn comes by itself.
+            return Poll::Pending;
+        }
         let mut response = ready!(this.answer.poll(cx));
         let busy = this.busy.take();
         if busy.as_ref().is_some_and(Busy::is_last_answer) {
@@ -177,5 +221,58 @@ impl http_body::Body for Watched {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
+    use super::super::clock::{Limits, REQUESTS_PER_TURN};
+    use super::*;
+    use crate::metrics::{Listener, Metrics};
+    use crate::web::request_id::RequestIds;
+    use crate::web::route::{Route, RouteNames, router};
+
+    const LIMITS: Limits = Limits {
+        first_byte: Duration::from_secs(10),
+        head: Duration::from_secs(10),
+        idle: Duration::from_secs(75),
+        is_for_one_request: false,
+    };
+
+    fn app() -> Observed {
+        let (table, metrics) = (|| vec![Route { path: "/", methods: get(async || "") }], Metrics::new().unwrap());
+        let (metrics, ids) = (Arc::new(metrics), RequestIds::new().unwrap());
+        let names = RouteNames::new(&table(), Listener::Public, &metrics);
+        Observed::new(router(table(), ()), names, metrics, ids, Duration::from_secs(10))
+    }
+
+    #[tokio::test]
+    async fn a_pipeline_is_answered_in_turns_of_bounded_length() {
+        const REQUESTS: usize = 1000;
+        let (mut far, near) = duplex(1024 * 1024);
+        far.write_all("GET / HTTP/1.1\r\nHost: h\r\n\r\n".repeat(REQUESTS).as_bytes()).await.unwrap();
+        let drain = Arc::<Drain>::default();
+        let mut served = pin!(serve(near, app(), Clock::new(LIMITS, drain.clone()), drain));
+        let (mut answered, mut turns, mut unread) = (0, 0, Vec::new());
+        while answered < REQUESTS {
+            poll_fn(|cx| {
+                assert!(served.as_mut().poll(cx).is_pending());
+                Poll::Ready(())
+            })
+            .await;
+            unread.clear();
+            while tokio::time::timeout(Duration::ZERO, far.read_buf(&mut unread)).await.is_ok() {}
+            let in_turn = String::from_utf8_lossy(&unread).matches("HTTP/1.1 200 OK").count();
+            assert!(in_turn <= REQUESTS_PER_TURN as usize, "{in_turn} in one turn");
+            answered += in_turn;
+            turns += 1;
+        }
+        // Nor does it take many more turns than that makes.
+        assert!(turns <= 3 * REQUESTS / REQUESTS_PER_TURN as usize, "{turns} turns");
     }
 }

@@ -133,8 +133,41 @@ async fn what_is_not_http_is_refused() {
             assert!(answer.ends_with("\r\n\r\n"), "{answer}");
         }
     }
-    assert_eq!(raw(server.public, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), "");
+    for version in ["HTTP/0.9", "HTTP/1.2", "HTTP/2.0", "HTTP/2", "HTTP/3.0", "HTTP/9.9", "HTTP/10.0", "", "FTP/1.0"] {
+        let answer = raw(server.public, format!("GET / {version}\r\nHost: h\r\n\r\n").as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{version:?}: {answer}");
+    }
     assert_eq!(ask(server.public, good("", &[])).await.count(), 0);
+}
+
+/// As a client does that takes for granted that HTTP/2 is spoken.
+#[tokio::test]
+async fn an_http_2_preface_is_told_that_the_version_is_not_supported() {
+    let server = Running::start(config()).await;
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice();
+    let settings = [preface, b"\0\0\0\x04\0\0\0\0\0"].concat();
+    let behind = [good("", &[]).as_bytes(), preface].concat();
+    for (address, bytes, answers) in [
+        (server.public, preface, 0),
+        (server.internal, preface, 0),
+        (server.public, &settings, 0),
+        (server.public, &behind, 1),
+    ] {
+        let mut wire = Wire::open(address).await;
+        wire.send(bytes).await;
+        for _ in 0..answers {
+            wire.answer().await.count();
+        }
+        let answer = wire.answer().await;
+        answer.assert_refused_by_the_http_layer(505);
+        assert_eq!(wire.rest().await, "");
+    }
+    // In pieces it is no preface yet, and refused as any other version.
+    let mut wire = Wire::open(server.public).await;
+    wire.send("PRI * HT").await;
+    wire.send("TP/2.0\r\n\r\n").await;
+    assert!([400, 505].contains(&wire.answer().await.status));
+    assert_eq!(wire.rest().await, "");
 }
 
 #[tokio::test]
