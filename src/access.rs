@@ -1,32 +1,43 @@
 //! Who calls, and what they may do.
 //!
 //! [`Access::authenticate`] and [`Access::signer`] turn a credential into a [`Principal`]: a token of the access file, a
-//! token of the identity service, or a signature. [`Principal::authorize`] decides, without knowing which it was. An `Access` never changes: a reload makes a new one, see [`AccessHandle`].
+//! token of the identity service, or a signature. [`Principal::authorize`] decides, without knowing which it was. An `Access` never
+//! changes: a reload makes a new one, see [`AccessHandle`].
 
+mod bounded;
 mod file;
+mod handle;
 mod identity;
 mod policy;
 mod public_host;
+mod reload;
 mod secret;
 mod signature;
 mod token;
 
 use hashbrown::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
-use arc_swap::{ArcSwap, Guard};
 use http::request::Parts;
 
 use self::identity::{Identity, Rejected, Roles};
 use self::secret::Secret;
 use crate::domain::{ProjectId, Timestamp};
-use crate::metrics::IdentityMetrics;
+pub use handle::{AccessHandle, AccessSource};
 pub use policy::{Action, ActionSet};
 use public_host::PublicHosts;
 pub use public_host::{MAX_PUBLIC_HOSTS, NoHost, PublicHost};
+pub use reload::reload_when;
 pub use signature::{BodyDigest, MAX_SKEW, Signature, SignatureError};
 pub use token::{Token, TokenDigest, random as random_token};
+
+/// The most bytes of an access file: some hundred thousand principals.
+const MAX_FILE: usize = 64 * 1024 * 1024;
+
+/// How long the first reading may take.
+const START_TIME: Duration = Duration::from_secs(30);
 
 /// An access file that cannot be used, with its name and the line where that is known.
 #[derive(Debug, thiserror::Error)]
@@ -135,11 +146,35 @@ pub struct Access {
 }
 
 impl Access {
-    /// Reads and checks an access file.
+    /// Reads and checks an access file, which may be a pipe here. Whatever it is, this ends.
     pub fn read(path: &Path) -> Result<Self, AccessError> {
-        let error = |reason| AccessError { path: path.into(), reason };
-        let text = std::fs::read_to_string(path).map_err(|cause| error(cause.to_string()))?;
-        file::parse(&text, path.parent().unwrap_or(Path::new(""))).map_err(error)
+        let (said, heard) = mpsc::channel();
+        let error = |reason: String| AccessError { path: path.into(), reason };
+        let own = path.to_owned();
+        // A network's disk may never answer, and then neither does the thread.
+        let thread = std::thread::Builder::new().name("access".into());
+        let thread = thread.spawn(move || {
+            // Nobody hears it who has given up.
+            let _ = said.send(Self::read_with(&own, bounded::read_once));
+        });
+        thread.map_err(|cause| error(cause.to_string()))?;
+        match heard.recv_timeout(START_TIME) {
+            Ok(read) => read,
+            Err(_) => Err(error(format!("it could not be read within {} s", START_TIME.as_secs()))),
+        }
+    }
+
+    /// As [`Access::read`], of a regular file and for as long as it takes.
+    fn read_again(path: &Path) -> Result<Self, AccessError> {
+        Self::read_with(path, bounded::read)
+    }
+
+    fn read_with(path: &Path, read: fn(&Path, usize) -> Result<Vec<u8>, String>) -> Result<Self, AccessError> {
+        let parse = |bytes: Vec<u8>| {
+            let text = String::from_utf8(bytes).map_err(|error| file::not_utf8(&error))?;
+            file::parse(&text, path.parent().unwrap_or(Path::new("")))
+        };
+        read(path, MAX_FILE).and_then(parse).map_err(|reason| AccessError { path: path.into(), reason })
     }
 
     /// Takes the text of an access file; the error is the reason, with the line where that is known.
@@ -235,70 +270,6 @@ impl Question<'_> {
             Err(Rejected::Refused) => Err(AuthenticationError::Unknown),
             Err(Rejected::Unavailable) => Err(AuthenticationError::Unavailable),
         }
-    }
-}
-
-/// Where an access file's text comes from.
-#[derive(Debug, Clone)]
-pub enum AccessSource {
-    /// A file, read again on each reload.
-    File(PathBuf),
-    /// The text itself, as tests and the demo have it; a reload changes nothing.
-    Text(String),
-}
-
-/// The access in force, which a reload replaces whole.
-#[derive(Debug)]
-pub struct AccessHandle {
-    source: AccessSource,
-    metrics: IdentityMetrics,
-    hosts: Arc<PublicHosts>,
-    current: ArcSwap<Access>,
-}
-
-impl AccessHandle {
-    /// Reads the source for the first time. Signatures are also tried with each of `hosts` in place of Host.
-    pub fn open(source: AccessSource, hosts: Vec<PublicHost>, metrics: IdentityMetrics) -> Result<Self, AccessError> {
-        let hosts = Arc::new(PublicHosts::new(hosts));
-        let access = Access { hosts: hosts.clone(), ..source.read(None, &metrics)? };
-        Ok(Self { source, metrics, hosts, current: ArcSwap::from_pointee(access) })
-    }
-
-    /// The access in force now; a request holds on to one for as long as it decides.
-    pub fn load(&self) -> Guard<Arc<Access>> {
-        self.current.load()
-    }
-
-    /// Reads the source again. A good one is in force for every later request, a bad one changes nothing.
-    pub fn reload(&self) -> Result<(), AccessError> {
-        let before = self.current.load_full();
-        let access = self.source.read(before.service.as_ref(), &self.metrics)?;
-        self.current.store(Arc::new(Access { hosts: self.hosts.clone(), ..access }));
-        Ok(())
-    }
-}
-
-impl AccessSource {
-    /// What is remembered of the identity service's answers is kept if its settings are the same as before.
-    fn read(&self, before: Option<&Arc<Identity>>, metrics: &IdentityMetrics) -> Result<Access, AccessError> {
-        let (mut access, path) = match self {
-            Self::File(path) => (Access::read(path)?, path.clone()),
-            Self::Text(text) => {
-                let path = PathBuf::from("access text");
-                (Access::parse(text).map_err(|reason| AccessError { path: path.clone(), reason })?, path)
-            }
-        };
-        if let Some((settings, _)) = &access.identity {
-            let service = match before.filter(|before| before.settings() == settings) {
-                Some(before) => before.clone(),
-                None => {
-                    let new = Identity::new(settings.clone(), metrics.clone());
-                    Arc::new(new.map_err(|reason| AccessError { path, reason })?)
-                }
-            };
-            access.service = Some(service);
-        }
-        Ok(access)
     }
 }
 

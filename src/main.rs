@@ -3,13 +3,12 @@
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _, stderr, stdin, stdout};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::thread;
 
-use subjobs::access::AccessHandle;
+use subjobs::access::reload_when;
 use subjobs::cli::{self, ExportError};
 use subjobs::config::{
-    CheckFlags, Command, Config, ExportFlags, LogFlags, LogFormat, ServeFlags, UnknownVariable, UsageError,
+    CheckFlags, Cli, Command, Config, ExportFlags, LogFlags, LogFormat, ServeFlags, UnknownVariable, UsageError,
     read_command_line, unknown_variables,
 };
 use subjobs::demo;
@@ -18,6 +17,7 @@ use subjobs::output::{Stdout, log};
 use subjobs::server::{Server, ServerError};
 use subjobs::store::OpenError;
 use subjobs::telemetry;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Bad configuration or input.
@@ -30,17 +30,19 @@ const DAMAGED: u8 = 3;
 const FAILED: u8 = 1;
 
 fn main() -> ExitCode {
+    // Before anything else: until then a signal ends the process, and one that asks for a reload must not.
+    let early = Cli::asks_to_serve().then(Early::listen);
     let code = match read_command_line() {
-        Ok(cli) => run_command(cli.command),
+        Ok(cli) => run_command(cli.command, early),
         Err(refused) => answer(&refused),
     };
     telemetry::flush();
     code
 }
 
-fn run_command(command: Command) -> ExitCode {
+fn run_command(command: Command, early: Option<io::Result<Early>>) -> ExitCode {
     let done = match command {
-        Command::Serve(flags) => return serve(*flags),
+        Command::Serve(flags) => return serve(*flags, early.unwrap_or_else(Early::listen)),
         Command::Token(flags) if flags.hash => Stdout::open().and_then(|out| cli::hash_token(stdin(), out)),
         Command::Token(_) => Stdout::open().and_then(cli::new_token),
         Command::Check(flags) => return check(&flags),
@@ -100,7 +102,33 @@ fn start_log(flags: &LogFlags) -> LogFormat {
     format
 }
 
-fn serve(flags: ServeFlags) -> ExitCode {
+/// The runtime, and the signals that have come since it began. Many of one kind are one.
+struct Early {
+    runtime: Runtime,
+    signals: Signals,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+    /// Otherwise a file that has reached its largest size, the log's for one, ends the program.
+    _file_too_large: Signal,
+}
+
+impl Early {
+    fn listen() -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let inside = runtime.enter();
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let _file_too_large = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
+        let signals = Signals { terminate, interrupt, hang_up: signal(SignalKind::hangup())?, _file_too_large };
+        drop(inside);
+        Ok(Self { runtime, signals })
+    }
+}
+
+fn serve(flags: ServeFlags, early: io::Result<Early>) -> ExitCode {
     let format = start_log(&flags.log);
     let config = match Config::try_from(flags) {
         Ok(config) => config,
@@ -110,11 +138,11 @@ fn serve(flags: ServeFlags) -> ExitCode {
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
+    let Early { runtime, signals } = match early {
+        Ok(early) => early,
         Err(error) => return complain(format, &error, FAILED),
     };
-    let ended = runtime.block_on(run(config));
+    let ended = runtime.block_on(run(config, signals));
     // A thread that still reads a load file must not hold up the end.
     runtime.shutdown_background();
     match ended {
@@ -162,21 +190,22 @@ fn after_opening(error: &OpenError) -> u8 {
     }
 }
 
-async fn run(config: Config) -> Result<(), ServerError> {
-    let system = |error: io::Error| ServerError::System(error.to_string());
-    let listen = |kind| signal(kind).map_err(system);
-    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    let hang_up = listen(SignalKind::hangup())?;
-    // Otherwise a file that has reached its largest size, the log's for one, ends the program.
-    let _file_too_large = listen(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
+async fn run(config: Config, signals: Signals) -> Result<(), ServerError> {
+    let Signals { mut terminate, mut interrupt, mut hang_up, _file_too_large } = signals;
     let demo = config.demo.clone();
-    let server = Server::bind(config).await?;
+    let server = tokio::select! {
+        server = Server::bind(config) => server?,
+        () = stopped_by(&mut terminate, &mut interrupt) => {
+            tracing::info!("stopped before it was started");
+            return Ok(());
+        }
+    };
     if let Some(demo) = demo {
         // Nobody may be there to read it, which is no reason to end or to wait.
         let greeting = greeting(&server, demo.token());
         thread::spawn(move || Stdout.write_all(greeting.as_bytes()));
     }
-    tokio::spawn(reload_on(hang_up, server.access()));
+    tokio::spawn(reload_when(async move || hang_up.recv().await, server.access()));
     let stop = async move {
         stopped_by(&mut terminate, &mut interrupt).await;
         tokio::spawn(async move {
@@ -193,17 +222,6 @@ async fn stopped_by(terminate: &mut Signal, interrupt: &mut Signal) {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
-    }
-}
-
-async fn reload_on(mut hang_up: Signal, access: Arc<AccessHandle>) {
-    while hang_up.recv().await.is_some() {
-        let access = access.clone();
-        match tokio::task::spawn_blocking(move || access.reload()).await {
-            Ok(Ok(())) => tracing::info!("the access file has been read again and is in force"),
-            Ok(Err(error)) => tracing::error!(%error, "the access file cannot be used; the one before stays in force"),
-            Err(error) => tracing::error!(%error, "reading the access file failed"),
-        }
     }
 }
 

@@ -90,7 +90,10 @@ impl Server {
         let metrics = Arc::new(Metrics::new().map_err(system)?);
         let identity = metrics.identity().map_err(system)?;
         let job_types = Arc::new(config.job_types.clone());
-        let access = Arc::new(AccessHandle::open(config.access.clone(), config.public_hosts.clone(), identity)?);
+        let (source, hosts) = (config.access.clone(), config.public_hosts.clone());
+        // On a thread that may wait, so that a signal meanwhile is heard.
+        let access = tokio::task::spawn_blocking(move || AccessHandle::open(source, hosts, identity));
+        let access = Arc::new(access.await??);
         let store = match &config.data_dir {
             Some(path) => Store::on_disk(DataDir::claim(path)?, config.job_types.clone()),
             None => Store::in_memory(job_types.len()),

@@ -13,8 +13,11 @@ use self::form::{File, Kind, NamedProject, RawAccessKey, RawPrincipal, RawToken}
 use self::wording::{line, shown};
 use super::policy::Verdict;
 use super::secret::Secret;
-use super::{Access, AccessKey, ActionSet, Principal, Projects, TokenDigest, TokenEntry};
+use super::{Access, AccessKey, ActionSet, Principal, Projects, TokenDigest, TokenEntry, bounded};
 use crate::domain::{ProjectId, Timestamp};
+
+/// The most bytes of a file that holds a secret.
+const MAX_SECRET: usize = 64 * 1024;
 
 /// The access that a file's text describes, or the reason why it describes none. `dir` is where the files that it names
 /// are looked for.
@@ -48,6 +51,12 @@ pub(super) fn parse(text: &str, dir: &Path) -> Result<Access, String> {
         return Err("nobody could call: no principal has a token or an access key, and there is no [identity]".into());
     }
     Ok(access)
+}
+
+/// What is said of a file whose text is none.
+pub(super) fn not_utf8(error: &std::string::FromUtf8Error) -> String {
+    let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+    format!("line {}: it is not UTF-8", good.iter().filter(|byte| **byte == b'\n').count() + 1)
 }
 
 /// What each policy says, by its name.
@@ -128,8 +137,9 @@ fn add_access_key(
         (Some(secret), None, None) => secret.clone(),
         (None, Some(name), None) => variable(name).map_err(|reason| about(&format!("secret_env: {reason}")))?,
         (None, None, Some(file)) => {
-            let secret = std::fs::read_to_string(dir.join(file));
-            let secret = secret.map_err(|cause| about(&format!("secret_file: {cause}")))?;
+            let secret = bounded::read(&dir.join(file), MAX_SECRET);
+            let secret = secret.map_err(|reason| about(&format!("secret_file: {reason}")))?;
+            let secret = String::from_utf8(secret).map_err(|_| about("secret_file: it does not hold UTF-8"))?;
             secret.trim_end_matches(['\r', '\n']).to_owned()
         }
         _ => return Err(about("give one of secret, secret_env and secret_file")),

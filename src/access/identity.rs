@@ -4,6 +4,7 @@
 //! itself being both the caller's and the one asked about.
 
 mod client;
+mod gate;
 
 use hashbrown::{HashMap, HashSet};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use moka::future::Cache;
 use serde::Deserialize;
 
 use self::client::{Client, Failure};
+use self::gate::Gate;
 pub(super) use super::policy::Verdict;
 use super::{Principal, Projects, Token, TokenDigest};
 use crate::domain::{ProjectId, Timestamp};
@@ -89,6 +91,7 @@ pub(super) enum Rejected {
 pub(super) struct Identity {
     settings: Settings,
     client: Client,
+    gate: Gate,
     good: Cache<TokenDigest, Arc<Validated>>,
     refused: Cache<TokenDigest, ()>,
     metrics: IdentityMetrics,
@@ -98,6 +101,7 @@ impl Identity {
     pub(super) fn new(settings: Settings, metrics: IdentityMetrics) -> Result<Self, String> {
         Ok(Self {
             client: Client::new(&settings)?,
+            gate: Gate::new(),
             settings,
             good: Cache::builder().max_capacity(REMEMBERED).expire_after(Trust).build(),
             refused: Cache::builder().max_capacity(REMEMBERED).time_to_live(REFUSED_FOR).build(),
@@ -125,7 +129,14 @@ impl Identity {
 
     async fn call(&self, token: Token<'_>, digest: TokenDigest) -> Result<Arc<Validated>, Rejected> {
         let start = Instant::now();
-        let answer = self.client.get_token(token).await.and_then(|body| self.read(&body));
+        // Neither is logged: what makes it so is, and there may be as many as there are requests.
+        let _permit = self.gate.enter(start).map_err(|_| Rejected::Unavailable)?;
+        let answer = self.client.get_token(token).await;
+        match &answer {
+            Err(Failure::Transport(_) | Failure::Timeout) => self.gate.unanswered(Instant::now()),
+            _ => self.gate.answered(),
+        }
+        let answer = answer.and_then(|body| self.read(&body));
         let outcome = match &answer {
             Ok(_) => "accepted",
             Err(Failure::Refused) => "refused",
@@ -139,14 +150,16 @@ impl Identity {
                 Err(Rejected::Refused)
             }
             Err(failure) => {
-                tracing::warn!(%failure, "the identity service gave no answer");
+                if self.gate.may_warn(Instant::now()) {
+                    tracing::warn!(%failure, "the identity service gave no answer");
+                }
                 Err(Rejected::Unavailable)
             }
         }
     }
 
     fn read(&self, body: &[u8]) -> Result<Validated, Failure> {
-        let Answer { token } = serde_json::from_slice(body).map_err(|error| Failure::Answer(error.to_string()))?;
+        let Answer { token } = serde_json::from_slice(body).map_err(|error| Failure::Answer(kind_and_place(&error)))?;
         let project = token.project.map(|project| ProjectId::parse(&project.id)).transpose();
         let project = project.map_err(|error| Failure::Answer(format!("the project's id {error}")))?;
         let expires_at: Timestamp =
@@ -162,6 +175,16 @@ impl Identity {
             trusted_for: self.settings.cache.min(left),
         })
     }
+}
+
+/// What is wrong with an answer, and where. The library's own message quotes it, and it may hold the token.
+fn kind_and_place(error: &serde_json::Error) -> String {
+    let kind = match error.classify() {
+        serde_json::error::Category::Data => "it has another form",
+        serde_json::error::Category::Eof => "it ends too early",
+        serde_json::error::Category::Syntax | serde_json::error::Category::Io => "it is no JSON",
+    };
+    format!("{kind}: line {}, column {}", error.line(), error.column())
 }
 
 /// Each token is trusted for as long as was found when it was asked about.

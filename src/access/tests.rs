@@ -1,6 +1,7 @@
 //! The access file as a whole: what it lets in, and what makes it unusable.
 
 use super::*;
+use crate::metrics::IdentityMetrics;
 
 fn hash(token: &str) -> String {
     Token::new(token.as_bytes()).unwrap().digest().to_string()
@@ -237,4 +238,21 @@ fn a_reload_replaces_all_or_nothing() {
     std::fs::remove_file(&path).unwrap();
     assert!(handle.reload().is_err());
     assert!(known("new"));
+}
+
+#[test]
+fn a_reload_that_began_earlier_does_not_undo_a_later_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("access.toml");
+    std::fs::write(&path, file(GOOD)).unwrap();
+    let handle = AccessHandle::open(AccessSource::File(path.clone()), Vec::new(), metrics()).unwrap();
+    let known = |token| ask(&handle.load(), token, "2026-01-01T00:00:00Z").is_ok();
+    std::fs::write(&path, file(&GOOD.replace("OPS", &hash("new")))).unwrap();
+    // As if the next, which begins first, were overtaken by two more.
+    handle.put_in_force(3, Access::read(&path).unwrap()).unwrap();
+    std::fs::write(&path, file(GOOD)).unwrap();
+    assert!(!handle.reload().unwrap());
+    assert!(known("new") && !known("ops"));
+    handle.put_in_force(4, Access::read(&path).unwrap()).unwrap();
+    assert!(known("ops"));
 }

@@ -20,6 +20,13 @@ pub struct Cli {
     pub command: Command,
 }
 
+impl Cli {
+    /// Whether the command line asks for a server: known before it has been read, for what must be done before that.
+    pub fn asks_to_serve() -> bool {
+        std::env::args_os().nth(1).is_some_and(|command| command == "serve")
+    }
+}
+
 /// What the program can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {

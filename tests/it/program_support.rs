@@ -153,7 +153,11 @@ impl Program {
 
     /// Starts a command that serves, and waits until it has said where.
     pub(crate) fn begin_with(command: &mut Command) -> Self {
-        let mut child = command.spawn().unwrap();
+        Self::of(command.spawn().unwrap())
+    }
+
+    /// Takes over what [`Program::begin_with`] has started, and waits until it has said where it serves.
+    pub(crate) fn of(mut child: Child) -> Self {
         let log = Lines::of(child.stderr.take().unwrap());
         let out = child.stdout.take().map(Lines::of).unwrap_or_default();
         let address =

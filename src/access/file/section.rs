@@ -8,8 +8,12 @@ use hashbrown::HashMap;
 use super::form::{AccountWord, RawIdentity, RawRole};
 use super::wording::{line, shown};
 use super::{Policies, named};
+use crate::access::bounded;
 use crate::access::identity::{Roles, Settings};
 use crate::access::policy::Verdict;
+
+/// The most bytes of a file of certificates.
+const MAX_CA: usize = 1024 * 1024;
 
 /// The section's settings and roles, once checked.
 pub(super) fn identity(
@@ -29,7 +33,7 @@ pub(super) fn identity(
     };
     let ca = raw.ca_file.map(|file| {
         let at = line(text, file.span().start);
-        std::fs::read(dir.join(file.get_ref())).map_err(|cause| about(format!("line {at}: ca_file: {cause}")))
+        bounded::read(&dir.join(file.get_ref()), MAX_CA).map_err(|cause| about(format!("line {at}: ca_file: {cause}")))
     });
     let settings = Settings {
         url: raw.url.get_ref().trim_end_matches('/').to_owned(),

@@ -121,3 +121,30 @@ fn a_secret_that_stands_elsewhere_is_not_repeated() {
         assert!(line == 0 || error.contains(&format!("line {line}: ")), "{text}\n{error}");
     }
 }
+
+#[test]
+fn a_token_may_expire_at_any_moment_of_rfc_3339() {
+    let read = |at: &str| {
+        let more = format!("tokens = [{{ sha256 = \"{:064x}\", expires_at = {at} }}]", 1);
+        let access = super::tests::read(&principal("u", &more))?;
+        Ok(access.tokens.into_values().next().and_then(|entry| entry.expires_at).map(|at| at.to_string()))
+    };
+    for (at, same) in [
+        ("2027-01-01T00:00:00Z", "2027-01-01T00:00:00Z"),
+        ("2027-01-01 00:00:00Z", "2027-01-01T00:00:00Z"),
+        ("2027-01-01t08:00:00.5+08:00", "2027-01-01T00:00:00.5Z"),
+        ("2027-01-01T00:00:00z", "2027-01-01T00:00:00Z"),
+        ("9999-12-31T23:59:59.999999999Z", "9999-12-31T23:59:59.999999999Z"),
+        ("9999-12-31T23:59:59-23:59", "9999-12-31T23:59:59-23:59"),
+        ("0000-01-01T00:00:00Z", "0000-01-01T00:00:00Z"),
+        ("2027-01-01T00:00:00.12345678901234567890Z", "2027-01-01T00:00:00.123456789Z"),
+        ("2027-01-01T00:00:00-00:00", "2027-01-01T00:00:00Z"),
+        ("2016-12-31T23:59:60Z", "2017-01-01T00:00:00Z"),
+    ] {
+        assert_eq!(read(at), Ok(Some(same.to_owned())), "{at}");
+    }
+    for bad in ["2027-01-01T00:00:00", "2027-01-01", "00:00:00", "2027-02-29T00:00:00Z", "2027-01-01T00:00:60Z"] {
+        let error: Result<_, String> = read(bad);
+        assert!(error.unwrap_err().contains("line 5: "), "{bad}");
+    }
+}

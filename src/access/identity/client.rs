@@ -1,6 +1,7 @@
 //! One call to the identity service: connections are reused, redirects are not followed, nothing is waited for or read
 //! without bound.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,12 @@ use crate::access::Token;
 
 /// The most bytes of an answer.
 const MAX_ANSWER: usize = 1024 * 1024;
+
+/// How many unused connections are kept.
+const MAX_KEPT: usize = 8;
+
+/// The most characters of an error that are logged.
+const MAX_ERROR: usize = 300;
 
 /// How long an unused connection is kept.
 const KEPT: Duration = Duration::from_secs(30);
@@ -43,10 +50,14 @@ pub(super) enum Failure {
     Timeout,
 }
 
+type Http = legacy::Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
+
 /// A client of one service.
 #[derive(Debug)]
 pub(super) struct Client {
-    http: legacy::Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    http: Http,
+    /// As `http`, but each call has a connection of its own.
+    unpooled: Http,
     url: Uri,
     timeout: Duration,
 }
@@ -67,11 +78,14 @@ impl Client {
         tcp.set_nodelay(true);
         let connector =
             HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
-        let http = legacy::Client::builder(TokioExecutor::new())
+        let mut builder = legacy::Client::builder(TokioExecutor::new());
+        let unpooled = builder.clone().pool_max_idle_per_host(0).build(connector.clone());
+        let http = builder
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(KEPT)
+            .pool_max_idle_per_host(MAX_KEPT)
             .build(connector);
-        Ok(Self { http, url, timeout: settings.timeout })
+        Ok(Self { http, unpooled, url, timeout: settings.timeout })
     }
 
     /// The body of the service's answer about a token.
@@ -80,7 +94,6 @@ impl Client {
     }
 
     async fn call(&self, token: Token<'_>) -> Result<Vec<u8>, Failure> {
-        let transport = |error: &dyn std::error::Error| Failure::Transport(chain(error));
         let mut value = HeaderValue::from_bytes(token.bytes()).map_err(|_| Failure::Refused)?;
         value.set_sensitive(true);
         let request = Request::get(&self.url)
@@ -88,8 +101,14 @@ impl Client {
             .header("x-subject-token", &value)
             .header("accept", "application/json")
             .body(Empty::new())
-            .map_err(|error| transport(&error))?;
-        let response = self.http.request(request).await.map_err(|error| transport(&error))?;
+            .map_err(|error| Failure::Transport(chain(&error)))?;
+        // A service may close a kept connection at the moment of asking. The question is only a question, so it can be asked
+        // again; once, and on a new connection, since others that were kept may have been closed as well.
+        let response = match self.http.request(request.clone()).await {
+            Err(error) if is_closed_unanswered(&error) => self.unpooled.request(request).await,
+            response => response,
+        };
+        let response = response.map_err(|error| Failure::Transport(chain(&error)))?;
         match response.status() {
             StatusCode::OK => {}
             StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND => return Err(Failure::Refused),
@@ -132,6 +151,24 @@ fn roots(pem: Option<&[u8]>) -> Result<RootCertStore, String> {
     if roots.is_empty() { Err("ca_file holds no certificate".into()) } else { Ok(roots) }
 }
 
+/// Whether a connection that was there has been closed or reset before the head of an answer.
+fn is_closed_unanswered(error: &legacy::Error) -> bool {
+    if error.is_connect() {
+        return false;
+    }
+    let causes = std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |error| error.source());
+    let is_closed = |error: &(dyn std::error::Error + 'static)| {
+        if let Some(error) = error.downcast_ref::<hyper::Error>() {
+            return error.is_incomplete_message() || error.is_canceled() || error.is_closed();
+        }
+        error.downcast_ref::<io::Error>().is_some_and(|error| {
+            use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
+            matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof)
+        })
+    };
+    causes.into_iter().any(is_closed)
+}
+
 /// An error with what caused it: the outermost one of a connection says little.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -140,5 +177,6 @@ fn chain(error: &dyn std::error::Error) -> String {
         text = format!("{text}: {error}");
         cause = error.source();
     }
-    text
+    // Some of it may be the peer's words.
+    text.chars().take(MAX_ERROR).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

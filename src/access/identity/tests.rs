@@ -178,3 +178,28 @@ async fn roles_map_to_permissions_and_a_token_without_project_enters_none() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_token_may_expire_at_any_moment_of_rfc_3339() {
+    for expires_at in [
+        "9999-12-31T23:59:59.999999999Z",
+        "9999-12-31T23:59:59.999999Z",
+        "9999-12-31T23:59:59-23:59",
+        "2126-01-01T00:00:00.123456789012Z",
+        "2126-01-01t00:00:00z",
+        "2126-01-01T00:00:00-00:00",
+        "2126-12-31T23:59:60Z",
+    ] {
+        let service = Service::start(good(expires_at, SCOPED)).await;
+        let validated = ask(&service.identity(MINUTE), "t").await.unwrap();
+        assert_eq!(validated.trusted_for, MINUTE, "{expires_at}");
+    }
+}
+
+#[test]
+fn an_error_of_an_answer_is_its_kind_and_place() {
+    let about = |text: &str| kind_and_place(&serde_json::from_str::<Answer>(text).err().unwrap());
+    assert_eq!(about(r#"{"token":"s3cret"}"#), "it has another form: line 1, column 17");
+    assert_eq!(about("{\n\"token\":{"), "it ends too early: line 2, column 9");
+    assert_eq!(about("s3cret"), "it is no JSON: line 1, column 1");
+}

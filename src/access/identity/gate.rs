@@ -1,0 +1,130 @@
+//! How many calls to the identity service there may be: few at once, and hardly any while it is down.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// Calls at once, each about one token. What they need is part of what the server sets aside of its file descriptors.
+const MAX_CALLS: usize = 32;
+
+/// After how many calls in a row without an answer the service counts as down.
+const FAILURES_UNTIL_DOWN: u32 = 5;
+
+/// How often a service that is down is asked: so that it is noticed when it is back.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Lets calls through.
+#[derive(Debug)]
+pub(super) struct Gate {
+    calls: Semaphore,
+    health: Mutex<Health>,
+}
+
+#[derive(Debug, Default)]
+struct Health {
+    /// Calls without an answer since the last one with.
+    failures: u32,
+    /// When a call may be the next probe.
+    next_probe: Option<Instant>,
+    warned_at: Option<Instant>,
+}
+
+/// Why a call is not made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Closed {
+    /// As many are under way as may be.
+    Busy,
+    /// The service is down, and it is not yet time to look again.
+    Down,
+}
+
+impl Gate {
+    pub(super) fn new() -> Self {
+        Self { calls: Semaphore::new(MAX_CALLS), health: Mutex::default() }
+    }
+
+    /// Begins a call, which lasts as long as the permit is held.
+    pub(super) fn enter(&self, now: Instant) -> Result<SemaphorePermit<'_>, Closed> {
+        let permit = self.calls.try_acquire().map_err(|_| Closed::Busy)?;
+        self.with_health(|health| {
+            if health.failures < FAILURES_UNTIL_DOWN {
+                return Ok(permit);
+            }
+            if health.next_probe.is_some_and(|next| now < next) {
+                return Err(Closed::Down);
+            }
+            health.next_probe = Some(now + PROBE_INTERVAL);
+            Ok(permit)
+        })
+    }
+
+    /// A call had an answer, whatever it was.
+    pub(super) fn answered(&self) {
+        self.with_health(|health| health.failures = 0);
+    }
+
+    /// A call had no answer.
+    pub(super) fn unanswered(&self, now: Instant) {
+        self.with_health(|health| {
+            health.failures = health.failures.saturating_add(1);
+            if health.failures == FAILURES_UNTIL_DOWN {
+                health.next_probe = Some(now + PROBE_INTERVAL);
+            }
+        });
+    }
+
+    /// Whether a failure is worth a line in the log: one a second, since strangers can cause as many as they like.
+    pub(super) fn may_warn(&self, now: Instant) -> bool {
+        self.with_health(|health| {
+            let may = health.warned_at.is_none_or(|before| now.saturating_duration_since(before) >= PROBE_INTERVAL);
+            if may {
+                health.warned_at = Some(now);
+            }
+            may
+        })
+    }
+
+    fn with_health<T>(&self, each: impl FnOnce(&mut Health) -> T) -> T {
+        // Numbers and moments, which a panic cannot leave half changed.
+        each(&mut self.health.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_at_once_are_bounded() {
+        let (gate, now) = (Gate::new(), Instant::now());
+        let mut held: Vec<_> = (0..MAX_CALLS).map(|_| gate.enter(now).unwrap()).collect();
+        assert_eq!(gate.enter(now).unwrap_err(), Closed::Busy);
+        held.pop();
+        assert!(gate.enter(now).is_ok());
+    }
+
+    #[test]
+    fn a_service_that_is_down_is_asked_once_a_second() {
+        let (gate, start) = (Gate::new(), Instant::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        for _ in 0..4 {
+            gate.unanswered(start);
+        }
+        assert!(gate.enter(start).is_ok());
+        gate.answered();
+        for _ in 0..5 {
+            assert!(gate.enter(start).is_ok());
+            gate.unanswered(start);
+        }
+        assert_eq!(gate.enter(at(0)).unwrap_err(), Closed::Down);
+        assert_eq!(gate.enter(at(999)).unwrap_err(), Closed::Down);
+        assert!(gate.enter(at(1000)).is_ok(), "the probe");
+        assert_eq!(gate.enter(at(1000)).unwrap_err(), Closed::Down);
+        gate.unanswered(at(1500));
+        assert_eq!(gate.enter(at(1999)).unwrap_err(), Closed::Down);
+        assert!(gate.enter(at(2000)).is_ok());
+        gate.answered();
+        assert!((0..100).all(|_| gate.enter(at(2001)).is_ok()));
+    }
+}
