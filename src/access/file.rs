@@ -1,6 +1,7 @@
 //! The access file: its form, and the checks that make it an [`Access`].
 
 mod form;
+mod pieces;
 mod section;
 mod wording;
 
@@ -9,7 +10,8 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 
-use self::form::{File, Kind, NamedProject, RawAccessKey, RawPrincipal, RawToken};
+use self::form::{File, Kind, NamedProject, Principals, RawAccessKey, RawPrincipal, RawToken};
+use self::pieces::Pieces;
 use self::wording::{line, shown};
 use super::policy::Verdict;
 use super::secret::Secret;
@@ -23,7 +25,9 @@ const MAX_SECRET: usize = 64 * 1024;
 /// are looked for.
 pub(super) fn parse(text: &str, dir: &Path) -> Result<Access, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let file: File = toml::from_str(text).map_err(|error| wording::reason(text, &error))?;
+    let pieces = Pieces::of(text);
+    let line_of_rest = |at: usize| line(text, pieces.in_text(at));
+    let file: File = toml::from_str(&pieces.rest).map_err(|error| wording::reason(&error, line_of_rest))?;
     // Each policy is looked through once, however many principals name it.
     let policies: Policies = file.policies.iter().map(|(name, policy)| (name.as_str(), Verdict::of(policy))).collect();
     let names = named_projects(&file.named_projects)?;
@@ -31,26 +35,47 @@ pub(super) fn parse(text: &str, dir: &Path) -> Result<Access, String> {
     if !names.is_empty() {
         existing.get_or_insert_default().extend(names.iter().map(|(project, _)| project.clone()));
     }
-    let mut access = Access { projects: existing, names, ..Access::default() };
-    let mut taken = HashSet::new();
-    for raw in &file.principals {
-        let about = |reason: String| format!("principal {}: {reason}", shown(&raw.name));
-        if !taken.insert(&raw.name) {
-            return Err(about("the name stands twice".into()));
-        }
-        let principal = Arc::new(principal(raw, &policies).map_err(about)?);
-        for token in &raw.tokens {
-            add_token(&mut access, text, token, &principal).map_err(about)?;
-        }
-        for key in &raw.access_keys {
-            add_access_key(&mut access, text, dir, key, &principal).map_err(about)?;
-        }
+    let access = Access { projects: existing, names, ..Access::default() };
+    let mut reader = Reader { access, taken: HashSet::new(), policies: &policies, dir };
+    file.principals.into_iter().try_for_each(|raw| reader.add(raw, &line_of_rest))?;
+    for range in &pieces.principals {
+        let line = |at: usize| line(text, range.start + at);
+        let piece: Principals = toml::from_str(&text[range.clone()]).map_err(|error| wording::reason(&error, line))?;
+        piece.principals.into_iter().try_for_each(|raw| reader.add(raw, &line))?;
     }
-    access.identity = file.identity.map(|raw| section::identity(raw, text, dir, &policies)).transpose()?;
+    let mut access = reader.access;
+    access.identity = file.identity.map(|raw| section::identity(raw, line_of_rest, dir, &policies)).transpose()?;
     if access.tokens.is_empty() && access.keys.is_empty() && access.identity.is_none() {
         return Err("nobody could call: no principal has a token or an access key, and there is no [identity]".into());
     }
     Ok(access)
+}
+
+/// What has been read, and what the principals to come are held against.
+struct Reader<'a> {
+    access: Access,
+    /// The names of those read.
+    taken: HashSet<Box<str>>,
+    policies: &'a Policies<'a>,
+    dir: &'a Path,
+}
+
+impl Reader<'_> {
+    /// Adds a principal with what it calls with. `line` tells the line of a place, where there is something to say.
+    fn add(&mut self, raw: RawPrincipal, line: &dyn Fn(usize) -> usize) -> Result<(), String> {
+        let about = |reason: String| format!("principal {}: {reason}", shown(&raw.name));
+        if !self.taken.insert(raw.name.as_str().into()) {
+            return Err(about("the name stands twice".into()));
+        }
+        let principal = Arc::new(principal(&raw, self.policies).map_err(about)?);
+        for token in &raw.tokens {
+            add_token(&mut self.access, line, token, &principal).map_err(about)?;
+        }
+        for key in &raw.access_keys {
+            add_access_key(&mut self.access, line, self.dir, key, &principal).map_err(about)?;
+        }
+        Ok(())
+    }
 }
 
 /// What is said of a file whose text is none.
@@ -104,8 +129,13 @@ fn projects(list: &[String]) -> Result<HashSet<ProjectId>, String> {
     list.iter().map(project).collect()
 }
 
-fn add_token(access: &mut Access, text: &str, raw: &RawToken, principal: &Arc<Principal>) -> Result<(), String> {
-    let about = |reason: &str| format!("line {}: {reason}", line(text, raw.sha256.span().start));
+fn add_token(
+    access: &mut Access,
+    line: &dyn Fn(usize) -> usize,
+    raw: &RawToken,
+    principal: &Arc<Principal>,
+) -> Result<(), String> {
+    let about = |reason: &str| format!("line {}: {reason}", line(raw.sha256.span().start));
     let digest =
         TokenDigest::from_hex(raw.sha256.get_ref()).ok_or_else(|| about("sha256 must be 64 hexadecimal digits"))?;
     let moment = |expires_at: toml::value::Datetime| -> Result<Timestamp, String> {
@@ -121,13 +151,13 @@ fn add_token(access: &mut Access, text: &str, raw: &RawToken, principal: &Arc<Pr
 
 fn add_access_key(
     access: &mut Access,
-    text: &str,
+    line: &dyn Fn(usize) -> usize,
     dir: &Path,
     raw: &RawAccessKey,
     principal: &Arc<Principal>,
 ) -> Result<(), String> {
     let id = raw.id.get_ref();
-    let place = || format!("line {}: access key", line(text, raw.id.span().start));
+    let place = || format!("line {}: access key", line(raw.id.span().start));
     if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',') {
         return Err(format!("{}: the id must be visible ASCII characters without a comma", place()));
     }

@@ -21,6 +21,14 @@ pub(super) struct File {
     pub(super) identity: Option<RawIdentity>,
 }
 
+/// A part of the file that holds nothing but principals.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Principals {
+    #[serde(rename = "principal")]
+    pub(super) principals: Vec<RawPrincipal>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NamedProject {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 
 use super::form::{AccountWord, RawIdentity, RawRole};
-use super::wording::{line, shown};
+use super::wording::shown;
 use super::{Policies, named};
 use crate::access::bounded;
 use crate::access::identity::{Roles, Settings};
@@ -18,7 +18,7 @@ const MAX_CA: usize = 1024 * 1024;
 /// The section's settings and roles, once checked.
 pub(super) fn identity(
     raw: RawIdentity,
-    text: &str,
+    line: impl Fn(usize) -> usize,
     dir: &Path,
     policies: &Policies<'_>,
 ) -> Result<(Settings, Roles), String> {
@@ -32,7 +32,7 @@ pub(super) fn identity(
         }
     };
     let ca = raw.ca_file.map(|file| {
-        let at = line(text, file.span().start);
+        let at = line(file.span().start);
         bounded::read(&dir.join(file.get_ref()), MAX_CA).map_err(|cause| about(format!("line {at}: ca_file: {cause}")))
     });
     let settings = Settings {

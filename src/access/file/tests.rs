@@ -148,3 +148,39 @@ fn a_token_may_expire_at_any_moment_of_rfc_3339() {
         assert!(error.unwrap_err().contains("line 5: "), "{bad}");
     }
 }
+
+/// Principals are read some at a time, and what stands between them all together.
+#[test]
+fn tables_may_stand_in_any_order() {
+    let token = |n: u32| format!("tokens = [{{ sha256 = \"{n:064x}\" }}]");
+    let statement = |action: &str| format!("[[policy.p.Statement]]\nEffect = \"Allow\"\nAction = [\"{action}\"]\n");
+    let text = [
+        principal("a", &format!("policies = [\"p\"]\n[[principal.tokens]]\nsha256 = \"{:064x}\"", 1)),
+        statement("*:count*"),
+        principal("b", &token(2)),
+        "[identity]\nurl = \"http://a\"\nca_file = \"none\"\n".into(),
+        principal("c", &token(3)),
+        statement("*:report*"),
+    ];
+    let error = read(&text.concat()).unwrap_err();
+    assert!(error.starts_with("identity: line 18: ca_file: "), "{error}");
+    let good = text.concat().replace("ca_file = \"none\"\n", "");
+    let access = read(&good).unwrap();
+    assert_eq!(access.tokens.len(), 3);
+    for entry in access.tokens.values().filter(|entry| entry.principal.name() == "a") {
+        for action in super::super::Action::ALL {
+            assert!(entry.principal.authorize(ProjectId::parse("p").ok().as_ref(), action).is_ok(), "{action}");
+        }
+    }
+    for (from, to, reason) in [
+        (format!("{:064x}", 3), format!("{:064x}", 2), "principal \"c\": line 22: the token stands twice"),
+        ("\"c\"".into(), "\"a\"".into(), "principal \"a\": the name stands twice"),
+        ("\"c\"".into(), "7".into(), "line 19: invalid type: integer, expected a string"),
+        ("url".into(), "uri".into(), "line 17: unknown field `uri`"),
+        ("[identity]".into(), "[principal]".into(), "line 16: "),
+        ("[identity]".into(), "[policy.p]".into(), "line 17: unknown field `url`"),
+    ] {
+        let error = read(&good.replace(&from, &to)).unwrap_err();
+        assert!(error.starts_with(reason), "{error:?} is not {reason:?}");
+    }
+}

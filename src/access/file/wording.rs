@@ -4,11 +4,11 @@
 /// The most characters of a name that an error repeats.
 const MAX_SHOWN: usize = 64;
 
-/// The reason why a text is no access file, with its line.
-pub(super) fn reason(text: &str, error: &toml::de::Error) -> String {
+/// The reason why a text is no access file, with its line, which `line` tells of a place.
+pub(super) fn reason(error: &toml::de::Error, line: impl Fn(usize) -> usize) -> String {
     // The library's own way to show an error quotes the line at fault.
     match error.span() {
-        Some(span) => format!("line {}: {}", line(text, span.start), without_value(error.message())),
+        Some(span) => format!("line {}: {}", line(span.start), without_value(error.message())),
         None => without_value(error.message()),
     }
 }
