@@ -13,6 +13,7 @@ mod public_host;
 mod reload;
 mod secret;
 mod signature;
+mod summary;
 mod token;
 
 use hashbrown::{HashMap, HashSet};
@@ -31,6 +32,7 @@ use public_host::PublicHosts;
 pub use public_host::{MAX_PUBLIC_HOSTS, NoHost, PublicHost};
 pub use reload::reload_when;
 pub use signature::{BodyDigest, MAX_SKEW, Signature, SignatureError};
+pub use summary::Summary;
 pub use token::{Token, TokenDigest, random as random_token};
 
 /// The most bytes of an access file: some hundred thousand principals.
@@ -132,6 +134,8 @@ struct AccessKey {
 /// Who may call, as one reading of the access file says.
 #[derive(Debug, Default)]
 pub struct Access {
+    /// How many there are, with a credential or without.
+    principals: usize,
     tokens: HashMap<TokenDigest, TokenEntry>,
     keys: HashMap<Box<str>, AccessKey>,
     /// The projects that exist; without a list any may.

@@ -51,16 +51,18 @@ pub fn check(flags: &CheckFlags, mut out: impl Write) -> io::Result<bool> {
         return Ok(false);
     }
     let mut all_good = true;
-    let access =
-        flags.access.iter().map(|path| (path, Access::read(path).map(|_| "good".into()).map_err(|e| e.to_string())));
+    let access = flags.access.iter().map(|path| {
+        let checked = Access::read(path).map(|access| access.summary().to_string());
+        (path, checked.map_err(|error| error.to_string()))
+    });
     let loads = flags.load.iter().map(|path| {
-        let checked = load::check(path, &job_types).map(|sub_jobs| format!("good, {sub_jobs} subtasks"));
+        let checked = load::summarize(path, &job_types).map(|summary| summary.to_string());
         (path, checked.map_err(|error| error.to_string()))
     });
     for (path, checked) in access.chain(loads) {
         all_good &= checked.is_ok();
         match checked {
-            Ok(good) => writeln!(out, "{}: {good}", path.display())?,
+            Ok(summary) => writeln!(out, "{}: good, {summary}", path.display())?,
             Err(error) => writeln!(out, "{error}")?,
         }
     }
@@ -166,7 +168,13 @@ mod tests {
         let (good, bad, load) = (path("good", "[identity]\nurl = \"http://a\""), path("bad", "a"), path("load", line));
         assert_eq!(
             checked(&format!("--access {good} --load {load} --job-type NEW")),
-            (true, format!("{good}: good\n{load}: good, 1 subtasks\n"))
+            (
+                true,
+                format!(
+                    "{good}: good, 0 principals, 0 tokens, 0 access keys, any project, an identity service\n\
+                     {load}: good, 1 subtask of 1 job in 1 project\n"
+                )
+            )
         );
         let (is_good, said) = checked(&format!("--access {bad} --load {load} --load {load}"));
         assert!(!is_good);

@@ -77,7 +77,7 @@ async fn metrics(State(internal): State<Arc<Internal>>) -> Result<impl IntoRespo
         awaiting_body: api.room.bodies_awaited(),
         awaiting_identity: api.room.identity_awaited(),
     };
-    let text = internal.metrics.render(&api.store, &api.job_types, in_flight);
+    let text = internal.metrics.render(&api.store, &api.job_types, health::is_ready(api), in_flight);
     let text = text.map_err(|error| Error::Fault(error.to_string()))?;
     Ok(([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text))
 }

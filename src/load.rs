@@ -1,5 +1,7 @@
 //! Takes in files of subtasks before the server is ready: one JSON object a line, each with its `project_id`.
 
+mod summary;
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};
@@ -10,6 +12,8 @@ use crate::domain::{JobTypes, ProjectId, SubJob};
 use crate::progress::Progress;
 use crate::record;
 use crate::store::{OpenError, Store, StoreError};
+
+pub use self::summary::{Summary, summarize};
 
 /// The most bytes of a line: a record has at most some tens of KiB, so a longer line is another kind of file.
 const MAX_LINE: usize = 1024 * 1024;
@@ -94,14 +98,9 @@ fn take_in(path: &Path, store: &Store, job_types: &JobTypes, cancelled: &AtomicB
     Ok(())
 }
 
-/// Reads a file and says what is wrong with it, if anything; returns how many subtasks it has.
-pub fn check(path: &Path, job_types: &JobTypes) -> Result<u64, LoadError> {
-    let mut sub_jobs = 0;
-    read(path, job_types, |_, _, _| {
-        sub_jobs += 1;
-        Ok(())
-    })?;
-    Ok(sub_jobs)
+/// Reads a file and says what is wrong with it, if anything.
+fn check(path: &Path, job_types: &JobTypes) -> Result<(), LoadError> {
+    read(path, job_types, |_, _, _| Ok(()))
 }
 
 fn hand_over(batches: &mut HashMap<ProjectId, Vec<SubJob>>, store: &Store) -> Result<(), LoadError> {
@@ -172,7 +171,8 @@ mod tests {
         {
             assert_eq!(load_all(&[&file(text.as_bytes())]).unwrap(), expected, "{text}");
         }
-        assert_eq!(check(file(many.as_bytes()).path(), &JobTypes::default()).unwrap(), 2 * BATCH as u64 + 1);
+        let summary = summarize(file(many.as_bytes()).path(), &JobTypes::default()).unwrap();
+        assert_eq!(summary.records, 2 * BATCH as u64 + 1);
     }
 
     #[test]

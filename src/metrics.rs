@@ -2,47 +2,26 @@
 //!
 //! Labels come from fixed sets only, never from a request: neither a project nor a token is ever in one.
 
+mod identity;
 mod log_lines;
+mod register;
+mod reload;
+mod route;
 
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use http::{Method, StatusCode};
-use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
-};
+use http::StatusCode;
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{Encoder as _, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder};
 
+pub use self::identity::IdentityMetrics;
 use self::log_lines::DroppedLines;
+use self::register::Registrar;
+pub use self::reload::ReloadMetrics;
+pub use self::route::{MethodLabel, RouteMetrics};
 use crate::domain::{JobTypes, Status};
 use crate::store::{Store, StoreError};
-
-/// The upper bounds of the duration histogram, in seconds: from a count in memory to the longest report.
-const BUCKETS: [f64; 14] =
-    [0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 10.0, 60.0];
-
-/// The methods that a label tells apart; every other one is `other`.
-const METHODS: [&str; 4] = ["GET", "HEAD", "POST", "other"];
-
-/// The statuses that this server answers with.
-const STATUSES: [u16; 10] = [200, 400, 401, 403, 404, 405, 413, 415, 500, 503];
-
-/// The label of a method, which outlives the request.
-#[derive(Debug, Clone, Copy)]
-pub struct MethodLabel(usize);
-
-impl From<&Method> for MethodLabel {
-    fn from(method: &Method) -> Self {
-        Self(METHODS.iter().position(|known| *known == method.as_str()).unwrap_or(METHODS.len() - 1))
-    }
-}
-
-impl MethodLabel {
-    /// The method's name, or `other`.
-    pub fn as_str(self) -> &'static str {
-        METHODS[self.0]
-    }
-}
 
 /// Which of the two listeners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,71 +43,6 @@ impl Listener {
     }
 }
 
-/// What is measured of the identity service and of what is remembered of its answers.
-#[derive(Debug, Clone)]
-pub struct IdentityMetrics {
-    calls: IntCounterVec,
-    durations: Histogram,
-    hits: IntCounter,
-    misses: IntCounter,
-    refused_hits: IntCounter,
-}
-
-impl IdentityMetrics {
-    /// Registers the metrics of the identity service.
-    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let calls = IntCounterVec::new(
-            Opts::new("subjobs_identity_calls_total", "Calls to the identity service: accepted, refused or failed."),
-            &["outcome"],
-        )?;
-        let durations = Histogram::with_opts(
-            HistogramOpts::new("subjobs_identity_call_duration_seconds", "Calls to the identity service.")
-                .buckets(BUCKETS.to_vec()),
-        )?;
-        let cache = IntCounterVec::new(
-            Opts::new(
-                "subjobs_identity_cache_total",
-                "Look-ups of tokens: hit, refused (a hit among the refused) or miss.",
-            ),
-            &["result"],
-        )?;
-        registry.register(Box::new(calls.clone()))?;
-        registry.register(Box::new(durations.clone()))?;
-        registry.register(Box::new(cache.clone()))?;
-        for outcome in ["accepted", "refused", "failed"] {
-            calls.with_label_values(&[outcome]);
-        }
-        Ok(Self {
-            calls,
-            durations,
-            hits: cache.with_label_values(&["hit"]),
-            misses: cache.with_label_values(&["miss"]),
-            refused_hits: cache.with_label_values(&["refused"]),
-        })
-    }
-
-    /// Counts a call by its outcome.
-    pub fn called(&self, outcome: &str, duration: Duration) {
-        self.calls.with_label_values(&[outcome]).inc();
-        self.durations.observe(duration.as_secs_f64());
-    }
-
-    /// A token was remembered as good.
-    pub fn hit(&self) {
-        self.hits.inc();
-    }
-
-    /// A token was remembered as refused.
-    pub fn refused_hit(&self) {
-        self.refused_hits.inc();
-    }
-
-    /// A token was not remembered.
-    pub fn miss(&self) {
-        self.misses.inc();
-    }
-}
-
 /// Everything that is measured.
 #[derive(Debug)]
 pub struct Metrics {
@@ -137,10 +51,16 @@ pub struct Metrics {
     durations: HistogramVec,
     refusals: IntCounterVec,
     reports: IntCounterVec,
+    last_accepted_report: IntGauge,
+    reports_storable: IntGauge,
     sub_jobs: IntGaugeVec,
+    ready: IntGauge,
     in_flight: IntGauge,
+    in_flight_limit: IntGauge,
     waiting: IntGaugeVec,
     connections: IntGaugeVec,
+    connections_limit: IntGaugeVec,
+    reload: ReloadMetrics,
     drift: IntGauge,
     recounts: IntCounter,
     expired: IntCounter,
@@ -149,69 +69,73 @@ pub struct Metrics {
 impl Metrics {
     /// Registers every metric.
     pub fn new() -> Result<Self, prometheus::Error> {
-        let counters = |name: &str, help: &str, labels: &[&str]| IntCounterVec::new(Opts::new(name, help), labels);
-        let gauges = |name: &str, help: &str, labels: &[&str]| IntGaugeVec::new(Opts::new(name, help), labels);
-        let metrics = Self {
-            registry: Registry::new(),
-            requests: counters(
+        let registry = Registry::new();
+        let new = Registrar(&registry);
+        let build = new.gauges("subjobs_build_info", "1, labelled with the version that runs.", &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let reports =
+            new.counters("subjobs_reports_total", "Reports: accepted, refused (4xx) or failed (5xx).", &["outcome"])?;
+        // Present from the start, so that a rate over them is right from the first event on.
+        for outcome in ["accepted", "refused", "failed"] {
+            reports.with_label_values(&[outcome]);
+        }
+        registry.register(Box::new(DroppedLines::new()?))?;
+        registry.register(Box::new(ProcessCollector::for_self()))?;
+        Ok(Self {
+            requests: new.counters(
                 "subjobs_http_requests_total",
                 "Requests answered.",
                 &["listener", "route", "method", "status"],
             )?,
-            durations: HistogramVec::new(
-                HistogramOpts::new(
-                    "subjobs_http_request_duration_seconds",
-                    "From a request's head to its response's head.",
-                )
-                .buckets(BUCKETS.to_vec()),
+            durations: new.histograms(
+                "subjobs_http_request_duration_seconds",
+                "From a request's head to its response's head.",
                 &["listener", "route"],
             )?,
-            refusals: counters("subjobs_refusals_total", "Requests answered with an error, by reason.", &["reason"])?,
-            reports: counters(
-                "subjobs_reports_total",
-                "Workers' reports: accepted, refused (4xx) or failed (5xx).",
-                &["outcome"],
+            refusals: new.counters(
+                "subjobs_refusals_total",
+                "Requests answered with an error, by reason.",
+                &["reason"],
             )?,
-            sub_jobs: gauges("subjobs_subtasks", "Subtasks stored, of all projects.", &["job_type", "status"])?,
-            in_flight: IntGauge::new(
+            reports,
+            last_accepted_report: new.gauge(
+                "subjobs_last_accepted_report_timestamp_seconds",
+                "When the last report was accepted, in Unix time; 0 before the first.",
+            )?,
+            reports_storable: new.gauge(
+                "subjobs_reports_storable",
+                "1 if reports can be stored, 0 if the data directory takes none.",
+            )?,
+            sub_jobs: new.gauges("subjobs_subtasks", "Subtasks stored, of all projects.", &["job_type", "status"])?,
+            ready: new.gauge("subjobs_ready", "1 if /readyz says 200, else 0.")?,
+            in_flight: new.gauge(
                 "subjobs_http_in_flight",
                 "Requests of the public API under way, those that wait included.",
             )?,
-            waiting: gauges(
+            in_flight_limit: new.gauge(
+                "subjobs_http_in_flight_limit",
+                "The most requests of the public API that are worked on at once.",
+            )?,
+            waiting: new.gauges(
                 "subjobs_http_waiting",
                 "Requests of the public API that wait for their body or for the identity service.",
                 &["for"],
             )?,
-            connections: gauges("subjobs_http_connections", "Open connections.", &["listener"])?,
-            drift: IntGauge::new(
+            connections: new.gauges("subjobs_http_connections", "Open connections.", &["listener"])?,
+            connections_limit: new.gauges(
+                "subjobs_http_connections_limit",
+                "The most connections that may be open.",
+                &["listener"],
+            )?,
+            reload: ReloadMetrics::new(&registry)?,
+            drift: new.gauge(
                 "subjobs_recount_drift",
                 "By how many subtasks recounts have found the counts off, at most (1 may also mean only the shares of jobs or projects); anything but 0 is a fault.",
             )?,
-            recounts: IntCounter::new("subjobs_recounts_total", "Recounts of all subtasks from the records.")?,
-            expired: IntCounter::new("subjobs_expired_total", "Subtasks dropped because they had ended long ago.")?,
-        };
-        let build = gauges("subjobs_build_info", "1, labelled with the version that runs.", &["version"])?;
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        // Present from the start, so that a rate over them is right from the first event on.
-        for outcome in ["accepted", "refused", "failed"] {
-            metrics.reports.with_label_values(&[outcome]);
-        }
-        let registry = &metrics.registry;
-        registry.register(Box::new(metrics.requests.clone()))?;
-        registry.register(Box::new(metrics.durations.clone()))?;
-        registry.register(Box::new(metrics.refusals.clone()))?;
-        registry.register(Box::new(metrics.reports.clone()))?;
-        registry.register(Box::new(metrics.sub_jobs.clone()))?;
-        registry.register(Box::new(metrics.in_flight.clone()))?;
-        registry.register(Box::new(metrics.waiting.clone()))?;
-        registry.register(Box::new(metrics.connections.clone()))?;
-        registry.register(Box::new(metrics.drift.clone()))?;
-        registry.register(Box::new(metrics.recounts.clone()))?;
-        registry.register(Box::new(metrics.expired.clone()))?;
-        registry.register(Box::new(build))?;
-        registry.register(Box::new(DroppedLines::new()?))?;
-        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
-        Ok(metrics)
+            recounts: new.counter("subjobs_recounts_total", "Recounts of all subtasks from the records.")?,
+            expired: new.counter("subjobs_expired_total", "Subtasks dropped because they had ended long ago.")?,
+            registry,
+        })
     }
 
     /// The gauge of a listener's open connections.
@@ -219,9 +143,24 @@ impl Metrics {
         self.connections.with_label_values(&[listener.as_str()])
     }
 
+    /// Notes how many connections a listener takes.
+    pub fn limit_connections(&self, listener: Listener, max: usize) {
+        self.connections_limit.with_label_values(&[listener.as_str()]).set(i64::try_from(max).unwrap_or(i64::MAX));
+    }
+
+    /// Notes how many requests of the public API are worked on at once.
+    pub fn limit_in_flight(&self, max: u32) {
+        self.in_flight_limit.set(max.into());
+    }
+
     /// The metrics of the identity service, to be asked for once.
     pub fn identity(&self) -> Result<IdentityMetrics, prometheus::Error> {
         IdentityMetrics::new(&self.registry)
+    }
+
+    /// The metrics of reading the access file again.
+    pub fn reload(&self) -> ReloadMetrics {
+        self.reload.clone()
     }
 
     /// Shows a reason for refusals before the first one.
@@ -250,7 +189,10 @@ impl Metrics {
     /// Counts a report by the status it was answered with.
     pub fn reported(&self, status: StatusCode) {
         let outcome = match status.as_u16() {
-            ..400 => "accepted",
+            ..400 => {
+                self.last_accepted_report.set(unix_time());
+                "accepted"
+            }
             400..500 => "refused",
             500.. => "failed",
         };
@@ -268,10 +210,18 @@ impl Metrics {
         }
     }
 
-    /// All of it in the Prometheus text format, with what others count as it is now: the store's totals, and the requests
-    /// of the public API being worked on.
-    pub fn render(&self, store: &Store, job_types: &JobTypes, in_flight: InFlight) -> Result<Vec<u8>, RenderError> {
+    /// All of it in the Prometheus text format, with what others count as it is now: the store's totals, whether it takes
+    /// reports and whether the server is ready, and the requests of the public API being worked on.
+    pub fn render(
+        &self,
+        store: &Store,
+        job_types: &JobTypes,
+        is_ready: bool,
+        in_flight: InFlight,
+    ) -> Result<Vec<u8>, RenderError> {
         let InFlight { all, awaiting_body, awaiting_identity } = in_flight;
+        self.ready.set(is_ready.into());
+        self.reports_storable.set(store.takes_reports().into());
         self.in_flight.set(all.into());
         for (what, waiting) in [("body", awaiting_body), ("identity", awaiting_identity)] {
             self.waiting.with_label_values(&[what]).set(waiting.into());
@@ -287,6 +237,12 @@ impl Metrics {
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
     }
+}
+
+/// Seconds since 1970; 0 by a clock that is before.
+fn unix_time() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// The requests of the public API under way.
@@ -309,35 +265,4 @@ pub enum RenderError {
     /// The registry cannot be written down.
     #[error(transparent)]
     Encoding(#[from] prometheus::Error),
-}
-
-/// The counters of one route, found once and then only added to: a look-up by label costs more than the count itself.
-#[derive(Debug)]
-pub struct RouteMetrics {
-    metrics: Arc<Metrics>,
-    listener: Listener,
-    route: &'static str,
-    duration: Histogram,
-    requests: [[OnceLock<IntCounter>; STATUSES.len()]; METHODS.len()],
-}
-
-impl RouteMetrics {
-    /// The path's pattern, or `unknown`.
-    pub fn route(&self) -> &'static str {
-        self.route
-    }
-
-    /// Counts one answered request.
-    pub fn observe(&self, method: MethodLabel, status: StatusCode, duration: Duration) {
-        self.duration.observe(duration.as_secs_f64());
-        let MethodLabel(method) = method;
-        let new = || {
-            let labels = [self.listener.as_str(), self.route, METHODS[method], status.as_str()];
-            self.metrics.requests.with_label_values(&labels)
-        };
-        match STATUSES.iter().position(|known| *known == status.as_u16()) {
-            Some(known) => self.requests[method][known].get_or_init(new).inc(),
-            None => new().inc(),
-        }
-    }
 }

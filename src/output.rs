@@ -35,6 +35,11 @@ impl Stdout {
     }
 }
 
+/// A number with its noun, for people.
+pub fn number(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Whether a standard stream was closed when the program was started. The runtime of Rust puts `/dev/null` in its place, so
 /// that no later file gets its number, and opens it for reading and writing; a shell's `>/dev/null` is for writing only.
 fn was_closed(stream: BorrowedFd<'_>) -> bool {

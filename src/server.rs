@@ -94,6 +94,7 @@ impl Server {
         // On a thread that may wait, so that a signal meanwhile is heard.
         let access = tokio::task::spawn_blocking(move || AccessHandle::open(source, hosts, identity));
         let access = Arc::new(access.await??);
+        access.show_reloads(metrics.reload());
         let store = match &config.data_dir {
             Some(path) => Store::on_disk(DataDir::claim(path)?, config.job_types.clone()),
             None => Store::in_memory(job_types.len()),
@@ -106,6 +107,7 @@ impl Server {
             room: Arc::new(Room::new(config.max_in_flight)),
         });
         metrics.expect_refusals(&REASONS);
+        metrics.limit_in_flight(config.max_in_flight);
         let (intake, reports) = (Arc::new(Intake::new(config.report_timeout)), Arc::<RunningReports>::default());
         let internal =
             Arc::new(Internal { api: api.clone(), metrics: metrics.clone(), intake, reports: reports.clone() });

@@ -145,6 +145,15 @@ impl Store {
         }
     }
 
+    /// Whether a report could be stored now, as far as is known: a disk that has become full or has failed is only known by
+    /// the last report.
+    pub fn takes_reports(&self) -> bool {
+        match &self.keeping {
+            Keeping::InMemory(_) => self.memory.check().is_ok(),
+            Keeping::OnDisk(disk) => disk.takes_changes() && self.memory.check().is_ok(),
+        }
+    }
+
     /// Takes a batch of subtasks of one project, in order, all or nothing for every reader. Waits until it is done, so a
     /// store on a disk must not be called like this where a task must not be held up.
     ///

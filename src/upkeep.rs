@@ -102,7 +102,7 @@ mod tests {
         let store = Arc::new(Store::drifted_by(5));
         let seen = async {
             let is_measured = || {
-                let metrics = metrics.render(&store, &JobTypes::default(), InFlight::default()).unwrap();
+                let metrics = metrics.render(&store, &JobTypes::default(), true, InFlight::default()).unwrap();
                 String::from_utf8(metrics).unwrap().contains("\nsubjobs_recount_drift 5\n")
             };
             while !is_measured() {

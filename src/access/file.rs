@@ -43,7 +43,7 @@ pub(super) fn parse(text: &str, dir: &Path) -> Result<Access, String> {
         let piece: Principals = toml::from_str(&text[range.clone()]).map_err(|error| wording::reason(&error, line))?;
         piece.principals.into_iter().try_for_each(|raw| reader.add(raw, &line))?;
     }
-    let mut access = reader.access;
+    let mut access = Access { principals: reader.taken.len(), ..reader.access };
     access.identity = file.identity.map(|raw| section::identity(raw, line_of_rest, dir, &policies)).transpose()?;
     if access.tokens.is_empty() && access.keys.is_empty() && access.identity.is_none() {
         return Err("nobody could call: no principal has a token or an access key, and there is no [identity]".into());

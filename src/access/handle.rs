@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
 
 use super::identity::Identity;
 use super::public_host::PublicHosts;
 use super::{Access, AccessError, PublicHost};
-use crate::metrics::IdentityMetrics;
+use crate::metrics::{IdentityMetrics, ReloadMetrics};
 
 /// Where an access file's text comes from.
 #[derive(Debug, Clone)]
@@ -31,6 +31,8 @@ pub struct AccessHandle {
     begun: AtomicU64,
     /// Which of them made what is in force.
     in_force: Mutex<u64>,
+    /// Where it is shown how reloads end.
+    reloads: OnceLock<ReloadMetrics>,
 }
 
 impl AccessHandle {
@@ -43,7 +45,22 @@ impl AccessHandle {
         };
         let access = connected(access, &source, None, &metrics)?;
         let current = ArcSwap::from_pointee(Access { hosts: hosts.clone(), ..access });
-        Ok(Self { source, metrics, hosts, current, begun: AtomicU64::new(0), in_force: Mutex::new(0) })
+        Ok(Self {
+            source,
+            metrics,
+            hosts,
+            current,
+            begun: AtomicU64::new(0),
+            in_force: Mutex::new(0),
+            reloads: OnceLock::new(),
+        })
+    }
+
+    /// Shows from now on how reloads end; the first reading was a good one.
+    pub fn show_reloads(&self, metrics: ReloadMetrics) {
+        metrics.reloaded(true);
+        // A second one would be shown nowhere.
+        let _ = self.reloads.set(metrics);
     }
 
     /// The access in force now; a request holds on to one for as long as it decides.
@@ -54,6 +71,19 @@ impl AccessHandle {
     /// Reads the source again. A good one is in force for every later request, a bad one changes nothing. False if a reload
     /// that began later was done earlier, and is in force instead.
     pub fn reload(&self) -> Result<bool, AccessError> {
+        let done = self.try_reload();
+        self.show_reload(done.is_ok());
+        done
+    }
+
+    /// Shows how a reload has ended, or that it has not.
+    pub(super) fn show_reload(&self, is_good: bool) {
+        if let Some(metrics) = self.reloads.get() {
+            metrics.reloaded(is_good);
+        }
+    }
+
+    fn try_reload(&self) -> Result<bool, AccessError> {
         let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
         let access = match &self.source {
             AccessSource::File(path) => Access::read_again(path)?,

@@ -28,8 +28,15 @@ pub async fn reload_when(mut asked: impl AsyncFnMut() -> Option<()>, access: Arc
         let Ok(permit) = readings.clone().acquire_owned().await else { return };
         match begin(&access, permit) {
             Ok(done) => {
-                if timeout(READING_TIME, done).await.is_err() {
-                    tracing::warn!(after = ?READING_TIME, "the access file is still being read; the one before stays in force");
+                let ended = timeout(READING_TIME, done).await;
+                if !matches!(ended, Ok(Ok(()))) {
+                    access.show_reload(false);
+                }
+                if ended.is_err() {
+                    tracing::warn!(
+                        after_seconds = READING_TIME.as_secs_f64(),
+                        "the access file is still being read; the one before stays in force"
+                    );
                 }
             }
             Err(error) => tracing::error!(%error, "the access file is not read again: no thread"),

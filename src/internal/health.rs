@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 
 use super::Internal;
+use crate::api::Api;
 use crate::readiness::Phase;
 use crate::web::error::{Error, Unavailable};
 
@@ -13,12 +14,18 @@ pub(super) async fn healthz() -> &'static str {
 }
 
 pub(super) async fn readyz(State(internal): State<Arc<Internal>>) -> Result<&'static str, Error> {
-    match internal.api.readiness.phase() {
+    check(&internal.api).map(|()| "ready\n")
+}
+
+/// Whether the server should get requests.
+pub(super) fn is_ready(api: &Api) -> bool {
+    check(api).is_ok()
+}
+
+fn check(api: &Api) -> Result<(), Error> {
+    match api.readiness.phase() {
         Phase::Loading => Err(Unavailable::Starting.into()),
-        Phase::Ready => {
-            internal.api.store.check()?;
-            Ok("ready\n")
-        }
+        Phase::Ready => Ok(api.store.check()?),
         Phase::Draining | Phase::Ending | Phase::Abandoned => Err(Unavailable::Draining.into()),
     }
 }
@@ -29,7 +36,7 @@ mod tests {
 
     use super::*;
     use crate::access::{AccessHandle, AccessSource};
-    use crate::api::{Api, Room};
+    use crate::api::Room;
     use crate::domain::JobTypes;
     use crate::internal::Intake;
     use crate::metrics::Metrics;

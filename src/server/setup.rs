@@ -62,6 +62,7 @@ impl Setup<'_> {
         };
         let bind = |cause| ServerError::Bind { option, address, cause };
         let socket = listen(address).map_err(bind)?;
+        self.metrics.limit_connections(which, self.max_connections);
         Ok(Bound {
             which,
             address: socket.local_addr().map_err(bind)?,

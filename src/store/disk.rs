@@ -18,7 +18,7 @@ mod writer;
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
@@ -102,6 +102,8 @@ pub(super) struct Disk {
     dir: Mutex<Option<DataDir>>,
     codec: Codec,
     queue: OnceLock<SyncSender<Request>>,
+    /// Whether changes can be made, as the committer knows.
+    takes_changes: OnceLock<Arc<AtomicBool>>,
     committer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -115,6 +117,7 @@ impl Disk {
             dir: Mutex::new(Some(dir)),
             codec,
             queue: OnceLock::new(),
+            takes_changes: OnceLock::new(),
             committer: Mutex::default(),
         }
     }
@@ -136,6 +139,7 @@ impl Disk {
         let restored = restore::restore(dir, &self.codec, &memory, progress, cancelled)?;
         let (sender, queue) = sync_channel(WAITING);
         let committer = Committer::new(restored, self.codec.clone(), memory, queue)?;
+        self.takes_changes.set(committer.takes_changes()).map_err(|_| StoreError::NotStored)?;
         let thread = std::thread::Builder::new().name("committer".into()).spawn(|| committer.run());
         let thread = thread.map_err(OpenError::Thread)?;
         // In this order, so that whoever closes it finds no committer that cannot be told to stop.
@@ -174,6 +178,11 @@ impl Disk {
             // It has not been opened yet, or has been closed.
             _ => Answer::There(Err(StoreError::NotStored)),
         }
+    }
+
+    /// Whether changes can be made, as far as the last one tells.
+    pub(super) fn takes_changes(&self) -> bool {
+        self.takes_changes.get().is_some_and(|takes| takes.load(Ordering::Relaxed)) && !self.has_crashed()
     }
 
     /// Whether the committer has ended without having been told to.

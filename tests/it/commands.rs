@@ -182,7 +182,13 @@ fn files_are_checked_without_a_server() {
         let output = run(subjobs(&["check"]).args(args), "");
         (output.status.code(), text(&output.stdout) + &text(&output.stderr))
     };
-    assert_eq!(check(&["--access", &access]).0, Some(0));
+    let held = "good, 3 principals, 4 tokens (1 expired), 0 access keys, 2 projects, no identity service\n";
+    assert_eq!(check(&["--access", &access]), (Some(0), format!("{access}: {held}")));
+    let two = [("1", PROJECT), ("2", PROJECT), ("1", "p2"), ("1", PROJECT)];
+    let lines: Vec<_> = two.iter().map(|(id, project)| line(project, id, "CREATE_SERVER", "RUNNING")).collect();
+    let several = files.put("several.ndjson", &lines.join("\n"));
+    let held = "good, 3 subtasks of 2 jobs in 2 projects, in 4 records\n";
+    assert_eq!(check(&["--load", &several]), (Some(0), format!("{several}: {held}")));
     assert_eq!(check(&["--access", &access, "--load", &good, "--job-type", "NEW"]).0, Some(0));
     let (code, said) = check(&["--access", &bad_access, "--load", &good, "--load", &bad]);
     assert_eq!(code, Some(2));

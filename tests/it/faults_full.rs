@@ -50,11 +50,13 @@ fn a_full_disk_refuses_reports_until_there_is_room_again() {
     let mut reporter = Reporter(0);
     reporter.fill(&program);
     assert!(reporter.0 > 0);
+    assert_eq!(program.metric("subjobs_reports_storable"), Some(0));
     for _ in 0..5 {
         reporter.report(&program);
     }
     disk.give_back();
     until("reports are taken again", || (reporter.report(&program) == 200).then_some(()));
+    assert_eq!(program.metric("subjobs_reports_storable"), Some(1));
     for _ in 0..5 {
         assert_eq!(reporter.report(&program), 200);
     }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use subjobs::access::{AccessSource, Token};
 use subjobs::config::Config;
 use subjobs::domain::{CountFilter, JobId, JobTypeSet, JobTypes, ProjectId, Status};
-use subjobs::load::{check, load};
+use subjobs::load::{load, summarize};
 use subjobs::store::Store;
 use tempfile::NamedTempFile;
 use tokio::time::sleep;
@@ -237,5 +237,5 @@ fn the_samples_show_every_field_and_can_be_loaded() {
     let files = Files::new();
     let path = PathBuf::from(files.put("report.ndjson", SAMPLE_NDJSON));
     let types = JobTypes::default();
-    assert_eq!(check(&path, &types).unwrap(), shown.len() as u64);
+    assert_eq!(summarize(&path, &types).unwrap().records, shown.len() as u64);
 }

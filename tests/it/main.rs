@@ -48,6 +48,7 @@ mod load;
 mod log;
 mod log_faults;
 mod metrics;
+mod metrics_state;
 mod order;
 mod output;
 mod places;

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
@@ -108,6 +109,11 @@ impl Committer {
     ) -> Result<Self, StoreError> {
         let settled = memory.end()?;
         Ok(Self { writer: Writer::new(open), codec, memory, queue, settled })
+    }
+
+    /// A flag that says whether changes can be made, while this works.
+    pub(super) fn takes_changes(&self) -> Arc<AtomicBool> {
+        self.writer.takes_changes()
     }
 
     /// Works until it is told to stop, or nobody is left who could ask.

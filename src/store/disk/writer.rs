@@ -1,5 +1,7 @@
 //! Makes changes durable, and knows what may be done after that has failed.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::directory::DataDir;
@@ -34,6 +36,8 @@ pub(super) struct Writer {
     health: Health,
     /// Whether changes are being refused, which is said once.
     is_refusing: bool,
+    /// The same for others to see: whether the last change could be made, and the next one can.
+    takes_changes: Arc<AtomicBool>,
     /// Since when there has been something to flush in the ledger.
     unflushed: Option<Instant>,
     /// The last to go, so that nobody else gets hold of it before the engine has let go.
@@ -43,7 +47,26 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(open: Open) -> Self {
         let Open { dir, engine, ledger, mark } = open;
-        Self { engine: Some(engine), ledger, mark, health: Health::Good, is_refusing: false, unflushed: None, dir }
+        Self {
+            engine: Some(engine),
+            ledger,
+            mark,
+            health: Health::Good,
+            is_refusing: false,
+            takes_changes: Arc::new(AtomicBool::new(true)),
+            unflushed: None,
+            dir,
+        }
+    }
+
+    /// A flag that says whether changes can be made.
+    pub(super) fn takes_changes(&self) -> Arc<AtomicBool> {
+        self.takes_changes.clone()
+    }
+
+    fn update_flag(&self) {
+        let takes_changes = matches!(self.health, Health::Good) && !self.is_refusing;
+        self.takes_changes.store(takes_changes, Ordering::Relaxed);
     }
 
     /// The engine, and what is stored in it. Opens it anew after a write has found no room, as nothing else lets it go on.
@@ -82,6 +105,12 @@ impl Writer {
 
     /// Writes changes and the mark that goes with them; they are durable, or it fails.
     pub(super) fn write(&mut self, changes: Changes, mark: Mark) -> Result<(), StoreError> {
+        let written = self.try_write(changes, mark);
+        self.update_flag();
+        written
+    }
+
+    fn try_write(&mut self, changes: Changes, mark: Mark) -> Result<(), StoreError> {
         let engine = self.engine.as_ref().ok_or(StoreError::NotStored)?;
         if !self.dir.is_in_place() {
             let path = self.dir.path().display();
@@ -133,6 +162,7 @@ impl Writer {
         if !matches!(self.health, Health::Good) {
             self.let_go();
         }
+        self.update_flag();
     }
 
     /// An engine that has failed has nothing to do any more, and may keep a thread busy. As it closes, it writes the rest of
