@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use subjobs::store::OpenError;
 
 use crate::faults_bench::{Bench, Counts, Random, Step, flip, for_each, is_journal, open, report_one, reports, used};
-use crate::program_support::{Files, run, serve, text};
+use crate::program_support::{Files, last_words, run, serve, text};
 
 /// What has become of flips.
 #[derive(Debug, Default)]
@@ -176,8 +176,8 @@ fn the_program_ends_with_3_and_names_the_file() {
             let data_dir = copied.path.to_str().unwrap();
             let output = run(&mut serve(&["--access", &files.access(), "--data-dir", data_dir]), "");
             let said = text(&output.stderr);
-            let line = format!("subjobs: {}: damaged: ", target.display());
-            assert!(said.lines().last().unwrap().starts_with(&line), "{said}");
+            let line = format!("{}: damaged: ", target.display());
+            assert!(last_words(&said).starts_with(&line), "{said}");
             assert_eq!(output.status.code(), Some(3), "{said}");
         }
         assert!(refused >= 5, "{what}: {refused}");

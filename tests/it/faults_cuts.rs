@@ -8,7 +8,7 @@ use subjobs::domain::ProjectId;
 use subjobs::store::{OpenError, Store};
 
 use crate::faults_bench::{Bench, Copied, Random, Step, batch, for_each, open, report_one, reports, used};
-use crate::program_support::{Files, Program, run, serve, text};
+use crate::program_support::{Files, Program, last_words, run, serve, text};
 use crate::support::PROJECT;
 
 /// A directory in which everything was acknowledged, and what a crash may have left of one more report at the end of its
@@ -153,7 +153,7 @@ fn the_program_refuses_the_one_and_heals_the_other() {
         fs::write(&journal, &torn.acknowledged[..torn.acknowledged.len() - less]).unwrap();
         let output = run(&mut serve(&args), "");
         let said = text(&output.stderr);
-        assert!(said.contains(&format!("\nsubjobs: {}: damaged: ", journal.display())), "{said}");
+        assert!(last_words(&said).starts_with(&format!("{}: damaged: ", journal.display())), "{said}");
         assert_eq!(output.status.code(), Some(3), "{said}");
     }
 }

@@ -7,17 +7,15 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::faults_disk::SmallDisk;
 use crate::http_support::post;
-use crate::program_support::{Files, Program, event, report_path, run, serve, subjobs, text};
+use crate::program_support::{Files, Program, event, last_words, report_path, run, serve, subjobs, text};
 use crate::support::{OPS, PROJECT, record};
 
-/// Runs a start that fails; the exit code, and the one line that says why. Nothing but the log's events is beside it.
+/// Runs a start that fails; the exit code, and the last line, which says why, as a log in text has it. Nothing but events of the log is beside it.
 fn refused(command: &mut Command) -> (i32, String) {
     let output = run(command, "");
     let (code, said) = (output.status.code(), text(&output.stderr));
-    let (lines, events): (Vec<_>, Vec<_>) = said.lines().partition(|line| line.starts_with("subjobs: "));
-    events.into_iter().for_each(|line| drop(event(line)));
-    assert_eq!(lines.len(), 1, "{said}");
-    (code.unwrap(), lines[0].into())
+    said.lines().for_each(|line| drop(event(line)));
+    (code.unwrap(), format!("subjobs: {}", last_words(&said)))
 }
 
 fn on(files: &Files, data_dir: &str) -> Command {

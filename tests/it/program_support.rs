@@ -78,6 +78,13 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
+/// The reason in the last line of standard error for which a program ended: its log is JSON, for it is no terminal.
+pub(crate) fn last_words(said: &str) -> String {
+    let last = event(said.lines().last().unwrap_or_default());
+    assert_eq!(last["level"], "ERROR", "{said}");
+    last["message"].as_str().unwrap().to_owned()
+}
+
 /// The lines of a stream, as they come.
 #[derive(Default)]
 pub(crate) struct Lines {
