@@ -231,7 +231,7 @@ fn an_export_needs_a_directory_that_nobody_uses() {
     let (code, said, out) = export(&data);
     assert_eq!((code, out.as_str()), (0, ""));
     // Before it there is a line for each second that it has taken.
-    let event = said.lines().map(event).last().unwrap();
+    let event = event(said.lines().last().unwrap());
     assert_eq!((&event["message"], &event["from"], &event["sub_jobs"]), (&"exported".into(), &data.into(), &0.into()));
     let missing = files.arg("missing");
     assert_eq!(refused(&missing), (2, format!("{missing}: is not a directory")));
