@@ -12,7 +12,7 @@ use crate::access::AccessHandle;
 use crate::domain::JobTypes;
 use crate::readiness::Readiness;
 use crate::store::Store;
-pub use crate::web::room::{Room, loaded};
+pub use crate::web::concurrency::{ConcurrencyLimit, loaded};
 use crate::web::route::Route;
 
 /// What the operations work with.
@@ -27,7 +27,7 @@ pub struct Api {
     /// Whether there is anything to answer yet.
     pub readiness: Arc<Readiness>,
     /// How many requests may be worked on at once.
-    pub room: Arc<Room>,
+    pub limit: Arc<ConcurrencyLimit>,
 }
 
 /// Every route of the public listener. Decided for each, in this order: path (404), method (405), room (503), credential

@@ -73,9 +73,9 @@ async fn refuse_report(State(internal): State<Arc<Internal>>) -> Error {
 async fn metrics(State(internal): State<Arc<Internal>>) -> Result<impl IntoResponse, Error> {
     let api = &internal.api;
     let in_flight = InFlight {
-        all: api.room.under_way(),
-        awaiting_body: api.room.bodies_awaited(),
-        awaiting_identity: api.room.identity_awaited(),
+        all: api.limit.under_way(),
+        awaiting_body: api.limit.bodies_awaited(),
+        awaiting_identity: api.limit.identity_awaited(),
     };
     let text = internal.metrics.render(&api.store, &api.job_types, health::is_ready(api), in_flight);
     let text = text.map_err(|error| Error::Fault(error.to_string()))?;

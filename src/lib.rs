@@ -3,7 +3,7 @@
 //! Data flows one way; a request meets each room once and never turns back.
 //!
 //! ```text
-//! bytes -> server -> web::observe -> router -> web::admit (authenticate, authorize) -> query -> handler
+//! bytes -> server -> web::instrument -> router -> web::authorize (authenticate, authorize) -> query -> handler
 //!       -> store.count(project, filter) -> {"count":N}
 //! ```
 //!

@@ -27,7 +27,7 @@ use self::drain::Drain;
 use self::listener::Bound;
 use self::setup::Setup;
 use crate::access::{AccessError, AccessHandle};
-use crate::api::{self, Api, Room};
+use crate::api::{self, Api, ConcurrencyLimit};
 use crate::config::Config;
 use crate::demo::{Demo, Running};
 use crate::internal::{self, Intake, Internal, RunningReports};
@@ -104,7 +104,7 @@ impl Server {
             access,
             job_types,
             readiness: Arc::default(),
-            room: Arc::new(Room::new(config.max_in_flight)),
+            limit: Arc::new(ConcurrencyLimit::new(config.max_in_flight)),
         });
         metrics.expect_refusals(&REASONS);
         metrics.limit_in_flight(config.max_in_flight);

@@ -11,7 +11,7 @@ use http::header::CONTENT_TYPE;
 
 use super::{Api, query};
 use crate::access::Action;
-use crate::web::admit::{admit, project_exists};
+use crate::web::authorize::{authorize_request, project_exists};
 use crate::web::body::Payload;
 use crate::web::error::Error;
 
@@ -20,14 +20,14 @@ const MAX_COUNT: u64 = i32::MAX as u64;
 
 /// How many subtasks of the project match. A larger number than the published maximum is reported as that.
 pub(super) async fn count_sub_jobs(State(api): State<Arc<Api>>, request: Request) -> Result<impl IntoResponse, Error> {
-    let mut place = api.room.enter(&api.readiness)?;
+    let mut permit = api.limit.try_acquire(&api.readiness)?;
     let (parts, body) = request.into_parts();
     let mut payload = Payload::ignored(body);
     let access = api.access.load();
-    let (_, project) = admit(&access, &parts, &mut payload, &mut place, Action::CountSubJobs).await?;
+    let (_, project) = authorize_request(&access, &parts, &mut payload, &mut permit, Action::CountSubJobs).await?;
     let filter = query::parse(parts.uri.query(), &api.job_types)?;
     project_exists(&access, &project)?;
-    payload.ignore(&mut place).await?;
+    payload.ignore(&mut permit).await?;
     let count = api.store.count(&project, &filter)?;
     Ok(([(CONTENT_TYPE, JSON)], answer(count.min(MAX_COUNT))))
 }

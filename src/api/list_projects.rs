@@ -10,7 +10,7 @@ use axum::extract::{Request, State};
 use serde::Serialize;
 
 use super::Api;
-use crate::web::admit::{Caller, Heads, authenticate, message};
+use crate::web::authorize::{Caller, RequestHeaders, authenticate, check_framing_headers};
 use crate::web::body::Payload;
 use crate::web::decode;
 use crate::web::error::Error;
@@ -39,15 +39,15 @@ struct Links {
 
 /// The caller's own projects that have names; with `name`, those of that name.
 pub(super) async fn list_projects(State(api): State<Arc<Api>>, request: Request) -> Result<Json<Projects>, Error> {
-    let mut place = api.room.enter(&api.readiness)?;
+    let mut permit = api.limit.try_acquire(&api.readiness)?;
     let (parts, body) = request.into_parts();
     let mut payload = Payload::ignored(body);
     let access = api.access.load();
-    let heads = Heads::of(&parts.headers);
-    let Caller { principal, .. } = authenticate(&access, &parts, &heads, &mut payload, &mut place).await?;
-    message(&parts, &heads)?;
+    let headers = RequestHeaders::of(&parts.headers);
+    let Caller { principal, .. } = authenticate(&access, &parts, &headers, &mut payload, &mut permit).await?;
+    check_framing_headers(&parts, &headers)?;
     let wanted = name(parts.uri.query().unwrap_or_default())?;
-    payload.ignore(&mut place).await?;
+    payload.ignore(&mut permit).await?;
     let named =
         access.named_projects(&principal).filter(|(_, name)| wanted.as_ref().is_none_or(|wanted| wanted == name));
     let projects =

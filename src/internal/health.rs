@@ -36,7 +36,7 @@ mod tests {
 
     use super::*;
     use crate::access::{AccessHandle, AccessSource};
-    use crate::api::Room;
+    use crate::api::ConcurrencyLimit;
     use crate::domain::JobTypes;
     use crate::internal::Intake;
     use crate::metrics::Metrics;
@@ -53,7 +53,7 @@ mod tests {
             access: Arc::new(access.unwrap()),
             job_types: Arc::new(JobTypes::default()),
             readiness: Arc::<Readiness>::default(),
-            room: Arc::new(Room::new(1)),
+            limit: Arc::new(ConcurrencyLimit::new(1)),
         };
         let internal = Arc::new(Internal {
             api: Arc::new(api),

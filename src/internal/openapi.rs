@@ -32,8 +32,8 @@ fn with_job_types(job_types: &JobTypes) -> serde_json::Result<String> {
     let one = format!("({})", names.join("|"));
     let pattern = format!("^({one}(,{one})*)?$");
     let mut document: Value = serde_json::from_str(DOCUMENT)?;
-    for (place, value) in [(NAMES, names.into()), (LIST, pattern.into())] {
-        if let Some(found) = document.pointer_mut(place) {
+    for (permit, value) in [(NAMES, names.into()), (LIST, pattern.into())] {
+        if let Some(found) = document.pointer_mut(permit) {
             *found = value;
         }
     }

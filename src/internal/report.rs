@@ -22,11 +22,11 @@ use crate::metrics::Metrics;
 use crate::priority;
 use crate::record;
 use crate::store::{Outcome, Submitted};
-use crate::web::admit::{admit, project_exists};
+use crate::web::authorize::{authorize_request, project_exists};
 use crate::web::body::Payload;
 use crate::web::budget::{HeldBytes, Owner};
+use crate::web::concurrency::Permit;
 use crate::web::error::Error;
-use crate::web::room::Place;
 
 /// The most bytes of one report.
 const MAX_BODY: usize = 16 * 1024 * 1024;
@@ -75,8 +75,8 @@ async fn take(internal: &Internal, request: Request) -> Result<Outcome, Error> {
     let mut payload = Payload::kept(body, MAX_BODY, HeldBytes::new(&intake.bytes));
     let (caller, project, exists) = {
         let access = api.access.load();
-        let place = &mut Place::unbounded();
-        let (caller, project) = admit(&access, &parts, &mut payload, place, Action::ReportSubJobs).await?;
+        let permit = &mut Permit::unbounded();
+        let (caller, project) = authorize_request(&access, &parts, &mut payload, permit, Action::ReportSubJobs).await?;
         let exists = project_exists(&access, &project);
         (caller, project, exists)
     };

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::clock::{Busy, Clock, LINGER, Timed};
 use super::drain::Drain;
-use crate::web::observe::{Answer, Observed};
+use crate::web::instrument::{App, ResponseFuture};
 
 /// The most bytes of a request's head; past it the HTTP layer answers 431.
 const MAX_HEAD: usize = 256 * 1024;
@@ -59,7 +59,7 @@ enum End {
 }
 
 /// Serves a connection until it ends; whether the drain had to cut a running request.
-pub(super) async fn serve<S>(socket: S, app: Observed, clock: Arc<Clock>, drain: Arc<Drain>) -> bool
+pub(super) async fn serve<S>(socket: S, app: App, clock: Arc<Clock>, drain: Arc<Drain>) -> bool
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -152,7 +152,7 @@ where
 
 /// The application as one connection calls it.
 struct Service {
-    app: Observed,
+    app: App,
     clock: Arc<Clock>,
 }
 
@@ -172,7 +172,7 @@ impl hyper::service::Service<Request<Incoming>> for Service {
 pin_project! {
     struct Answering {
         #[pin]
-        answer: Answer,
+        answer: ResponseFuture,
         busy: Option<Busy>,
         version: Version,
     }
@@ -244,11 +244,11 @@ mod tests {
         is_for_one_request: false,
     };
 
-    fn app() -> Observed {
+    fn app() -> App {
         let (table, metrics) = (|| vec![Route { path: "/", methods: get(async || "") }], Metrics::new().unwrap());
         let (metrics, ids) = (Arc::new(metrics), RequestIds::new().unwrap());
         let names = RouteNames::new(&table(), Listener::Public, &metrics);
-        Observed::new(router(table(), ()), names, metrics, ids, Duration::from_secs(10))
+        App::new(router(table(), ()), names, metrics, ids, Duration::from_secs(10))
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ use super::drain::Drain;
 use super::peers::{PeerConnection, Peers};
 use super::reserve::Reserve;
 use crate::metrics::Listener;
-use crate::web::observe::Observed;
+use crate::web::instrument::App;
 
 /// How long to wait when the system has no connection to give, as when it is out of file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -30,9 +30,9 @@ pub(super) struct Bound {
     pub(super) which: Listener,
     pub(super) socket: TcpListener,
     pub(super) address: SocketAddr,
-    pub(super) app: Observed,
+    pub(super) app: App,
     /// What connections beyond `max_connections` are served with; without it they wait unaccepted.
-    pub(super) reserve_app: Option<Observed>,
+    pub(super) reserve_app: Option<App>,
     pub(super) limits: Limits,
     pub(super) max_connections: usize,
     pub(super) max_connections_per_address: Option<u32>,
@@ -75,7 +75,7 @@ impl Bound {
             };
             // Small answers should leave at once; a socket that cannot promise that still works.
             let _ = connection.set_nodelay(true);
-            let serve = |permit, app: &Observed, limits| {
+            let serve = |permit, app: &App, limits| {
                 let (place, clock) = (Place::new(permit, peer, &self.open), Clock::new(limits, drain.clone()));
                 let served = connection::serve(connection, app.clone(), clock.clone(), drain.clone());
                 let task = connections.spawn(async move {

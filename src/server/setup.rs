@@ -12,7 +12,7 @@ use super::listener::Bound;
 use super::{ServerError, system};
 use crate::config::Config;
 use crate::metrics::{Listener, Metrics};
-use crate::web::observe::Observed;
+use crate::web::instrument::App;
 use crate::web::request_id::RequestIds;
 use crate::web::route::{Route, RouteNames, router};
 
@@ -81,14 +81,14 @@ impl Setup<'_> {
         which: Listener,
         routes: Vec<Route<S>>,
         state: S,
-    ) -> Result<Observed, ServerError> {
+    ) -> Result<App, ServerError> {
         let timeout = match which {
             Listener::Public => self.config.request_timeout,
             Listener::Internal => self.config.report_timeout,
         };
         let names = RouteNames::new(&routes, which, self.metrics);
         let ids = RequestIds::new().map_err(system)?;
-        Ok(Observed::new(router(routes, state), names, self.metrics.clone(), ids, timeout))
+        Ok(App::new(router(routes, state), names, self.metrics.clone(), ids, timeout))
     }
 }
 

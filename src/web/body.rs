@@ -11,8 +11,8 @@ use ring::digest::{Context, SHA256};
 
 use self::pace::Pace;
 use super::budget::{HeldBytes, Owner};
+use super::concurrency::Permit;
 use super::error::{Error, Unavailable};
-use super::room::Place;
 use crate::access::{BodyDigest, SignatureError};
 
 /// How much of a body that means nothing is read.
@@ -131,9 +131,9 @@ impl Payload {
 
     /// Reads what is left of a body that means nothing, at most 64 KiB of it, so that the connection can be used again. What
     /// is left after that is the connection's to deal with.
-    pub async fn ignore(self, place: &mut Place<'_>) -> Result<(), Unavailable> {
+    pub async fn ignore(self, permit: &mut Permit<'_>) -> Result<(), Unavailable> {
         // Hardly any request has one.
-        if self.body.is_end_stream() { Ok(()) } else { Box::pin(place.await_body(self.read_on())).await }
+        if self.body.is_end_stream() { Ok(()) } else { Box::pin(permit.await_body(self.read_on())).await }
     }
 
     async fn read_on(mut self) {

@@ -43,15 +43,15 @@ pub fn query(text: &str) -> Result<Cow<'_, str>, BadEncoding> {
 pub fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut rest = Some(query);
     std::iter::from_fn(move || {
-        let (pair, after) = cut(rest?, b'&');
+        let (pair, after) = split_at_byte(rest?, b'&');
         rest = after;
-        let (name, value) = cut(pair, b'=');
+        let (name, value) = split_at_byte(pair, b'=');
         Some((name, value.unwrap_or_default()))
     })
 }
 
 /// The text before the first such ASCII character, and the text behind it if there is one.
-pub fn cut(text: &str, at: u8) -> (&str, Option<&str>) {
+pub fn split_at_byte(text: &str, at: u8) -> (&str, Option<&str>) {
     match memchr(at, text.as_bytes()) {
         Some(at) => (&text[..at], Some(&text[at + 1..])),
         None => (text, None),

@@ -132,7 +132,7 @@ pub const REASONS: [&str; 17] = [
     "timed_out",
 ];
 
-/// What [`super::observe`] is to know of an error response beyond its status.
+/// What [`super::instrument`] is to know of an error response beyond its status.
 #[derive(Debug, Clone)]
 pub struct Refusal {
     /// The label of the refusal in the metrics.

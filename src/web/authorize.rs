@@ -10,10 +10,10 @@ use http::{HeaderMap, HeaderName, Version, header};
 
 use super::body::Payload;
 use super::budget::Owner;
+use super::concurrency::Permit;
 use super::decode;
 use super::error::{CredentialError, Error};
 use super::host::is_host;
-use super::room::Place;
 use crate::access::{Access, Action, LookUp, Principal, Signature, SignatureError, Token};
 use crate::domain::{ProjectId, Timestamp};
 
@@ -23,18 +23,18 @@ pub const X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 /// Who calls, and the project that the path names, if the caller may do `action` in it.
 ///
 /// The path is `/v1/{project_id}/…`, as the router has made sure.
-pub async fn admit<'p>(
+pub async fn authorize_request<'p>(
     access: &Access,
     parts: &'p Parts,
     payload: &mut Payload,
-    place: &mut Place<'_>,
+    permit: &mut Permit<'_>,
     action: Action,
 ) -> Result<(Caller<'p>, ProjectId), Error> {
-    let heads = Heads::of(&parts.headers);
-    let caller = authenticate(access, parts, &heads, payload, place).await?;
+    let headers = RequestHeaders::of(&parts.headers);
+    let caller = authenticate(access, parts, &headers, payload, permit).await?;
     let project = project(parts.uri.path());
     caller.principal.authorize(project.as_ref().ok(), action)?;
-    message(parts, &heads)?;
+    check_framing_headers(parts, &headers)?;
     Ok((caller, project?))
 }
 
@@ -47,23 +47,23 @@ pub struct Caller<'p> {
 }
 
 /// Who calls: the holder of the token, the signer of the request, or one who is both. While the body or the identity service
-/// is waited for, the request gives up its place.
+/// is waited for, the request gives up its permit.
 pub async fn authenticate<'p>(
     access: &Access,
     parts: &'p Parts,
-    heads: &Heads<'_>,
+    headers: &RequestHeaders<'_>,
     payload: &mut Payload,
-    place: &mut Place<'_>,
+    permit: &mut Permit<'_>,
 ) -> Result<Caller<'p>, Error> {
-    let signature = if heads.authorizations == 0 { None } else { Signature::read(&parts.headers, Timestamp::now)? };
-    let token = heads.token()?;
+    let signature = if headers.authorizations == 0 { None } else { Signature::read(&parts.headers, Timestamp::now)? };
+    let token = headers.token()?;
     let signer = match &signature {
         None => None,
         // A body is read only for a key that somebody has, so that nobody else can make the server wait for one.
         Some(signature) => {
             let claimed = access.key_holder(signature).ok_or(SignatureError::Invalid)?;
             payload.give_to(|| Owner::Claimed(claimed.name().into()))?;
-            let body = Box::pin(place.await_body(payload.digest())).await??;
+            let body = Box::pin(permit.await_body(payload.digest())).await??;
             Some(access.signer(signature, parts, &body)?)
         }
     };
@@ -72,7 +72,7 @@ pub async fn authenticate<'p>(
         Some(token) => Some(match access.look_up(token) {
             LookUp::Decided(decided) => decided?,
             // Boxed, so that a request which need not ask does not carry the room for asking with it.
-            LookUp::Open(question) => Box::pin(place.await_identity(question.ask())).await??,
+            LookUp::Open(question) => Box::pin(permit.await_identity(question.ask())).await??,
         }),
     };
     let principal = match (holder, signer) {
@@ -91,7 +91,7 @@ pub fn project_exists(access: &Access, project: &ProjectId) -> Result<(), Error>
 }
 
 fn project(path: &str) -> Result<ProjectId, Error> {
-    let (segment, _) = decode::cut(path.strip_prefix("/v1/").unwrap_or_default(), b'/');
+    let (segment, _) = decode::split_at_byte(path.strip_prefix("/v1/").unwrap_or_default(), b'/');
     let text = decode::segment(segment).map_err(|error| Error::input("project_id", error.to_string()))?;
     ProjectId::parse(&text).map_err(|error| Error::input("project_id", error.to_string()))
 }
@@ -100,17 +100,17 @@ fn project(path: &str) -> Result<ProjectId, Error> {
 /// section 3.2), as is that of a target in absolute form.
 /// Transfer-Encoding: nothing but one `chunked`, though the HTTP layer takes more (section 6.1): what another coding hides
 /// nobody here could read, and a second `chunked` is how requests are smuggled.
-pub fn message(parts: &Parts, heads: &Heads<'_>) -> Result<(), Error> {
-    match heads.hosts {
+pub fn check_framing_headers(parts: &Parts, headers: &RequestHeaders<'_>) -> Result<(), Error> {
+    match headers.hosts {
         0 if parts.version >= Version::HTTP_11 => return Err(Error::input("Host", "is missing")),
-        0 | 1 if is_host(heads.host) => {}
+        0 | 1 if is_host(headers.host) => {}
         0 | 1 => return Err(Error::input("Host", "must be a host, with a port or none")),
         _ => return Err(Error::input("Host", "must be given once")),
     }
     if parts.uri.authority().is_some_and(|authority| !is_host(authority.as_str().as_bytes())) {
         return Err(Error::input("the request target", "must have a host, with a port or none"));
     }
-    match (heads.codings, heads.coding) {
+    match (headers.codings, headers.coding) {
         (0, _) => Ok(()),
         (1, Some(coding)) if coding.trim_ascii().eq_ignore_ascii_case(b"chunked") => Ok(()),
         _ => Err(Error::input("Transfer-Encoding", "must be chunked, once")),
@@ -119,7 +119,7 @@ pub fn message(parts: &Parts, heads: &Heads<'_>) -> Result<(), Error> {
 
 /// What a decision needs of the headers, found in one pass: a look-up of each by name takes longer.
 #[derive(Default)]
-pub struct Heads<'a> {
+pub struct RequestHeaders<'a> {
     tokens: usize,
     token: &'a [u8],
     authorizations: usize,
@@ -129,25 +129,25 @@ pub struct Heads<'a> {
     coding: Option<&'a [u8]>,
 }
 
-impl<'a> Heads<'a> {
+impl<'a> RequestHeaders<'a> {
     /// Looks through the headers.
     pub fn of(headers: &'a HeaderMap) -> Self {
-        let mut heads = Self::default();
+        let mut found = Self::default();
         for (name, value) in headers {
             if name == X_AUTH_TOKEN {
-                heads.tokens += 1;
-                heads.token = value.as_bytes();
+                found.tokens += 1;
+                found.token = value.as_bytes();
             } else if name == header::HOST {
-                heads.hosts += 1;
-                heads.host = value.as_bytes();
+                found.hosts += 1;
+                found.host = value.as_bytes();
             } else if name == header::AUTHORIZATION {
-                heads.authorizations += 1;
+                found.authorizations += 1;
             } else if name == header::TRANSFER_ENCODING {
-                heads.codings += 1;
-                heads.coding = Some(value.as_bytes());
+                found.codings += 1;
+                found.coding = Some(value.as_bytes());
             }
         }
-        heads
+        found
     }
 
     fn token(&self) -> Result<Option<Token<'a>>, CredentialError> {

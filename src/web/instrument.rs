@@ -28,7 +28,7 @@ use crate::metrics::{MethodLabel, Metrics};
 
 /// A listener's whole application: its router, observed.
 #[derive(Clone)]
-pub struct Observed(Arc<Shared>);
+pub struct App(Arc<Shared>);
 
 struct Shared {
     router: Router,
@@ -40,7 +40,7 @@ struct Shared {
     timeout: Duration,
 }
 
-impl Observed {
+impl App {
     /// Observes a router. A request whose answer is not there after `timeout` is answered with 503.
     pub fn new(router: Router, routes: RouteNames, metrics: Arc<Metrics>, ids: RequestIds, timeout: Duration) -> Self {
         let refusing =
@@ -50,7 +50,7 @@ impl Observed {
 
     /// Answers one request; whatever happens, there is an answer. Of a target that has a fragment, which its URI does not show,
     /// nobody can say what was meant, so that such a request is refused before anything else is looked at.
-    pub fn call<B>(&self, request: Request<B>, has_fragment: bool) -> Answer
+    pub fn call<B>(&self, request: Request<B>, has_fragment: bool) -> ResponseFuture
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<axum::BoxError>,
@@ -63,13 +63,13 @@ impl Observed {
         };
         let about = About { start, request_id, route, method: request.method().into() };
         let inner = router.clone().call(request);
-        Answer { inner, timer: None, shared: self.0.clone(), about }
+        ResponseFuture { inner, timer: None, shared: self.0.clone(), about }
     }
 }
 
 pin_project! {
     /// The answer to one request, to be.
-    pub struct Answer {
+    pub struct ResponseFuture {
         #[pin]
         inner: RouteFuture<std::convert::Infallible>,
         // Started by the first wait: a count that needs none starts none.
@@ -88,7 +88,7 @@ struct About {
     method: MethodLabel,
 }
 
-impl Future for Answer {
+impl Future for ResponseFuture {
     type Output = Response<Body>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
