@@ -31,7 +31,7 @@ pub use policy::{Action, ActionSet};
 use public_host::PublicHosts;
 pub use public_host::{MAX_PUBLIC_HOSTS, NoHost, PublicHost};
 pub use reload::reload_when;
-pub use signature::{BodyDigest, MAX_SKEW, Signature, SignatureError};
+pub use signature::{BodyDigest, MAX_SKEW, Signature, SignatureError, SignatureId};
 pub use summary::Summary;
 pub use token::{Token, TokenDigest, random as random_token};
 

@@ -1,4 +1,4 @@
-//! The public API: every route in one list.
+//! The public API: every operation in one table.
 
 mod count_sub_jobs;
 mod list_projects;
@@ -6,14 +6,22 @@ pub mod query;
 
 use std::sync::Arc;
 
-use axum::routing::get;
+use axum::extract::{Request, State};
+use axum::response::IntoResponse;
+use axum::routing::{MethodFilter, on};
+use http::Method;
 
-use crate::access::AccessHandle;
-use crate::domain::JobTypes;
+use self::count_sub_jobs::count_sub_jobs;
+use self::list_projects::list_projects;
+use crate::access::{AccessHandle, Action};
+use crate::domain::{JobTypes, ProjectId};
 use crate::readiness::Readiness;
 use crate::store::Store;
+use crate::web::body::Payload;
+use crate::web::call::{Call, Unauthorized};
 pub use crate::web::concurrency::{ConcurrencyLimit, loaded};
-use crate::web::route::Route;
+use crate::web::error::{Error, Unavailable};
+use crate::web::operation::Operation;
 
 /// What the operations work with.
 #[derive(Clone)]
@@ -30,14 +38,68 @@ pub struct Api {
     pub limit: Arc<ConcurrencyLimit>,
 }
 
-/// Every route of the public listener. Decided for each, in this order: path (404), method (405), room (503), credential
+/// Every operation of the public listener. Decided for each, in this order: path (404), method (405), limit (503), credential
 /// (401), permission (403), inputs (400), project (404).
-pub fn routes() -> Vec<Route<Arc<Api>>> {
+pub fn operations() -> Vec<Operation<Arc<Api>>> {
     vec![
-        Route {
-            path: "/v1/{project_id}/app-server-sub-jobs/actions/count",
-            methods: get(count_sub_jobs::count_sub_jobs),
-        },
-        Route { path: "/v3/projects", methods: get(list_projects::list_projects) },
+        in_project(
+            "CountSubJobs",
+            Method::GET,
+            "/v1/{project_id}/app-server-sub-jobs/actions/count",
+            Action::CountSubJobs,
+            count_sub_jobs,
+        ),
+        for_any_caller("ListProjects", Method::GET, "/v3/projects", list_projects),
     ]
+}
+
+/// An operation in the project that its path names, for which a caller needs permission.
+fn in_project<F, R>(
+    id: &'static str,
+    method: Method,
+    path: &'static str,
+    action: Action,
+    answer: fn(Arc<Api>, Call<ProjectId>) -> F,
+) -> Operation<Arc<Api>>
+where
+    F: Future<Output = Result<R, Error>> + Send + 'static,
+    R: IntoResponse + 'static,
+{
+    let handler = move |State(api): State<Arc<Api>>, request: Request| async move {
+        let call = api.receive(path, request)?.authorize(action).await?;
+        answer(api, call).await
+    };
+    Operation { id, handler: on(filter(&method), handler), method, path, action: Some(action) }
+}
+
+/// An operation that every caller with a good credential may do.
+fn for_any_caller<F, R>(
+    id: &'static str,
+    method: Method,
+    path: &'static str,
+    answer: fn(Arc<Api>, Call<()>) -> F,
+) -> Operation<Arc<Api>>
+where
+    F: Future<Output = Result<R, Error>> + Send + 'static,
+    R: IntoResponse + 'static,
+{
+    let handler = move |State(api): State<Arc<Api>>, request: Request| async move {
+        let call = api.receive(path, request)?.authenticate().await?;
+        answer(api, call).await
+    };
+    Operation { id, handler: on(filter(&method), handler), method, path, action: None }
+}
+
+fn filter(method: &Method) -> MethodFilter {
+    // Only a method that RFC 9110 and RFC 5789 do not name has no filter, and none stands in the table.
+    MethodFilter::try_from(method.clone()).expect("a standard method")
+}
+
+impl Api {
+    /// A request that may be worked on, with a body that means nothing.
+    fn receive(&self, template: &'static str, request: Request) -> Result<Unauthorized, Unavailable> {
+        let permit = self.limit.try_acquire(&self.readiness)?;
+        let (parts, body) = request.into_parts();
+        Ok(Unauthorized { template, parts, payload: Payload::ignored(body), permit, access: self.access.load() })
+    }
 }

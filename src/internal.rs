@@ -23,11 +23,12 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, get, post};
+use http::Method;
 
 use crate::api::Api;
 use crate::metrics::{InFlight, Metrics};
 use crate::web::error::{Error, Unavailable};
-use crate::web::route::Route;
+use crate::web::operation::Operation;
 pub use intake::Intake;
 pub use running::RunningReports;
 
@@ -44,23 +45,30 @@ pub struct Internal {
     pub reports: Arc<RunningReports>,
 }
 
-/// Every route of the internal listener.
-pub fn routes() -> Vec<Route<Arc<Internal>>> {
+/// Every operation of the internal listener.
+pub fn operations() -> Vec<Operation<Arc<Internal>>> {
     with_report(post(report::report))
 }
 
-/// The routes of the connections that are left when `--max-connections` are open: reports are refused there.
-pub fn reserve_routes() -> Vec<Route<Arc<Internal>>> {
+/// The operations of the connections that are left when `--max-connections` are open: reports are refused there.
+pub fn reserve_operations() -> Vec<Operation<Arc<Internal>>> {
     with_report(post(refuse_report))
 }
 
-fn with_report(report: MethodRouter<Arc<Internal>>) -> Vec<Route<Arc<Internal>>> {
+fn with_report(report: MethodRouter<Arc<Internal>>) -> Vec<Operation<Arc<Internal>>> {
+    let for_anybody = |id, path, handler| Operation { id, method: Method::GET, path, action: None, handler };
     vec![
-        Route { path: "/healthz", methods: get(health::healthz) },
-        Route { path: "/readyz", methods: get(health::readyz) },
-        Route { path: "/metrics", methods: get(metrics) },
-        Route { path: "/openapi.json", methods: get(openapi::openapi) },
-        Route { path: "/v1/{project_id}/app-server-sub-jobs/actions/report", methods: report },
+        for_anybody("Healthz", "/healthz", get(health::healthz)),
+        for_anybody("Readyz", "/readyz", get(health::readyz)),
+        for_anybody("Metrics", "/metrics", get(metrics)),
+        for_anybody("OpenApi", "/openapi.json", get(openapi::openapi)),
+        Operation {
+            id: "ReportSubJobs",
+            method: Method::POST,
+            path: report::PATH,
+            action: Some(report::ACTION),
+            handler: report,
+        },
     ]
 }
 

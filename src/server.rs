@@ -114,10 +114,10 @@ impl Server {
         let descriptors = Descriptors::of_this_process(config.data_dir.is_some()).map_err(system)?;
         let max_connections = descriptors.max_connections(config.max_connections);
         let setup = Setup { config: &config, metrics: &metrics, max_connections };
-        let reserve = Some(internal::reserve_routes());
+        let reserve = Some(internal::reserve_operations());
         Ok(Self {
-            public: setup.listener(Listener::Public, api::routes(), None, api.clone()).await?,
-            internal: setup.listener(Listener::Internal, internal::routes(), reserve, internal).await?,
+            public: setup.listener(Listener::Public, api::operations(), None, api.clone()).await?,
+            internal: setup.listener(Listener::Internal, internal::operations(), reserve, internal).await?,
             descriptors,
             reports,
             api,

@@ -3,10 +3,11 @@
 pub mod authorize;
 pub mod body;
 pub mod budget;
+pub mod call;
 pub mod concurrency;
 pub mod decode;
 pub mod error;
 pub mod host;
 pub mod instrument;
+pub mod operation;
 pub mod request_id;
-pub mod route;

@@ -11,7 +11,7 @@ use subjobs::domain::{CountFilter, JobTypeSet, JobTypes, Status};
 static TYPES: LazyLock<JobTypes> = LazyLock::new(JobTypes::default);
 
 fn parse(query: &str) -> Result<CountFilter, String> {
-    query::parse(Some(query), &TYPES).map_err(|error| error.to_string())
+    query::parse(query, &TYPES).map_err(|error| error.to_string())
 }
 
 fn digit(byte: Option<&u8>) -> Option<u8> {

@@ -53,6 +53,15 @@ pub enum SignatureError {
     Invalid,
 }
 
+/// What tells a signature from every other, and when it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SignatureId {
+    /// The SHA-256 of the access key's id and the signature.
+    pub digest: [u8; 32],
+    /// What X-Sdk-Date says.
+    pub signed_at: Timestamp,
+}
+
 /// What a request's `Authorization` and `X-Sdk-Date` say, before anything of it is believed.
 #[derive(Debug, Clone, Copy)]
 pub struct Signature<'a> {
@@ -97,14 +106,16 @@ impl<'a> Signature<'a> {
         self.access
     }
 
-    /// The signature itself, as it came.
-    pub fn value(&self) -> &'a str {
-        self.signature
-    }
-
-    /// What X-Sdk-Date says.
-    pub fn signed_at(&self) -> Timestamp {
-        self.signed_at
+    /// What tells this signature from every other.
+    pub fn id(&self) -> SignatureId {
+        let mut digest = digest::Context::new(&digest::SHA256);
+        // No header value holds a line end.
+        for part in [self.access, "\n", self.signature] {
+            digest.update(part.as_bytes());
+        }
+        let mut id = [0; 32];
+        id.copy_from_slice(digest.finish().as_ref());
+        SignatureId { digest: id, signed_at: self.signed_at }
     }
 
     /// Whether Host is signed.

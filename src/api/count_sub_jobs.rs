@@ -3,32 +3,25 @@
 use std::io::Write as _;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
 use axum::response::IntoResponse;
 use bytes::Bytes;
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 
 use super::{Api, query};
-use crate::access::Action;
-use crate::web::authorize::{authorize_request, project_exists};
-use crate::web::body::Payload;
+use crate::domain::ProjectId;
+use crate::web::call::Call;
 use crate::web::error::Error;
 
 /// The published maximum of `count`.
 const MAX_COUNT: u64 = i32::MAX as u64;
 
 /// How many subtasks of the project match. A larger number than the published maximum is reported as that.
-pub(super) async fn count_sub_jobs(State(api): State<Arc<Api>>, request: Request) -> Result<impl IntoResponse, Error> {
-    let mut permit = api.limit.try_acquire(&api.readiness)?;
-    let (parts, body) = request.into_parts();
-    let mut payload = Payload::ignored(body);
-    let access = api.access.load();
-    let (_, project) = authorize_request(&access, &parts, &mut payload, &mut permit, Action::CountSubJobs).await?;
-    let filter = query::parse(parts.uri.query(), &api.job_types)?;
-    project_exists(&access, &project)?;
-    payload.ignore(&mut permit).await?;
-    let count = api.store.count(&project, &filter)?;
+pub(super) async fn count_sub_jobs(api: Arc<Api>, call: Call<ProjectId>) -> Result<impl IntoResponse, Error> {
+    let call = call.with_input(|call| query::parse(call.query(), &api.job_types))?;
+    let (mut call, filter) = call.in_existing_project()?;
+    call.ignore_body().await?;
+    let count = api.store.count(&call.project, &filter)?;
     Ok(([(CONTENT_TYPE, JSON)], answer(count.min(MAX_COUNT))))
 }
 

@@ -6,12 +6,10 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Request, State};
 use serde::Serialize;
 
 use super::Api;
-use crate::web::authorize::{Caller, RequestHeaders, authenticate, check_framing_headers};
-use crate::web::body::Payload;
+use crate::web::call::Call;
 use crate::web::decode;
 use crate::web::error::Error;
 
@@ -38,21 +36,15 @@ struct Links {
 }
 
 /// The caller's own projects that have names; with `name`, those of that name.
-pub(super) async fn list_projects(State(api): State<Arc<Api>>, request: Request) -> Result<Json<Projects>, Error> {
-    let mut permit = api.limit.try_acquire(&api.readiness)?;
-    let (parts, body) = request.into_parts();
-    let mut payload = Payload::ignored(body);
-    let access = api.access.load();
-    let headers = RequestHeaders::of(&parts.headers);
-    let Caller { principal, .. } = authenticate(&access, &parts, &headers, &mut payload, &mut permit).await?;
-    check_framing_headers(&parts, &headers)?;
-    let wanted = name(parts.uri.query().unwrap_or_default())?;
-    payload.ignore(&mut permit).await?;
-    let named =
-        access.named_projects(&principal).filter(|(_, name)| wanted.as_ref().is_none_or(|wanted| wanted == name));
-    let projects =
-        named.map(|(id, name)| Project { id: id.to_string(), name: name.to_owned(), enabled: true }).collect();
-    let links = Links { own: parts.uri.to_string(), previous: None, next: None };
+pub(super) async fn list_projects(_: Arc<Api>, call: Call<()>) -> Result<Json<Projects>, Error> {
+    let (mut call, wanted) = call.with_input(|call| name(call.query()))?.in_no_project();
+    call.ignore_body().await?;
+    let named = call.access().named_projects(&call.caller.principal);
+    let projects = named
+        .filter(|(_, name)| wanted.as_ref().is_none_or(|wanted| wanted == name))
+        .map(|(id, name)| Project { id: id.to_string(), name: name.to_owned(), enabled: true })
+        .collect();
+    let links = Links { own: call.target(), previous: None, next: None };
     Ok(Json(Projects { projects, links }))
 }
 

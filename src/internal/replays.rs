@@ -7,10 +7,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use ring::digest::{Context, SHA256};
 use tokio::sync::watch;
 
-use crate::access::{MAX_SKEW, Signature};
+use crate::access::{MAX_SKEW, SignatureId};
 use crate::domain::Timestamp;
 use crate::store::Outcome;
 
@@ -20,23 +19,6 @@ const MAX_REMEMBERED: usize = 100_000;
 
 /// How often it is said that reports are forgotten too early.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
-
-/// The SHA-256 of an access key's id and a signature.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct ReportId([u8; 32]);
-
-impl ReportId {
-    fn of(signature: &Signature<'_>) -> Self {
-        let mut digest = Context::new(&SHA256);
-        // No header value holds a line end.
-        for part in [signature.access(), "\n", signature.value()] {
-            digest.update(part.as_bytes());
-        }
-        let mut id = [0; 32];
-        id.copy_from_slice(digest.finish().as_ref());
-        Self(id)
-    }
-}
 
 /// When a signature is no longer good: by the clock that it is checked against, and by one that nobody sets, so that a clock
 /// which jumps brings none back.
@@ -63,9 +45,9 @@ pub(super) struct Replays {
 
 #[derive(Debug, Default)]
 struct Memory {
-    reports: HashMap<ReportId, Report>,
+    reports: HashMap<[u8; 32], Report>,
     /// Those that have been taken, oldest first.
-    taken: VecDeque<(ReportId, Expiry)>,
+    taken: VecDeque<([u8; 32], Expiry)>,
     warned: Option<Instant>,
 }
 
@@ -87,7 +69,8 @@ pub(super) enum Known {
 /// A signed report under way. Unless it is taken it is forgotten when this is dropped, and may be sent again.
 pub(super) struct Attempt {
     replays: Arc<Replays>,
-    id: ReportId,
+    /// The digest of its signature.
+    id: [u8; 32],
     expiry: Expiry,
     is_taken: bool,
     /// Dropped last, when the memory says what has become of the report.
@@ -105,8 +88,8 @@ impl Replays {
     }
 
     /// What is known of the report with that signature, which has been checked. If it is under way, waits for its end.
-    pub(super) async fn look_up(self: &Arc<Self>, signature: &Signature<'_>) -> Known {
-        let id = ReportId::of(signature);
+    pub(super) async fn look_up(self: &Arc<Self>, signature: SignatureId) -> Known {
+        let SignatureId { digest: id, signed_at: date } = signature;
         loop {
             let mut end = {
                 let mut memory = self.lock();
@@ -115,7 +98,7 @@ impl Replays {
                     Some(Report::UnderWay(end)) => end.clone(),
                     None => {
                         let (sender, end) = watch::channel(());
-                        let (replays, date) = (self.clone(), signature.signed_at());
+                        let replays = self.clone();
                         let at_least_until = Instant::now() + 2 * MAX_SKEW + self.grace;
                         let expiry = Expiry { date, at_least_until };
                         memory.reports.insert(id, Report::UnderWay(end));
@@ -175,27 +158,19 @@ impl Drop for Attempt {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderMap;
-
     use super::*;
 
     const TAKEN: Outcome = Outcome { created: 3, updated: 2, unchanged: 1, stale: 0 };
 
-    /// Headers of a signature that differs by a number.
-    fn headers(number: usize) -> HeaderMap {
-        let date = "20220307T104043Z".parse().unwrap();
-        let value = format!("SDK-HMAC-SHA256 Access=AK, SignedHeaders=x-sdk-date, Signature={number:064x}");
-        [("x-sdk-date".parse().unwrap(), date), (http::header::AUTHORIZATION, value.parse().unwrap())]
-            .into_iter()
-            .collect()
-    }
-
-    fn signature(headers: &HeaderMap) -> Signature<'_> {
-        Signature::read(headers, || "2022-03-07T10:40:43Z".parse().unwrap()).unwrap().unwrap()
+    /// A signature that differs by a number.
+    fn signature(number: usize) -> SignatureId {
+        let mut digest = [0; 32];
+        digest[..8].copy_from_slice(&number.to_le_bytes());
+        SignatureId { digest, signed_at: "2022-03-07T10:40:43Z".parse().unwrap() }
     }
 
     async fn new(replays: &Arc<Replays>, number: usize) -> Option<Attempt> {
-        match replays.look_up(&signature(&headers(number))).await {
+        match replays.look_up(signature(number)).await {
             Known::New(attempt) => Some(attempt),
             Known::Taken(outcome) => {
                 assert_eq!(outcome, TAKEN);

@@ -22,11 +22,17 @@ use crate::metrics::Metrics;
 use crate::priority;
 use crate::record;
 use crate::store::{Outcome, Submitted};
-use crate::web::authorize::{authorize_request, project_exists};
 use crate::web::body::Payload;
 use crate::web::budget::{HeldBytes, Owner};
+use crate::web::call::Unauthorized;
 use crate::web::concurrency::Permit;
 use crate::web::error::Error;
+
+/// The template of its path.
+pub(super) const PATH: &str = "/v1/{project_id}/app-server-sub-jobs/actions/report";
+
+/// What a worker needs permission for.
+pub(super) const ACTION: Action = Action::ReportSubJobs;
 
 /// The most bytes of one report.
 const MAX_BODY: usize = 16 * 1024 * 1024;
@@ -72,20 +78,20 @@ async fn take(internal: &Internal, request: Request) -> Result<Outcome, Error> {
     let (api, intake) = (internal.api.clone(), internal.intake.clone());
     loaded(&api.readiness)?;
     let (parts, body) = request.into_parts();
-    let mut payload = Payload::kept(body, MAX_BODY, HeldBytes::new(&intake.bytes));
-    let (caller, project, exists) = {
-        let access = api.access.load();
-        let permit = &mut Permit::unbounded();
-        let (caller, project) = authorize_request(&access, &parts, &mut payload, permit, Action::ReportSubJobs).await?;
-        let exists = project_exists(&access, &project);
-        (caller, project, exists)
-    };
+    let payload = Payload::kept(body, MAX_BODY, HeldBytes::new(&intake.bytes));
+    let access = api.access.load();
+    let received = Unauthorized { template: PATH, parts, payload, permit: Permit::unbounded(), access };
+    let call = received.authorize(ACTION).await?;
+    let exists = call.project_exists();
+    let form = form(call.headers());
+    let is_plain = is_not_coded(call.headers());
+    let (caller, project, mut payload) = call.into_payload();
     payload.give_to(|| Owner::Principal(caller.principal.name().into()))?;
-    let form = form(&parts.headers)?;
-    is_not_coded(&parts.headers)?;
+    let form = form?;
+    is_plain?;
     payload.whole().await?;
     let (body, held) = payload.into_held();
-    let attempt = match &caller.signature {
+    let attempt = match caller.signature {
         None => None,
         Some(signature) => match intake.replays.look_up(signature).await {
             Known::Taken(outcome) => return exists.map(|()| outcome),

@@ -229,13 +229,14 @@ mod tests {
     use std::time::Duration;
 
     use axum::routing::get;
+    use http::Method;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 
     use super::super::clock::{Limits, REQUESTS_PER_TURN};
     use super::*;
     use crate::metrics::{Listener, Metrics};
+    use crate::web::operation::{Operation, RouteLabels, router};
     use crate::web::request_id::RequestIds;
-    use crate::web::route::{Route, RouteNames, router};
 
     const LIMITS: Limits = Limits {
         first_byte: Duration::from_secs(10),
@@ -245,9 +246,10 @@ mod tests {
     };
 
     fn app() -> App {
-        let (table, metrics) = (|| vec![Route { path: "/", methods: get(async || "") }], Metrics::new().unwrap());
-        let (metrics, ids) = (Arc::new(metrics), RequestIds::new().unwrap());
-        let names = RouteNames::new(&table(), Listener::Public, &metrics);
+        let root = || Operation { id: "", method: Method::GET, path: "/", action: None, handler: get(async || "") };
+        let table = || vec![root()];
+        let (metrics, ids) = (Arc::new(Metrics::new().unwrap()), RequestIds::new().unwrap());
+        let names = RouteLabels::new(&table(), Listener::Public, &metrics);
         App::new(router(table(), ()), names, metrics, ids, Duration::from_secs(10))
     }
 

@@ -13,8 +13,8 @@ use super::{ServerError, system};
 use crate::config::Config;
 use crate::metrics::{Listener, Metrics};
 use crate::web::instrument::App;
+use crate::web::operation::{Operation, RouteLabels, router};
 use crate::web::request_id::RequestIds;
-use crate::web::route::{Route, RouteNames, router};
 
 /// How long a new connection may take to send its first byte, if `--idle-timeout` is not shorter.
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -51,8 +51,8 @@ impl Setup<'_> {
     pub(super) async fn listener<S: Clone + Send + Sync + 'static>(
         &self,
         which: Listener,
-        routes: Vec<Route<S>>,
-        reserve: Option<Vec<Route<S>>>,
+        operations: Vec<Operation<S>>,
+        reserve: Option<Vec<Operation<S>>>,
         state: S,
     ) -> Result<Bound, ServerError> {
         let config = self.config;
@@ -67,8 +67,8 @@ impl Setup<'_> {
             which,
             address: socket.local_addr().map_err(bind)?,
             socket,
-            reserve_app: reserve.map(|routes| self.app(which, routes, state.clone())).transpose()?,
-            app: self.app(which, routes, state)?,
+            reserve_app: reserve.map(|operations| self.app(which, operations, state.clone())).transpose()?,
+            app: self.app(which, operations, state)?,
             limits: limits(config),
             max_connections: self.max_connections,
             max_connections_per_address: config.max_connections_per_address,
@@ -79,16 +79,16 @@ impl Setup<'_> {
     fn app<S: Clone + Send + Sync + 'static>(
         &self,
         which: Listener,
-        routes: Vec<Route<S>>,
+        operations: Vec<Operation<S>>,
         state: S,
     ) -> Result<App, ServerError> {
         let timeout = match which {
             Listener::Public => self.config.request_timeout,
             Listener::Internal => self.config.report_timeout,
         };
-        let names = RouteNames::new(&routes, which, self.metrics);
+        let names = RouteLabels::new(&operations, which, self.metrics);
         let ids = RequestIds::new().map_err(system)?;
-        Ok(App::new(router(routes, state), names, self.metrics.clone(), ids, timeout))
+        Ok(App::new(router(operations, state), names, self.metrics.clone(), ids, timeout))
     }
 }
 

@@ -11,50 +11,31 @@ use http::{HeaderMap, HeaderName, Version, header};
 use super::body::Payload;
 use super::budget::Owner;
 use super::concurrency::Permit;
-use super::decode;
 use super::error::{CredentialError, Error};
 use super::host::is_host;
-use crate::access::{Access, Action, LookUp, Principal, Signature, SignatureError, Token};
-use crate::domain::{ProjectId, Timestamp};
+use crate::access::{Access, LookUp, Principal, Signature, SignatureError, SignatureId, Token};
+use crate::domain::Timestamp;
 
 /// The published API's header for a token.
 pub const X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 
-/// Who calls, and the project that the path names, if the caller may do `action` in it.
-///
-/// The path is `/v1/{project_id}/…`, as the router has made sure.
-pub async fn authorize_request<'p>(
-    access: &Access,
-    parts: &'p Parts,
-    payload: &mut Payload,
-    permit: &mut Permit<'_>,
-    action: Action,
-) -> Result<(Caller<'p>, ProjectId), Error> {
-    let headers = RequestHeaders::of(&parts.headers);
-    let caller = authenticate(access, parts, &headers, payload, permit).await?;
-    let project = project(parts.uri.path());
-    caller.principal.authorize(project.as_ref().ok(), action)?;
-    check_framing_headers(parts, &headers)?;
-    Ok((caller, project?))
-}
-
 /// Who calls, and the signature by which that is known, if it is by one.
-pub struct Caller<'p> {
+pub struct Caller {
     /// Who.
     pub principal: Arc<Principal>,
-    /// Checked.
-    pub signature: Option<Signature<'p>>,
+    /// Of the signature, which has been checked.
+    pub signature: Option<SignatureId>,
 }
 
 /// Who calls: the holder of the token, the signer of the request, or one who is both. While the body or the identity service
 /// is waited for, the request gives up its permit.
-pub async fn authenticate<'p>(
+pub async fn authenticate(
     access: &Access,
-    parts: &'p Parts,
+    parts: &Parts,
     headers: &RequestHeaders<'_>,
     payload: &mut Payload,
-    permit: &mut Permit<'_>,
-) -> Result<Caller<'p>, Error> {
+    permit: &mut Permit,
+) -> Result<Caller, Error> {
     let signature = if headers.authorizations == 0 { None } else { Signature::read(&parts.headers, Timestamp::now)? };
     let token = headers.token()?;
     let signer = match &signature {
@@ -82,18 +63,7 @@ pub async fn authenticate<'p>(
         (Some(holder), Some(signer)) if Arc::ptr_eq(&holder, signer) => holder,
         (Some(_), Some(_)) => return Err(CredentialError::Different.into()),
     };
-    Ok(Caller { principal, signature })
-}
-
-/// Last in the order: the project is one of those that exist.
-pub fn project_exists(access: &Access, project: &ProjectId) -> Result<(), Error> {
-    if access.project_exists(project) { Ok(()) } else { Err(Error::Project) }
-}
-
-fn project(path: &str) -> Result<ProjectId, Error> {
-    let (segment, _) = decode::split_at_byte(path.strip_prefix("/v1/").unwrap_or_default(), b'/');
-    let text = decode::segment(segment).map_err(|error| Error::input("project_id", error.to_string()))?;
-    ProjectId::parse(&text).map_err(|error| Error::input("project_id", error.to_string()))
+    Ok(Caller { principal, signature: signature.map(|signature| signature.id()) })
 }
 
 /// What must be right of the message itself. Host: exactly one in HTTP/1.1, at most one in HTTP/1.0, and a host (RFC 9112,

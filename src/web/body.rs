@@ -131,12 +131,12 @@ impl Payload {
 
     /// Reads what is left of a body that means nothing, at most 64 KiB of it, so that the connection can be used again. What
     /// is left after that is the connection's to deal with.
-    pub async fn ignore(self, permit: &mut Permit<'_>) -> Result<(), Unavailable> {
+    pub async fn ignore(&mut self, permit: &mut Permit) -> Result<(), Unavailable> {
         // Hardly any request has one.
         if self.body.is_end_stream() { Ok(()) } else { Box::pin(permit.await_body(self.read_on())).await }
     }
 
-    async fn read_on(mut self) {
+    async fn read_on(&mut self) {
         let mut read = self.read.len();
         while !self.body.is_end_stream() && read <= IGNORED {
             match self.body.frame().await {

@@ -4,6 +4,7 @@
 //! Bodies that are waited for have a smaller limit of their own, and a short time.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
 use std::time::Duration;
@@ -31,9 +32,9 @@ pub struct ConcurrencyLimit {
 
 /// A permit to work on a request, released when dropped.
 #[derive(Debug)]
-pub struct Permit<'a> {
+pub struct Permit {
     /// None of a request that is not limited.
-    limit: Option<&'a ConcurrencyLimit>,
+    limit: Option<Arc<ConcurrencyLimit>>,
     is_held: bool,
 }
 
@@ -60,10 +61,10 @@ impl ConcurrencyLimit {
     }
 
     /// A permit, or why there is none now. A draining server still answers what reaches it.
-    pub fn try_acquire(&self, readiness: &Readiness) -> Result<Permit<'_>, Unavailable> {
+    pub fn try_acquire(self: &Arc<Self>, readiness: &Readiness) -> Result<Permit, Unavailable> {
         loaded(readiness)?;
         take_one(&self.taken, self.max)?;
-        Ok(Permit { limit: Some(self), is_held: true })
+        Ok(Permit { limit: Some(self.clone()), is_held: true })
     }
 }
 
@@ -98,7 +99,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-impl Permit<'_> {
+impl Permit {
     /// The permit of a request that is not limited, as a report.
     pub fn unbounded() -> Self {
         Self { limit: None, is_held: false }
@@ -132,8 +133,8 @@ impl Permit<'_> {
         if let Poll::Ready(at_once) = std::future::poll_fn(|cx| Poll::Ready(wait.as_mut().poll(cx))).await {
             return Ok(at_once);
         }
-        let Some(limit) = self.limit else { return Ok(wait.await) };
-        let (count, max) = among(limit);
+        let Some(limit) = self.limit.clone() else { return Ok(wait.await) };
+        let (count, max) = among(&limit);
         let waiting = Waiting::begin(count, max)?;
         self.release();
         let awaited = wait.await;
@@ -144,7 +145,7 @@ impl Permit<'_> {
     }
 
     fn release(&mut self) {
-        if let Some(limit) = self.limit
+        if let Some(limit) = &self.limit
             && std::mem::take(&mut self.is_held)
         {
             limit.taken.fetch_sub(1, Ordering::Relaxed);
@@ -152,7 +153,7 @@ impl Permit<'_> {
     }
 }
 
-impl Drop for Permit<'_> {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.release();
     }
@@ -166,15 +167,15 @@ mod tests {
 
     use super::*;
 
-    fn limit(max: u32) -> (ConcurrencyLimit, Readiness) {
-        let (limit, readiness) = (ConcurrencyLimit::new(max), Readiness::default());
+    fn limit(max: u32) -> (Arc<ConcurrencyLimit>, Readiness) {
+        let (limit, readiness) = (Arc::new(ConcurrencyLimit::new(max)), Readiness::default());
         readiness.enter(Phase::Ready);
         (limit, readiness)
     }
 
     #[test]
     fn a_request_past_the_limit_is_refused() {
-        let (limit, readiness) = (ConcurrencyLimit::new(2), Readiness::default());
+        let (limit, readiness) = (Arc::new(ConcurrencyLimit::new(2)), Readiness::default());
         assert_eq!(limit.try_acquire(&readiness).unwrap_err(), Unavailable::Starting);
         readiness.enter(Phase::Ready);
         let first = limit.try_acquire(&readiness).unwrap();
@@ -189,7 +190,7 @@ mod tests {
 
     #[test]
     fn no_permit_before_everything_is_loaded() {
-        let (limit, readiness) = (ConcurrencyLimit::new(1), Readiness::default());
+        let (limit, readiness) = (Arc::new(ConcurrencyLimit::new(1)), Readiness::default());
         readiness.enter(Phase::Draining);
         assert_eq!(limit.try_acquire(&readiness).unwrap_err(), Unavailable::Draining);
         assert_eq!(limit.under_way(), 0);

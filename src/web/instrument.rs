@@ -22,8 +22,8 @@ use tokio::time::{Sleep, sleep};
 use tower::Service as _;
 
 use super::error::{Error, Refusal, Unavailable};
+use super::operation::RouteLabels;
 use super::request_id::{RequestIds, X_REQUEST_ID};
-use super::route::RouteNames;
 use crate::metrics::{MethodLabel, Metrics};
 
 /// A listener's whole application: its router, observed.
@@ -32,9 +32,11 @@ pub struct App(Arc<Shared>);
 
 struct Shared {
     router: Router,
+    /// Answers requests whose path has no template.
+    not_found: Router,
     /// Answers requests whose target has a fragment.
     refusing: Router,
-    routes: RouteNames,
+    labels: RouteLabels,
     metrics: Arc<Metrics>,
     ids: RequestIds,
     timeout: Duration,
@@ -42,10 +44,11 @@ struct Shared {
 
 impl App {
     /// Observes a router. A request whose answer is not there after `timeout` is answered with 503.
-    pub fn new(router: Router, routes: RouteNames, metrics: Arc<Metrics>, ids: RequestIds, timeout: Duration) -> Self {
+    pub fn new(router: Router, labels: RouteLabels, metrics: Arc<Metrics>, ids: RequestIds, timeout: Duration) -> Self {
         let refusing =
             Router::new().fallback(async || Error::input("the request target", "must not have a #: write %23"));
-        Self(Arc::new(Shared { router, refusing, routes, metrics, ids, timeout }))
+        let not_found = Router::new().fallback(async || Error::Path);
+        Self(Arc::new(Shared { router, not_found, refusing, labels, metrics, ids, timeout }))
     }
 
     /// Answers one request; whatever happens, there is an answer. Of a target that has a fragment, which its URI does not show,
@@ -57,11 +60,13 @@ impl App {
     {
         let start = Instant::now();
         let request_id = self.0.ids.identify(request.headers());
-        let (router, route) = match has_fragment {
-            false => (&self.0.router, self.0.routes.find(request.uri().path())),
-            true => (&self.0.refusing, self.0.routes.unknown()),
+        let label = if has_fragment { None } else { self.0.labels.find(request.uri().path()) };
+        let router = match label {
+            Some(_) => &self.0.router,
+            None if has_fragment => &self.0.refusing,
+            None => &self.0.not_found,
         };
-        let about = About { start, request_id, route, method: request.method().into() };
+        let about = About { start, request_id, label, method: request.method().into() };
         let inner = router.clone().call(request);
         ResponseFuture { inner, timer: None, shared: self.0.clone(), about }
     }
@@ -84,7 +89,8 @@ pin_project! {
 struct About {
     start: Instant,
     request_id: HeaderValue,
-    route: usize,
+    /// The number of its path's template.
+    label: Option<usize>,
     method: MethodLabel,
 }
 
@@ -115,8 +121,8 @@ impl Future for ResponseFuture {
 
 impl Shared {
     fn finish(&self, mut response: Response, about: &About) -> Response {
-        let About { start, request_id, route, method } = about;
-        let (status, duration, metrics) = (response.status(), start.elapsed(), self.routes.metrics(*route));
+        let About { start, request_id, label, method } = about;
+        let (status, duration, metrics) = (response.status(), start.elapsed(), self.labels.metrics(*label));
         metrics.observe(*method, status, duration);
         if status.as_u16() >= 400 {
             self.note_refusal(&response, about);
@@ -141,7 +147,7 @@ impl Shared {
         let Some(refusal) = response.extensions().get::<Refusal>() else { return };
         self.metrics.refused(refusal.reason);
         if let Some(fault) = &refusal.fault {
-            let (route, method) = (self.routes.metrics(about.route).route(), about.method.as_str());
+            let (route, method) = (self.labels.metrics(about.label).route(), about.method.as_str());
             let request_id = text(&about.request_id);
             tracing::error!(request_id, method, route, fault, "a request failed by a fault of ours");
         }

@@ -1,7 +1,7 @@
 //! `docs/openapi.yaml` against the publisher's own definition of the operation: equal, save what is named here; and as the
 //! server shows it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 use subjobs::domain::JobTypes;
@@ -77,7 +77,7 @@ fn the_operation_is_the_publishers() {
     // Beside it stand the operations of the internal listener, which name it as their server.
     let paths = ours["paths"].as_object().expect("an object");
     let (internal, public): (Vec<_>, Vec<_>) = paths.iter().partition(|(_, item)| item.get("servers").is_some());
-    assert_eq!(public.iter().map(|(path, _)| path.as_str()).collect::<Vec<_>>(), [PATH]);
+    assert_eq!(public.iter().map(|(path, _)| path.as_str()).collect::<Vec<_>>(), [PATH, "/v3/projects"]);
     let listed: Vec<_> = internal.iter().map(|(path, _)| path.as_str()).collect();
     assert_eq!(listed, ["/healthz", "/metrics", "/openapi.json", "/readyz", REPORT]);
     for (path, item) in internal {
@@ -86,6 +86,46 @@ fn the_operation_is_the_publishers() {
     assert_eq!(keys(&ours["paths"][PATH]), keys(&publishers["paths"][PATH]));
     assert_eq!(operation(&ours)["operationId"], operation(&publishers)["operationId"]);
     assert_eq!(ours["info"]["version"], publishers["info_version"]);
+}
+
+/// Method, path and id of every operation that the document describes.
+fn described(document: &Value) -> BTreeSet<(String, String, String)> {
+    let paths = document["paths"].as_object().expect("an object").iter();
+    let operations = paths.flat_map(|(path, item)| {
+        let methods = item.as_object().expect("an object").iter().filter(|(key, _)| *key != "servers");
+        methods.map(move |(method, operation)| {
+            let id = operation["operationId"].as_str().expect("an id");
+            (method.to_uppercase(), path.clone(), id.to_owned())
+        })
+    });
+    operations.collect()
+}
+
+#[test]
+fn every_operation_of_the_tables_is_described_and_no_other() {
+    let row = |method: &http::Method, path: &str, id: &str| (method.to_string(), path.to_owned(), id.to_owned());
+    let public = subjobs::api::operations();
+    let public = public.iter().map(|operation| row(&operation.method, operation.path, operation.id));
+    let internal = subjobs::internal::operations();
+    let internal = internal.iter().map(|operation| row(&operation.method, operation.path, operation.id));
+    let tables: BTreeSet<_> = public.chain(internal).collect();
+    assert_eq!(described(&ours()), tables);
+}
+
+#[test]
+fn every_placeholder_of_a_path_is_a_parameter() {
+    let document = ours();
+    for (path, item) in document["paths"].as_object().expect("an object") {
+        let placeholders: BTreeSet<_> =
+            path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}')).collect();
+        for (method, operation) in item.as_object().expect("an object").iter().filter(|(key, _)| *key != "servers") {
+            let parameters = operation["parameters"].as_array().into_iter().flatten();
+            let parameters = parameters.map(|parameter| resolve(&document, parameter));
+            let in_path = parameters.filter(|parameter| parameter["in"] == "path");
+            let names: BTreeSet<_> = in_path.map(|parameter| parameter["name"].as_str().expect("a name")).collect();
+            assert_eq!(names, placeholders, "{method} {path}");
+        }
+    }
 }
 
 #[test]

@@ -1,0 +1,170 @@
+//! A listener's table of operations: from it come the router, the labels in the metrics, and what each needs permission for.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::MethodRouter;
+use http::Method;
+
+use super::error::Error;
+use crate::access::Action;
+use crate::metrics::{Listener, Metrics, RouteMetrics};
+
+/// One row of the table: which requests an operation answers, and how.
+pub struct Operation<S> {
+    /// Its `operationId` in `docs/openapi.yaml`.
+    pub id: &'static str,
+    /// The method of its requests; GET answers HEAD too.
+    pub method: Method,
+    /// The path's template, in which `{name}` stands for one segment that is not empty. It labels the metrics.
+    pub path: &'static str,
+    /// What its caller needs permission for; without it any caller may, or the handler asks nobody.
+    pub action: Option<Action>,
+    /// What answers.
+    pub handler: MethodRouter<S>,
+}
+
+/// The router of a table. Unknown paths and methods are answered as every other error is.
+///
+/// # Panics
+///
+/// If two rows have the same path and method, or paths that cannot be told apart.
+pub fn router<S: Clone + Send + Sync + 'static>(table: Vec<Operation<S>>, state: S) -> Router {
+    let mut by_path: Vec<(&'static str, MethodRouter<S>)> = Vec::new();
+    for Operation { path, handler, .. } in table {
+        match by_path.iter_mut().find(|(known, _)| *known == path) {
+            Some((_, methods)) => *methods = std::mem::take(methods).merge(handler),
+            None => by_path.push((path, handler)),
+        }
+    }
+    let routes = by_path
+        .into_iter()
+        .fold(Router::new(), |router, (path, methods)| router.route(path, methods.fallback(async || Error::Method)));
+    routes.fallback(async || Error::Path).with_state(state)
+}
+
+/// The metrics of every path of a table, found by that of a request.
+pub struct RouteLabels {
+    paths: matchit::Router<usize>,
+    known: Vec<RouteMetrics>,
+    unknown: RouteMetrics,
+}
+
+impl RouteLabels {
+    /// The labels of a table's paths.
+    pub fn new<S>(table: &[Operation<S>], listener: Listener, metrics: &Arc<Metrics>) -> Self {
+        let mut labels =
+            Self { paths: matchit::Router::new(), known: Vec::new(), unknown: metrics.route(listener, "unknown") };
+        for Operation { path, .. } in table {
+            // It fails for a path that the table has already, which needs no second label.
+            if labels.paths.insert(*path, labels.known.len()).is_ok() {
+                labels.known.push(metrics.route(listener, path));
+            }
+        }
+        labels
+    }
+
+    /// The number of the path's template, if it has one. The router would also take an empty segment for a placeholder.
+    pub fn find(&self, path: &str) -> Option<usize> {
+        let found = self.paths.at(path).ok()?;
+        found.params.iter().all(|(_, segment)| !segment.is_empty()).then_some(*found.value)
+    }
+
+    /// The metrics of a template by its number, or of all paths that have none.
+    pub fn metrics(&self, number: Option<usize>) -> &RouteMetrics {
+        number.and_then(|number| self.known.get(number)).unwrap_or(&self.unknown)
+    }
+}
+
+/// The segment of a path that stands where its template has `{name}`, as it was sent.
+pub fn path_segment<'p>(template: &str, path: &'p str, name: &str) -> Option<&'p str> {
+    let is_name = |segment: &str| segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) == Some(name);
+    template.split('/').zip(path.split('/')).find(|(segment, _)| is_name(segment)).map(|(_, segment)| segment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::Body;
+    use axum::routing::get;
+    use http::{Request, StatusCode};
+    use proptest::prelude::*;
+    use tower::ServiceExt as _;
+
+    const PATHS: [&str; 5] = ["/a", "/a/{x}/b", "/a/{x}/b/{y}", "/a/{x}/b/c", "/{x}/{y}/d"];
+
+    fn table() -> Vec<Operation<()>> {
+        let row = |path| Operation { id: "", method: Method::GET, path, action: None, handler: get(async || "") };
+        PATHS.into_iter().map(row).collect()
+    }
+
+    fn labels() -> RouteLabels {
+        RouteLabels::new(&table(), Listener::Public, &Arc::new(Metrics::new().unwrap()))
+    }
+
+    fn label(labels: &RouteLabels, path: &str) -> &'static str {
+        labels.metrics(labels.find(path)).route()
+    }
+
+    fn status(path: &str) -> StatusCode {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        runtime.block_on(router(table(), ()).oneshot(request)).unwrap().status()
+    }
+
+    #[test]
+    fn labels_are_the_templates() {
+        let labels = labels();
+        for (path, expected) in [
+            ("/a", "/a"),
+            ("/a/1/b", "/a/{x}/b"),
+            ("/a/1/b/2", "/a/{x}/b/{y}"),
+            ("/a/1/b/c", "/a/{x}/b/c"),
+            ("/1/%2F/d", "/{x}/{y}/d"),
+            ("/a/1/b/2/3", "unknown"),
+        ] {
+            assert_eq!(label(&labels, path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn an_empty_segment_is_no_such_path() {
+        let labels = labels();
+        for path in ["/a//b", "/a//b/c", "/a//b/1", "/a/1/b/", "//a", "/a/", "/a/x//b", "//", "//1/d", "/1//d"] {
+            assert_eq!(label(&labels, path), "unknown", "{path}");
+        }
+    }
+
+    #[test]
+    fn one_path_may_have_several_methods() {
+        let row = |method: Method, handler| Operation { id: "", method, path: "/a", action: None, handler };
+        let table = vec![row(Method::GET, get(async || "")), row(Method::PATCH, axum::routing::patch(async || ""))];
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let router = router(table, ());
+        for (method, status) in [("GET", 200), ("HEAD", 200), ("PATCH", 200), ("POST", 405)] {
+            let request = Request::builder().method(method).uri("/a").body(Body::empty()).unwrap();
+            let response = runtime.block_on(router.clone().oneshot(request)).unwrap();
+            assert_eq!(response.status().as_u16(), status, "{method}");
+        }
+    }
+
+    #[test]
+    fn a_segment_is_found_by_its_name() {
+        let template = "/v2/{project_id}/job/{job_id}";
+        assert_eq!(path_segment(template, "/v2/p%41/job/j", "project_id"), Some("p%41"));
+        assert_eq!(path_segment(template, "/v2/p/job/j", "job_id"), Some("j"));
+        assert_eq!(path_segment(template, "/v2/p/job/j", "job"), None);
+    }
+
+    proptest! {
+        /// A label is never that of another template than the one that answers, and one that has a label is answered.
+        #[test]
+        fn labels_agree_with_the_router(path in prop_oneof!["(/[abcd%.]{0,2}){1,5}", "(/[abd]?){1,5}", "/a/[ab]?/b/?c?"]) {
+            if labels().find(&path).is_some() {
+                prop_assert_eq!(status(&path), StatusCode::OK, "{}", path);
+            } else if !path.contains("//") && !path.ends_with('/') {
+                prop_assert_eq!(status(&path), StatusCode::NOT_FOUND, "{}", path);
+            }
+        }
+    }
+}
