@@ -1,6 +1,6 @@
 //! Counts the subtasks of a project's asynchronous jobs: the published operation CountSubJobs, self-hosted.
 //!
-//! Data flows one way; a request meets each room once and never turns back.
+//! Data flows one way; a request passes each module once.
 //!
 //! ```text
 //! bytes -> server -> web::instrument -> router -> web::authorize (authenticate, authorize) -> query -> handler
