@@ -6,14 +6,14 @@ use subjobs::access::AccessSource;
 use subjobs::api;
 use subjobs::web::operation::Operation;
 
-use crate::support::{DASHBOARD, EXPIRED, OPS, OTHER_PROJECT, PROJECT, Running, WORKER, access, config};
+use crate::support::{DASHBOARD, EXPIRED, OPS, OTHER_PROJECT, PROJECT, Running, access, config};
 use crate::wire::{Wire, code, head, report_path};
 
 /// A project of a user's, and of the account's, that does not exist.
 const GONE: &str = "gone";
 /// A user who may do everything, but only in [`GONE`] and [`PROJECT`].
 const EDITOR: &str = "editor-token";
-/// A user who may do nothing in [`GONE`].
+/// A user who may do nothing.
 const IDLER: &str = "idler-token";
 
 fn access_with_more_users() -> AccessSource {
@@ -158,8 +158,7 @@ async fn ask_for_everything_wrong(address: SocketAddr, row: &Row, full: bool) ->
         let token = match (permission, exists, input) {
             (0, _, Input::Project) | (0, true, _) => OPS,
             (0, false, _) => EDITOR,
-            (1, true, _) => WORKER,
-            (1, false, _) => IDLER,
+            (1, ..) => IDLER,
             (_, true, _) => EDITOR,
             (_, false, _) => DASHBOARD,
         };
