@@ -157,6 +157,7 @@ mod tests {
     use super::*;
     use crate::access::Access;
     use crate::domain::CountFilter;
+    use futures_util::FutureExt as _;
 
     #[test]
     fn every_type_and_status_is_there_at_first() {
@@ -176,7 +177,7 @@ mod tests {
         let project = ProjectId::parse(PROJECTS[0]).unwrap();
         let by_status = || {
             let filter = |status| CountFilter { status: Some(status), ..CountFilter::default() };
-            Status::ALL.map(|status| store.count(&project, &filter(status)).unwrap())
+            Status::ALL.map(|status| store.count(&project, &filter(status)).now_or_never().unwrap().unwrap())
         };
         let mut seen = std::collections::HashSet::new();
         for _ in 0..200 {

@@ -11,12 +11,12 @@
 //!
 //! - [`domain`]: projects, jobs, subtasks, and the filter of a count
 //! - [`output`]: standard output and standard error
+//! - [`priority`]: which threads go first
 //! - [`store`]: where subtasks are kept and counted
 //! - [`metrics`]: what the server measures of itself
 //! - [`access`]: who calls, and what they may do
 //! - [`record`]: a subtask as JSON
 //! - [`readiness`]: loading, ready, draining
-//! - [`priority`]: which threads go first
 //! - [`progress`]: how far something long has come
 //! - [`load`]: files of subtasks; [`demo`]: sample subtasks
 //! - [`upkeep`]: recounting, and dropping what ended long ago

@@ -141,6 +141,7 @@ fn read(
 mod tests {
     use super::*;
     use crate::domain::CountFilter;
+    use futures_util::FutureExt as _;
     use std::io::Write as _;
 
     fn file(text: &[u8]) -> tempfile::NamedTempFile {
@@ -157,7 +158,7 @@ mod tests {
         let (types, store) = (JobTypes::default(), Store::in_memory(19));
         let files: Vec<_> = files.iter().map(|file| file.path().to_owned()).collect();
         load(&files, &store, &types, &AtomicBool::new(false))?;
-        Ok(store.count(&ProjectId::parse("p").unwrap(), &CountFilter::default())?)
+        Ok(store.count(&ProjectId::parse("p").unwrap(), &CountFilter::default()).now_or_never().unwrap()?)
     }
 
     #[test]

@@ -3,118 +3,90 @@
 //! - [`Store::count`] is exact at the moment of reading, and takes the same time however many subtasks there are.
 //! - [`Store::report`] takes all of a batch or none of it: no reader ever sees a part.
 //! - Once a report has returned, every count sees it; of a store on a disk, it survives power loss from then on.
-//! - Nothing but a report or [`Store::expire`] changes a count.
+//! - Nothing but a report, a deletion or [`Store::expire`] changes a count.
+//! - Subtasks have an order, that of their first reports, which stays whatever is reported of them later.
 //!
-//! Counts come from memory alone. What else is known of subtasks is in memory too, or on a disk.
+//! A change goes through three steps. The core plans it: a pure function of what is stored and what is asked, which yields the
+//! outcome and what becomes of each subtask. A store on a disk appends that to its log. Then memory applies it, which cannot
+//! fail. So nothing is ever taken back, and nobody who reads waits for the disk.
+//!
+//! Reads and changes may wait, so that they can be those of a store whose subtasks are elsewhere; those here hardly do.
 
-mod disk;
+mod core;
+mod data_dir;
 mod ended;
-mod journal;
+mod log;
 mod memory;
+mod pending;
+mod types;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use self::disk::{Answer, Disk};
-pub use self::disk::{DataDir, ENGINE_DESCRIPTORS, OpenError, export};
+pub use self::core::NotDeletable;
+use self::core::{Draft, Rules};
+use self::data_dir::DataDirStore;
+pub use self::data_dir::{DataDir, OpenError, STORE_DESCRIPTORS, export};
 use self::ended::Ended;
-use self::journal::DetailsInMemory;
-use self::memory::{MemoryStore, Rules};
-use crate::domain::{CountFilter, JobType, JobTypes, ProjectId, Status, SubJob, Timestamp};
+use self::memory::{Found, FoundPage, MemoryStore, View};
+pub use self::pending::Submitted;
+use self::pending::{Pending, Plan};
+pub use self::types::{Dropped, Outcome, Page, StoreError, Summary};
+use crate::domain::{
+    CountFilter, JobId, JobType, JobTypeSet, JobTypes, ProjectId, Status, SubJob, SubJobId, Timestamp,
+};
 
-/// What became of the records of one batch; the sum is the number of records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
-pub struct Outcome {
-    /// Subtasks that were not stored before.
-    pub created: u64,
-    /// Subtasks whose stored record was replaced.
-    pub updated: u64,
-    /// Records identical to what is stored, version included.
-    pub unchanged: u64,
-    /// Records with a lower version than what is stored; they change nothing.
-    pub stale: u64,
-}
-
-impl std::ops::AddAssign for Outcome {
-    fn add_assign(&mut self, other: Self) {
-        self.created += other.created;
-        self.updated += other.updated;
-        self.unchanged += other.unchanged;
-        self.stale += other.stale;
-    }
-}
-
-/// Why a store cannot answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum StoreError {
-    /// A panic has interrupted a report, so that no count can be trusted any more.
-    #[error("an earlier report was interrupted by a panic; the counts are not to be trusted")]
-    Broken,
-    /// A recount from the records has found other numbers than the counts.
-    #[error("the counts have drifted from the records by {0}")]
-    Drifted(u64),
-    /// There is no number left for another subtask, job or project: there are 2^32 of each.
-    #[error("the store holds as many subtasks as it can")]
-    Full,
-    /// The disk did not take it, or is not open; nothing of it counts.
-    #[error("reports cannot be stored")]
-    NotStored,
-}
-
-/// How far an [`Store::expire`] has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Dropped {
-    /// From where to go on; at the end when that is what was asked for.
-    pub next: u32,
-    /// How many subtasks have been dropped.
-    pub count: u64,
-}
+/// The most records that one [`Store::expire`] drops.
+const DROPPED_AT_ONCE: usize = 1024;
 
 /// Subtasks, with exact counts in constant time.
 #[derive(Debug)]
 pub struct Store {
     memory: Arc<MemoryStore>,
-    keeping: Keeping,
+    backend: Backend,
     /// The most that a recount has found; 0 is right.
     drift: AtomicU64,
 }
 
-/// Where that is kept of subtasks which no count depends on.
+/// What changes go through on their way into memory.
 #[derive(Debug)]
-enum Keeping {
-    InMemory(Mutex<DetailsInMemory>),
-    OnDisk(Disk),
+enum Backend {
+    /// Nothing. The revision of the next change, held by whoever makes one.
+    Memory(Mutex<u64>),
+    DataDir(DataDirStore),
 }
 
 impl Store {
     /// An empty store, in memory only, for subtasks of `job_types` many types.
     pub fn in_memory(job_types: usize) -> Self {
-        Self::new(job_types, Keeping::InMemory(Mutex::default()))
+        // Later than all of an earlier life, so that none is ever used twice.
+        let first_revision = Timestamp::now().as_microseconds().max(1) as u64;
+        Self::new(job_types, Backend::Memory(Mutex::new(first_revision)))
     }
 
     /// A store on a disk, which is empty and takes nothing before [`Store::open`].
     pub fn on_disk(dir: DataDir, job_types: JobTypes) -> Self {
-        Self::new(job_types.len(), Keeping::OnDisk(Disk::new(dir, job_types)))
+        Self::new(job_types.len(), Backend::DataDir(DataDirStore::new(dir, job_types)))
     }
 
-    fn new(job_types: usize, keeping: Keeping) -> Self {
-        Self { memory: Arc::new(MemoryStore::new(job_types)), keeping, drift: AtomicU64::new(0) }
+    fn new(job_types: usize, backend: Backend) -> Self {
+        Self { memory: Arc::new(MemoryStore::new(job_types)), backend, drift: AtomicU64::new(0) }
     }
 
     /// Takes what is on the disk into memory; of a store in memory, does nothing. `progress` is told how many subtasks have
     /// been taken of how many. Soon after `cancelled` has become true it gives up, as it does for good if anything that was
     /// acknowledged is missing.
     pub fn open(&self, progress: impl FnMut(u64, u64), cancelled: &AtomicBool) -> Result<(), OpenError> {
-        match &self.keeping {
-            Keeping::InMemory(_) => Ok(()),
-            Keeping::OnDisk(disk) => disk.open(self.memory.clone(), progress, cancelled),
+        match &self.backend {
+            Backend::Memory(_) => Ok(()),
+            Backend::DataDir(disk) => disk.open(self.memory.clone(), progress, cancelled),
         }
     }
 
     /// Takes no more reports, and lets go of the disk.
     pub fn close(&self) {
-        if let Keeping::OnDisk(disk) = &self.keeping {
+        if let Backend::DataDir(disk) = &self.backend {
             disk.close();
         }
     }
@@ -122,7 +94,7 @@ impl Store {
     /// How many subtasks of `project` match `filter`: at most types x statuses additions.
     ///
     /// A project or job of which there is no subtask has none.
-    pub fn count(&self, project: &ProjectId, filter: &CountFilter) -> Result<u64, StoreError> {
+    pub async fn count(&self, project: &ProjectId, filter: &CountFilter) -> Result<u64, StoreError> {
         self.memory.count(project, filter)
     }
 
@@ -131,10 +103,66 @@ impl Store {
         self.memory.total(job_type, status)
     }
 
+    /// How many subtasks there are.
+    pub fn sub_jobs(&self) -> Result<u64, StoreError> {
+        self.memory.sub_jobs()
+    }
+
+    /// How long before this process took the data directory an earlier one last wrote to it, by the wall clock; nothing of a
+    /// store in memory, or where that is not known.
+    pub fn unwritten_before(&self) -> Option<Duration> {
+        match &self.backend {
+            Backend::Memory(_) => None,
+            Backend::DataDir(disk) => disk.unwritten_before(),
+        }
+    }
+
+    /// One subtask, with its details.
+    pub async fn sub_job(&self, project: &ProjectId, id: &SubJobId) -> Result<Option<SubJob>, StoreError> {
+        loop {
+            let mut found: Vec<_> = self.memory.find(project, id)?.into_iter().collect();
+            if self.read_details(&mut found).await? {
+                return Ok(found.pop().map(|found| found.sub_job));
+            }
+        }
+    }
+
+    /// The subtasks that match, but for the first `offset`, at most `limit`, with their details, all of one moment.
+    ///
+    /// Takes hardly longer for another filter or offset, however many there are.
+    pub async fn page(
+        &self,
+        project: &ProjectId,
+        filter: &CountFilter,
+        offset: u64,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        loop {
+            let FoundPage { total, revision, mut items } = self.memory.page(project, filter, offset, limit)?;
+            if self.read_details(&mut items).await? {
+                return Ok(Page { total, revision, sub_jobs: items.into_iter().map(|found| found.sub_job).collect() });
+            }
+        }
+    }
+
+    /// Reads what is not in memory; false if it was moved meanwhile, after which all is to be read again.
+    async fn read_details(&self, found: &mut [Found]) -> Result<bool, StoreError> {
+        match &self.backend {
+            Backend::Memory(_) => Ok(true),
+            Backend::DataDir(disk) => disk.read_details(found).await,
+        }
+    }
+
+    /// How many subtasks a project, or one of its jobs, has of each type in each status.
+    pub async fn summary(&self, project: &ProjectId, job: Option<&JobId>) -> Result<Summary, StoreError> {
+        let (revision, counts) = self.memory.summary(project, job)?;
+        Ok(Summary { revision, counts })
+    }
+
     /// Fails if what the store says is not to be trusted any more.
     pub fn check(&self) -> Result<(), StoreError> {
         self.memory.check()?;
-        if let Keeping::OnDisk(disk) = &self.keeping
+        if let Backend::DataDir(disk) = &self.backend
             && disk.has_crashed()
         {
             return Err(StoreError::Broken);
@@ -148,9 +176,9 @@ impl Store {
     /// Whether a report could be stored now, as far as is known: a disk that has become full or has failed is only known by
     /// the last report.
     pub fn takes_reports(&self) -> bool {
-        match &self.keeping {
-            Keeping::InMemory(_) => self.memory.check().is_ok(),
-            Keeping::OnDisk(disk) => disk.takes_changes() && self.memory.check().is_ok(),
+        match &self.backend {
+            Backend::Memory(_) => self.memory.check().is_ok(),
+            Backend::DataDir(disk) => disk.takes_changes() && self.memory.check().is_ok(),
         }
     }
 
@@ -164,24 +192,82 @@ impl Store {
 
     /// The same, of which the end can be waited for without a thread. It may wait itself while many others do.
     pub fn submit(&self, project: ProjectId, batch: Vec<SubJob>) -> Submitted {
-        self.hand_over(project, batch, false)
+        Submitted(self.submit_batch(project, batch, false))
+    }
+
+    fn submit_batch(&self, project: ProjectId, batch: Vec<SubJob>, only_new: bool) -> Pending<Outcome> {
+        self.change(batch.len(), move |draft| {
+            draft.report(&project, batch, Rules { now: Ended::at(Timestamp::now()), only_new })
+        })
+    }
+
+    /// Deletes subtasks of a project, all or none: those with these identifiers and of these types, each of which must have
+    /// succeeded or failed. What is not stored is passed over. How many have been deleted.
+    pub fn delete(
+        &self,
+        project: ProjectId,
+        ids: Vec<SubJobId>,
+        job_types: JobTypeSet,
+    ) -> Submitted<Result<u64, NotDeletable>> {
+        Submitted(self.change(ids.len(), move |draft| Ok(draft.delete(&project, &ids, job_types))))
+    }
+
+    /// Drops subtasks that ended longer than `age` before `now`, looking at about `most` records from where one before has
+    /// come to; dropped ones are as if they had never been. Waits until it is done.
+    pub fn expire(&self, age: Duration, now: Timestamp, from: u64, most: u32) -> Result<Dropped, StoreError> {
+        let moment = Ended::at(now.before(age));
+        let (due, next) = self.memory.view(None)?.ended_before(moment, from, most, DROPPED_AT_ONCE);
+        if due.is_empty() {
+            return Ok(Dropped { next, count: 0 });
+        }
+        let dropped = self.change(DROPPED_AT_ONCE, move |draft| {
+            Ok(due.into_iter().map(|(project, ids)| draft.expire(&project, ids, moment)).sum())
+        });
+        Ok(Dropped { next, count: dropped.wait()? })
+    }
+
+    /// Makes a change of about so many subtasks: plans it, makes it durable, applies it.
+    fn change<A: Send + 'static>(
+        &self,
+        size: usize,
+        plan: impl for<'d, 'v> FnOnce(&'d mut Draft<'v, View<'v>>) -> Result<A, StoreError> + Send + 'static,
+    ) -> Pending<A> {
+        let (plan, pending) = Pending::new(plan);
+        match &self.backend {
+            Backend::DataDir(disk) => disk.submit(size, plan),
+            Backend::Memory(next_revision) => self.change_in_memory(next_revision, plan),
+        }
+        pending
+    }
+
+    fn change_in_memory(&self, next_revision: &Mutex<u64>, plan: Plan) {
+        let Ok(mut next_revision) = next_revision.lock() else { return plan(Err(StoreError::Broken))(Ok(())) };
+        let (reply, changes) = match self.memory.view(None) {
+            Err(error) => return plan(Err(error))(Ok(())),
+            Ok(view) => {
+                let mut draft = Draft::new(&view, *next_revision);
+                (plan(Ok(&mut draft)), draft.into_changes())
+            }
+        };
+        *next_revision += changes.len() as u64;
+        reply(changes.into_iter().try_for_each(|changes| self.memory.apply(changes)));
     }
 
     /// Begins to load files; whether all that is loaded is dropped if the process ends before [`Store::end_load`]. On a disk it
     /// is not if there are subtasks already.
     pub fn begin_load(&self) -> Result<bool, OpenError> {
-        match &self.keeping {
-            Keeping::OnDisk(_) if self.memory.end()? > 0 => Ok(false),
-            Keeping::OnDisk(disk) => disk.begin_load().map(|()| true),
-            Keeping::InMemory(_) => Ok(true),
+        match &self.backend {
+            Backend::DataDir(_) if self.memory.sub_jobs()? > 0 => Ok(false),
+            Backend::DataDir(disk) => disk.begin_load().map(|()| true),
+            Backend::Memory(_) => Ok(true),
         }
     }
 
     /// Ends what has begun with [`Store::begin_load`] answering yes.
     pub fn end_load(&self) -> Result<(), OpenError> {
-        match &self.keeping {
-            Keeping::OnDisk(disk) => disk.end_load(),
-            Keeping::InMemory(_) => Ok(()),
+        match &self.backend {
+            Backend::DataDir(disk) => disk.end_load(),
+            Backend::Memory(_) => Ok(()),
         }
     }
 
@@ -189,72 +275,28 @@ impl Store {
     /// are left as they are, and count as unchanged: the file may be older than what has been reported since.
     pub fn load(&self, batches: impl IntoIterator<Item = (ProjectId, Vec<SubJob>)>) -> Result<Outcome, StoreError> {
         // All are handed over before the first is waited for, so that the disk is flushed for many at once.
-        let submitted = batches.into_iter().map(|(project, batch)| self.hand_over(project, batch, true));
+        let submitted = batches.into_iter().map(|(project, batch)| self.submit_batch(project, batch, true));
         let submitted: Vec<_> = submitted.collect();
         let mut all = Outcome::default();
-        for Submitted(answer) in submitted {
-            all += answer.wait()?;
+        for pending in submitted {
+            all += pending.wait()?;
         }
         Ok(all)
     }
 
-    fn hand_over(&self, project: ProjectId, batch: Vec<SubJob>, only_new: bool) -> Submitted {
-        Submitted(match &self.keeping {
-            Keeping::InMemory(details) => Answer::There(self.report_in_memory(details, &project, batch)),
-            Keeping::OnDisk(disk) => disk.report(project, batch, only_new),
-        })
-    }
-
-    fn report_in_memory(
-        &self,
-        details: &Mutex<DetailsInMemory>,
-        project: &ProjectId,
-        batch: Vec<SubJob>,
-    ) -> Result<Outcome, StoreError> {
-        let mut transaction = self.memory.begin()?;
-        let rules = Rules { now: Ended::at(Timestamp::now()), settled: 0 };
-        let outcome = transaction.report(project, batch, rules, &mut *held(details)?)?;
-        transaction.commit()?;
-        Ok(outcome)
-    }
-
-    /// How many subtasks there are.
-    pub fn sub_jobs(&self) -> Result<u64, StoreError> {
-        self.memory.sub_jobs()
-    }
-
-    /// How long ago, by the wall clock, an earlier process last wrote what this one has found on the disk; `None` if there was
-    /// nothing, or the clock says that it is still to come.
-    pub fn unwritten_before(&self) -> Option<Duration> {
-        match &self.keeping {
-            Keeping::OnDisk(disk) => disk.unwritten_before(),
-            Keeping::InMemory(_) => None,
+    /// Writes a snapshot of what is on the disk, from which the next start is faster; of a store in memory, does nothing. Reports
+    /// go on. Whether it has been made.
+    pub fn snapshot(&self) -> bool {
+        match &self.backend {
+            Backend::Memory(_) => false,
+            Backend::DataDir(disk) => disk.snapshot(),
         }
-    }
-
-    /// Drops subtasks that ended longer than `age` before `now`, looking at `most` records from number `from` on; dropped ones
-    /// are as if they had never been. `next` of the answer is 0 when the last record has been looked at. Waits until it is
-    /// done.
-    pub fn expire(&self, age: Duration, now: Timestamp, from: u32, most: u32) -> Result<Dropped, StoreError> {
-        let last = self.memory.end()?;
-        let end = from.saturating_add(most).min(last);
-        let moment = Ended::at(now.before(age));
-        let dropped = match &self.keeping {
-            Keeping::OnDisk(disk) => disk.expire(moment, from..end).wait()?,
-            Keeping::InMemory(details) => {
-                let mut transaction = self.memory.begin()?;
-                let dropped = transaction.expire(moment, from..end, &mut *held(details)?)?;
-                transaction.commit()?;
-                dropped
-            }
-        };
-        Ok(if dropped.next >= last { Dropped { next: 0, ..dropped } } else { dropped })
     }
 
     /// Counts again from the records, `most` of them at a time. When all have been counted: by how many subtasks the counts
     /// are off or once were, which [`Store::check`] tells from then on: what has been wrong is not to be trusted before a restart.
     pub fn recount(&self, most: usize) -> Result<Option<u64>, StoreError> {
-        let found = self.memory.recount(most)?;
+        let found = self.memory.verify(u32::try_from(most).unwrap_or(u32::MAX))?;
         Ok(found.map(|drift| self.drift.fetch_max(drift, Ordering::Relaxed).max(drift)))
     }
 
@@ -264,21 +306,7 @@ impl Store {
     }
 }
 
-/// A report that has been handed over.
-#[derive(Debug)]
-pub struct Submitted(Answer<Outcome>);
-
-impl Submitted {
-    /// Waits until it counts and is durable, or is known not to.
-    pub async fn outcome(self) -> Result<Outcome, StoreError> {
-        self.0.get().await
-    }
-}
-
-/// The details, unless something that changed them has been interrupted.
-fn held(details: &Mutex<DetailsInMemory>) -> Result<MutexGuard<'_, DetailsInMemory>, StoreError> {
-    details.lock().map_err(|_: PoisonError<_>| StoreError::Broken)
-}
-
+#[cfg(test)]
+mod conformance;
 #[cfg(test)]
 mod tests;

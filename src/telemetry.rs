@@ -75,18 +75,16 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
 
 /// The filter, and the parts of its text that make no sense.
 fn parse_filter(text: &str) -> (EnvFilter, Vec<&str>) {
-    // The storage engine fails in threads of its own, and says why nowhere else.
-    let engine = ["fjall=error", "lsm_tree=error", "sfa=error"];
     let mut ignored = Vec::new();
     let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
     let mut directives: Vec<Directive> = Vec::new();
-    for part in engine.into_iter().chain(parts) {
+    for part in parts {
         match part.parse() {
             Ok(directive) => directives.push(directive),
             Err(_) => ignored.push(part),
         }
     }
-    let is_empty = directives.len() == engine.len();
+    let is_empty = directives.is_empty();
     let default = if is_empty { LevelFilter::INFO } else { LevelFilter::OFF };
     // The builder's own parser prints what it ignores.
     let filter = EnvFilter::builder().with_default_directive(default.into());

@@ -21,7 +21,7 @@ pub(super) async fn count_sub_jobs(api: Arc<Api>, call: Call<ProjectId>) -> Resu
     let call = call.with_input(|call| query::parse(call.query(), &api.job_types))?;
     let (mut call, filter) = call.in_existing_project()?;
     call.ignore_body().await?;
-    let count = api.store.count(&call.project, &filter)?;
+    let count = api.store.count(&call.project, &filter).await?;
     Ok(([(CONTENT_TYPE, JSON)], answer(count.min(MAX_COUNT))))
 }
 

@@ -83,6 +83,31 @@ id! {
     SubJobId
 }
 
+impl SubJobId {
+    /// Its 16 bytes and what kind it is, at most [`SubJobId::MAX_KIND`]; `None` if it is longer.
+    pub fn to_fixed(&self) -> Option<([u8; 16], u8)> {
+        self.0.to_fixed()
+    }
+
+    /// The highest kind that [`SubJobId::to_fixed`] gives.
+    pub const MAX_KIND: u8 = 18;
+
+    /// The identifier of which [`SubJobId::to_fixed`] gave this.
+    pub fn from_fixed(bytes: [u8; 16], kind: u8) -> Self {
+        Self(Packed::from_fixed(bytes, kind))
+    }
+
+    /// The text of one that has no fixed form.
+    pub fn as_long(&self) -> Option<&str> {
+        self.0.as_long()
+    }
+
+    /// The identifier of a text of which [`SubJobId::as_long`] gave this.
+    pub fn from_long(text: &str) -> Self {
+        Self(Packed::new(text))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,5 +121,21 @@ mod tests {
             assert_eq!(SubJobId::parse(control), Err(IdError::Control), "{control:?}");
         }
         assert_eq!(SubJobId::parse("a b/c").unwrap().to_string(), "a b/c");
+    }
+
+    #[test]
+    fn the_fixed_form_is_read_back() {
+        let uuid = "2382dd96-1f0a-456d-a0a4-c4b09a35b58a";
+        for text in ["a", "sixteen bytes ok", uuid, &uuid.replace('-', ""), "more than sixteen bytes"] {
+            let id = SubJobId::parse(text).unwrap();
+            let read = match id.to_fixed() {
+                Some((bytes, kind)) => {
+                    assert!(kind <= SubJobId::MAX_KIND);
+                    SubJobId::from_fixed(bytes, kind)
+                }
+                None => SubJobId::from_long(id.as_long().unwrap()),
+            };
+            assert_eq!(read, id);
+        }
     }
 }

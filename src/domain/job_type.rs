@@ -33,6 +33,12 @@ impl JobType {
     pub fn index(self) -> usize {
         usize::from(self.0)
     }
+
+    /// The type of which [`JobType::index`] gave this.
+    pub fn from_index(index: usize) -> Self {
+        debug_assert!(index < JobTypes::MAX);
+        Self(index as u8)
+    }
 }
 
 /// Every job type that this server knows, at most 64: the built-in ones and those the operator adds.

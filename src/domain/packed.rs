@@ -44,6 +44,33 @@ impl Packed {
 }
 
 impl Packed {
+    /// The 16 bytes of one that takes no heap, and what kind it is; `None` for a longer one.
+    pub(super) fn to_fixed(&self) -> Option<([u8; 16], u8)> {
+        match self {
+            Self::Short(len, bytes) => Some((*bytes, *len)),
+            Self::Uuid(bytes) => Some((*bytes, FIXED_UUID)),
+            Self::Hex(bytes) => Some((*bytes, FIXED_HEX)),
+            Self::Long(_) => None,
+        }
+    }
+
+    /// What [`Packed::to_fixed`] was given.
+    pub(super) fn from_fixed(bytes: [u8; 16], kind: u8) -> Self {
+        match kind {
+            FIXED_UUID => Self::Uuid(bytes),
+            FIXED_HEX => Self::Hex(bytes),
+            len => Self::Short(len, bytes),
+        }
+    }
+
+    /// The text of one that is on the heap.
+    pub(super) fn as_long(&self) -> Option<&str> {
+        match self {
+            Self::Long(text) => Some(text),
+            _ => None,
+        }
+    }
+
     /// Whether it is a UUID or 32 digits.
     pub(super) fn is_hexadecimal(&self) -> bool {
         matches!(self, Self::Uuid(_) | Self::Hex(_))
@@ -88,6 +115,10 @@ impl Packed {
         }
     }
 }
+
+/// The kinds of fixed strings that are none of the lengths of a short one.
+const FIXED_UUID: u8 = 17;
+const FIXED_HEX: u8 = 18;
 
 /// What an encoded string begins with.
 const UUID: u8 = 1;

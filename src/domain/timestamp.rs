@@ -52,6 +52,11 @@ impl Timestamp {
         }
     }
 
+    /// Microseconds since the beginning of 1970; negative before.
+    pub fn as_microseconds(self) -> i64 {
+        self.seconds.saturating_mul(1_000_000).saturating_add(i64::from(self.nanoseconds) / 1000)
+    }
+
     /// Whole seconds since the beginning of 1970, rounded up; negative before.
     pub fn as_seconds_rounded_up(self) -> i64 {
         self.seconds.saturating_add(i64::from(self.nanoseconds > 0))

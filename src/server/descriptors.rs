@@ -1,7 +1,7 @@
 //! How many connections the limit of open files leaves room for, beside everything else that needs a descriptor.
 
 use super::reserve::RESERVE;
-use crate::store::ENGINE_DESCRIPTORS;
+use crate::store::STORE_DESCRIPTORS;
 
 /// Standard streams, the runtime's own, signals, both listeners, and a few that the process was started with.
 const BASE: u64 = 24;
@@ -33,7 +33,7 @@ impl Descriptors {
     }
 
     fn new(limit: u64, has_data_dir: bool) -> Self {
-        let engine = if has_data_dir { ENGINE_DESCRIPTORS } else { 0 };
+        let engine = if has_data_dir { STORE_DESCRIPTORS } else { 0 };
         Self { limit, others: BASE + FILES + IDENTITY + ACCEPTED + RESERVE as u64 + engine }
     }
 

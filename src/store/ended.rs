@@ -32,6 +32,14 @@ impl Ended {
         self != Self::NOT && self.0 < moment.0
     }
 
+    /// The earlier of two ends; what has not ended has none.
+    pub(super) fn earlier(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::NOT, end) | (end, Self::NOT) => end,
+            (one, other) => Self(one.0.min(other.0)),
+        }
+    }
+
     /// The number for the disk.
     pub(super) fn to_bytes(self) -> [u8; 4] {
         self.0.to_le_bytes()

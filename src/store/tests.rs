@@ -1,30 +1,8 @@
-//! A store on a disk against one in memory, over restarts; and what becomes of it when things go wrong.
+//! A store on a disk over restarts; and what becomes of it when things go wrong.
 
-use std::path::Path;
-
-use proptest::prelude::*;
-
+use super::conformance::{now, open, project, sub_job, try_open, types};
 use super::*;
-use crate::domain::{Details, JobId, JobTypeSet, SubJobId, Version};
-
-fn types() -> JobTypes {
-    JobTypes::default()
-}
-
-fn project(name: &str) -> ProjectId {
-    ProjectId::parse(name).unwrap()
-}
-
-fn sub_job(id: &str, job: &str, status: Status, version: u64) -> SubJob {
-    SubJob {
-        id: SubJobId::parse(id).unwrap(),
-        job_id: JobId::parse(job).unwrap(),
-        job_type: types().iter().next().unwrap(),
-        status,
-        version: Version::try_from(version).unwrap(),
-        details: None,
-    }
-}
+use crate::domain::Details;
 
 impl Store {
     /// One in memory, of one subtask, whose counts are off by so many.
@@ -36,64 +14,8 @@ impl Store {
     }
 }
 
-fn try_open(path: &Path, types: JobTypes) -> Result<Store, OpenError> {
-    let store = Store::on_disk(DataDir::claim(path)?, types);
-    store.open(|_, _| (), &AtomicBool::new(false))?;
-    Ok(store)
-}
-
-fn open(path: &Path) -> Store {
-    try_open(path, types()).unwrap()
-}
-
 fn outcome(created: u64, updated: u64, unchanged: u64, stale: u64) -> Result<Outcome, StoreError> {
     Ok(Outcome { created, updated, unchanged, stale })
-}
-
-fn arbitrary_sub_job() -> impl Strategy<Value = SubJob> {
-    (0..20u8, 0..3u8, 0..3usize, 0..7usize, 0..3u64, 0..4u8).prop_map(|(id, job, kind, status, version, code)| {
-        let end_time = (code == 3).then(|| "2020-01-01T00:00:00Z".parse().unwrap());
-        let details = Details { error_code: Some(code.to_string().into()), end_time, ..Details::default() };
-        SubJob {
-            details: (code > 0).then(|| Box::new(details)),
-            job_type: types().iter().nth(kind).unwrap(),
-            ..sub_job(&format!("s{id}"), &format!("j{job}"), Status::ALL[status], version)
-        }
-    })
-}
-
-/// What is done to both stores.
-#[derive(Debug, Clone)]
-enum Step {
-    Report(u8, Vec<SubJob>),
-    /// Drops what ended in 2020, which is what subtasks with a time say.
-    Expire,
-    Reopen,
-}
-
-fn arbitrary_step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        4 => (0..2u8, proptest::collection::vec(arbitrary_sub_job(), 0..30)).prop_map(|(of, all)| Step::Report(of, all)),
-        1 => Just(Step::Expire),
-        2 => Just(Step::Reopen),
-    ]
-}
-
-/// All that the two can be asked for.
-fn counts(store: &Store) -> Vec<u64> {
-    let (mut counts, types) = (Vec::new(), types());
-    for of in ["p0", "p1"].map(project) {
-        for status in Status::ALL.into_iter().map(Some).chain([None]) {
-            let one_type = types.iter().take(1).collect();
-            for job_types in [JobTypeSet::ALL, one_type] {
-                for job in [None, Some("j0"), Some("j1"), Some("j2")] {
-                    let job_id = job.map(|job| JobId::parse(job).unwrap());
-                    counts.push(store.count(&of, &CountFilter { status, job_types, job_id }).unwrap());
-                }
-            }
-        }
-    }
-    counts
 }
 
 fn expire(store: &Store) -> u64 {
@@ -101,34 +23,6 @@ fn expire(store: &Store) -> u64 {
     let dropped = store.expire(a_year, Timestamp::now(), 0, u32::MAX).unwrap();
     assert_eq!(dropped.next, 0);
     dropped.count
-}
-
-fn recount(store: &Store) -> u64 {
-    std::iter::repeat_with(|| store.recount(7).unwrap()).flatten().next().unwrap()
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
-    #[test]
-    fn the_disk_changes_nothing(steps in proptest::collection::vec(arbitrary_step(), 1..14)) {
-        let dir = tempfile::tempdir().unwrap();
-        let (mut on_disk, in_memory) = (open(dir.path()), Store::in_memory(types().len()));
-        for step in steps {
-            match step {
-                Step::Report(of, batch) => {
-                    let of = project(&format!("p{of}"));
-                    prop_assert_eq!(on_disk.report(&of, batch.clone()), in_memory.report(&of, batch));
-                }
-                Step::Expire => prop_assert_eq!(expire(&on_disk), expire(&in_memory)),
-                Step::Reopen => {
-                    on_disk.close();
-                    on_disk = open(dir.path());
-                }
-            }
-            prop_assert_eq!(counts(&on_disk), counts(&in_memory));
-        }
-        prop_assert_eq!((recount(&on_disk), recount(&in_memory)), (0, 0));
-    }
 }
 
 #[test]
@@ -144,13 +38,13 @@ fn reports_from_many_threads_are_all_stored() {
                     let batch = vec![sub_job(&id, "j", Status::Running, 0), sub_job("of all", "j", Status::Running, 0)];
                     let done = store.report(p, batch).unwrap();
                     assert_eq!((done.created + done.unchanged, done.created >= 1), (2, true));
-                    assert!(store.count(p, &CountFilter::default()).unwrap() > report);
+                    assert!(now(store.count(p, &CountFilter::default())).unwrap() > report);
                 }
             });
         }
     });
     drop(store);
-    assert_eq!(open(dir.path()).count(&p, &CountFilter::default()), Ok(8 * 40 + 1));
+    assert_eq!(now(open(dir.path()).count(&p, &CountFilter::default())), Ok(8 * 40 + 1));
 }
 
 #[test]
@@ -169,7 +63,7 @@ fn a_file_adds_only_what_was_not_stored_before() {
     let more = file().into_iter().chain([sub_job("c", "j", Status::Waiting, 0)]).collect();
     assert_eq!(load(&store, more), outcome(1, 0, 2, 0));
     let waiting = CountFilter { status: Some(Status::Waiting), ..CountFilter::default() };
-    assert_eq!((store.count(&p, &waiting), store.count(&p, &CountFilter::default())), (Ok(1), Ok(3)));
+    assert_eq!((now(store.count(&p, &waiting)), now(store.count(&p, &CountFilter::default()))), (Ok(1), Ok(3)));
 }
 
 #[test]
@@ -183,7 +77,7 @@ fn an_end_once_known_is_remembered_over_restarts() {
     assert_eq!(store.report(&p, vec![sub_job("a", "j", Status::Failed, 1)]), outcome(0, 1, 0, 0));
     drop(store);
     let store = open(dir.path());
-    assert_eq!((expire(&store), store.count(&p, &CountFilter::default())), (1, Ok(1)));
+    assert_eq!((expire(&store), now(store.count(&p, &CountFilter::default()))), (1, Ok(1)));
     drop(store);
     let store = open(dir.path());
     assert_eq!(store.report(&p, vec![sub_job("a", "j", Status::Failed, 0)]), outcome(1, 0, 0, 0));
@@ -200,7 +94,7 @@ fn a_store_that_is_not_open_takes_nothing() {
     assert_eq!(report(&store), outcome(1, 0, 0, 0));
     store.close();
     assert_eq!(report(&store), Err(StoreError::NotStored));
-    assert_eq!(store.count(&project("p"), &CountFilter::default()), Ok(1));
+    assert_eq!(now(store.count(&project("p"), &CountFilter::default())), Ok(1));
     // It has let go of the directory.
     assert_eq!(report(&open(dir.path())), outcome(0, 0, 1, 0));
 }
@@ -209,39 +103,73 @@ fn a_store_that_is_not_open_takes_nothing() {
 fn a_first_start_that_was_cut_short_begins_anew_and_nothing_else_does() {
     let dir = tempfile::tempdir().unwrap();
     drop(DataDir::claim(dir.path()).unwrap());
-    let engine = dir.path().join("engine");
-    let of_a_first_start = |version: Option<&[u8]>| {
-        std::fs::create_dir_all(engine.join("keyspaces")).unwrap();
-        std::fs::write(engine.join("0.jnl"), [0; 4096]).unwrap();
-        if let Some(version) = version {
-            std::fs::write(engine.join("version"), version).unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let segment = "log-00000000000000000001";
+    let begun = std::fs::read(path(segment)).unwrap();
+    // The format is written last.
+    for (mark, content) in [(true, &begun[..]), (false, &begun[..]), (false, &begun[..9]), (false, b"")] {
+        std::fs::remove_file(path("format")).unwrap();
+        if !mark {
+            std::fs::remove_file(path("acknowledged")).unwrap();
         }
-    };
-    for version in [None, Some(&b""[..]), Some(b"F"), Some(b"FJL")] {
-        of_a_first_start(version);
-        open(dir.path());
-        std::fs::remove_dir_all(&engine).unwrap();
-        std::fs::remove_file(dir.path().join("acknowledged")).unwrap();
+        std::fs::write(path(segment), content).unwrap();
+        assert_eq!(open(dir.path()).sub_jobs(), Ok(0));
     }
+    let store = open(dir.path());
+    store.report(&project("p"), vec![sub_job("a", "j", Status::Running, 0)]).unwrap();
+    drop(store);
+    for lost in ["format", "acknowledged", segment] {
+        let content = std::fs::read(path(lost)).unwrap();
+        std::fs::remove_file(path(lost)).unwrap();
+        let refused = try_open(dir.path(), types()).unwrap_err();
+        assert!(matches!(&refused, OpenError::Damaged { file, .. } if *file == path(lost)), "{refused}");
+        std::fs::write(path(lost), content).unwrap();
+    }
+    assert_eq!(now(open(dir.path()).count(&project("p"), &CountFilter::default())), Ok(1));
+}
 
-    open(dir.path()).report(&project("p"), vec![sub_job("a", "j", Status::Running, 0)]).unwrap();
-    let lost = ["acknowledged", "engine/version"].map(|name| dir.path().join(name));
-    let contents = lost.each_ref().map(|file| std::fs::read(file).unwrap());
-    let refused =
-        || matches!(try_open(dir.path(), types()), Err(OpenError::Damaged { file, .. }) if file.ends_with("version"));
-    lost.iter().for_each(|file| std::fs::remove_file(file).unwrap());
-    assert!(refused(), "half a backup is taken for a first start");
-    // The same without the journal's own word, and without the keyspaces'.
-    let journal = engine.join("0.jnl");
-    let bytes = std::fs::read(&journal).unwrap();
-    std::fs::write(&journal, [0; 64]).unwrap();
-    assert!(refused());
-    std::fs::write(&journal, bytes).unwrap();
-    std::fs::rename(engine.join("keyspaces"), dir.path().join("lost+found")).unwrap();
-    assert!(refused());
-    std::fs::rename(dir.path().join("lost+found"), engine.join("keyspaces")).unwrap();
-    lost.iter().zip(contents).for_each(|(file, content)| std::fs::write(file, content).unwrap());
-    assert_eq!(open(dir.path()).count(&project("p"), &CountFilter::default()), Ok(1));
+#[test]
+fn a_snapshot_takes_the_place_of_the_log_and_keeps_details_order_and_revisions() {
+    let dir = tempfile::tempdir().unwrap();
+    let p = project("p");
+    let with_details = |number: usize| {
+        let text = Some(format!(r#"{{"number":{number}}}"#).into());
+        let details =
+            (!number.is_multiple_of(3)).then(|| Box::new(Details { job_resource_info: text, ..Details::default() }));
+        SubJob { details, ..sub_job(&format!("s{number}"), &format!("j{}", number % 7), Status::Success, 1) }
+    };
+    let wait = |store: &Store| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(store.page(&p, &CountFilter::default(), 0, 5000)).unwrap()
+    };
+    let (mut expected, mut revision) = (Vec::new(), 0);
+    for round in 0..3 {
+        let store = open(dir.path());
+        let batch: Vec<_> = (round * 1000..(round + 1) * 1000).map(with_details).collect();
+        expected.extend(batch.clone());
+        store.report(&p, batch).unwrap();
+        // What is read while a snapshot is made and the files before it go is right, too.
+        std::thread::scope(|scope| {
+            let making = scope.spawn(|| store.snapshot());
+            while !making.is_finished() {
+                assert_eq!(wait(&store).sub_jobs, expected);
+            }
+            assert!(making.join().unwrap());
+        });
+        assert!(wait(&store).revision > revision);
+        revision = wait(&store).revision;
+        drop(store);
+        let store = open(dir.path());
+        let page = wait(&store);
+        assert_eq!((page.revision, &page.sub_jobs), (revision, &expected));
+        // One that is identical is known as such.
+        let again = Outcome { unchanged: 1, ..Outcome::default() };
+        assert_eq!(store.report(&p, vec![with_details(round * 1000 + 1)]), Ok(again));
+        let names =
+            std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let of_log = names.filter(|name| log::is_log_file(name)).count();
+        assert_eq!(of_log, 3, "the mark, a snapshot and a segment");
+    }
 }
 
 #[test]
@@ -269,7 +197,7 @@ fn opening_can_be_given_up() {
     let mut reached = Vec::new();
     let given_up = store.open(|done, all| reached.push((done, all)), &AtomicBool::new(true));
     assert!(matches!(given_up, Err(OpenError::Cancelled)), "{given_up:?}");
-    assert_eq!(reached, [(4096, 10_000)]);
+    assert_eq!(reached, [(10_000, 10_000)]);
 }
 
 #[test]

@@ -219,7 +219,9 @@ impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::NotStored => Unavailable::NotStored.into(),
-            StoreError::Broken | StoreError::Drifted(_) | StoreError::Full => Self::Fault(error.to_string()),
+            StoreError::Broken | StoreError::Drifted(_) | StoreError::Full | StoreError::Unreadable => {
+                Self::Fault(error.to_string())
+            }
         }
     }
 }

@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
+use futures_util::FutureExt as _;
 use subjobs::domain::{CountFilter, Details, JobId, JobTypes, ProjectId, Status, SubJob, SubJobId, Version};
 use subjobs::store::{DataDir, OpenError, Store};
 use tempfile::TempDir;
 
-use crate::program_support::{BOUND, until};
+use crate::program_support::BOUND;
 use crate::support::{OTHER_PROJECT, PROJECT};
 
 const JOBS: [&str; 3] = ["job-1", "9f1c2ab04d5e4f7c8a6b3c2d1e0f9a8b", "a job with a longer name, which is not packed"];
@@ -37,7 +38,7 @@ impl Random {
     }
 }
 
-/// Every count that the subtasks of the bench can tell apart, each with what was asked.
+/// Every count that the subtasks of the bench can tell apart, each with what was asked, and every subtask with its place.
 pub(crate) type Counts = Vec<(String, u64)>;
 
 /// Asks a store for everything.
@@ -46,7 +47,7 @@ fn counts(store: &Store) -> Counts {
     for project in [PROJECT, OTHER_PROJECT] {
         let id = ProjectId::parse(project).unwrap();
         let mut ask = |what: String, filter: CountFilter| {
-            counts.push((format!("{project} {what}"), store.count(&id, &filter).unwrap()));
+            counts.push((format!("{project} {what}"), store.count(&id, &filter).now_or_never().unwrap().unwrap()));
         };
         ask("all".into(), CountFilter::default());
         for job in JOBS {
@@ -60,8 +61,16 @@ fn counts(store: &Store) -> Counts {
                 ask(format!("{status} {}", types.name(job_type)), filter);
             }
         }
+        let page = runtime().block_on(store.page(&id, &CountFilter::default(), 0, usize::MAX)).unwrap();
+        counts.push((format!("{project} revision"), page.revision));
+        let subtasks = page.sub_jobs.iter().zip(0..);
+        counts.extend(subtasks.map(|(sub_job, place)| (format!("{project} {sub_job:?}"), place)));
     }
     counts
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().build().unwrap()
 }
 
 /// What a directory says when it is opened.
@@ -148,15 +157,11 @@ impl Bench {
         let path = temp.path().join("data");
         let mut counts = Counts::new();
         for step in steps {
-            match step {
-                Step::Report(work) => counts = used(&path, work).unwrap(),
-                Step::Overflow => {
-                    let tables = path.join("engine/keyspaces/1/tables");
-                    counts = used(&path, move |store| overflow(store, &tables)).unwrap();
-                }
-                Step::Flush => flush(&path),
+            counts = match step {
+                Step::Report(work) => used(&path, work).unwrap(),
+                Step::Snapshot => used(&path, |store| assert!(store.snapshot())).unwrap(),
                 Step::Split => split(&path),
-            }
+            };
         }
         Self::of(Copied { _temp: temp, path }, counts)
     }
@@ -164,12 +169,12 @@ impl Bench {
     /// What was a copy, with the counts that it has now.
     pub(crate) fn of(copied: Copied, counts: Counts) -> Self {
         let Copied { _temp, path } = copied;
-        walk(&path, &mut |file| {
-            if is_journal(file) {
-                trim(file);
-            }
-        });
         Self { _temp, path, counts }
+    }
+
+    /// The name of the newest segment of its log.
+    pub(crate) fn newest_segment(&self) -> PathBuf {
+        self.files().into_iter().map(|(file, _)| file).filter(|file| is_segment(file)).max().unwrap()
     }
 
     /// A copy of it somewhere else.
@@ -195,11 +200,9 @@ impl Bench {
 pub(crate) enum Step {
     /// Subtasks were reported.
     Report(Box<dyn FnOnce(&Store) + Send>),
-    /// So many were that the engine made a table by itself.
-    Overflow,
-    /// What stood in the journal was written into a table, as happens by itself every 16 MiB.
-    Flush,
-    /// The journal was full half-way, and another one begun.
+    /// A snapshot was made.
+    Snapshot,
+    /// Another segment of the log was begun.
     Split,
 }
 
@@ -208,27 +211,22 @@ pub(crate) fn reports(seed: u64, sizes: impl IntoIterator<Item = usize> + Send +
     Step::Report(Box::new(move |store| fill(store, &mut Random::new(seed), sizes, details)))
 }
 
-/// Each subtask has 8 KiB of details, and 16 MiB make a table.
-fn overflow(store: &Store, tables: &Path) {
-    let mut random = Random::new(3);
-    until("there is a table", || {
-        fill(store, &mut random, [300], 8000);
-        fs::read_dir(tables).unwrap().next().map(drop)
+/// A snapshot begins with another segment; without it, and with the segments that it has replaced, the directory is as good.
+fn split(path: &Path) -> Counts {
+    let mut before = Vec::new();
+    walk(path, &mut |file| {
+        if is_segment(file) {
+            before.push((file.to_owned(), fs::read(file).unwrap()));
+        }
     });
-}
-
-fn flush(path: &Path) {
-    let database = fjall::Database::builder(path.join("engine")).open().unwrap();
-    database.keyspace("subtasks", fjall::KeyspaceCreateOptions::default).unwrap().rotate_memtable_and_wait().unwrap();
-}
-
-fn split(path: &Path) {
-    let bytes = fs::read(path.join("engine/0.jnl")).unwrap();
-    // Where a batch ends and another begins.
-    let ends: Vec<_> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(b"FJL\x03\x01")).collect();
-    let (first, second) = bytes.split_at(ends[ends.len() / 2] + 4);
-    fs::write(path.join("engine/0.jnl"), first).unwrap();
-    fs::write(path.join("engine/1.jnl"), second).unwrap();
+    let counts = used(path, |store| assert!(store.snapshot())).unwrap();
+    walk(path, &mut |file| {
+        if file.file_name().unwrap().to_str().unwrap().starts_with("snapshot-") {
+            fs::remove_file(file).unwrap();
+        }
+    });
+    before.into_iter().for_each(|(file, bytes)| fs::write(file, bytes).unwrap());
+    counts
 }
 
 /// A copy of a directory.
@@ -248,45 +246,23 @@ fn walk(path: &Path, each: &mut impl FnMut(&Path)) {
     }
 }
 
-pub(crate) fn is_journal(file: &Path) -> bool {
-    file.extension().is_some_and(|end| end == "jnl")
-}
-
-/// Cuts the zeros off the end of a new journal, which are 64 MiB.
-fn trim(journal: &Path) {
-    let mut bytes = fs::read(journal).unwrap();
-    while bytes.ends_with(&[0; 4096]) {
-        bytes.truncate(bytes.len() - 4096);
-    }
-    while bytes.last() == Some(&0) {
-        bytes.pop();
-    }
-    fs::write(journal, bytes).unwrap();
+pub(crate) fn is_segment(file: &Path) -> bool {
+    file.file_name().is_some_and(|name| name.to_str().unwrap().starts_with("log-"))
 }
 
 fn copy(from: &Path, to: &Path) {
     walk(from, &mut |path| {
         let target = to.join(path.strip_prefix(from).unwrap());
         fs::create_dir_all(target.parent().unwrap()).unwrap();
-        if path.parent().unwrap().ends_with("tables") {
-            // The engine never writes into a table that is there.
-            fs::hard_link(path, target).unwrap();
-        } else {
-            fs::copy(path, target).unwrap();
-        }
+        fs::copy(path, target).unwrap();
     });
 }
 
-/// Flips one bit of a file in place; of its own copy if it shares its bytes with another one.
+/// Flips one bit of a file in place.
 pub(crate) fn flip(path: &Path, at: usize, bit: u8) {
     let mut bytes = fs::read(path).unwrap();
     bytes[at] ^= 1 << bit;
-    if path.parent().unwrap().ends_with("tables") {
-        fs::remove_file(path).unwrap();
-        fs::write(path, bytes).unwrap();
-    } else {
-        File::options().write(true).open(path).unwrap().write_all_at(&bytes[at..=at], at as u64).unwrap();
-    }
+    File::options().write(true).open(path).unwrap().write_all_at(&bytes[at..=at], at as u64).unwrap();
 }
 
 /// Does the same with each of many, a few at a time; most of the time they wait for the disk.

@@ -1,8 +1,8 @@
-//! The newest journal ends too early, or in something that is no report: what was acknowledged is there or missed, and what
+//! The newest segment ends too early, or in something that is no report: what was acknowledged is there or missed, and what
 //! was not is whole or absent.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use subjobs::domain::ProjectId;
 use subjobs::store::{OpenError, Store};
@@ -12,11 +12,11 @@ use crate::program_support::{Files, Program, last_words, run, serve, text};
 use crate::support::PROJECT;
 
 /// A directory in which everything was acknowledged, and what a crash may have left of one more report at the end of its
-/// newest journal.
+/// newest segment.
 struct Torn {
     bench: Bench,
     /// In the directory.
-    journal: &'static str,
+    segment: PathBuf,
     /// All of it that was acknowledged.
     acknowledged: Vec<u8>,
     /// The report after that.
@@ -26,33 +26,30 @@ struct Torn {
 }
 
 impl Torn {
-    fn new(bench: Bench, journal: &'static str) -> Self {
-        let copied = bench.copy();
+    fn new(bench: Bench) -> Self {
+        let (copied, segment) = (bench.copy(), bench.newest_segment());
         let counts = used(&copied.path, last_report).unwrap();
         let whole = Bench::of(copied, counts);
-        let acknowledged = fs::read(bench.path.join(journal)).unwrap();
-        let last = fs::read(whole.path.join(journal)).unwrap().split_off(acknowledged.len());
+        let acknowledged = fs::read(bench.path.join(&segment)).unwrap();
+        let last = fs::read(whole.path.join(&segment)).unwrap().split_off(acknowledged.len());
         assert!(last.len() > 4096, "{}", last.len());
-        Self { bench, journal, acknowledged, last, whole }
+        Self { bench, segment, acknowledged, last, whole }
     }
 
-    /// All in one journal.
-    fn in_a_journal() -> Self {
-        Self::new(Bench::new([small()]), "engine/0.jnl")
+    /// All in one segment.
+    fn in_a_segment() -> Self {
+        Self::new(Bench::new([small()]))
     }
 
-    /// Nothing acknowledged stands in the newest journal.
-    fn in_a_new_journal() -> Self {
-        let bench = Bench::new([small(), Step::Flush]);
-        fs::remove_file(bench.path.join("engine/0.jnl")).unwrap();
-        fs::write(bench.path.join("engine/1.jnl"), "").unwrap();
-        Self::new(bench, "engine/1.jnl")
+    /// Nothing acknowledged stands in the newest segment.
+    fn in_a_new_segment() -> Self {
+        Self::new(Bench::new([small(), Step::Snapshot]))
     }
 
     /// The directory with this after what was acknowledged.
     fn with(&self, end: &[u8]) -> Copied {
         let copied = self.bench.copy();
-        fs::write(copied.path.join(self.journal), [&self.acknowledged, end].concat()).unwrap();
+        fs::write(copied.path.join(&self.segment), [&self.acknowledged, end].concat()).unwrap();
         copied
     }
 
@@ -85,25 +82,28 @@ fn assert_names(path: &Path, file: &Path, how: &str) {
 
 #[test]
 fn acknowledged_reports_that_are_cut_away_are_missed_at_every_byte() {
-    for torn in [Torn::in_a_journal(), Torn::in_a_new_journal()] {
+    for torn in [Torn::in_a_segment(), Torn::in_a_new_segment()] {
         let whole = [torn.acknowledged, torn.last].concat();
         let cuts: Vec<_> = (whole.len() - 4096..=whole.len()).collect();
         for_each(&cuts, |cut| {
             let copied = torn.whole.copy();
-            let journal = copied.path.join(torn.journal);
-            fs::write(&journal, &whole[..*cut]).unwrap();
-            if *cut == whole.len() {
-                return assert_eq!(open(&copied.path).unwrap(), torn.whole.counts);
+            let segment = copied.path.join(&torn.segment);
+            for zeros in [0, 5000] {
+                let bytes = [&whole[..*cut], &vec![0; zeros]].concat();
+                fs::write(&segment, &bytes).unwrap();
+                if *cut == whole.len() || whole[*cut..].iter().all(|byte| *byte == 0) && zeros > 0 {
+                    return assert_eq!(open(&copied.path).unwrap(), torn.whole.counts);
+                }
+                assert_names(&copied.path, &segment, &format!("cut at {cut}, then {zeros} zeros"));
+                assert_eq!(fs::read(&segment).unwrap(), bytes, "cut at {cut}: not as it was");
             }
-            assert_names(&copied.path, &journal, &format!("cut at {cut}"));
-            assert_eq!(fs::read(&journal).unwrap(), &whole[..*cut], "cut at {cut}: not as it was");
         });
     }
 }
 
 #[test]
 fn a_report_that_was_cut_short_is_absent_at_every_byte() {
-    let torn = Torn::in_a_journal();
+    let torn = Torn::in_a_segment();
     let cuts: Vec<_> = (torn.last.len() - 4096..torn.last.len()).collect();
     for_each(&cuts, |cut| {
         let copied = torn.with(&torn.last[..*cut]);
@@ -114,7 +114,7 @@ fn a_report_that_was_cut_short_is_absent_at_every_byte() {
 
 #[test]
 fn what_a_crash_leaves_of_a_report_heals() {
-    for torn in [Torn::in_a_journal(), Torn::in_a_new_journal()] {
+    for torn in [Torn::in_a_segment(), Torn::in_a_new_segment()] {
         for cut in [1, 12, 13, 14, 40, 4096, torn.last.len() - 1] {
             torn.assert_healed(&torn.last[..cut], &format!("cut at {cut}"));
             let zeros = [&torn.last[..cut], &[0; 10_000]].concat();
@@ -140,7 +140,7 @@ fn what_a_crash_leaves_of_a_report_heals() {
 
 #[test]
 fn the_program_refuses_the_one_and_heals_the_other() {
-    let (files, torn) = (Files::new(), Torn::in_a_journal());
+    let (files, torn) = (Files::new(), Torn::in_a_segment());
     let copied = torn.with(&torn.last[..5000]);
     let args = ["--access", &files.access(), "--data-dir", copied.path.to_str().unwrap()];
     let program = Program::start(&args);
@@ -148,12 +148,12 @@ fn the_program_refuses_the_one_and_heals_the_other() {
     program.await_log("a report that a crash cut short has been dropped");
     drop(program);
 
-    let journal = copied.path.join(torn.journal);
+    let segment = copied.path.join(&torn.segment);
     for less in [1, 100, 1000] {
-        fs::write(&journal, &torn.acknowledged[..torn.acknowledged.len() - less]).unwrap();
+        fs::write(&segment, &torn.acknowledged[..torn.acknowledged.len() - less]).unwrap();
         let output = run(&mut serve(&args), "");
         let said = text(&output.stderr);
-        assert!(last_words(&said).starts_with(&format!("{}: damaged: ", journal.display())), "{said}");
+        assert!(last_words(&said).starts_with(&format!("{}: damaged: ", segment.display())), "{said}");
         assert_eq!(output.status.code(), Some(3), "{said}");
     }
 }

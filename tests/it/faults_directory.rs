@@ -104,16 +104,21 @@ fn another_format_is_refused_with_a_word_on_it() {
         let text = format!("subjobs data format {format} ");
         format!("{text}{:016x}\n", xxh3_64(text.as_bytes()))
     };
-    assert_eq!(line(1).as_bytes(), good);
+    assert_eq!(line(2).as_bytes(), good);
     for (format, why) in [
-        (2, "is in format 2 of a newer subjobs; this one knows formats up to 1"),
+        (3, "is in format 3 of a newer subjobs; this one knows formats up to 2"),
+        (
+            1,
+            "is in format 1 of an earlier subjobs: `subjobs export` of that version writes it to a file, which --load of this \
+             one takes into another directory",
+        ),
         (0, "is in format 0, which no released subjobs has written"),
     ] {
         fs::write(&file, line(format)).unwrap();
         let (code, said) = refused(&mut on(&files, &data));
         assert_eq!((code, said), (2, format!("subjobs: {data}: {why}")));
     }
-    fs::write(&file, line(2).replace("format 2", "format 1")).unwrap();
+    fs::write(&file, line(3).replace("format 3", "format 2")).unwrap();
     let (code, said) = refused(&mut on(&files, &data));
     assert_eq!((code, said), (3, format!("subjobs: {}: damaged: it is not as it was written", file.display())));
     fs::write(&file, good).unwrap();

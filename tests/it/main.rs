@@ -31,7 +31,7 @@ mod faults_calls;
 mod faults_cuts;
 mod faults_directory;
 mod faults_full;
-mod faults_merge;
+mod faults_snapshot;
 mod framing;
 mod gateway;
 mod gateway_log;

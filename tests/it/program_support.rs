@@ -94,7 +94,7 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    fn of(stream: impl Read + Send + 'static) -> Arc<Self> {
+    pub(crate) fn of(stream: impl Read + Send + 'static) -> Arc<Self> {
         let lines = Arc::new(Self::default());
         let writer = lines.clone();
         thread::spawn(move || {

@@ -1,51 +1,122 @@
-//! From a key to the number of its item, five bytes an entry; the items themselves, with their keys, stand elsewhere.
+//! From a key to the number of its item, nine bytes a slot; the items themselves, with their keys, stand elsewhere.
+//!
+//! An entry has 32 bits of its key's hash beside the number, so that growing a table reads no item, and looking for a key hardly
+//! ever reads a wrong one.
 
 use std::hash::{BuildHasher, Hash};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-/// How many tables there are: growing one moves a 1,024th of the entries, which bounds how long one insertion takes.
+/// How many tables a large index has: growing one moves a 1,024th of the entries, which bounds how long one insertion takes.
 const SHARDS: usize = 1024;
 
-/// A hash index of 32-bit numbers, seeded at random so that nobody can choose keys that collide.
-#[derive(Debug)]
+/// How many entries an index of one table has at most.
+const MAX_SMALL: usize = 32 * 1024;
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry {
+    tag: u32,
+    number: u32,
+}
+
+impl Entry {
+    /// A hash made of the tag alone.
+    fn hash(&self) -> u64 {
+        u64::from(self.tag).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+}
+
+/// A hash index of 32-bit numbers, to be seeded at random so that nobody can choose keys that collide.
+#[derive(Debug, Default)]
 pub(super) struct Index {
-    shards: Box<[HashTable<u32>]>,
+    tables: Tables,
     hasher: DefaultHashBuilder,
 }
 
-impl Default for Index {
-    fn default() -> Self {
-        Self { shards: (0..SHARDS).map(|_| HashTable::new()).collect(), hasher: DefaultHashBuilder::default() }
+impl Index {
+    pub(super) fn hash(&self, key: impl Hash) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    pub(super) fn find(&self, hash: u64, is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+        self.tables.find(hash, is_it)
+    }
+
+    pub(super) fn remove(&mut self, hash: u64, is_it: impl FnMut(u32) -> bool) {
+        self.tables.remove(hash, is_it);
+    }
+
+    pub(super) fn insert(&mut self, hash: u64, number: u32) {
+        self.tables.insert(hash, number);
     }
 }
 
-impl Index {
-    /// The number for which `is_it` holds among those of `key`.
-    pub(super) fn find(&self, key: impl Hash, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
-        let hash = self.hasher.hash_one(key);
-        self.shards[shard(hash)].find(hash, |&number| is_it(number)).copied()
+/// The tables of an index, whose owner makes the hashes.
+#[derive(Debug)]
+pub(super) enum Tables {
+    One(HashTable<Entry>),
+    Many(Box<[HashTable<Entry>]>),
+}
+
+impl Default for Tables {
+    fn default() -> Self {
+        Self::One(HashTable::new())
+    }
+}
+
+impl Tables {
+    fn table(&self, tag: u32) -> &HashTable<Entry> {
+        match self {
+            Self::One(table) => table,
+            Self::Many(tables) => &tables[shard(tag)],
+        }
     }
 
-    /// Takes out the number for which `is_it` holds among those of `key`, if it is there.
-    pub(super) fn remove(&mut self, key: impl Hash, mut is_it: impl FnMut(u32) -> bool) {
-        let hash = self.hasher.hash_one(key);
-        if let Ok(entry) = self.shards[shard(hash)].find_entry(hash, |&number| is_it(number)) {
+    fn table_mut(&mut self, tag: u32) -> &mut HashTable<Entry> {
+        match self {
+            Self::One(table) => table,
+            Self::Many(tables) => &mut tables[shard(tag)],
+        }
+    }
+
+    /// The number for which `is_it` holds among those of a hash.
+    pub(super) fn find(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+        let tag = tag(hash);
+        let matches = |entry: &Entry| entry.tag == tag && is_it(entry.number);
+        self.table(tag).find(Entry { tag, number: 0 }.hash(), matches).map(|entry| entry.number)
+    }
+
+    /// Takes out the number for which `is_it` holds among those of a hash, if it is there.
+    pub(super) fn remove(&mut self, hash: u64, mut is_it: impl FnMut(u32) -> bool) {
+        let tag = tag(hash);
+        let matches = |entry: &Entry| entry.tag == tag && is_it(entry.number);
+        if let Ok(entry) = self.table_mut(tag).find_entry(Entry { tag, number: 0 }.hash(), matches) {
             entry.remove();
         }
     }
 
-    /// Enters a number that is not in the index; `key_of` tells the key of any number in it.
-    pub(super) fn insert<K: Hash>(&mut self, key: K, number: u32, key_of: impl Fn(u32) -> K) {
-        let hash = self.hasher.hash_one(key);
-        let hasher = &self.hasher;
-        self.shards[shard(hash)].insert_unique(hash, number, |&other| hasher.hash_one(key_of(other)));
+    /// Enters a number that is not in the index.
+    pub(super) fn insert(&mut self, hash: u64, number: u32) {
+        let entry = Entry { tag: tag(hash), number };
+        if let Self::One(table) = self
+            && table.len() >= MAX_SMALL
+        {
+            let mut tables: Box<[HashTable<Entry>]> = (0..SHARDS).map(|_| HashTable::new()).collect();
+            for entry in table.drain() {
+                tables[shard(entry.tag)].insert_unique(entry.hash(), entry, Entry::hash);
+            }
+            *self = Self::Many(tables);
+        }
+        self.table_mut(entry.tag).insert_unique(entry.hash(), entry, Entry::hash);
     }
 }
 
-/// Bits that a table itself does not use: it takes the lowest for the place and the highest seven for the tag.
-fn shard(hash: u64) -> usize {
-    (hash >> 40) as usize % SHARDS
+fn tag(hash: u64) -> u32 {
+    (hash >> 32) as u32
+}
+
+fn shard(tag: u32) -> usize {
+    tag as usize >> 22
 }
 
 #[cfg(test)]
@@ -54,18 +125,21 @@ mod tests {
 
     #[test]
     fn finds_what_was_entered_and_nothing_else() {
-        let names: Vec<String> = (0..20_000).map(|i| format!("key {i}")).collect();
+        let names: Vec<String> = (0..80_000).map(|i| format!("key {i}")).collect();
         let mut index = Index::default();
         for (number, name) in names.iter().enumerate() {
-            index.insert(name, number as u32, |other| &names[other as usize]);
+            index.insert(index.hash(name), number as u32);
         }
+        assert!(matches!(index.tables, Tables::Many(_)));
+        let find = |index: &Index, name: &str| index.find(index.hash(name), |other| names[other as usize] == name);
         for (number, name) in names.iter().enumerate() {
-            assert_eq!(index.find(name, |other| names[other as usize] == *name), Some(number as u32));
+            assert_eq!(find(&index, name), Some(number as u32));
         }
-        assert_eq!(index.find("key", |other| names[other as usize] == "key"), None);
-        index.remove(&names[7], |other| other == 7);
-        index.remove(&names[7], |other| other == 7);
-        assert_eq!(index.find(&names[7], |other| other == 7), None);
-        assert_eq!(index.find(&names[8], |other| other == 8), Some(8));
+        assert_eq!(find(&index, "key"), None);
+        for _ in 0..2 {
+            index.remove(index.hash(&names[7]), |other| other == 7);
+        }
+        assert_eq!(find(&index, &names[7]), None);
+        assert_eq!(find(&index, &names[8]), Some(8));
     }
 }

@@ -1,191 +1,283 @@
-//! Every subtask's record, which only the writer touches: 40 bytes, and four beside it for when it ended.
+//! Every subtask's record: in the order of its project, and listed by its job.
 
-use std::ops::Range;
+use hashbrown::DefaultHashBuilder;
 
-use super::index::Index;
-use super::recount::Recount;
+use super::block::Record;
+use super::counter_table::{JobNumber, ProjectNumber};
+use super::counters::{CounterKey, KeySet};
+use super::members::Members;
+use super::project::ProjectRecords;
 use super::segments::Segments;
-use super::tallies::ProjectNumber;
-use super::tally::Cell;
-use crate::domain::{SubJobId, Version};
-use crate::store::StoreError;
+use crate::domain::{Details, SubJobId};
 use crate::store::ended::Ended;
 
-/// A job's place among the jobs of the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct JobNumber(pub(super) u32);
-
-/// What is known of a subtask in memory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Record {
-    pub(super) id: SubJobId,
-    pub(super) version: Version,
-    pub(super) job: JobNumber,
-    pub(super) cell: Cell,
-    /// Whether there is more of it, which stands elsewhere.
-    pub(super) has_details: bool,
+/// Where a look at all records goes on: projects by their numbers, and the records of each by their places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) struct Cursor {
+    pub(super) project: u32,
+    pub(super) place: u32,
 }
 
-/// The records of all subtasks, found by (project, id) and known by a number for as long as they are stored.
+/// The records of all subtasks.
 #[derive(Debug, Default)]
 pub(super) struct Records {
-    slots: Segments<Option<Record>>,
-    ended: Segments<Ended>,
-    /// The numbers of the slots without a record, to be used again.
-    vacant: Segments<u32>,
-    index: Index,
-    /// The project of each job, so that a record need not repeat it.
-    owners: Segments<ProjectNumber>,
-    pub(super) recount: Recount,
+    /// By the project's number.
+    projects: Segments<ProjectRecords>,
+    /// By the job's number.
+    members: Segments<Members>,
+    hasher: DefaultHashBuilder,
+    details: Slab,
+    renumbered: u64,
 }
 
-/// How to take back one step of a transaction; steps are taken back in reverse order.
-#[derive(Debug)]
-pub(super) enum Undo {
-    /// A new slot has been made.
-    Appended,
-    /// A vacant slot has been filled.
-    Filled(u32),
-    Replaced(u32, Record, Ended),
-    Removed(Record, Ended),
+/// What a record was before it was changed or taken out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Old {
+    pub(super) job: JobNumber,
+    pub(super) key: CounterKey,
 }
 
 impl Records {
-    /// Fails if there are not enough numbers left for that many new records.
-    pub(super) fn room_for(&self, more: usize) -> Result<(), StoreError> {
-        if self.slots.len() + more > u32::MAX as usize { Err(StoreError::Full) } else { Ok(()) }
+    pub(super) fn project(&self, project: ProjectNumber) -> Option<&ProjectRecords> {
+        self.projects.get(project.0)
     }
 
-    /// One more than the highest number that a record has ever had.
-    pub(super) fn end(&self) -> u32 {
-        self.slots.len() as u32
-    }
-
-    /// How many records there are.
-    pub(super) fn len(&self) -> u64 {
-        (self.slots.len() - self.vacant.len()) as u64
-    }
-
-    /// Enters the project of a job, whose number is one that was entered before or the next.
-    pub(super) fn enter_job(&mut self, job: JobNumber, project: ProjectNumber) {
-        if job.0 as usize == self.owners.len() {
-            self.owners.push(project);
-        } else {
-            self.owners[job.0] = project;
+    /// Makes sure that there are lists for a project and its jobs.
+    pub(super) fn extend(&mut self, project: ProjectNumber, job: JobNumber) {
+        while self.projects.len() <= project.0 as usize {
+            self.projects.push(ProjectRecords::default());
+        }
+        while self.members.len() <= job.0 as usize {
+            self.members.push(Members::None);
         }
     }
 
-    /// The project of a job that has been entered.
-    pub(super) fn owner(&self, job: JobNumber) -> ProjectNumber {
-        self.owners[job.0]
+    /// The place of the subtask's record, if there is one; `hint` is where it was a moment ago.
+    pub(super) fn find(&self, project: ProjectNumber, id: &SubJobId, hint: Option<u32>) -> Option<u32> {
+        let records = self.projects.get(project.0)?;
+        hint.filter(|&at| records.is(at, id)).or_else(|| records.find(id, &self.hasher))
     }
 
-    /// The number of the subtask's record, if there is one.
-    pub(super) fn find(&self, project: ProjectNumber, id: &SubJobId) -> Option<u32> {
-        let (slots, owners) = (&self.slots, &self.owners);
-        self.index.find((project, id), |number| {
-            slots[number].as_ref().is_some_and(|record| record.id == *id && owners[record.job.0] == project)
-        })
+    pub(super) fn get(&self, project: ProjectNumber, at: u32) -> Option<Record> {
+        self.projects.get(project.0)?.get(at)
     }
 
-    /// The record of that number, and when it ended.
-    pub(super) fn get(&self, number: u32) -> Option<(&Record, Ended)> {
-        self.slots[number].as_ref().map(|record| (record, self.ended[number]))
+    /// Whether so many more records have places in one project.
+    pub(super) fn has_capacity(&self, project: ProjectNumber, more: usize) -> bool {
+        self.projects.get(project.0).is_none_or(|records| records.live() as usize + more < u32::MAX as usize / 2)
     }
 
-    /// Enters a record that is not there yet; its number, and how to take it back.
-    pub(super) fn create(&mut self, record: Record, ended: Ended) -> (u32, Undo) {
-        let number = self.vacant.last().copied().unwrap_or(self.end());
-        self.recount.record(number, self.owners[record.job.0], &record, 1);
-        let undo = if self.vacant.pop().is_some() {
-            (self.slots[number], self.ended[number]) = (Some(record), ended);
-            Undo::Filled(number)
-        } else {
-            self.slots.push(Some(record));
-            self.ended.push(ended);
-            Undo::Appended
+    /// Whether the places of a project are to be given anew.
+    pub(super) fn is_sparse(&self, project: ProjectNumber) -> bool {
+        self.projects[project.0].is_sparse()
+    }
+
+    /// Gives the records of a project places without gaps.
+    pub(super) fn renumber(&mut self, project: ProjectNumber) {
+        self.renumbered += 1;
+        let old = std::mem::take(&mut self.projects[project.0]);
+        for (_, record) in old.iter_from(0) {
+            self.members[record.job.0] = Members::None;
+        }
+        let mut settled = 0;
+        for (at, record) in old.iter_from(0) {
+            settled += u32::from(at < old.settled);
+            self.enter(project, record);
+        }
+        self.projects[project.0].settled = settled;
+    }
+
+    /// Enters a record that is not there yet; its place.
+    fn enter(&mut self, project: ProjectNumber, record: Record) -> u32 {
+        let (job, key) = (record.job, record.key);
+        let records = &mut self.projects[project.0];
+        let at = records.create(record, &self.hasher);
+        self.members[job.0].insert(at, key, |other| records.key(other));
+        at
+    }
+
+    /// The same of a new one, with details that are kept in memory if there are any.
+    pub(super) fn create(&mut self, project: ProjectNumber, mut record: Record, details: Option<Box<Details>>) -> u32 {
+        if let Some(details) = details {
+            record.details = self.details.insert(details);
+        }
+        self.enter(project, record)
+    }
+
+    /// Puts another record in place of one of the same subtask, with details that are kept in memory if there are any.
+    pub(super) fn replace(
+        &mut self,
+        project: ProjectNumber,
+        at: u32,
+        mut record: Record,
+        details: Option<Box<Details>>,
+    ) -> Option<Old> {
+        let records = &mut self.projects[project.0];
+        let old = records.get(at)?;
+        self.details.remove(old.details);
+        if let Some(details) = details {
+            record.details = self.details.insert(details);
+        }
+        let (job, key) = (record.job, record.key);
+        records.replace(at, old.key, record);
+        if old.job != job {
+            self.members[old.job.0].remove(at, old.key);
+            self.members[job.0].insert(at, key, |other| records.key(other));
+        } else if old.key != key {
+            self.members[job.0].rekey(at, old.key, key);
+        }
+        Some(Old { job: old.job, key: old.key })
+    }
+
+    /// Takes a record out.
+    pub(super) fn remove(&mut self, project: ProjectNumber, at: u32) -> Option<Old> {
+        let records = &mut self.projects[project.0];
+        let old = records.get(at)?;
+        self.details.remove(old.details);
+        records.remove(at, &old.id, old.key, &self.hasher);
+        self.members[old.job.0].remove(at, old.key);
+        Some(Old { job: old.job, key: old.key })
+    }
+
+    /// Forgets a project that has no record any more.
+    pub(super) fn release(&mut self, project: ProjectNumber) {
+        self.projects[project.0] = ProjectRecords::default();
+    }
+
+    /// Says where the details of a record are from now on.
+    pub(super) fn set_details(&mut self, project: ProjectNumber, at: u32, details: u64) {
+        self.projects[project.0].set_details(at, details);
+    }
+
+    /// Details that are kept in memory.
+    pub(super) fn details(&self, number: u64) -> Option<&Details> {
+        self.details.get(number)
+    }
+
+    /// The places of the records of a job with a key of the set, but for the first `skip`, at most `limit`.
+    pub(super) fn page_of_job(
+        &self,
+        project: ProjectNumber,
+        job: JobNumber,
+        keys: &KeySet,
+        skip: u64,
+        limit: usize,
+    ) -> Vec<u32> {
+        let (Some(members), Some(records)) = (self.members.get(job.0), self.projects.get(project.0)) else {
+            return Vec::new();
         };
-        self.enter(number);
-        (number, undo)
+        members.page(keys, skip, limit, |at| records.key(at))
     }
 
-    fn enter(&mut self, number: u32) {
-        let (slots, owners) = (&self.slots, &self.owners);
-        let key_of = |number: u32| {
-            let record = slots[number].as_ref().expect("a number is in the index for as long as it has a record");
-            (owners[record.job.0], &record.id)
-        };
-        self.index.insert(key_of(number), number, key_of);
-    }
-
-    fn leave(&mut self, number: u32) {
-        if let Some(record) = &self.slots[number] {
-            self.index.remove((self.owners[record.job.0], &record.id), |other| other == number);
+    /// From now on all records are those that were there when the store was opened.
+    pub(super) fn settle(&mut self) {
+        for number in 0..self.projects.len() as u32 {
+            self.projects[number].settled = self.projects[number].end();
         }
     }
 
-    /// Puts another record of the same subtask in place of the one that is there.
-    pub(super) fn replace(&mut self, number: u32, record: Record, ended: Ended) -> Option<Undo> {
-        let project = self.owner(record.job);
-        self.recount.record(number, project, &record, 1);
-        let old = self.slots[number].replace(record)?;
-        self.recount.record(number, project, &old, -1);
-        Some(Undo::Replaced(number, old, std::mem::replace(&mut self.ended[number], ended)))
-    }
-
-    /// Takes a record out; its number may be given to another one.
-    pub(super) fn remove(&mut self, number: u32) -> Option<Undo> {
-        self.leave(number);
-        let old = self.slots[number].take()?;
-        self.recount.record(number, self.owner(old.job), &old, -1);
-        self.vacant.push(number);
-        Some(Undo::Removed(old, std::mem::take(&mut self.ended[number])))
-    }
-
-    /// Takes back the latest step that has not been taken back yet.
-    pub(super) fn undo(&mut self, step: Undo) {
-        match step {
-            Undo::Appended => {
-                let last = self.end() - 1;
-                self.remove(last);
-                self.vacant.pop();
-                self.slots.pop();
-                self.ended.pop();
+    /// Looks at no more than `most` places from `from` on; `each` is shown the places of one project after the other, and returns
+    /// from where to go on if it has seen enough. Where to go on, at the beginning when all have been seen.
+    pub(super) fn walk(
+        &self,
+        from: Cursor,
+        most: u32,
+        mut each: impl FnMut(ProjectNumber, &ProjectRecords, std::ops::Range<u32>) -> Option<u32>,
+    ) -> Option<Cursor> {
+        let (mut at, mut left) = (from, most);
+        while let Some(records) = self.projects.get(at.project) {
+            let end = records.end().min(at.place.saturating_add(left));
+            let looked_at = end.saturating_sub(at.place);
+            if looked_at > 0
+                && let Some(place) = each(ProjectNumber(at.project), records, at.place..end)
+            {
+                return Some(Cursor { project: at.project, place });
             }
-            Undo::Filled(number) => drop(self.remove(number)),
-            Undo::Replaced(number, old, ended) => drop(self.replace(number, old, ended)),
-            Undo::Removed(old, ended) => drop(self.create(old, ended)),
-        }
-    }
-
-    /// Those of the numbers whose records ended before that moment.
-    pub(super) fn ended_before(&self, moment: Ended, numbers: Range<u32>) -> impl Iterator<Item = u32> {
-        let slice = self.ended.iter_from(numbers.start).take(numbers.len());
-        slice.filter(move |(_, ended)| ended.is_before(moment)).map(|(number, _)| number)
-    }
-
-    /// Recounts the records from where the recount stands, `most` of them; whether that was the last.
-    pub(super) fn recount(&mut self, most: usize) -> bool {
-        let Self { slots, owners, recount, .. } = self;
-        let (from, end) = (recount.at(), slots.len() as u32);
-        let to = end.min(from.saturating_add(most as u32));
-        for (_, slot) in slots.iter_from(from).take((to - from) as usize) {
-            if let Some(record) = slot {
-                recount.found(owners[record.job.0], record);
+            // A project without records is a step too.
+            left = left.saturating_sub(looked_at.max(1));
+            at.place = end.max(at.place);
+            if at.place >= records.end() {
+                at = Cursor { project: at.project + 1, place: 0 };
+            }
+            if left == 0 {
+                return Some(at);
             }
         }
-        recount.move_to(to);
-        to == end
+        None
+    }
+
+    /// Those among the places whose records ended before that moment.
+    pub(super) fn ended_before(
+        records: &ProjectRecords,
+        moment: Ended,
+        places: std::ops::Range<u32>,
+    ) -> Vec<(u32, SubJobId)> {
+        let due = records.ended_before(moment, places);
+        due.filter_map(|at| records.get(at).map(|record| (at, record.id))).collect()
+    }
+
+    /// How often places have been given anew.
+    pub(super) fn renumbered(&self) -> u64 {
+        self.renumbered
+    }
+
+    #[cfg(test)]
+    pub(super) fn use_up_places(&mut self, project: ProjectNumber) {
+        self.projects[project.0].use_up_places();
+    }
+
+    /// Asserts that all that is derived from the records is theirs.
+    #[cfg(test)]
+    pub(super) fn assert_sound(&self) {
+        let (mut with_details, mut of_jobs) = (0, std::collections::BTreeMap::<_, Vec<_>>::new());
+        for (number, records) in self.projects.iter_from(0) {
+            records.assert_sound(&self.hasher);
+            for (at, record) in records.iter_from(0) {
+                with_details += usize::from(record.details > 0 && self.details.len() > 0);
+                of_jobs.entry(record.job).or_default().push((number, at));
+            }
+        }
+        for (number, members) in self.members.iter_from(0) {
+            let expected = of_jobs.remove(&JobNumber(number)).unwrap_or_default();
+            let project = expected.first().map_or(0, |(project, _)| *project);
+            let places = members.places(|at| self.projects[project].key(at));
+            assert!(places.into_iter().map(|at| (project, at)).eq(expected), "job {number}");
+        }
+        assert_eq!(with_details, self.details.len());
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Details that are kept in memory, by numbers from 1 on.
+#[derive(Debug, Default)]
+struct Slab {
+    items: Segments<Option<Box<Details>>>,
+    vacant: Segments<u32>,
+}
 
-    #[test]
-    fn a_record_is_forty_bytes() {
-        assert_eq!(size_of::<Option<Record>>(), 40);
-        assert_eq!(size_of::<Ended>(), 4);
+impl Slab {
+    fn insert(&mut self, details: Box<Details>) -> u64 {
+        let number = self.vacant.pop().unwrap_or_else(|| {
+            self.items.push(None);
+            self.items.len() as u32 - 1
+        });
+        self.items[number] = Some(details);
+        u64::from(number) + 1
+    }
+
+    fn get(&self, number: u64) -> Option<&Details> {
+        self.items.get(u32::try_from(number.checked_sub(1)?).ok()?)?.as_deref()
+    }
+
+    /// Does nothing for details that are kept elsewhere.
+    fn remove(&mut self, number: u64) {
+        let Some(at) = number.checked_sub(1).filter(|at| *at < self.items.len() as u64) else { return };
+        if self.items[at as u32].take().is_some() {
+            self.vacant.push(at as u32);
+        }
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.items.len() - self.vacant.len()
     }
 }

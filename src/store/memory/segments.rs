@@ -33,8 +33,9 @@ impl<T> Segments<T> {
         }
     }
 
-    pub(super) fn last(&self) -> Option<&T> {
-        self.segments.last()?.last()
+    /// The item with that number, if there is one.
+    pub(super) fn get(&self, number: u32) -> Option<&T> {
+        self.segments.get(number as usize / SEGMENT)?.get(number as usize % SEGMENT)
     }
 
     pub(super) fn pop(&mut self) -> Option<T> {
@@ -82,6 +83,7 @@ mod tests {
         }
         list[1024] += 1;
         assert_eq!((list[1023], list[1024], list[2048]), (1023, 1025, 2048));
+        assert_eq!((list.get(1023), list.get(3 * SEGMENT as u32 + 5)), (Some(&1023), None));
         let tail: Vec<_> = list.iter_from(3 * SEGMENT as u32 + 2).map(|(number, &item)| (number, item)).collect();
         assert_eq!(tail, [(3074, 3074), (3075, 3075), (3076, 3076)]);
         assert_eq!(list.iter_from(list.len() as u32).count(), 0);

@@ -1,88 +1,82 @@
-//! The store against a plain list.
+//! What of a store in memory cannot be seen from outside.
 
-mod readers;
-
-use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
 
+use super::counter_table::{CounterChanges, Delta};
+use super::counters::CounterKey;
 use super::*;
-use crate::domain::{Details, JobId, JobTypeSet, JobTypes, SubJob, SubJobId, Version};
-use crate::store::ended::Ended;
-use crate::store::journal::DetailsInMemory;
-use crate::store::{Dropped, Outcome};
-
-/// A store in memory with its details, as small steps as a test wants, and a clock that a test sets.
-struct Tested {
-    memory: MemoryStore,
-    details: Mutex<DetailsInMemory>,
-}
-
-/// Seconds since 1970.
-fn at(seconds: u32) -> Ended {
-    Ended::from_bytes(seconds.to_le_bytes())
-}
+use crate::domain::{JobId, JobTypes, SubJob, Version};
+use crate::store::core::{Changes, Draft, Rules};
 
 impl MemoryStore {
-    /// Makes tallies of jobs wrong, by so many each, and those of their project by the sum.
-    fn distort(&self, project: &ProjectId, cell: tally::Cell, of: &[(&str, i32)]) {
-        let mut tallies = self.write_tallies().unwrap();
-        let job = |name| tallies.job(project, &JobId::parse(name).unwrap()).unwrap();
-        let deltas = of.iter().map(|&(name, change)| tallies::Delta { job: job(name), cell, change });
-        let (deltas, owner) = (deltas.collect(), tallies.owner(job(of[0].0)));
-        tallies.publish(Changes::sum(owner, deltas));
-        assert!(tallies.fold(100).is_some());
+    /// Asserts that all that is derived from the records is theirs, and that nothing is left of what has gone.
+    pub(in crate::store) fn assert_sound(&self) {
+        let (records, counters) = (self.read_records().unwrap(), self.read_counters().unwrap());
+        records.assert_sound();
+        let (mut projects, mut jobs) = (0, std::collections::BTreeSet::new());
+        for (_, number) in counters.projects() {
+            projects += 1;
+            let of = records.project(number).unwrap();
+            assert!(of.live() > 0);
+            jobs.extend(of.jobs_and_keys(0).map(|(_, job, _)| job));
+        }
+        assert_eq!((counters.projects().count(), counters.jobs()), (projects, jobs.len()));
+    }
+
+    /// Makes counters of jobs wrong, by so many each, and those of their project by the sum.
+    fn distort(&self, project: &ProjectId, key: CounterKey, of: &[(&str, i32)]) {
+        let mut counters = self.write_counters().unwrap();
+        let owner = counters.project(project).unwrap();
+        let job = |name| counters.find_job(owner, &JobId::parse(name).unwrap()).unwrap();
+        let deltas = of.iter().map(|&(name, change)| Delta { job: job(name), key, change }).collect();
+        let revision = counters.revision(project);
+        counters.publish(CounterChanges::sum(owner, deltas), revision);
+        assert!(counters.fold(100).is_some());
     }
 
     /// The same, of a subtask's own job and where it is counted.
     pub(in crate::store) fn distort_as(&self, project: &ProjectId, sub_job: &SubJob, job: &str, by: i32) {
-        self.distort(project, tally::Cell::new(sub_job.job_type, sub_job.status), &[(job, by)]);
-    }
-}
-
-impl Tested {
-    fn new() -> Self {
-        Self::with_step(STEP)
+        self.distort(project, CounterKey::new(sub_job.job_type, sub_job.status), &[(job, by)]);
     }
 
-    fn with_step(step: usize) -> Self {
-        Self { memory: MemoryStore::with_step(types().len(), step), details: Mutex::default() }
+    fn report(&self, project: &ProjectId, batch: Vec<SubJob>) -> Result<(), StoreError> {
+        let changes = {
+            let view = self.view(None)?;
+            let mut draft = Draft::new(&view, 1);
+            let rules = Rules { now: Ended::from_bytes([1, 0, 0, 0]), only_new: false };
+            draft.report(project, batch, rules)?;
+            draft.into_changes()
+        };
+        changes.into_iter().try_for_each(|changes| self.apply(changes))
     }
 
-    fn report(&self, project: &ProjectId, batch: Vec<SubJob>) -> Result<Outcome, StoreError> {
-        self.report_at(1, project, batch)
-    }
-
-    fn report_at(&self, now: u32, project: &ProjectId, batch: Vec<SubJob>) -> Result<Outcome, StoreError> {
-        let mut transaction = self.memory.begin()?;
-        let rules = Rules { now: at(now), settled: 0 };
-        let outcome = transaction.report(project, batch, rules, &mut *self.details.lock().unwrap())?;
-        transaction.commit()?;
-        Ok(outcome)
-    }
-
-    fn count(&self, project: &ProjectId, filter: &CountFilter) -> Result<u64, StoreError> {
-        self.memory.count(project, filter)
-    }
-
-    /// Drops all that ended before that moment.
-    fn expire(&self, moment: u32) -> u64 {
-        let mut transaction = self.memory.begin().unwrap();
-        let end = transaction.end();
-        let Dropped { next, count } =
-            transaction.expire(at(moment), 0..end, &mut *self.details.lock().unwrap()).unwrap();
-        assert_eq!(next, end);
-        transaction.commit().unwrap();
-        count
-    }
-
-    /// Recounts in steps of `most` from the beginning to the end.
-    fn recount(&self, most: usize) -> u64 {
+    fn drop_ended(&self, most: u32) -> u64 {
+        let (mut from, mut count) = (0, 0);
         loop {
-            if let Some(drift) = self.memory.recount(most).unwrap() {
-                return drift;
+            let (changes, next) = {
+                let (moment, view) = (Ended::from_bytes([2, 0, 0, 0]), self.view(None).unwrap());
+                let (due, next) = view.ended_before(moment, from, most, 100);
+                let mut draft = Draft::new(&view, 1);
+                count += due.into_iter().map(|(project, ids)| draft.expire(&project, ids, moment)).sum::<u64>();
+                (draft.into_changes(), next)
+            };
+            changes.into_iter().for_each(|changes| self.apply(changes).unwrap());
+            from = next;
+            if from == 0 {
+                return count;
             }
         }
+    }
+
+    fn verify_all(&self, most: u32) -> u64 {
+        std::iter::repeat_with(|| self.verify(most).unwrap()).flatten().next().unwrap()
+    }
+
+    fn ids(&self, project: &ProjectId) -> Vec<String> {
+        let page = self.page(project, &CountFilter::default(), 0, usize::MAX).unwrap();
+        page.items.into_iter().map(|found| found.sub_job.id.to_string()).collect()
     }
 }
 
@@ -94,256 +88,231 @@ fn project(name: &str) -> ProjectId {
     ProjectId::parse(name).unwrap()
 }
 
-fn sub_job(id: &str, job: &str, job_type: usize, status: Status, version: u64) -> SubJob {
+fn sub_job(id: &str, job: &str, status: Status) -> SubJob {
     SubJob {
         id: SubJobId::parse(id).unwrap(),
         job_id: JobId::parse(job).unwrap(),
-        job_type: types().iter().nth(job_type).unwrap(),
+        job_type: types().iter().next().unwrap(),
         status,
-        version: Version::try_from(version).unwrap(),
+        version: Version::default(),
         details: None,
     }
 }
 
-fn outcome(created: u64, updated: u64, unchanged: u64, stale: u64) -> Outcome {
-    Outcome { created, updated, unchanged, stale }
-}
-
-/// The contract of a store, done the slow way.
-#[derive(Default, Clone)]
-struct Naive(HashMap<(ProjectId, SubJobId), (SubJob, u32)>);
-
-impl Naive {
-    fn report(&mut self, now: u32, project: &ProjectId, batch: &[SubJob]) -> Outcome {
-        let mut outcome = Outcome::default();
-        for new in batch {
-            let key = (project.clone(), new.id.clone());
-            let mut ended = now;
-            match self.0.get(&key) {
-                None => outcome.created += 1,
-                Some((stored, _)) if new.version < stored.version => {
-                    outcome.stale += 1;
-                    continue;
-                }
-                Some((stored, _)) if stored == new => {
-                    outcome.unchanged += 1;
-                    continue;
-                }
-                Some((stored, since)) => {
-                    outcome.updated += 1;
-                    ended = if stored.status.has_ended() { *since } else { now };
-                }
-            }
-            self.0.insert(key, (new.clone(), ended));
-        }
-        outcome
-    }
-
-    fn expire(&mut self, moment: u32) -> u64 {
-        let all = self.0.len();
-        self.0.retain(|_, (sub_job, ended)| !sub_job.status.has_ended() || *ended >= moment);
-        (all - self.0.len()) as u64
-    }
-
-    fn count(&self, project: &ProjectId, filter: &CountFilter) -> u64 {
-        let matches = |((of, _), (stored, _)): &(&(ProjectId, _), &(SubJob, u32))| {
-            of == project
-                && filter.status.is_none_or(|status| status == stored.status)
-                && filter.job_types.contains(stored.job_type.index())
-                && filter.job_id.as_ref().is_none_or(|job| *job == stored.job_id)
-        };
-        self.0.iter().filter(matches).count() as u64
-    }
-}
-
-fn filters() -> Vec<CountFilter> {
-    let types: Vec<_> = types().iter().collect();
-    let mut filters = Vec::new();
-    for status in Status::ALL.into_iter().map(Some).chain([None]) {
-        for job_types in [JobTypeSet::ALL, types[..1].iter().copied().collect(), types[1..3].iter().copied().collect()]
-        {
-            for job_id in [None, Some("j0"), Some("j1"), Some("j2"), Some("nobody's")] {
-                let job_id = job_id.map(|id| JobId::parse(id).unwrap());
-                filters.push(CountFilter { status, job_types, job_id });
-            }
-        }
-    }
-    filters
-}
-
-fn arbitrary_sub_job() -> impl Strategy<Value = SubJob> {
-    (0..12u8, 0..3u8, 0..3usize, 0..7usize, 0..3u64, 0..3u8).prop_map(|(id, job, job_type, status, version, code)| {
-        let details = Details { error_code: Some(code.to_string().into()), ..Details::default() };
-        SubJob {
-            details: (code > 0).then(|| Box::new(details)),
-            ..sub_job(&format!("s{id}"), &format!("j{job}"), job_type, Status::ALL[status], version)
-        }
-    })
-}
-
-/// What is done to a store.
-#[derive(Debug, Clone)]
-enum Step {
-    Report(u8, Vec<SubJob>),
-    /// Reports that are tried and given up, as when a disk is full.
-    GivenUp(Vec<(u8, Vec<SubJob>)>, u32),
-    Expire(u32),
-    Recount(usize),
-}
-
-fn arbitrary_step() -> impl Strategy<Value = Step> {
-    let batch = || proptest::collection::vec(arbitrary_sub_job(), 0..12);
-    prop_oneof![
-        5 => (0..2u8, batch()).prop_map(|(of, batch)| Step::Report(of, batch)),
-        2 => (proptest::collection::vec((0..3u8, batch()), 1..4), 0..12u32).prop_map(|(all, at)| Step::GivenUp(all, at)),
-        2 => (0..12u32).prop_map(Step::Expire),
-        3 => (1..9usize).prop_map(Step::Recount),
-    ]
-}
-
-proptest! {
-    #[test]
-    fn agrees_with_the_naive_store(step in 1..4usize, steps in proptest::collection::vec(arbitrary_step(), 0..12)) {
-        let (store, mut naive) = (Tested::with_step(step), Naive::default());
-        let named = |of: u8| project(&format!("p{of}"));
-        for (now, step) in (1..).zip(steps) {
-            match step {
-                Step::Report(of, batch) => {
-                    let expected = naive.report(now, &named(of), &batch);
-                    prop_assert_eq!(store.report_at(now, &named(of), batch), Ok(expected));
-                }
-                Step::GivenUp(all, moment) => {
-                    let mut transaction = store.memory.begin().unwrap();
-                    // What becomes of details here is nobody's: a store in memory gives nothing up.
-                    let mut details = store.details.lock().unwrap().clone();
-                    let (mut attempt, rules) = (naive.clone(), Rules { now: at(now), settled: 0 });
-                    for (of, batch) in all {
-                        let expected = attempt.report(now, &named(of), &batch);
-                        prop_assert_eq!(transaction.report(&named(of), batch, rules, &mut details), Ok(expected));
-                        let end = transaction.end();
-                        let dropped = transaction.expire(at(moment), 0..end, &mut details).unwrap();
-                        prop_assert_eq!(dropped, Dropped { next: end, count: attempt.expire(moment) });
-                    }
-                }
-                Step::Expire(moment) => prop_assert_eq!(store.expire(moment), naive.expire(moment)),
-                Step::Recount(most) => prop_assert!(store.memory.recount(most).unwrap().is_none_or(|drift| drift == 0)),
-            }
-            for of in ["p0", "p1", "p2"].map(project) {
-                for filter in filters() {
-                    prop_assert_eq!(store.count(&of, &filter), Ok(naive.count(&of, &filter)), "{:?}", filter);
-                }
-            }
-            for job_type in types().iter() {
-                for status in Status::ALL {
-                    let stored = |(s, _): &&(SubJob, u32)| s.job_type == job_type && s.status == status;
-                    let truth = naive.0.values().filter(stored).count() as u64;
-                    prop_assert_eq!(store.memory.total(job_type, status), Ok(truth));
-                }
-            }
-        }
-        prop_assert_eq!(store.recount(3), 0);
-        prop_assert_eq!(store.recount(100), 0);
-        // Nothing is left of what has gone.
-        let tallies = store.memory.read_tallies().unwrap();
-        let jobs: std::collections::HashSet<_> = naive.0.iter().map(|((of, _), (s, _))| (of, &s.job_id)).collect();
-        let projects: std::collections::HashSet<_> = naive.0.keys().map(|(of, _)| of).collect();
-        prop_assert_eq!((tallies.jobs(), tallies.projects()), (jobs.len(), projects.len()));
-    }
+fn batch(ids: std::ops::Range<usize>, status: Status) -> Vec<SubJob> {
+    ids.map(|at| sub_job(&format!("s{at}"), &format!("j{}", at / 10), status)).collect()
 }
 
 #[test]
-fn a_recount_finds_what_is_wrong() {
-    let store = Tested::new();
+fn verification_finds_what_is_wrong() {
+    let store = MemoryStore::new(types().len());
     let (p, q) = (project("p"), project("q"));
     for (of, n) in [(&p, 30), (&q, 20)] {
-        let batch = (0..n).map(|i| sub_job(&format!("s{i}"), &format!("j{}", i % 3), 0, Status::Running, 0)).collect();
-        store.report(of, batch).unwrap();
+        let one = |i| sub_job(&format!("s{i}"), &format!("j{}", i % 3), Status::Running);
+        store.report(of, (0..n).map(one).collect()).unwrap();
     }
-    assert_eq!(store.recount(7), 0);
-    let cell = tally::Cell::new(types().iter().next().unwrap(), Status::Running);
-    let change = |project: &ProjectId, of: &[(&str, i32)]| store.memory.distort(project, cell, of);
+    assert_eq!(store.verify_all(7), 0);
+    let key = CounterKey::new(types().iter().next().unwrap(), Status::Running);
+    let change = |project: &ProjectId, of: &[(&str, i32)]| store.distort(project, key, of);
     // Five too many; then as many as there should be, but of other jobs, and at last of another project.
     change(&p, &[("j0", 5)]);
-    assert_eq!((store.recount(7), store.recount(1000)), (5, 5));
+    assert_eq!((store.verify_all(7), store.verify_all(1000)), (5, 5));
     change(&p, &[("j1", -5)]);
-    assert_eq!(store.recount(7), 1);
+    assert_eq!(store.verify_all(7), 1);
     change(&p, &[("j0", -5), ("j1", 5)]);
-    assert_eq!(store.recount(7), 0);
+    assert_eq!(store.verify_all(7), 0);
     change(&p, &[("j2", 1)]);
     change(&q, &[("j2", -1)]);
-    assert_eq!(store.recount(7), 1);
+    assert_eq!(store.verify_all(7), 1);
 }
 
 #[test]
-fn what_is_dropped_makes_room_for_others() {
-    let store = Tested::new();
+fn what_is_dropped_leaves_nothing_behind() {
+    let store = MemoryStore::new(types().len());
     let p = project("p");
-    let batch = |round: usize, status| {
-        (0..3000).map(|i| sub_job(&format!("{round}-{i}"), &format!("j{round}-{}", i / 10), 0, status, 0)).collect()
-    };
     for round in 0..5 {
-        store.report_at(round as u32 + 1, &p, batch(round, Status::Success)).unwrap();
-        let mut transaction = store.memory.begin().unwrap();
-        let end = transaction.end();
-        let (mut next, mut dropped) = (0, 0);
-        // No more than some at once, in memory as in what is told of them.
-        while next < end {
-            let step =
-                transaction.expire(at(round as u32 + 2), next..end, &mut *store.details.lock().unwrap()).unwrap();
-            assert!(step.next > next && step.count <= 1024, "{step:?}");
-            (next, dropped) = (step.next, dropped + step.count);
-        }
-        assert_eq!(dropped, 3000);
-        transaction.commit().unwrap();
-        assert_eq!(store.count(&p, &CountFilter::default()), Ok(0));
+        store.report(&p, batch(0..3000, Status::Success)).unwrap();
+        store.report(&p, batch(0..3, Status::Running)).unwrap();
+        assert_eq!(store.drop_ended(500 + round), 2997);
+        assert_eq!(store.ids(&p), ["s0", "s1", "s2"]);
+        store.assert_sound();
+        assert_eq!(store.verify_all(100), 0);
     }
-    assert_eq!(store.memory.end(), Ok(3000));
-    assert_eq!(store.report(&p, batch(0, Status::Running)), Ok(outcome(3000, 0, 0, 0)));
+    store.report(&p, batch(0..3, Status::Success)).unwrap();
+    assert_eq!(store.drop_ended(1000), 3);
+    store.assert_sound();
+    assert_eq!(store.count(&p, &CountFilter::default()), Ok(0));
 }
 
 #[test]
-fn late_and_repeated_reports_change_nothing() {
-    let (store, p) = (Tested::new(), project("p"));
-    let report = |status, version| store.report(&p, vec![sub_job("a", "j", 0, status, version)]).unwrap();
-    assert_eq!(report(Status::Success, 7), outcome(1, 0, 0, 0));
-    assert_eq!(report(Status::Running, 6), outcome(0, 0, 0, 1));
-    assert_eq!(report(Status::Success, 7), outcome(0, 0, 1, 0));
-    assert_eq!(report(Status::Success, 8), outcome(0, 1, 0, 0));
-    assert_eq!(report(Status::Failed, 8), outcome(0, 1, 0, 0));
-    let failed = CountFilter { status: Some(Status::Failed), ..CountFilter::default() };
-    assert_eq!((store.count(&p, &failed), store.count(&p, &CountFilter::default())), (Ok(1), Ok(1)));
+fn places_are_given_anew_when_none_is_left_or_hardly_any_is_in_use() {
+    let store = MemoryStore::new(types().len());
+    let p = project("p");
+    store.report(&p, batch(0..2000, Status::Success)).unwrap();
+    store.report(&p, batch(100..110, Status::Running)).unwrap();
+    store.drop_ended(u32::MAX);
+    // A verification is under way.
+    assert_eq!(store.verify(500), Ok(None));
+    let number = store.read_counters().unwrap().project(&p).unwrap();
+    store.write_records().unwrap().use_up_places(number);
+    store.report(&p, batch(5000..5010, Status::Success)).unwrap();
+    let expected = (100..110).chain(5000..5010).map(|at| format!("s{at}"));
+    assert!(store.ids(&p).into_iter().eq(expected));
+    assert_eq!(
+        (store.read_records().unwrap().renumbered(), store.read_records().unwrap().project(number).unwrap().end()),
+        (1, 20)
+    );
+    assert_eq!(store.verify_all(7), 0);
+    store.assert_sound();
 }
 
 #[test]
-fn one_id_in_two_projects_is_two_subtasks() {
-    let store = Tested::new();
-    for name in ["p", "q"] {
-        let batch = vec![sub_job("a", "j", 0, Status::Running, 0)];
-        assert_eq!(store.report(&project(name), batch), Ok(outcome(1, 0, 0, 0)));
-        assert_eq!(store.count(&project(name), &CountFilter::default()), Ok(1));
+fn effects_that_are_applied_again_change_nothing() {
+    let store = MemoryStore::new(types().len());
+    let p = project("p");
+    let plan = |store: &MemoryStore, revision, batch| {
+        let view = store.view(None).unwrap();
+        let mut draft = Draft::new(&view, revision);
+        draft.report(&p, batch, Rules { now: Ended::NOT, only_new: false }).unwrap();
+        draft.into_changes().pop().unwrap()
+    };
+    let mut all: Vec<Changes> = Vec::new();
+    for (revision, (ids, status)) in (1..).zip([
+        (0..30, Status::Running),
+        (20..50, Status::Success),
+        (0..10, Status::Failed),
+        (60..70, Status::Running),
+    ]) {
+        let changes = plan(&store, revision, batch(ids, status));
+        all.push(changes.clone());
+        store.apply(changes).unwrap();
     }
-}
-
-#[test]
-fn an_empty_report_leaves_no_trace() {
-    let store = Tested::new();
-    assert_eq!(store.report(&project("p"), vec![]), Ok(Outcome::default()));
-    assert_eq!(store.memory.read_tallies().unwrap().jobs(), 0);
+    let before = (store.ids(&p), store.summary(&p, None).unwrap());
+    for from in 0..4 {
+        all[from..].iter().for_each(|changes| store.apply(changes.clone()).unwrap());
+        assert_eq!((store.ids(&p), store.summary(&p, None).unwrap()), before);
+    }
+    store.assert_sound();
+    assert_eq!(store.verify_all(7), 0);
 }
 
 #[test]
 fn a_panic_in_a_report_is_never_counted_over() {
-    let store = Tested::new();
+    let store = MemoryStore::new(types().len());
     let panicked = std::thread::scope(|scope| {
         let work = || {
-            let _tallies = store.memory.write_tallies();
+            let _counters = store.write_counters();
             panic!("on purpose");
         };
         scope.spawn(work).join().is_err()
     });
     assert!(panicked);
-    assert_eq!(store.memory.check(), Err(StoreError::Broken));
+    assert_eq!(store.check(), Err(StoreError::Broken));
     assert_eq!(store.count(&project("p"), &CountFilter::default()), Err(StoreError::Broken));
-    let batch = vec![sub_job("a", "j", 0, Status::Running, 0)];
-    assert_eq!(store.report(&project("p"), batch), Err(StoreError::Broken));
+    assert_eq!(store.report(&project("p"), batch(0..1, Status::Running)), Err(StoreError::Broken));
+}
+
+#[test]
+fn a_project_of_one_subtask_is_small() {
+    assert!(size_of::<super::project::ProjectRecords>() <= 64, "{}", size_of::<super::project::ProjectRecords>());
+}
+
+/// In steps of seven, so that nearly all of a report is still pending while readers look: whoever sees one subtask moved must
+/// see all of them moved, and never one move back.
+#[test]
+fn what_has_been_seen_to_move_is_never_back() {
+    const SUB_JOBS: usize = 600;
+    let p = project("p");
+    let in_status = |status, job: Option<usize>| CountFilter {
+        status: Some(status),
+        job_id: job.map(|job| JobId::parse(&format!("j{job}")).unwrap()),
+        ..CountFilter::default()
+    };
+    for _ in 0..30 {
+        let store = MemoryStore::with_step(types().len(), 7);
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let readers: Vec<_> = (0..2)
+                .map(|reader| {
+                    let (store, p, is_over) = (&store, &p, &is_over);
+                    scope.spawn(move || {
+                        let count = |status, job| store.count(p, &in_status(status, job)).unwrap() as usize;
+                        let (mut at, mut looks) = (0, 0);
+                        loop {
+                            // Taken before the look: the last look sees the end.
+                            let is_last = is_over.load(Ordering::Acquire);
+                            let job = (looks * 31 + reader) % (SUB_JOBS / 10);
+                            at = (at..7).rfind(|&next| count(Status::ALL[next], None) != 0).unwrap_or(at);
+                            for status in &Status::ALL[..at] {
+                                assert_eq!((count(*status, None), count(*status, Some(job))), (0, 0), "{status}");
+                            }
+                            for status in Status::ALL {
+                                let (all, of_job) = (count(status, None), count(status, Some(job)));
+                                assert!(all == 0 || all == SUB_JOBS, "half a report: {all} in {status}");
+                                assert!(of_job == 0 || of_job == 10, "half a report in a job: {of_job}");
+                            }
+                            looks += 1;
+                            if is_last {
+                                return (at, looks);
+                            }
+                        }
+                    })
+                })
+                .collect();
+            Status::ALL.into_iter().for_each(|status| store.report(&p, batch(0..SUB_JOBS, status)).unwrap());
+            is_over.store(true, Ordering::Release);
+            for reader in readers {
+                let (at, looks) = reader.join().unwrap();
+                assert!(looks > 0);
+                assert_eq!(at, 6, "the last look sees the last report");
+            }
+        });
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+    /// Projects and jobs of several blocks, of which subtasks go and change at random.
+    #[test]
+    fn pages_of_large_projects_are_those_of_a_list(seed in any::<u64>()) {
+        let store = MemoryStore::new(types().len());
+        let p = project("p");
+        let mut random = seed;
+        let mut below = |bound: usize| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) as usize % bound
+        };
+        let mut model: Vec<(usize, usize, Status)> = Vec::new();
+        for _ in 0..40 {
+            let mut list = Vec::new();
+            for _ in 0..300 {
+                // Nearly all are of one job.
+                let (at, job, status) = (below(9000), if below(8) == 0 { below(20) } else { 0 }, Status::ALL[below(7)]);
+                list.push(sub_job(&format!("s{at}"), &format!("j{job}"), status));
+                match model.iter_mut().find(|(known, _, _)| *known == at) {
+                    Some(known) => (known.1, known.2) = (job, status),
+                    None => model.push((at, job, status)),
+                }
+            }
+            store.report(&p, list).unwrap();
+            if below(4) == 0 {
+                prop_assert_eq!(store.drop_ended(u32::MAX) as usize, model.iter().filter(|of| of.2.has_ended()).count());
+                model.retain(|(_, _, status)| !status.has_ended());
+            }
+        }
+        store.assert_sound();
+        for status in [None, Some(Status::Running)] {
+            for job in [None, Some(0), Some(3)] {
+                let job_id = job.map(|job: usize| JobId::parse(&format!("j{job}")).unwrap());
+                let filter = CountFilter { status, job_id, ..CountFilter::default() };
+                let matches = |of: &&(usize, usize, Status)| status.is_none_or(|s| s == of.2) && job.is_none_or(|j| j == of.1);
+                let expected: Vec<_> = model.iter().filter(matches).map(|(at, _, _)| format!("s{at}")).collect();
+                for offset in [0, 1, 500, expected.len() / 2, expected.len().saturating_sub(50)] {
+                    let page = store.page(&p, &filter, offset as u64, 100).unwrap();
+                    let found = page.items.into_iter().map(|found| found.sub_job.id.to_string());
+                    prop_assert!(found.eq(expected.iter().skip(offset).take(100).cloned()), "{:?} from {}", filter, offset);
+                }
+            }
+        }
+    }
 }

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! lock           locked by the one process that uses the directory, as the directory itself is
-//! format         which format the rest is in; written first
-//! engine/        the storage engine's files
-//! acknowledged   what has been acknowledged
+//! format         which format the rest is in; written when the rest is there
+//! log-…          the log's segments
+//! snapshot-…     what the log had come to
+//! acknowledged   how far the log has been acknowledged
 //! loading        there while files are loaded into a directory without subtasks
 //! ```
 
@@ -17,14 +18,17 @@ use std::time::{Duration, SystemTime};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::OpenError;
+use crate::store::log::{self, Log, SystemDirectory};
 
 /// The format that this program reads and writes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+
+/// The one before, of a storage engine.
+const ENGINE_FORMAT: u32 = 1;
 
 /// What is in it.
 const FORMAT_FILE: &str = "format";
 const ENGINE: &str = "engine";
-const LEDGER: &str = "acknowledged";
 const LOADING: &str = "loading";
 
 /// What a file system itself may have put there.
@@ -65,7 +69,7 @@ impl DataDir {
             TryLockError::WouldBlock => OpenError::InUse { path: path.into() },
             TryLockError::Error(cause) => unusable(cause),
         })?;
-        let written = path.join(LEDGER).metadata().and_then(|ledger| ledger.modified()).ok();
+        let written = path.join(log::MARK).metadata().and_then(|mark| mark.modified()).ok();
         let unwritten_before = written.and_then(|written| SystemTime::now().duration_since(written).ok());
         let dir = Self { path: path.into(), directory, lock, unwritten_before };
         dir.check_format()?;
@@ -78,20 +82,10 @@ impl DataDir {
         if !path.is_dir() {
             return Err(unusable("is not a directory"));
         }
-        if ![FORMAT_FILE, ENGINE, LEDGER].iter().any(|name| path.join(name).exists()) {
+        if ![FORMAT_FILE, ENGINE, log::MARK].iter().any(|name| path.join(name).exists()) {
             return Err(unusable("holds no data of subjobs"));
         }
         Self::claim(path)
-    }
-
-    /// Where the engine's files are.
-    pub(super) fn engine(&self) -> PathBuf {
-        self.path.join(ENGINE)
-    }
-
-    /// The file of what has been acknowledged.
-    pub(super) fn ledger(&self) -> PathBuf {
-        self.path.join(LEDGER)
     }
 
     /// Begins anew if files were being loaded into the directory when there was nothing in it, and that was not finished: half
@@ -102,13 +96,13 @@ impl DataDir {
             flush(&self.path)?;
             return Ok(false);
         }
-        let is_there = |removed: io::Result<()>| match removed {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed,
-        };
-        is_there(fs::remove_dir_all(self.engine()))?;
-        is_there(fs::remove_file(self.ledger()))?;
-        flush(&self.path)?;
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            if entry.file_name().to_str().is_some_and(log::is_log_file) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Log::create(&SystemDirectory::new(&self.path))?;
         end_loading(&self.path)?;
         Ok(true)
     }
@@ -147,6 +141,13 @@ impl DataDir {
                 path: self.path.clone(),
                 reason: format!("is in format {format} of a newer subjobs; this one knows formats up to {FORMAT}"),
             }),
+            ENGINE_FORMAT => Err(OpenError::Unusable {
+                path: self.path.clone(),
+                reason:
+                    "is in format 1 of an earlier subjobs: `subjobs export` of that version writes it to a file, which \
+                         --load of this one takes into another directory"
+                        .into(),
+            }),
             _ => Err(OpenError::Unusable {
                 path: self.path.clone(),
                 reason: format!("is in format {format}, which no released subjobs has written"),
@@ -158,6 +159,7 @@ impl DataDir {
     fn write_format(&self, file: &Path) -> Result<(), OpenError> {
         let draft = file.with_extension("new");
         let write = || {
+            Log::create(&SystemDirectory::new(&self.path))?;
             let mut new = File::create(&draft)?;
             new.write_all(format_line(FORMAT).as_bytes())?;
             new.sync_all()?;
@@ -200,16 +202,20 @@ fn look_for_others(path: &Path) -> Result<(), OpenError> {
         return Ok(());
     }
     let unusable = |reason: String| OpenError::Unusable { path: path.into(), reason };
+    let io = |cause| OpenError::Io { path: path.into(), cause };
+    let mut has_log = false;
     for entry in fs::read_dir(path).map_err(|cause| unusable(cause.to_string()))? {
         let name = entry.map_err(|cause| unusable(cause.to_string()))?.file_name();
-        if [ENGINE, LEDGER].iter().any(|own| name == *own) {
-            return Err(OpenError::Damaged { file: format, reason: "it is gone".into() });
-        }
-        if !["lock", "format.new", FOREIGN].iter().any(|harmless| name == *harmless) {
+        let is_of_the_log = name.to_str().is_some_and(log::is_log_file);
+        has_log |= is_of_the_log || name == ENGINE;
+        let is_harmless = ["lock", "format.new", FOREIGN].iter().any(|harmless| name == *harmless);
+        if !is_harmless && !is_of_the_log && name != ENGINE {
             return Err(unusable("holds other files and no data of subjobs".into()));
         }
     }
-    Ok(())
+    // A first start that was cut short has left no more than an empty log.
+    let is_empty = !has_log || log::is_unused(&SystemDirectory::new(path)).map_err(io)? && !path.join(ENGINE).exists();
+    if is_empty { Ok(()) } else { Err(OpenError::Damaged { file: format, reason: "it is gone".into() }) }
 }
 
 /// Makes a directory and those that it is in, so that a power cut does not take them back.
@@ -283,7 +289,7 @@ mod tests {
     fn the_time_since_it_was_written_is_told() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(DataDir::claim(dir.path()).unwrap().unwritten_before(), None);
-        let ledger = File::create(dir.path().join("acknowledged")).unwrap();
+        let ledger = File::options().write(true).open(dir.path().join("acknowledged")).unwrap();
         let hour = Duration::from_secs(3600);
         ledger.set_modified(SystemTime::now() - hour).unwrap();
         let told = DataDir::claim(dir.path()).unwrap().unwritten_before().unwrap();
@@ -327,7 +333,11 @@ mod tests {
         drop(DataDir::claim(dir.path()).unwrap());
         let file = dir.path().join("format");
         let good = fs::read(&file).unwrap();
-        for (format, said) in [(2, "is in format 2 of a newer subjobs"), (0, "is in format 0, which no released")] {
+        for (format, said) in [
+            (3, "is in format 3 of a newer subjobs"),
+            (1, "is in format 1 of an earlier subjobs"),
+            (0, "is in format 0, which no released"),
+        ] {
             fs::write(&file, format_line(format)).unwrap();
             assert!(refused(dir.path()).contains(said), "{}", refused(dir.path()));
         }

@@ -1,0 +1,243 @@
+//! The log on a disk that is simulated, from thousands of seeds: whatever happens, what was acknowledged is there, and what was
+//! not is there whole or not at all.
+//!
+//! `SUBJOBS_TEST_SEEDS=1000000 cargo test --release --lib store::log` looks at a million; `SUBJOBS_TEST_SEED=7` at one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::simulation::{Random, Simulation};
+use super::*;
+
+/// How many seeds are looked at, and which one alone.
+const SEEDS: (&str, &str) = ("SUBJOBS_TEST_SEEDS", "SUBJOBS_TEST_SEED");
+
+type State = BTreeMap<u8, u32>;
+
+/// What one frame does: keys get values, or go.
+type Change = Vec<(u8, Option<u32>)>;
+
+fn encode(change: &Change, out: &mut Vec<u8>) {
+    for (key, value) in change {
+        out.push(*key);
+        out.push(value.is_some().into());
+        out.extend_from_slice(&value.unwrap_or_default().to_le_bytes());
+    }
+}
+
+fn decode(payload: &[u8]) -> Change {
+    let one = |bytes: &[u8]| {
+        let value = u32::from_le_bytes(bytes[2..6].try_into().unwrap());
+        (bytes[0], (bytes[1] == 1).then_some(value))
+    };
+    assert_eq!(payload.len() % 6, 0);
+    payload.chunks(6).map(one).collect()
+}
+
+fn apply(state: &mut State, change: &Change) {
+    for (key, value) in change {
+        match value {
+            Some(value) => drop(state.insert(*key, *value)),
+            None => drop(state.remove(key)),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Reader(State);
+
+impl Visitor for Reader {
+    type Error = LogError;
+
+    fn expect(&mut self, _: u64) {}
+
+    fn snapshot(&mut self, _: Source<'_>, payload: &[u8]) -> Result<(), LogError> {
+        apply(&mut self.0, &decode(payload));
+        Ok(())
+    }
+
+    fn end_snapshot(&mut self, end: &[u8]) -> Result<u64, LogError> {
+        Ok(u64::from_le_bytes(end.try_into().unwrap()))
+    }
+
+    fn frame(&mut self, source: Source<'_>, _: u64, payload: &[u8]) -> Result<(), LogError> {
+        let mut again = vec![0; payload.len()];
+        source.file.read_at(&mut again, source.at).unwrap();
+        assert_eq!(again, payload);
+        apply(&mut self.0, &decode(payload));
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<u64, LogError> {
+        Ok(self.0.len() as u64)
+    }
+}
+
+/// A program that uses the log, with what it knows.
+struct World {
+    disk: Simulation,
+    directory: Arc<dyn Directory>,
+    random: Random,
+    /// What was acknowledged.
+    state: State,
+    /// What may be there as well.
+    in_doubt: Option<Change>,
+    log: Option<Log>,
+    /// A snapshot under way, with the next key.
+    snapshot: Option<(SnapshotWriter, Cut, u16)>,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let disk = Simulation::new(seed);
+        let directory: Arc<dyn Directory> = Arc::new(disk.clone());
+        Log::create(&*directory).unwrap();
+        let random = Random(seed ^ 0x5ee_d000);
+        let mut world =
+            Self { disk, directory, random, state: State::new(), in_doubt: None, log: None, snapshot: None };
+        world.start();
+        world
+    }
+
+    fn start(&mut self) {
+        let mut reader = Reader::default();
+        let fails = self.random.one_in(4);
+        self.disk.fail_one_in(if fails { 10 } else { 0 });
+        let mut recovered = recover(&self.directory, &mut reader);
+        if fails && matches!(recovered, Err(LogError::Io { .. })) {
+            // The process ends, or the power does as well.
+            if self.random.one_in(2) {
+                self.disk.cut_power();
+            }
+            self.disk.fail_one_in(0);
+            reader = Reader::default();
+            recovered = recover(&self.directory, &mut reader);
+        }
+        let mut log = recovered.unwrap_or_else(|error| panic!("what was acknowledged is refused: {error}")).log;
+        log.set_segment_bytes(100 + self.random.below(2000) as u64);
+        let mut with = self.state.clone();
+        apply(&mut with, self.in_doubt.as_ref().unwrap_or(&Change::new()));
+        assert!([&self.state, &with].contains(&&reader.0), "{:?} is not {:?} or {with:?}", reader.0, self.state);
+        (self.state, self.in_doubt, self.log, self.snapshot) = (reader.0, None, Some(log), None);
+        let fails = if self.random.one_in(2) { 20 + self.random.below(100) } else { 0 };
+        self.disk.fail_one_in(fails);
+    }
+
+    fn append(&mut self) {
+        let Some(log) = &mut self.log else { return };
+        let length = if self.random.one_in(10) { self.random.below(500) } else { 1 + self.random.below(20) };
+        let random = &mut self.random;
+        let one = |_| (random.next() as u8, (!random.one_in(3)).then_some(random.next() as u32));
+        let change: Change = (0..length).map(one).collect();
+        let mut after = self.state.clone();
+        apply(&mut after, &change);
+        let mut frame = FrameBuffer::default();
+        encode(&change, frame.payload());
+        match log.append(&mut frame, after.len() as u64) {
+            Ok(_) => (self.state, self.in_doubt) = (after, None),
+            Err(AppendError::SealedBefore) => {}
+            Err(_) => self.in_doubt = Some(change),
+        }
+    }
+
+    /// Begins a snapshot, goes on with it, or ends it.
+    fn take_snapshot(&mut self) {
+        let Some(log) = &mut self.log else { return };
+        let Some((mut writer, cut, next)) = self.snapshot.take() else {
+            if let Ok(cut) = log.rotate()
+                && let Ok(writer) = SnapshotWriter::create(&*self.directory, cut)
+            {
+                self.snapshot = Some((writer, cut, 0));
+            }
+            return;
+        };
+        if next < 256 {
+            let end = next + 1 + self.random.below(120) as u16;
+            let slice = self.state.range(next as u8..).take_while(|(key, _)| u16::from(**key) < end);
+            let slice: Change = slice.map(|(key, value)| (*key, Some(*value))).collect();
+            let mut frame = SnapshotWriter::frame();
+            encode(&slice, frame.payload());
+            match writer.append(&mut frame) {
+                Ok(()) => self.snapshot = Some((writer, cut, end)),
+                Err(_) => SnapshotWriter::discard(&*self.directory, cut),
+            }
+        } else {
+            let published =
+                writer.finish(&log.last().to_le_bytes()).map_err(LogError::io("")).and_then(|mut reader| {
+                    reader.read(|_, _| Ok::<_, LogError>(()))?;
+                    let published = reader.publish(&*self.directory);
+                    published.and_then(|()| reader.remove_older(&*self.directory)).map_err(LogError::io(""))
+                });
+            if published.is_err() {
+                SnapshotWriter::discard(&*self.directory, cut);
+            }
+        }
+    }
+
+    fn step(&mut self) {
+        match self.random.below(40) {
+            0 => {
+                self.log = None;
+                self.start();
+            }
+            1 | 2 => {
+                self.log = None;
+                self.disk.cut_power();
+                self.start();
+            }
+            3 => self.disk.fill(true),
+            4..7 => self.disk.fill(false),
+            7 => drop(self.log.as_mut().map(Log::rotate)),
+            8..18 => self.take_snapshot(),
+            18..20 => drop(self.log.as_mut().map(|log| log.flush_mark_after(Duration::ZERO))),
+            _ => self.append(),
+        }
+    }
+}
+
+/// Runs one seed; how many calls have failed in it.
+fn run(seed: u64) -> usize {
+    let mut world = World::new(seed);
+    for _ in 0..20 + world.random.below(80) {
+        world.step();
+    }
+    world.disk.fail_one_in(0);
+    world.disk.fill(false);
+    let failures = world.disk.failures();
+    world.log = None;
+    if world.random.one_in(2) {
+        world.disk.cut_power();
+    }
+    world.start();
+    // Now everything is on the disk, and a bit of it flips.
+    let flipped = world.disk.flip_a_bit(&mut world.random);
+    let mut reader = Reader::default();
+    if recover(&world.directory, &mut reader).is_ok() {
+        assert_eq!(reader.0, world.state, "{flipped}");
+    }
+    failures
+}
+
+#[test]
+fn whatever_happens_to_the_disk_nothing_acknowledged_is_lost_or_wrong() {
+    let number = |name: &str| std::env::var(name).ok().map(|value| value.parse().unwrap());
+    if let Some(seed) = number(SEEDS.1) {
+        run(seed);
+        return;
+    }
+    let seeds = number(SEEDS.0).unwrap_or(2000);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let share = |thread: u64| {
+        let run = |seed| {
+            let done = std::panic::catch_unwind(|| run(seed));
+            done.unwrap_or_else(|_| panic!("seed {seed}: run it alone with {}={seed}", SEEDS.1))
+        };
+        (0..seeds).filter(|seed| seed % threads == thread).map(run).sum::<usize>()
+    };
+    let failures: usize = std::thread::scope(|scope| {
+        let running: Vec<_> = (0..threads).map(|thread| scope.spawn(move || share(thread))).collect();
+        running.into_iter().map(|running| running.join().unwrap()).sum()
+    });
+    assert!(failures as u64 > seeds, "hardly any call has failed: {failures}");
+}

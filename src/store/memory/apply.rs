@@ -1,0 +1,175 @@
+//! Applies changes that have been planned, and on a disk are durable. It cannot fail, but for a panic before it.
+
+use super::MemoryStore;
+use super::block::Record;
+use super::counter_table::{CounterChanges, Delta, JobNumber, ProjectNumber};
+use super::counters::CounterKey;
+use super::records::{Old, Records};
+use super::verifier::Verifier;
+use crate::domain::{JobId, ProjectId, SubJob, SubJobId};
+use crate::store::StoreError;
+use crate::store::core::{Changes, Effect, Put};
+
+impl MemoryStore {
+    /// Makes changes of one project count, all in one step for every reader. They may have been applied before, with what came
+    /// after them as well; then the state is what it is after all of them.
+    pub(in crate::store) fn apply(&self, changes: Changes) -> Result<(), StoreError> {
+        let Changes { project: id, revision, effects } = changes;
+        let is_removal = effects.iter().all(|effect| matches!(effect, Effect::Remove(_)));
+        if is_removal && self.read_counters()?.project(&id).is_none() {
+            // Applied before, in a snapshot.
+            return self.set_latest_gone(revision);
+        }
+        let (project, jobs) = self.number_jobs(&id, &effects)?;
+        let (mut verifier, mut records) = (self.lock_verifier()?, self.write_records()?);
+        let highest = jobs.iter().flatten().max().copied().unwrap_or(JobNumber(0));
+        records.extend(project, highest);
+        let mut work = Work { records: &mut records, verifier: &mut verifier, project, deltas: Vec::new() };
+        work.deltas.reserve(effects.len());
+        for (effect, job) in effects.into_iter().zip(&jobs) {
+            match (effect, job) {
+                (Effect::Put(put), Some(job)) => work.put(put, *job),
+                (effect, _) => work.remove(effect.id()),
+            }
+        }
+        let deltas = work.deltas;
+        let touched = deltas.iter().filter(|delta| delta.change < 0).map(|delta| delta.job).collect();
+        let changes = CounterChanges::sum(project, deltas);
+        verifier.changed_counters(&changes);
+        self.publish(changes, revision)?;
+        self.release(&mut records, project, touched)
+    }
+
+    /// Makes changes visible in one step, then folds them into the jobs' counters in steps of bounded length.
+    pub(super) fn publish(&self, changes: CounterChanges, revision: u64) -> Result<(), StoreError> {
+        let mut spent = {
+            let mut counters = self.write_counters()?;
+            counters.publish(changes, revision);
+            counters.fold(self.step)
+        };
+        while spent.is_none() {
+            spent = self.write_counters()?.fold(self.step);
+        }
+        Ok(())
+    }
+
+    /// The numbers of the project and of each job that an effect puts a subtask into. New ones are entered with empty counters,
+    /// which no count can tell from none.
+    fn number_jobs(
+        &self,
+        id: &ProjectId,
+        effects: &[Effect],
+    ) -> Result<(ProjectNumber, Vec<Option<JobNumber>>), StoreError> {
+        let known = self.read_counters()?.project(id);
+        let project = match known {
+            Some(project) => project,
+            None => self.write_counters()?.project_or_new(id),
+        };
+        let mut numbers = Vec::with_capacity(effects.len());
+        for step in effects.chunks(self.step) {
+            let from = numbers.len();
+            let mut unknown = Vec::new();
+            {
+                let counters = self.read_counters()?;
+                // Subtasks of one job mostly come together.
+                let mut latest: Option<(&JobId, JobNumber)> = None;
+                for (at, effect) in step.iter().enumerate() {
+                    let Effect::Put(Put { sub_job: SubJob { job_id, .. }, .. }) = effect else {
+                        numbers.push(None);
+                        continue;
+                    };
+                    let same = latest.filter(|(id, _)| *id == job_id).map(|(_, number)| number);
+                    let number = same.or_else(|| counters.find_job(project, job_id));
+                    match number {
+                        Some(number) => latest = Some((job_id, number)),
+                        None => unknown.push((from + at, job_id)),
+                    }
+                    numbers.push(number);
+                }
+            }
+            if !unknown.is_empty() {
+                let mut counters = self.write_counters()?;
+                for (at, job_id) in unknown {
+                    numbers[at] = Some(counters.job_or_new(project, job_id));
+                }
+            }
+        }
+        Ok((project, numbers))
+    }
+
+    /// Forgets the jobs that are left without a subtask.
+    fn release(
+        &self,
+        records: &mut Records,
+        project: ProjectNumber,
+        mut jobs: Vec<JobNumber>,
+    ) -> Result<(), StoreError> {
+        jobs.sort_unstable();
+        jobs.dedup();
+        let mut is_gone = false;
+        for jobs in jobs.chunks(self.step) {
+            let mut counters = self.write_counters()?;
+            jobs.iter().for_each(|job| is_gone |= counters.release(*job));
+        }
+        if is_gone {
+            records.release(project);
+        }
+        Ok(())
+    }
+}
+
+/// Changes of one project under way.
+struct Work<'a> {
+    records: &'a mut Records,
+    verifier: &'a mut Verifier,
+    project: ProjectNumber,
+    deltas: Vec<Delta>,
+}
+
+impl Work<'_> {
+    fn put(&mut self, put: Put, job: JobNumber) {
+        let Put { sub_job, ended, is_new, hint, details: at } = put;
+        let SubJob { id, job_type, status, version, details, .. } = sub_job;
+        let key = CounterKey::new(job_type, status);
+        let mut known = self.records.find(self.project, &id, hint);
+        if is_new && known.is_some() {
+            // It was applied before, in a snapshot; its place is after all that were there by then.
+            self.remove(&id);
+            known = None;
+        }
+        let record = Record { id, version, job, key, ended, details: at };
+        // What is kept in a file is not kept in memory.
+        let details = details.filter(|_| at == 0);
+        match known {
+            Some(place) => {
+                if let Some(old) = self.records.replace(self.project, place, record, details) {
+                    self.note(place, old.job, old.key, -1, (old.job, old.key) != (job, key));
+                    self.note(place, job, key, 1, (old.job, old.key) != (job, key));
+                }
+            }
+            None => {
+                if self.records.is_sparse(self.project) {
+                    self.records.renumber(self.project);
+                    self.verifier.restart();
+                }
+                let place = self.records.create(self.project, record, details);
+                self.note(place, job, key, 1, true);
+            }
+        }
+    }
+
+    fn remove(&mut self, id: &SubJobId) {
+        let Some(place) = self.records.find(self.project, id, None) else { return };
+        if let Some(Old { job, key }) = self.records.remove(self.project, place) {
+            self.note(place, job, key, -1, true);
+        }
+    }
+
+    /// A record has come, or gone, as `change` is 1 or -1.
+    fn note(&mut self, place: u32, job: JobNumber, key: CounterKey, change: i32, changes_counters: bool) {
+        if changes_counters {
+            self.verifier.changed_record(self.project, place, job, key, change.into());
+            self.deltas.push(Delta { job, key, change });
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What a store is asked for, and what it answers.
+
+use crate::domain::{JobType, Status, SubJob};
+
+/// What became of the records of one batch; the sum is the number of records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct Outcome {
+    /// Subtasks that were not stored before.
+    pub created: u64,
+    /// Subtasks whose stored record was replaced.
+    pub updated: u64,
+    /// Records identical to what is stored, version included.
+    pub unchanged: u64,
+    /// Records with a lower version than what is stored; they change nothing.
+    pub stale: u64,
+}
+
+impl std::ops::AddAssign for Outcome {
+    fn add_assign(&mut self, other: Self) {
+        self.created += other.created;
+        self.updated += other.updated;
+        self.unchanged += other.unchanged;
+        self.stale += other.stale;
+    }
+}
+
+/// Why a store cannot answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// A panic has interrupted a report, so that no count can be trusted any more.
+    #[error("an earlier report was interrupted by a panic; the counts are not to be trusted")]
+    Broken,
+    /// A recount from the records has found other numbers than the counts.
+    #[error("the counts have drifted from the records by {0}")]
+    Drifted(u64),
+    /// There is no number left for another subtask, job or project: there are 2^32 of each.
+    #[error("the store holds as many subtasks as it can")]
+    Full,
+    /// The disk did not take it, or is not open; nothing of it counts.
+    #[error("reports cannot be stored")]
+    NotStored,
+    /// The details of a subtask cannot be read from the disk, or are not as they were written.
+    #[error("the details of a subtask cannot be read")]
+    Unreadable,
+}
+
+/// How far an [`expire`](super::Store::expire) has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dropped {
+    /// From where to go on; at the beginning, 0, when all records have been looked at.
+    pub next: u64,
+    /// How many subtasks have been dropped.
+    pub count: u64,
+}
+
+/// Some of the subtasks that match a filter, all of one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// How many match in all.
+    pub total: u64,
+    /// The project's revision.
+    pub revision: u64,
+    /// In the order of their first reports.
+    pub sub_jobs: Vec<SubJob>,
+}
+
+/// The numbers of a project or of a job, all of one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// The project's revision: it grows with every change of the project's subtasks, and is never used twice. A project that has
+    /// no subtask has that of the change in which a project last lost its last one; 0 if there was none.
+    pub revision: u64,
+    /// The numbers that are not zero, in the order of types and statuses.
+    pub counts: Vec<(JobType, Status, u64)>,
+}
