@@ -15,7 +15,7 @@ use crate::http_support::{Answer, connect, get, head};
 use crate::support::{OPS, PROJECT, access};
 
 /// The longest that anything awaited may take, on a machine however busy.
-pub(crate) const BOUND: Duration = Duration::from_secs(30);
+pub(crate) const BOUND: Duration = Duration::from_secs(120);
 
 /// Waits until `look` finds what it looks for. For what announces itself in no other way than by being asked about.
 pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
