@@ -157,8 +157,9 @@ impl Parts {
             }
             Err(Failed::Cancelled) => SnapshotWriter::discard(&*self.directory, cut),
             Err(ref error) => {
-                tracing::warn!(%error, "no snapshot has been made; the log goes on without");
+                // First, so that whoever reads the line finds the space that it took.
                 SnapshotWriter::discard(&*self.directory, cut);
+                tracing::warn!(%error, "no snapshot has been made; the log goes on without");
             }
         }
         made.is_ok()
