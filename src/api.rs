@@ -97,9 +97,10 @@ fn filter(method: &Method) -> MethodFilter {
 
 impl Api {
     /// A request that may be worked on, with a body that means nothing.
-    fn receive(&self, template: &'static str, request: Request) -> Result<Unauthorized, Unavailable> {
+    fn receive(&self, template: &'static str, request: Request) -> Result<Box<Unauthorized>, Unavailable> {
         let permit = self.limit.try_acquire(&self.readiness)?;
         let (parts, body) = request.into_parts();
-        Ok(Unauthorized { template, parts, payload: Payload::ignored(body), permit, access: self.access.load() })
+        let (payload, access) = (Payload::ignored(body), self.access.load());
+        Ok(Box::new(Unauthorized { template, parts, payload, permit, access }))
     }
 }

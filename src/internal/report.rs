@@ -80,7 +80,7 @@ async fn take(internal: &Internal, request: Request) -> Result<Outcome, Error> {
     let (parts, body) = request.into_parts();
     let payload = Payload::kept(body, MAX_BODY, HeldBytes::new(&intake.bytes));
     let access = api.access.load();
-    let received = Unauthorized { template: PATH, parts, payload, permit: Permit::unbounded(), access };
+    let received = Box::new(Unauthorized { template: PATH, parts, payload, permit: Permit::unbounded(), access });
     let call = received.authorize(ACTION).await?;
     let exists = call.project_exists();
     let form = form(call.headers());

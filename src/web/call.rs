@@ -40,7 +40,8 @@ pub struct Call<P> {
     pub caller: Caller,
     /// The project that the path names.
     pub project: P,
-    request: Unauthorized,
+    /// Boxed, since it is handed on from step to step, and in every future on its way.
+    request: Box<Unauthorized>,
 }
 
 /// A call whose own inputs are right.
@@ -55,10 +56,11 @@ impl Unauthorized {
     /// # Errors
     ///
     /// 401, or 503 if the credential cannot be checked now; 400 for a message that two readers may take for two.
-    pub async fn authenticate(mut self) -> Result<Call<()>, Error> {
-        let headers = RequestHeaders::of(&self.parts.headers);
-        let caller = authenticate(&self.access, &self.parts, &headers, &mut self.payload, &mut self.permit).await?;
-        check_framing_headers(&self.parts, &headers)?;
+    pub async fn authenticate(mut self: Box<Self>) -> Result<Call<()>, Error> {
+        let Self { access, parts, payload, permit, .. } = &mut *self;
+        let headers = RequestHeaders::of(&parts.headers);
+        let caller = authenticate(access, parts, &headers, payload, permit).await?;
+        check_framing_headers(parts, &headers)?;
         Ok(Call { caller, project: (), request: self })
     }
 
@@ -67,12 +69,14 @@ impl Unauthorized {
     /// # Errors
     ///
     /// Those of [`Unauthorized::authenticate`], 403 before 400, and 400 for a segment that is no project's id.
-    pub async fn authorize(mut self, action: Action) -> Result<Call<ProjectId>, Error> {
-        let headers = RequestHeaders::of(&self.parts.headers);
-        let caller = authenticate(&self.access, &self.parts, &headers, &mut self.payload, &mut self.permit).await?;
+    pub async fn authorize(mut self: Box<Self>, action: Action) -> Result<Call<ProjectId>, Error> {
+        let Self { access, parts, payload, permit, .. } = &mut *self;
+        let headers = RequestHeaders::of(&parts.headers);
+        let caller = authenticate(access, parts, &headers, payload, permit).await?;
+        let framing = check_framing_headers(parts, &headers);
         let project = self.project();
         caller.principal.authorize(project.as_ref().ok(), action)?;
-        check_framing_headers(&self.parts, &headers)?;
+        framing?;
         Ok(Call { caller, project: project?, request: self })
     }
 
@@ -133,7 +137,8 @@ impl<P> Call<P> {
     ///
     /// 503 if the body takes too long, or too many are waited for.
     pub async fn ignore_body(&mut self) -> Result<(), Error> {
-        Ok(self.request.payload.ignore(&mut self.request.permit).await?)
+        let Unauthorized { payload, permit, .. } = &mut *self.request;
+        Ok(payload.ignore(permit).await?)
     }
 
     /// The body, for an operation that has one, and who has sent it.

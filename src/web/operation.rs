@@ -5,7 +5,9 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::MethodRouter;
 use http::Method;
+use memchr::memchr;
 
+use super::decode::split_at_byte;
 use super::error::Error;
 use crate::access::Action;
 use crate::metrics::{Listener, Metrics, RouteMetrics};
@@ -79,6 +81,12 @@ impl RouteLabels {
 /// The segment of a path that stands where its template has `{name}`, as it was sent.
 pub fn path_segment<'p>(template: &str, path: &'p str, name: &str) -> Option<&'p str> {
     let is_name = |segment: &str| segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) == Some(name);
+    // Fast path: up to the first placeholder, template and path are the same.
+    if let Some(first) = memchr(b'{', template.as_bytes())
+        && is_name(split_at_byte(&template[first..], b'/').0)
+    {
+        return path.get(first..).map(|rest| split_at_byte(rest, b'/').0);
+    }
     template.split('/').zip(path.split('/')).find(|(segment, _)| is_name(segment)).map(|(_, segment)| segment)
 }
 
