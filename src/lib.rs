@@ -1,51 +1,97 @@
 //! Counts the subtasks of a project's asynchronous jobs: the published operation CountSubJobs, self-hosted.
 //!
-//! Data flows one way; a request passes each module once.
+//! The package is a program, `subjobs`. As a library it runs the same server inside a process, which is what tests want:
+//! [`Server::bind`] takes a [`Config`] and gives real addresses, [`Server::run`] serves until it is told to stop.
+//! `examples/embedded.rs` is a whole program.
 //!
-//! ```text
-//! bytes -> server -> web::instrument -> router -> web::authorize (authenticate, authorize) -> query -> handler
-//!       -> store.count(project, filter) -> {"count":N}
+//! ```
+//! use subjobs::{AccessSource, Config, Server};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let access = "[[principal]]\nname = \"tests\"\nkind = \"account\"\nprojects = [\"*\"]\n\
+//!               tokens = [{ sha256 = \"4c5dc9b7708905f77f5e5d16316b5dfb425e68cb326dcd55a860e90a7707031e\" }]";
+//! let server = Server::bind(Config::on_any_port(AccessSource::Text(access.into()))).await?;
+//! println!("count at {}, report at {}", server.public_addr(), server.internal_addr());
+//! let aborted_requests = server.run(async { /* until this ends */ }).await?;
+//! assert_eq!(aborted_requests, 0);
+//! # Ok(())
+//! # }
 //! ```
 //!
-//! A module may use those above it in this list and none below; a test holds that.
-//!
-//! - [`domain`]: projects, jobs, subtasks, and the filter of a count
-//! - [`output`]: standard output and standard error
-//! - [`priority`]: which threads go first
-//! - [`store`]: where subtasks are kept and counted
-//! - [`metrics`]: what the server measures of itself
-//! - [`access`]: who calls, and what they may do
-//! - [`record`]: a subtask as JSON
-//! - [`readiness`]: loading, ready, draining
-//! - [`progress`]: how far something long has come
-//! - [`load`]: files of subtasks; [`demo`]: sample subtasks
-//! - [`upkeep`]: recounting, and dropping what ended long ago
-//! - [`config`]: what the operator says
-//! - [`web`]: what both listeners share
-//! - [`api`]: the public operations
-//! - [`internal`]: health, metrics and workers' reports
-//! - [`server`]: listeners, connections, start and end
-//! - [`cli`]: what the program does beside serving; [`telemetry`]: its log
+//! What this page lists is the library's interface. The modules are public for the program, the tests and the benches of
+//! this package only.
 
+// How data flows: one way, and a request passes each module once.
+//
+// bytes -> server -> web::instrument -> router -> web::authorize (authenticate, authorize) -> query -> handler
+//       -> store.count(project, filter) -> {"count":N}
+//
+// A module may use those above it in this list and none below; a test holds that.
+//
+// - `domain`: projects, jobs, subtasks, and the filter of a count
+// - `output`: standard output and standard error
+// - `priority`: which threads go first
+// - `store`: where subtasks are kept and counted
+// - `metrics`: what the server measures of itself
+// - `access`: who calls, and what they may do
+// - `record`: a subtask as JSON
+// - `readiness`: loading, ready, draining
+// - `progress`: how far something long has come
+// - `load`: files of subtasks; `demo`: sample subtasks
+// - `upkeep`: recounting, and dropping what ended long ago
+// - `config`: what the operator says
+// - `web`: what both listeners share
+// - `api`: the public operations
+// - `internal`: health, metrics and workers' reports
+// - `server`: listeners, connections, start and end
+// - `cli`: what the program does beside serving; `telemetry`: its log
+#[doc(hidden)]
 pub mod access;
+#[doc(hidden)]
 pub mod api;
+#[doc(hidden)]
 pub mod cli;
+#[doc(hidden)]
 pub mod config;
+#[doc(hidden)]
 pub mod demo;
+#[doc(hidden)]
 pub mod domain;
+#[doc(hidden)]
 pub mod internal;
+#[doc(hidden)]
 pub mod load;
+#[doc(hidden)]
 pub mod metrics;
+#[doc(hidden)]
 pub mod output;
+#[doc(hidden)]
 pub mod priority;
+#[doc(hidden)]
 pub mod progress;
+#[doc(hidden)]
 pub mod readiness;
+#[doc(hidden)]
 pub mod record;
+#[doc(hidden)]
 pub mod server;
+#[doc(hidden)]
 pub mod store;
+#[doc(hidden)]
 pub mod telemetry;
+#[doc(hidden)]
 pub mod upkeep;
+#[doc(hidden)]
 pub mod web;
+
+pub use self::access::{AccessError, AccessHandle, AccessSource, PublicHost, Token, TokenDigest};
+pub use self::config::Config;
+pub use self::demo::Demo;
+pub use self::domain::{JobTypeError, JobTypes};
+pub use self::load::LoadError;
+pub use self::server::{Server, ServerError};
+pub use self::store::OpenError;
 
 /// Compiles and runs the example for callers.
 #[cfg(doctest)]

@@ -9,9 +9,8 @@ const MAX_LINES: usize = 400;
 
 /// The modules in the order of the list in `src/lib.rs`: one may use those before it.
 fn order(lib: &str) -> Vec<String> {
-    let entries = lib.lines().filter(|line| line.starts_with("//! - "));
-    let names = entries.flat_map(|line| line.split("[`").skip(1).filter_map(|rest| rest.split_once("`]")));
-    names.map(|(name, _)| name.to_owned()).collect()
+    let entries = lib.lines().filter(|line| line.starts_with("// - "));
+    entries.flat_map(|line| line.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
 }
 
 /// Every file below `src`, by its path there.
