@@ -11,28 +11,28 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use self::field::{
-    BEGIN_TIME, END_TIME, ERROR_CODE, ERROR_MESSAGE, ID, JOB_ID, JOB_TYPE, Number, PROJECT_ID, STATUS, Text, reason,
-    shown,
+    BEGIN_TIME, END_TIME, ERROR_CODE, ERROR_MESSAGE, ID, JOB_ID, JOB_TYPE, Number, PROJECT_ID, STATUS, Text, quoted,
+    reason_without_value,
 };
 use crate::domain::{Details, JobId, JobTypes, ProjectId, Status, SubJob, SubJobId, Timestamp};
 
 pub use line::to_load_line;
 
 /// The most bytes of a `job_resource_info` or `job_execute_info`.
-const MAX_OBJECT: usize = 8 * 1024;
+const MAX_OBJECT_BYTES: usize = 8 * 1024;
 
 /// A record that breaks a rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum RecordError {
     /// The body is no JSON at all.
     #[error("must be a JSON array of subtasks: {0}")]
-    Body(String),
+    InvalidJson(String),
     /// The body begins with an object.
     #[error("must be a JSON array of subtasks; wrap one object in [ ] or send it as application/x-ndjson")]
-    Object,
+    SingleObject,
     /// The body is other JSON.
     #[error("must be a JSON array of subtasks")]
-    NoArray,
+    NotAnArray,
     /// The record at this place of a JSON array, counted from 1.
     #[error("record {0}: {1}")]
     Record(usize, String),
@@ -42,10 +42,10 @@ pub enum Refused {
 }
 
 /// How many records, or lines, are read in one go.
-const SLICE: usize = 100;
+const RECORDS_PER_SLICE: usize = 100;
 
 /// Takes the subtasks of a JSON array, which all belong to `project`.
-pub fn from_json(body: &[u8], project: &ProjectId, job_types: &JobTypes) -> Result<Vec<SubJob>, Refused> {
+pub fn from_json(body: &[u8], project: &ProjectId, job_types: &JobTypes) -> Result<Vec<SubJob>, RecordError> {
     from_json_in_slices(body, project, job_types, &mut || ())
 }
 
@@ -55,25 +55,25 @@ pub fn from_json_in_slices(
     project: &ProjectId,
     job_types: &JobTypes,
     pause: &mut dyn FnMut(),
-) -> Result<Vec<SubJob>, Refused> {
+) -> Result<Vec<SubJob>, RecordError> {
     let body = without_bom(body);
-    let mut reader = Array { project, job_types, pause, at: 0, reason: None };
+    let mut reader = ArrayVisitor { project, job_types, pause, at: 0, reason: None };
     let mut json = serde_json::Deserializer::from_slice(body);
     let batch = reader.by_ref().deserialize(&mut json);
     let batch = batch.and_then(|batch| json.end().map(|()| batch));
     batch.map_err(|error| {
-        let reason = reader.reason.take().unwrap_or_else(|| reason(&error));
+        let reason = reader.reason.take().unwrap_or_else(|| reason_without_value(&error));
         match body.trim_ascii_start().first() {
-            _ if reader.at > 0 => Refused::Record(reader.at, reason),
-            Some(b'{') => Refused::Object,
-            _ if error.is_data() => Refused::NoArray,
-            _ => Refused::Body(reason),
+            _ if reader.at > 0 => RecordError::Record(reader.at, reason),
+            Some(b'{') => RecordError::SingleObject,
+            _ if error.is_data() => RecordError::NotAnArray,
+            _ => RecordError::InvalidJson(reason),
         }
     })
 }
 
 /// Takes the subtasks of a body with one JSON object a line, which all belong to `project`. Blank lines are skipped.
-pub fn from_ndjson(body: &[u8], project: &ProjectId, job_types: &JobTypes) -> Result<Vec<SubJob>, Refused> {
+pub fn from_ndjson(body: &[u8], project: &ProjectId, job_types: &JobTypes) -> Result<Vec<SubJob>, RecordError> {
     from_ndjson_in_slices(body, project, job_types, &mut || ())
 }
 
@@ -83,9 +83,9 @@ pub fn from_ndjson_in_slices(
     project: &ProjectId,
     job_types: &JobTypes,
     pause: &mut dyn FnMut(),
-) -> Result<Vec<SubJob>, Refused> {
+) -> Result<Vec<SubJob>, RecordError> {
     let mut in_slices = |at: usize| {
-        if at.is_multiple_of(SLICE) {
+        if at.is_multiple_of(RECORDS_PER_SLICE) {
             pause();
         }
     };
@@ -98,24 +98,24 @@ pub fn from_ndjson_in_slices(
         if line.trim_ascii_start().starts_with(b"[") {
             return Err("must be a JSON object; an array of them is sent as application/json".into());
         }
-        raw(line)?.of_project(project)?.check(job_types)
+        parse_line(line)?.check_project(project)?.into_sub_job(job_types)
     };
-    lines.map(|(at, line)| read(line).map_err(|reason| Refused::Line(at + 1, reason))).collect()
+    lines.map(|(at, line)| read(line).map_err(|reason| RecordError::Line(at + 1, reason))).collect()
 }
 
 /// Takes one line of a load file, which must name its project; the error is the reason.
 pub fn from_load_line(line: &[u8], job_types: &JobTypes) -> Result<(ProjectId, SubJob), String> {
-    let raw = raw(line)?;
+    let raw = parse_line(line)?;
     let project = raw.project_id.as_ref().ok_or("missing field `project_id`")?;
     let project = ProjectId::parse(&project.0).map_err(|error| format!("project_id {error}"))?;
-    Ok((project, raw.check(job_types)?))
+    Ok((project, raw.into_sub_job(job_types)?))
 }
 
 /// The one JSON object of a line.
-fn raw(line: &[u8]) -> Result<Raw<'_>, String> {
+fn parse_line(line: &[u8]) -> Result<RawRecord<'_>, String> {
     let mut json = serde_json::Deserializer::from_slice(line);
-    let raw = Object.deserialize(&mut json).and_then(|raw| json.end().map(|()| raw));
-    raw.map_err(|error| reason(&error))
+    let raw = RecordVisitor.deserialize(&mut json).and_then(|raw| json.end().map(|()| raw));
+    raw.map_err(|error| reason_without_value(&error))
 }
 
 /// Whether a line holds nothing but white space.
@@ -129,32 +129,32 @@ pub fn without_bom(text: &[u8]) -> &[u8] {
     text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
 }
 
-/// Reads a [`Raw`] from an object only: of itself it would take an array of its fields' values too.
-struct Object;
+/// Reads a [`RawRecord`] from an object only: of itself it would take an array of its fields' values too.
+struct RecordVisitor;
 
-impl<'de> de::DeserializeSeed<'de> for Object {
-    type Value = Raw<'de>;
+impl<'de> de::DeserializeSeed<'de> for RecordVisitor {
+    type Value = RawRecord<'de>;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Raw<'de>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<RawRecord<'de>, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
-impl<'de> Visitor<'de> for Object {
-    type Value = Raw<'de>;
+impl<'de> Visitor<'de> for RecordVisitor {
+    type Value = RawRecord<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("must be a JSON object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Raw<'de>, A::Error> {
-        Raw::deserialize(MapAccessDeserializer::new(fields))
+    fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<RawRecord<'de>, A::Error> {
+        RawRecord::deserialize(MapAccessDeserializer::new(fields))
     }
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Raw<'a> {
+struct RawRecord<'a> {
     #[serde(borrow)]
     id: Text<'a, ID>,
     #[serde(borrow)]
@@ -180,27 +180,27 @@ struct Raw<'a> {
     error_message: Option<Text<'a, ERROR_MESSAGE>>,
 }
 
-impl Raw<'_> {
-    fn of_project(self, project: &ProjectId) -> Result<Self, String> {
+impl RawRecord<'_> {
+    fn check_project(self, project: &ProjectId) -> Result<Self, String> {
         match &self.project_id {
             Some(other) if other.0 != project.as_str() => Err("project_id must be that of the path".into()),
             _ => Ok(self),
         }
     }
 
-    fn check(self, job_types: &JobTypes) -> Result<SubJob, String> {
+    fn into_sub_job(self, job_types: &JobTypes) -> Result<SubJob, String> {
         let details = Details {
-            begin_time: time("begin_time", self.begin_time)?,
-            end_time: time("end_time", self.end_time)?,
-            job_resource_info: object("job_resource_info", self.job_resource_info)?,
-            job_execute_info: object("job_execute_info", self.job_execute_info)?,
-            error_code: text("error_code", 64, self.error_code)?,
-            error_message: text("error_message", 1024, self.error_message)?,
+            begin_time: parse_time("begin_time", self.begin_time)?,
+            end_time: parse_time("end_time", self.end_time)?,
+            job_resource_info: check_object("job_resource_info", self.job_resource_info)?,
+            job_execute_info: check_object("job_execute_info", self.job_execute_info)?,
+            error_code: check_text("error_code", 64, self.error_code)?,
+            error_message: check_text("error_message", 1024, self.error_message)?,
         };
         Ok(SubJob {
             id: SubJobId::parse(&self.id.0).map_err(|error| format!("id {error}"))?,
             job_id: JobId::parse(&self.job_id.0).map_err(|error| format!("job_id {error}"))?,
-            job_type: job_types.parse(&self.job_type.0).ok_or_else(|| unknown(&self.job_type.0, job_types))?,
+            job_type: job_types.parse(&self.job_type.0).ok_or_else(|| unknown_job_type(&self.job_type.0, job_types))?,
             status: self.status.0.parse::<Status>().map_err(|error| format!("status {error}"))?,
             version: self
                 .version
@@ -214,24 +214,24 @@ impl Raw<'_> {
 
 /// What is said of a job type that nobody has named: first what helps the operator, since the end may be cut.
 #[cold]
-fn unknown(name: &str, job_types: &JobTypes) -> String {
+fn unknown_job_type(name: &str, job_types: &JobTypes) -> String {
     let known: Vec<_> = job_types.iter().map(|job_type| job_types.name(job_type)).collect();
-    format!("job_type {} is not a known job type; --job-type adds one; known are {}", shown(name), known.join(", "))
+    format!("job_type {} is not a known job type; --job-type adds one; known are {}", quoted(name), known.join(", "))
 }
 
-fn time<const FIELD: usize>(field: &str, text: Option<Text<'_, FIELD>>) -> Result<Option<Timestamp>, String> {
+fn parse_time<const FIELD: usize>(field: &str, text: Option<Text<'_, FIELD>>) -> Result<Option<Timestamp>, String> {
     text.map(|text| text.0.parse().map_err(|error| format!("{field} {error}"))).transpose()
 }
 
-fn object(field: &str, value: Option<&RawValue>) -> Result<Option<Box<str>>, String> {
+fn check_object(field: &str, value: Option<&RawValue>) -> Result<Option<Box<str>>, String> {
     match value.map(RawValue::get) {
         Some(text) if !text.starts_with('{') => Err(format!("{field} must be an object")),
-        Some(text) if text.len() > MAX_OBJECT => Err(format!("{field} must have at most 8192 bytes")),
+        Some(text) if text.len() > MAX_OBJECT_BYTES => Err(format!("{field} must have at most 8192 bytes")),
         text => Ok(text.map(Into::into)),
     }
 }
 
-fn text<const FIELD: usize>(
+fn check_text<const FIELD: usize>(
     field: &str,
     max: usize,
     text: Option<Text<'_, FIELD>>,
@@ -245,7 +245,7 @@ fn text<const FIELD: usize>(
 }
 
 /// Reads an array record by record, so that no second copy of it is made and a bad one is known by its place.
-struct Array<'a> {
+struct ArrayVisitor<'a> {
     project: &'a ProjectId,
     job_types: &'a JobTypes,
     pause: &'a mut dyn FnMut(),
@@ -255,13 +255,13 @@ struct Array<'a> {
     reason: Option<String>,
 }
 
-impl Array<'_> {
+impl ArrayVisitor<'_> {
     fn by_ref(&mut self) -> &mut Self {
         self
     }
 }
 
-impl<'de> de::DeserializeSeed<'de> for &mut Array<'_> {
+impl<'de> de::DeserializeSeed<'de> for &mut ArrayVisitor<'_> {
     type Value = Vec<SubJob>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -269,7 +269,7 @@ impl<'de> de::DeserializeSeed<'de> for &mut Array<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for &mut Array<'_> {
+impl<'de> Visitor<'de> for &mut ArrayVisitor<'_> {
     type Value = Vec<SubJob>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -279,12 +279,12 @@ impl<'de> Visitor<'de> for &mut Array<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut records: A) -> Result<Self::Value, A::Error> {
         let mut batch = Vec::new();
         loop {
-            if self.at.is_multiple_of(SLICE) {
+            if self.at.is_multiple_of(RECORDS_PER_SLICE) {
                 (self.pause)();
             }
             self.at += 1;
-            let Some(raw) = records.next_element_seed(Object)? else { return Ok(batch) };
-            let checked = raw.of_project(self.project).and_then(|raw| raw.check(self.job_types));
+            let Some(raw) = records.next_element_seed(RecordVisitor)? else { return Ok(batch) };
+            let checked = raw.check_project(self.project).and_then(|raw| raw.into_sub_job(self.job_types));
             batch.push(checked.map_err(|reason| {
                 self.reason = Some(reason);
                 de::Error::custom("a record breaks a rule")

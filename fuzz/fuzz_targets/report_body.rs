@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use subjobs::domain::{JobTypes, ProjectId};
-use subjobs::record::{Refused, from_json, from_load_line, from_ndjson, is_blank};
+use subjobs::record::{RecordError, from_json, from_load_line, from_ndjson, is_blank};
 
 static TYPES: LazyLock<JobTypes> = LazyLock::new(JobTypes::default);
 static PROJECT: LazyLock<ProjectId> = LazyLock::new(|| ProjectId::parse("p").expect("a project"));
@@ -28,7 +28,7 @@ fuzz_target!(|data: &[u8]| {
                 }
             }
         }
-        Err(Refused::Line(at, reason)) => {
+        Err(RecordError::Line(at, reason)) => {
             // The line that is named is the first bad one.
             assert!(from_ndjson(lines[at - 1], &PROJECT, &TYPES).is_err(), "line {at}: {reason}");
             assert!(from_ndjson(&lines[..at - 1].join(&b'\n'), &PROJECT, &TYPES).is_ok(), "before line {at}");
@@ -37,7 +37,7 @@ fuzz_target!(|data: &[u8]| {
     }
     match as_json {
         Ok(batch) => assert!(batch.len() <= data.len() / 2),
-        Err(Refused::Line(..)) => panic!("an array has no lines"),
+        Err(RecordError::Line(..)) => panic!("an array has no lines"),
         Err(error) => assert!(!error.to_string().is_empty()),
     }
 });

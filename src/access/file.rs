@@ -13,7 +13,7 @@ use hashbrown::{HashMap, HashSet};
 use self::form::{File, Kind, NamedProject, Principals, RawAccessKey, RawPrincipal, RawToken};
 use self::pieces::Pieces;
 use self::wording::{line, shown};
-use super::policy::Verdict;
+use super::policy::Permissions;
 use super::secret::Secret;
 use super::{Access, AccessKey, ActionSet, Principal, Projects, TokenDigest, TokenEntry, bounded};
 use crate::domain::{ProjectId, Timestamp};
@@ -29,7 +29,8 @@ pub(super) fn parse(text: &str, dir: &Path) -> Result<Access, String> {
     let line_of_rest = |at: usize| line(text, pieces.in_text(at));
     let file: File = toml::from_str(&pieces.rest).map_err(|error| wording::reason(&error, line_of_rest))?;
     // Each policy is looked through once, however many principals name it.
-    let policies: Policies = file.policies.iter().map(|(name, policy)| (name.as_str(), Verdict::of(policy))).collect();
+    let policies: Policies =
+        file.policies.iter().map(|(name, policy)| (name.as_str(), Permissions::from_policy(policy))).collect();
     let names = named_projects(&file.named_projects)?;
     let mut existing = file.projects.map(|list| projects(&list)).transpose()?;
     if !names.is_empty() {
@@ -85,22 +86,22 @@ pub(super) fn not_utf8(error: &std::string::FromUtf8Error) -> String {
 }
 
 /// What each policy says, by its name.
-type Policies<'a> = HashMap<&'a str, Verdict>;
+type Policies<'a> = HashMap<&'a str, Permissions>;
 
 fn principal(raw: &RawPrincipal, policies: &Policies<'_>) -> Result<Principal, String> {
     let permissions = match raw.kind {
         Kind::Account if raw.policies.is_empty() => ActionSet::ALL,
         Kind::Account => return Err("an account holds every permission; it can have no policies".into()),
-        Kind::User => named(&raw.policies, policies)?.permissions(),
+        Kind::User => named(&raw.policies, policies)?.effective(),
     };
     let projects = if raw.projects == ["*"] { Projects::All } else { Projects::These(self::projects(&raw.projects)?) };
     Ok(Principal { name: raw.name.clone(), projects, permissions })
 }
 
 /// What the policies of those names say together.
-fn named(names: &[String], policies: &Policies<'_>) -> Result<Verdict, String> {
-    names.iter().try_fold(Verdict::default(), |all, name| match policies.get(name.as_str()) {
-        Some(verdict) => Ok(all.join(*verdict)),
+fn named(names: &[String], policies: &Policies<'_>) -> Result<Permissions, String> {
+    names.iter().try_fold(Permissions::default(), |all, name| match policies.get(name.as_str()) {
+        Some(granted) => Ok(all.union(*granted)),
         None => Err(format!("there is no policy {}", shown(name))),
     })
 }

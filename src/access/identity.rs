@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 use self::client::{Client, Failure};
 use self::gate::Gate;
-pub(super) use super::policy::Verdict;
+pub(super) use super::policy::Permissions;
 use super::{Principal, Projects, Token, TokenDigest};
 use crate::domain::{ProjectId, Timestamp};
 use crate::metrics::IdentityMetrics;
@@ -52,7 +52,7 @@ impl Settings {
 
 /// What each role of the service allows here.
 #[derive(Debug, Default)]
-pub(super) struct Roles(pub(super) HashMap<String, Verdict>);
+pub(super) struct Roles(pub(super) HashMap<String, Permissions>);
 
 /// What the service has said of a token.
 #[derive(Debug, Clone)]
@@ -67,12 +67,12 @@ pub(super) struct Validated {
 impl Validated {
     /// The principal that this makes under the roles now in force.
     pub(super) fn principal(&self, roles: &Roles) -> Principal {
-        let verdicts = self.roles.iter().filter_map(|role| roles.0.get(role));
-        let verdict = verdicts.fold(Verdict::default(), |all, verdict| all.join(*verdict));
+        let granted = self.roles.iter().filter_map(|role| roles.0.get(role));
+        let permissions = granted.fold(Permissions::default(), |all, granted| all.union(*granted));
         Principal {
             name: self.user.clone(),
             projects: Projects::These(HashSet::from_iter(self.project.clone())),
-            permissions: verdict.permissions(),
+            permissions: permissions.effective(),
         }
     }
 }

@@ -120,16 +120,16 @@ impl Pattern {
 
 /// What policies say together, before the Denies have won, so that it can be joined with what others say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Verdict {
+pub(super) struct Permissions {
     allowed: ActionSet,
     denied: ActionSet,
 }
 
-impl Verdict {
+impl Permissions {
     /// An account's: every permission.
     pub(super) const ACCOUNT: Self = Self { allowed: ActionSet::ALL, denied: ActionSet(0) };
 
-    pub(super) fn of(policy: &Policy) -> Self {
+    pub(super) fn from_policy(policy: &Policy) -> Self {
         let says = |effect| {
             let named = |action: &Action| {
                 let mut statements = policy.statements.iter().filter(|statement| statement.effect == effect);
@@ -140,12 +140,12 @@ impl Verdict {
         Self { allowed: says(Effect::Allow), denied: says(Effect::Deny) }
     }
 
-    pub(super) fn join(self, other: Self) -> Self {
+    pub(super) fn union(self, other: Self) -> Self {
         Self { allowed: ActionSet(self.allowed.0 | other.allowed.0), denied: ActionSet(self.denied.0 | other.denied.0) }
     }
 
     /// An explicit Deny wins, what nothing allows is denied.
-    pub(super) fn permissions(self) -> ActionSet {
+    pub(super) fn effective(self) -> ActionSet {
         ActionSet(self.allowed.0 & !self.denied.0)
     }
 }
@@ -160,8 +160,8 @@ mod tests {
     }
 
     fn allowed(policies: &[&str]) -> Vec<Action> {
-        let verdicts = policies.iter().map(|text| Verdict::of(&toml::from_str(text).unwrap()));
-        let set = verdicts.fold(Verdict::default(), Verdict::join).permissions();
+        let granted = policies.iter().map(|text| Permissions::from_policy(&toml::from_str(text).unwrap()));
+        let set = granted.fold(Permissions::default(), Permissions::union).effective();
         Action::ALL.into_iter().filter(|action| set.contains(*action)).collect()
     }
 

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 /// What a text field must be, by the number of the field.
-const MUST: [&str; 9] = [
+const EXPECTED: [&str; 9] = [
     "id must be a string",
     "job_id must be a string",
     "job_type must be a string",
@@ -37,7 +37,7 @@ impl<'de: 'a, 'a, const FIELD: usize> Deserialize<'de> for Text<'a, FIELD> {
             type Value = Text<'de, FIELD>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(MUST[FIELD])
+                f.write_str(EXPECTED[FIELD])
             }
 
             fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Self::Value, E> {
@@ -74,18 +74,18 @@ impl<'de> Deserialize<'de> for Number {
 }
 
 /// The most characters of a name that the caller has made up.
-const MAX_NAME: usize = 40;
+const MAX_QUOTED_CHARS: usize = 40;
 
-/// A name that the caller has made up, fit to be shown: in quotes, escaped and cut.
-pub(super) fn shown(name: &str) -> String {
-    match name.char_indices().nth(MAX_NAME) {
+/// A name that the caller has made up, fit to be quoted: in quotes, escaped and cut.
+pub(super) fn quoted(name: &str) -> String {
+    match name.char_indices().nth(MAX_QUOTED_CHARS) {
         None => format!("{name:?}"),
         Some((end, _)) => format!("{:?}…", &name[..end]),
     }
 }
 
 /// The reason alone, without a value that the caller has sent: the place is told by record or line.
-pub(super) fn reason(error: &serde_json::Error) -> String {
+pub(super) fn reason_without_value(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let text = &text[..text.rfind(" at line ").unwrap_or(text.len())];
     let expected = text.rsplit_once(", expected ");
@@ -93,7 +93,7 @@ pub(super) fn reason(error: &serde_json::Error) -> String {
         (Some(_), Some((field, expected))) => {
             let name = field.trim_start_matches("unknown field `");
             let name = name.strip_suffix('`').unwrap_or(name);
-            format!("unknown field {}, expected {expected}", shown(name))
+            format!("unknown field {}, expected {expected}", quoted(name))
         }
         (None, Some((found, expected))) if found.starts_with("invalid ") => expected.to_owned(),
         _ => text.to_owned(),

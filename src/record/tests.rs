@@ -10,11 +10,11 @@ fn types() -> JobTypes {
     JobTypes::default()
 }
 
-fn json(body: &str) -> Result<Vec<SubJob>, Refused> {
+fn json(body: &str) -> Result<Vec<SubJob>, RecordError> {
     from_json(body.as_bytes(), &ProjectId::parse("p").unwrap(), &types())
 }
 
-fn ndjson(body: &str) -> Result<Vec<SubJob>, Refused> {
+fn ndjson(body: &str) -> Result<Vec<SubJob>, RecordError> {
     from_ndjson(body.as_bytes(), &ProjectId::parse("p").unwrap(), &types())
 }
 
@@ -58,7 +58,7 @@ fn empty_bodies() {
     assert_eq!(ndjson(""), Ok(vec![]));
     assert_eq!(ndjson("\n \r\n"), Ok(vec![]));
     for body in ["", "nonsense"] {
-        assert!(matches!(json(body), Err(Refused::Body(_))), "{body}");
+        assert!(matches!(json(body), Err(RecordError::InvalidJson(_))), "{body}");
     }
 }
 
@@ -96,9 +96,9 @@ fn bounds_are_kept_to_the_letter() {
         let record = with(&more);
         let of_line = ndjson(&format!("\n{}\n{record}", with(""))).unwrap_err();
         let of_array = json(&format!("[{},{record}]", with(""))).unwrap_err();
-        let Refused::Line(3, said) = of_line else { panic!("{record}: {of_line:?}") };
+        let RecordError::Line(3, said) = of_line else { panic!("{record}: {of_line:?}") };
         assert!(said.contains(reason), "{said:?} does not say {reason:?}");
-        assert_eq!(of_array, Refused::Record(2, said));
+        assert_eq!(of_array, RecordError::Record(2, said));
     }
 }
 
@@ -134,7 +134,7 @@ fn required_fields_are_required_and_checked() {
         ("job_type", "\"\"", "job_type \"\" is not a known job type"),
         ("status", "\"Running\"", "status must be one of"),
     ] {
-        let Err(Refused::Line(1, said)) = ndjson(&record(field, value)) else { panic!("{field} {value}") };
+        let Err(RecordError::Line(1, said)) = ndjson(&record(field, value)) else { panic!("{field} {value}") };
         assert!(said.contains(reason), "{said:?} does not say {reason:?}");
     }
 }
@@ -151,23 +151,23 @@ fn a_bad_record_is_known_by_its_place() {
         (format!("[{}", "[".repeat(100_000)), 1),
     ] {
         let error = json(&body).unwrap_err();
-        assert!(matches!(error, Refused::Record(at, _) if at == place), "{error:?}");
+        assert!(matches!(error, RecordError::Record(at, _) if at == place), "{error:?}");
         assert!(!error.to_string().contains(" at line "), "{error}");
     }
     let not_utf8 = [good.as_bytes(), b"\n\n{\"id\":\"\xff\"}"].concat();
     let error = from_ndjson(&not_utf8, &ProjectId::parse("p").unwrap(), &types()).unwrap_err();
-    assert!(matches!(error, Refused::Line(3, _)), "{error:?}");
-    assert!(matches!(ndjson(&format!("{good} {good}")), Err(Refused::Line(1, _))));
-    assert!(matches!(ndjson(&format!("[{good}]")), Err(Refused::Line(1, _))));
+    assert!(matches!(error, RecordError::Line(3, _)), "{error:?}");
+    assert!(matches!(ndjson(&format!("{good} {good}")), Err(RecordError::Line(1, _))));
+    assert!(matches!(ndjson(&format!("[{good}]")), Err(RecordError::Line(1, _))));
 }
 
 #[test]
 fn a_record_is_an_object_and_no_list_of_values() {
     let list = r#"["s","j","CREATE_SERVER","RUNNING",1,null,null,null,null,null,null,null]"#;
     for body in [list, "[]", "null", "5"] {
-        let Err(Refused::Line(1, of_line)) = ndjson(body) else { panic!("{body}") };
+        let Err(RecordError::Line(1, of_line)) = ndjson(body) else { panic!("{body}") };
         assert!(of_line.starts_with("must be a JSON object"), "{of_line}");
-        assert_eq!(json(&format!("[{body}]")), Err(Refused::Record(1, "must be a JSON object".into())), "{body}");
+        assert_eq!(json(&format!("[{body}]")), Err(RecordError::Record(1, "must be a JSON object".into())), "{body}");
         assert_eq!(from_load_line(body.as_bytes(), &types()), Err("must be a JSON object".into()));
     }
 }
@@ -199,9 +199,9 @@ fn a_field_of_another_type_is_named_without_its_value() {
             let record = with("").replacen(&format!("\"{field}\":"), "\"x\":", 1);
             let record = record.replacen('{', &format!("{{\"{field}\":{value},"), 1);
             // The value stands first, so that it is met before the name that has made room for it.
-            assert_eq!(ndjson(&record), Err(Refused::Line(1, expected.clone())), "{record}");
+            assert_eq!(ndjson(&record), Err(RecordError::Line(1, expected.clone())), "{record}");
             let of_array = json(&format!("[{},{record}]", with("")));
-            assert_eq!(of_array, Err(Refused::Record(2, expected)), "{record}");
+            assert_eq!(of_array, Err(RecordError::Record(2, expected)), "{record}");
         }
     }
 }
@@ -209,12 +209,12 @@ fn a_field_of_another_type_is_named_without_its_value() {
 #[test]
 fn made_up_names_are_shown_escaped_and_cut() {
     let long = "é\\n\\\"x".repeat(1000);
-    let shown = format!("{:?}…", "é\n\"x".repeat(10));
+    let quoted = format!("{:?}…", "é\n\"x".repeat(10));
     for (record, begin) in [
-        (with(&format!(",\"{long}\":1")), format!("unknown field {shown}, expected one of `id`")),
-        (with("").replace("CREATE_SERVER", &long), format!("job_type {shown} is not a known job type; --job-type")),
+        (with(&format!(",\"{long}\":1")), format!("unknown field {quoted}, expected one of `id`")),
+        (with("").replace("CREATE_SERVER", &long), format!("job_type {quoted} is not a known job type; --job-type")),
     ] {
-        let Err(Refused::Line(1, said)) = ndjson(&record) else { panic!("{record}") };
+        let Err(RecordError::Line(1, said)) = ndjson(&record) else { panic!("{record}") };
         assert!(said.starts_with(&begin), "{said}");
     }
     let types = JobTypes::new(["EXTRA"]).unwrap();
@@ -229,17 +229,17 @@ fn made_up_names_are_shown_escaped_and_cut() {
 fn one_object_is_told_how_it_is_sent() {
     let one = with("");
     for body in [&*one, " \n{\"a\":1}", "{", &format!("{one}\n{one}")] {
-        assert_eq!(json(body), Err(Refused::Object), "{body}");
+        assert_eq!(json(body), Err(RecordError::SingleObject), "{body}");
     }
     let said = "must be a JSON array of subtasks; wrap one object in [ ] or send it as application/x-ndjson";
-    assert_eq!(Refused::Object.to_string(), said);
+    assert_eq!(RecordError::SingleObject.to_string(), said);
     for body in ["null", "1", "\"a\"", "true"] {
-        assert_eq!(json(body), Err(Refused::NoArray), "{body}");
+        assert_eq!(json(body), Err(RecordError::NotAnArray), "{body}");
     }
     let array = ndjson("\n [\n");
     assert_eq!(
         array,
-        Err(Refused::Line(2, "must be a JSON object; an array of them is sent as application/json".into()))
+        Err(RecordError::Line(2, "must be a JSON object; an array of them is sent as application/json".into()))
     );
 }
 
@@ -251,13 +251,13 @@ fn a_byte_order_mark_is_skipped() {
     assert_eq!(ndjson(&format!("{bom}{one}")), ndjson(&one));
     assert_eq!((ndjson(bom), ndjson(&format!("{bom}\r\n"))), (Ok(vec![]), Ok(vec![])));
     for body in [format!("{bom}{bom}[{one}]"), format!(" {bom}[{one}]"), bom.into()] {
-        assert!(matches!(json(&body), Err(Refused::Body(_))), "{body}");
+        assert!(matches!(json(&body), Err(RecordError::InvalidJson(_))), "{body}");
     }
-    assert_eq!(json(&format!("[{bom}{one}]")), Err(Refused::Record(1, "expected value".into())));
+    assert_eq!(json(&format!("[{bom}{one}]")), Err(RecordError::Record(1, "expected value".into())));
     for (body, line) in [(format!("{bom}{bom}{one}"), 1), (format!("\n{bom}{one}"), 2), (format!("{one}\n{bom}"), 2)] {
-        assert!(matches!(ndjson(&body), Err(Refused::Line(at, _)) if at == line), "{body}");
+        assert!(matches!(ndjson(&body), Err(RecordError::Line(at, _)) if at == line), "{body}");
     }
-    assert_eq!(json(&format!("{bom}{one}")), Err(Refused::Object));
+    assert_eq!(json(&format!("{bom}{one}")), Err(RecordError::SingleObject));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::wording::shown;
 use super::{Policies, named};
 use crate::access::bounded;
 use crate::access::identity::{Roles, Settings};
-use crate::access::policy::Verdict;
+use crate::access::policy::Permissions;
 
 /// The most bytes of a file of certificates.
 const MAX_CA: usize = 1024 * 1024;
@@ -44,7 +44,7 @@ pub(super) fn identity(
     settings.check().map_err(about)?;
     let grant = |(name, role): (String, RawRole)| {
         let grant = match role {
-            RawRole::Word(AccountWord::Account) => Verdict::ACCOUNT,
+            RawRole::Word(AccountWord::Account) => Permissions::ACCOUNT,
             RawRole::Policies(list) => {
                 named(&list, policies).map_err(|reason| about(format!("role {}: {reason}", shown(&name))))?
             }

@@ -159,8 +159,8 @@ async fn roles_map_to_permissions_and_a_token_without_project_enters_none() {
         ))
         .unwrap()
     };
-    let count_only = Verdict::of(&allow("*:count*"));
-    let roles = Roles(HashMap::from([("reader".into(), count_only), ("admin".into(), Verdict::ACCOUNT)]));
+    let count_only = Permissions::from_policy(&allow("*:count*"));
+    let roles = Roles(HashMap::from([("reader".into(), count_only), ("admin".into(), Permissions::ACCOUNT)]));
     let project = ProjectId::parse("p").unwrap();
     let other = ProjectId::parse("q").unwrap();
     let scoped = Service::start(good("2126-01-01T00:00:00Z", SCOPED)).await;
