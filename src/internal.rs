@@ -60,8 +60,8 @@ fn with_report(report: MethodRouter<Arc<Internal>>) -> Vec<Operation<Arc<Interna
     vec![
         for_anybody("Healthz", "/healthz", get(health::healthz)),
         for_anybody("Readyz", "/readyz", get(health::readyz)),
-        for_anybody("Metrics", "/metrics", get(metrics)),
-        for_anybody("OpenApi", "/openapi.json", get(openapi::openapi)),
+        for_anybody("Metrics", "/metrics", get(metrics)).compressed(),
+        for_anybody("OpenApi", "/openapi.json", get(openapi::openapi)).compressed(),
         Operation {
             id: "ReportSubJobs",
             method: Method::POST,

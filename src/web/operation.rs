@@ -7,6 +7,7 @@ use axum::routing::MethodRouter;
 use http::Method;
 use memchr::memchr;
 
+use super::compress::compressed;
 use super::decode::split_at_byte;
 use super::error::Error;
 use crate::access::Action;
@@ -24,6 +25,13 @@ pub struct Operation<S> {
     pub action: Option<Action>,
     /// What answers.
     pub handler: MethodRouter<S>,
+}
+
+impl<S: Clone + Send + Sync + 'static> Operation<S> {
+    /// The same operation, whose responses of more than 1 KiB are compressed for clients that accept that.
+    pub fn compressed(self) -> Self {
+        Self { handler: compressed(self.handler), ..self }
+    }
 }
 
 /// The router of a table. Unknown paths and methods are answered as every other error is.
