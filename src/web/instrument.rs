@@ -15,12 +15,13 @@ use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::future::RouteFuture;
 use bytes::Bytes;
-use http::header::CACHE_CONTROL;
-use http::{HeaderValue, Request};
+use http::header::{AUTHORIZATION, CACHE_CONTROL};
+use http::{HeaderMap, HeaderValue, Request};
 use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep};
 use tower::Service as _;
 
+use super::authorize::X_AUTH_TOKEN;
 use super::error::{Error, Refusal, Unavailable};
 use super::operation::RouteLabels;
 use super::request_id::{RequestIds, X_REQUEST_ID};
@@ -53,12 +54,13 @@ impl App {
 
     /// Answers one request; whatever happens, there is an answer. Of a target that has a fragment, which its URI does not show,
     /// nobody can say what was meant, so that such a request is refused before anything else is looked at.
-    pub fn call<B>(&self, request: Request<B>, has_fragment: bool) -> ResponseFuture
+    pub fn call<B>(&self, mut request: Request<B>, has_fragment: bool) -> ResponseFuture
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<axum::BoxError>,
     {
         let start = Instant::now();
+        mark_credentials(request.headers_mut());
         let request_id = self.0.ids.identify(request.headers());
         let label = if has_fragment { None } else { self.0.labels.find(request.uri().path()) };
         let router = match label {
@@ -154,6 +156,16 @@ impl Shared {
     }
 }
 
+/// Marks credentials as sensitive, so that the debug text of a request does not show them. The layer of tower-http for this
+/// looks headers up in a way that may allocate.
+fn mark_credentials(headers: &mut HeaderMap) {
+    for (name, value) in headers {
+        if *name == X_AUTH_TOKEN || *name == AUTHORIZATION {
+            value.set_sensitive(true);
+        }
+    }
+}
+
 /// A request id as text: those of callers are visible ASCII characters, and so are ours.
 fn text(request_id: &HeaderValue) -> &str {
     request_id.to_str().unwrap_or_default()
@@ -162,4 +174,41 @@ fn text(request_id: &HeaderValue) -> &str {
 fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
     format!("panic: {}", text.unwrap_or("without a text"))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::extract::Request as AxumRequest;
+    use axum::routing::get;
+    use http::{HeaderName, Method};
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+    use crate::metrics::Listener;
+    use crate::web::operation::{Operation, router};
+
+    #[tokio::test]
+    async fn credentials_are_not_in_the_debug_text_of_a_request() {
+        let handler = get(async |request: AxumRequest| format!("{request:?} {:?}", request.headers()));
+        let table =
+            || vec![Operation { id: "", method: Method::GET, path: "/", action: None, handler: handler.clone() }];
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let labels = RouteLabels::new(&table(), Listener::Public, &metrics);
+        let ids = RequestIds::new().unwrap();
+        let app = App::new(router(table(), ()), labels, metrics, ids, Duration::from_secs(10));
+        let mut request = Request::get("/").body(Body::empty()).unwrap();
+        for (name, value) in [
+            (X_AUTH_TOKEN, "secret-1"),
+            (X_AUTH_TOKEN, "secret-2"),
+            (AUTHORIZATION, "Bearer secret-3"),
+            (AUTHORIZATION, "SDK-HMAC-SHA256 Access=AK, SignedHeaders=x-sdk-date, Signature=secret-4"),
+            (HeaderName::from_static("x-sdk-date"), "20220307T104043Z"),
+        ] {
+            request.headers_mut().append(name, HeaderValue::from_static(value));
+        }
+        let response = app.call(request, false).await;
+        let text = String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().into()).unwrap();
+        assert_eq!(text.matches("Sensitive").count(), 8, "{text}");
+        assert!(!text.contains("secret") && text.contains("20220307T104043Z"), "{text}");
+    }
 }
