@@ -39,7 +39,7 @@
 // - `readiness`: loading, ready, draining
 // - `progress`: how far something long has come
 // - `load`: files of subtasks; `demo`: sample subtasks
-// - `upkeep`: recounting, and dropping what ended long ago
+// - `maintenance`: recounting, and dropping what ended long ago
 // - `config`: what the operator says
 // - `web`: what both listeners share
 // - `api`: the public operations
@@ -63,6 +63,8 @@ pub mod internal;
 #[doc(hidden)]
 pub mod load;
 #[doc(hidden)]
+pub mod maintenance;
+#[doc(hidden)]
 pub mod metrics;
 #[doc(hidden)]
 pub mod output;
@@ -80,8 +82,6 @@ pub mod server;
 pub mod store;
 #[doc(hidden)]
 pub mod telemetry;
-#[doc(hidden)]
-pub mod upkeep;
 #[doc(hidden)]
 pub mod web;
 

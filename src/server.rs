@@ -32,12 +32,12 @@ use crate::config::Config;
 use crate::demo::{Demo, Running};
 use crate::internal::{self, Intake, Internal, RunningReports};
 use crate::load::{self, LoadError};
+use crate::maintenance;
 use crate::metrics::{Listener, Metrics};
 use crate::priority;
 use crate::progress::Progress;
 use crate::readiness::Phase;
 use crate::store::{DataDir, OpenError, Store};
-use crate::upkeep;
 use crate::web::error::REASONS;
 
 /// How long the end waits for what the storage engine does in the background, as a merge.
@@ -194,7 +194,7 @@ impl Server {
             };
             tokio::select! {
                 ended = moving => ended,
-                ended = upkeep::run(&api.store, &metrics, config.retain_finished) => Ok(ended?),
+                ended = maintenance::run(&api.store, &metrics, config.retain_finished) => Ok(ended?),
             }
         };
         tokio::select! {
