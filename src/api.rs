@@ -18,8 +18,8 @@ use crate::domain::{JobTypes, ProjectId};
 use crate::readiness::Readiness;
 use crate::store::Store;
 use crate::web::body::Payload;
-use crate::web::call::{Call, Unauthorized};
-pub use crate::web::concurrency::{ConcurrencyLimit, loaded};
+use crate::web::call::{Call, UnauthorizedRequest};
+pub use crate::web::concurrency::{ConcurrencyLimit, check_is_loaded};
 use crate::web::error::{Error, Unavailable};
 use crate::web::operation::Operation;
 
@@ -97,10 +97,10 @@ fn filter(method: &Method) -> MethodFilter {
 
 impl Api {
     /// A request that may be worked on, with a body that means nothing.
-    fn receive(&self, template: &'static str, request: Request) -> Result<Box<Unauthorized>, Unavailable> {
+    fn receive(&self, template: &'static str, request: Request) -> Result<Box<UnauthorizedRequest>, Unavailable> {
         let permit = self.limit.try_acquire(&self.readiness)?;
         let (parts, body) = request.into_parts();
         let (payload, access) = (Payload::ignored(body), self.access.load());
-        Ok(Box::new(Unauthorized { template, parts, payload, permit, access }))
+        Ok(Box::new(UnauthorizedRequest { template, parts, payload, permit, access }))
     }
 }

@@ -74,18 +74,18 @@ fn with_report(report: MethodRouter<Arc<Internal>>) -> Vec<Operation<Arc<Interna
 
 async fn refuse_report(State(internal): State<Arc<Internal>>) -> Error {
     let refused = Error::from(Unavailable::Overloaded);
-    internal.metrics.reported(refused.status());
+    internal.metrics.count_report(refused.status());
     refused
 }
 
 async fn metrics(State(internal): State<Arc<Internal>>) -> Result<impl IntoResponse, Error> {
     let api = &internal.api;
     let in_flight = InFlight {
-        all: api.limit.under_way(),
-        awaiting_body: api.limit.bodies_awaited(),
-        awaiting_identity: api.limit.identity_awaited(),
+        all: api.limit.in_flight(),
+        awaiting_body: api.limit.waiting_for_bodies(),
+        awaiting_identity: api.limit.waiting_for_identity(),
     };
     let text = internal.metrics.render(&api.store, &api.job_types, health::is_ready(api), in_flight);
-    let text = text.map_err(|error| Error::Fault(error.to_string()))?;
+    let text = text.map_err(|error| Error::Internal(error.to_string()))?;
     Ok(([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text))
 }

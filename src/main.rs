@@ -57,7 +57,7 @@ fn run_command(command: Command, early: Option<io::Result<Early>>) -> ExitCode {
 }
 
 fn complain(format: LogFormat, error: &dyn Display, code: u8) -> ExitCode {
-    telemetry::write_last_words(format, error);
+    telemetry::write_fatal_error(format, error);
     ExitCode::from(code)
 }
 
@@ -77,7 +77,7 @@ fn answer(refused: &UsageError) -> ExitCode {
     }
     let format = if refused.has_log { telemetry::format_or_default(refused.log_format) } else { LogFormat::Text };
     match format {
-        LogFormat::Json => telemetry::write_last_words(format, &refused.in_one_line()),
+        LogFormat::Json => telemetry::write_fatal_error(format, &refused.in_one_line()),
         LogFormat::Text if stderr().is_terminal() => drop(error.print()),
         LogFormat::Text => log::write_last_words(&error.render().to_string()),
     }
@@ -211,7 +211,7 @@ async fn run(config: Config, signals: Signals) -> Result<(), ServerError> {
         tokio::spawn(async move {
             stopped_by(&mut terminate, &mut interrupt).await;
             tracing::warn!("a second signal: ending now");
-            telemetry::flush_shortly();
+            telemetry::flush_before_forced_exit();
             std::process::exit(FAILED.into());
         });
     };

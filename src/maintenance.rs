@@ -10,53 +10,53 @@ use std::time::Duration;
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::sleep;
 
-use self::clock::Reading;
+use self::clock::ClockReading;
 use crate::metrics::Metrics;
 use crate::priority;
 use crate::store::{Store, StoreError};
 
 /// How many records or tallies are recounted at once: some hundred microseconds, for which reports wait.
-const RECOUNTED_AT_ONCE: usize = 8192;
+const VERIFY_SLICE: usize = 8192;
 
 /// How long a recount rests after that many: ten million subtasks are recounted in half a minute.
-const BREATH: Duration = Duration::from_millis(20);
+const VERIFY_PAUSE: Duration = Duration::from_millis(20);
 
 /// From the end of a recount to the beginning of the next.
-const BETWEEN_RECOUNTS: Duration = Duration::from_secs(60);
+const VERIFY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Keeps the store well; ends only if it has crashed.
 pub async fn run(store: &Arc<Store>, metrics: &Arc<Metrics>, retain: Option<Duration>) -> Result<(), JoinError> {
-    let expiring = async {
+    let expiry = async {
         match retain {
-            Some(age) => retention::expire(store, metrics, age, Reading::now).await,
+            Some(age) => retention::expire(store, metrics, age, ClockReading::now).await,
             None => std::future::pending().await,
         }
     };
     tokio::select! {
-        Err(crashed) = recount(store, metrics) => Err(crashed),
-        Err(crashed) = expiring => Err(crashed),
+        Err(crashed) = verify_counters(store, metrics) => Err(crashed),
+        Err(crashed) = expiry => Err(crashed),
     }
 }
 
 /// Counts all subtasks again and again, and says what it has found.
-async fn recount(store: &Arc<Store>, metrics: &Metrics) -> Result<Infallible, JoinError> {
+async fn verify_counters(store: &Arc<Store>, metrics: &Metrics) -> Result<Infallible, JoinError> {
     loop {
         let store = store.clone();
-        match in_background(move || store.recount(RECOUNTED_AT_ONCE)).await? {
-            Ok(None) => sleep(BREATH).await,
-            Ok(Some(drift)) => {
-                metrics.recounted(drift);
-                if drift != 0 {
-                    tracing::error!(drift, "the counts have drifted from the records");
+        match spawn_low_priority(move || store.recount(VERIFY_SLICE)).await? {
+            Ok(None) => sleep(VERIFY_PAUSE).await,
+            Ok(Some(mismatch)) => {
+                metrics.record_verification(mismatch);
+                if mismatch != 0 {
+                    tracing::error!(drift = mismatch, "the counts have drifted from the records");
                 }
-                sleep(BETWEEN_RECOUNTS).await;
+                sleep(VERIFY_INTERVAL).await;
             }
-            Err(error) => given_up("recounting", error).await,
+            Err(error) => log_and_park("recounting", error).await,
         }
     }
 }
 
-async fn in_background<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+async fn spawn_low_priority<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
     spawn_blocking(|| {
         priority::lower();
         work()
@@ -65,7 +65,7 @@ async fn in_background<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'sta
 }
 
 /// Says so once; that the store is broken for good is what readiness is asked about.
-async fn given_up(what: &str, error: StoreError) -> ! {
+async fn log_and_park(what: &str, error: StoreError) -> ! {
     tracing::error!(%error, "{what} has ended");
     std::future::pending().await
 }
@@ -93,14 +93,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_drift_is_found_logged_and_measured() {
+    async fn a_counter_mismatch_is_logged_and_measured() {
         let (log, metrics) = (Log::default(), Arc::new(Metrics::new().unwrap()));
         let writer = log.clone();
         let _logged = tracing::subscriber::set_default(
             tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish(),
         );
         let store = Arc::new(Store::drifted_by(5));
-        let seen = async {
+        let is_measured_in_time = async {
             let is_measured = || {
                 let metrics = metrics.render(&store, &JobTypes::default(), true, InFlight::default()).unwrap();
                 String::from_utf8(metrics).unwrap().contains("\nsubjobs_recount_drift 5\n")
@@ -111,7 +111,7 @@ mod tests {
         };
         tokio::select! {
             ended = run(&store, &metrics, None) => panic!("{ended:?}"),
-            seen = tokio::time::timeout(Duration::from_secs(30), seen) => seen.unwrap(),
+            is_measured_in_time = tokio::time::timeout(Duration::from_secs(30), is_measured_in_time) => is_measured_in_time.unwrap(),
         }
         assert_eq!(store.check(), Err(StoreError::Drifted(5)));
         let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();

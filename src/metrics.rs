@@ -49,7 +49,7 @@ pub struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
     durations: HistogramVec,
-    refusals: IntCounterVec,
+    errors: IntCounterVec,
     reports: IntCounterVec,
     last_accepted_report: IntGauge,
     reports_storable: IntGauge,
@@ -61,9 +61,9 @@ pub struct Metrics {
     connections: IntGaugeVec,
     connections_limit: IntGaugeVec,
     reload: ReloadMetrics,
-    drift: IntGauge,
-    recounts: IntCounter,
-    expired: IntCounter,
+    counter_mismatch: IntGauge,
+    verifications: IntCounter,
+    count_expired: IntCounter,
 }
 
 impl Metrics {
@@ -92,7 +92,7 @@ impl Metrics {
                 "From a request's head to its response's head.",
                 &["listener", "route"],
             )?,
-            refusals: new.counters(
+            errors: new.counters(
                 "subjobs_refusals_total",
                 "Requests answered with an error, by reason.",
                 &["reason"],
@@ -128,12 +128,12 @@ impl Metrics {
                 &["listener"],
             )?,
             reload: ReloadMetrics::new(&registry)?,
-            drift: new.gauge(
+            counter_mismatch: new.gauge(
                 "subjobs_recount_drift",
                 "By how many subtasks recounts have found the counts off, at most (1 may also mean only the shares of jobs or projects); anything but 0 is a fault.",
             )?,
-            recounts: new.counter("subjobs_recounts_total", "Recounts of all subtasks from the records.")?,
-            expired: new.counter("subjobs_expired_total", "Subtasks dropped because they had ended long ago.")?,
+            verifications: new.counter("subjobs_recounts_total", "Recounts of all subtasks from the records.")?,
+            count_expired: new.counter("subjobs_expired_total", "Subtasks dropped because they had ended long ago.")?,
             registry,
         })
     }
@@ -144,12 +144,12 @@ impl Metrics {
     }
 
     /// Notes how many connections a listener takes.
-    pub fn limit_connections(&self, listener: Listener, max: usize) {
+    pub fn set_connections_limit(&self, listener: Listener, max: usize) {
         self.connections_limit.with_label_values(&[listener.as_str()]).set(i64::try_from(max).unwrap_or(i64::MAX));
     }
 
     /// Notes how many requests of the public API are worked on at once.
-    pub fn limit_in_flight(&self, max: u32) {
+    pub fn set_in_flight_limit(&self, max: u32) {
         self.in_flight_limit.set(max.into());
     }
 
@@ -164,30 +164,30 @@ impl Metrics {
     }
 
     /// Shows a reason for refusals before the first one.
-    pub fn expect_refusals(&self, reasons: &[&str]) {
+    pub fn init_error_reasons(&self, reasons: &[&str]) {
         for reason in reasons {
-            self.refusals.with_label_values(&[*reason]);
+            self.errors.with_label_values(&[*reason]);
         }
     }
 
     /// Counts an error answer.
-    pub fn refused(&self, reason: &str) {
-        self.refusals.with_label_values(&[reason]).inc();
+    pub fn count_error(&self, reason: &str) {
+        self.errors.with_label_values(&[reason]).inc();
     }
 
     /// Notes what a recount has found.
-    pub fn recounted(&self, drift: u64) {
-        self.recounts.inc();
-        self.drift.set(i64::try_from(drift).unwrap_or(i64::MAX));
+    pub fn record_verification(&self, counter_mismatch: u64) {
+        self.verifications.inc();
+        self.counter_mismatch.set(i64::try_from(counter_mismatch).unwrap_or(i64::MAX));
     }
 
     /// Counts subtasks that have been dropped.
-    pub fn expired(&self, sub_jobs: u64) {
-        self.expired.inc_by(sub_jobs);
+    pub fn count_expired(&self, sub_jobs: u64) {
+        self.count_expired.inc_by(sub_jobs);
     }
 
     /// Counts a report by the status it was answered with.
-    pub fn reported(&self, status: StatusCode) {
+    pub fn count_report(&self, status: StatusCode) {
         let outcome = match status.as_u16() {
             ..400 => {
                 self.last_accepted_report.set(unix_time());

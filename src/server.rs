@@ -2,15 +2,16 @@
 //!
 //! [`Server::bind`] gives real addresses before anything is served; [`Server::run`] serves until it is told to stop.
 
-mod clock;
 mod connection;
-mod descriptors;
+mod descriptor_budget;
 mod drain;
 mod fragment;
 mod listener;
-mod peers;
+mod peer_limit;
 mod reserve;
 mod setup;
+mod socket;
+mod state;
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,9 +23,9 @@ use std::time::Duration;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use self::descriptors::Descriptors;
+use self::descriptor_budget::DescriptorBudget;
 use self::drain::Drain;
-use self::listener::Bound;
+use self::listener::BoundListener;
 use self::setup::Setup;
 use crate::access::{AccessError, AccessHandle};
 use crate::api::{self, Api, ConcurrencyLimit};
@@ -41,7 +42,7 @@ use crate::store::{DataDir, OpenError, Store};
 use crate::web::error::REASONS;
 
 /// How long the end waits for what the storage engine does in the background, as a merge.
-const CLOSE: Duration = Duration::from_secs(5);
+const STORE_CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a server could not start, or did not go on.
 #[derive(Debug, thiserror::Error)]
@@ -78,17 +79,17 @@ pub struct Server {
     config: Config,
     api: Arc<Api>,
     metrics: Arc<Metrics>,
-    descriptors: Descriptors,
+    descriptors: DescriptorBudget,
     reports: Arc<RunningReports>,
-    public: Bound,
-    internal: Bound,
+    public: BoundListener,
+    internal: BoundListener,
 }
 
 impl Server {
     /// Reads the access, binds both listeners, and puts everything together.
     pub async fn bind(config: Config) -> Result<Self, ServerError> {
-        let metrics = Arc::new(Metrics::new().map_err(system)?);
-        let identity = metrics.identity().map_err(system)?;
+        let metrics = Arc::new(Metrics::new().map_err(system_error)?);
+        let identity = metrics.identity().map_err(system_error)?;
         let job_types = Arc::new(config.job_types.clone());
         let (source, hosts) = (config.access.clone(), config.public_hosts.clone());
         // On a thread that may wait, so that a signal meanwhile is heard.
@@ -106,12 +107,12 @@ impl Server {
             readiness: Arc::default(),
             limit: Arc::new(ConcurrencyLimit::new(config.max_in_flight)),
         });
-        metrics.expect_refusals(&REASONS);
-        metrics.limit_in_flight(config.max_in_flight);
+        metrics.init_error_reasons(&REASONS);
+        metrics.set_in_flight_limit(config.max_in_flight);
         let (intake, reports) = (Arc::new(Intake::new(config.report_timeout)), Arc::<RunningReports>::default());
         let internal =
             Arc::new(Internal { api: api.clone(), metrics: metrics.clone(), intake, reports: reports.clone() });
-        let descriptors = Descriptors::of_this_process(config.data_dir.is_some()).map_err(system)?;
+        let descriptors = DescriptorBudget::of_this_process(config.data_dir.is_some()).map_err(system_error)?;
         let max_connections = descriptors.max_connections(config.max_connections);
         let setup = Setup { config: &config, metrics: &metrics, max_connections };
         let reserve = Some(internal::reserve_operations());
@@ -151,7 +152,7 @@ impl Server {
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<usize, ServerError> {
         let Self { config, api, metrics, descriptors, reports, public, internal } = self;
         for bound in [&public, &internal] {
-            tracing::info!(listener = bound.which.as_str(), address = %bound.address, "listening");
+            tracing::info!(listener = bound.kind.as_str(), address = %bound.address, "listening");
         }
         let is_on_disk = config.data_dir.is_some();
         if !is_on_disk {
@@ -160,7 +161,7 @@ impl Server {
         if public.max_connections < config.max_connections {
             tracing::warn!(
                 limit_of_open_files = descriptors.limit,
-                needed_beside_connections = descriptors.others,
+                needed_beside_connections = descriptors.reserved,
                 max_connections = config.max_connections,
                 taken_by_each_listener = public.max_connections,
                 "the limit of open files is too low for --max-connections: each listener takes fewer"
@@ -168,32 +169,32 @@ impl Server {
         }
 
         let mut demo = config.demo;
-        let mut moving = None;
-        let is_ready_at_once = config.load.is_empty() && !is_on_disk;
-        if is_ready_at_once {
+        let mut demo_run = None;
+        let is_ready_at_start = config.load.is_empty() && !is_on_disk;
+        if is_ready_at_start {
             // Before the first connection is taken, so that nobody who starts a server in a test meets a 503.
-            moving = open(&api, demo.take())?;
+            demo_run = become_ready(&api, demo.take())?;
         }
         let (public_drain, internal_drain) = (Arc::<Drain>::default(), Arc::<Drain>::default());
-        let mut public = Aborting(tokio::spawn(public.serve(public_drain.clone())));
-        let mut internal = Aborting(tokio::spawn(internal.serve(internal_drain.clone())));
+        let mut public = AbortOnDrop(tokio::spawn(public.serve(public_drain.clone())));
+        let mut internal = AbortOnDrop(tokio::spawn(internal.serve(internal_drain.clone())));
 
         tokio::pin!(stop);
         let work = async {
-            if !is_ready_at_once {
-                take_in(&api, config.data_dir, config.load).await?;
-                moving = open(&api, demo)?;
+            if !is_ready_at_start {
+                recover_and_import(&api, config.data_dir, config.load).await?;
+                demo_run = become_ready(&api, demo)?;
             }
-            let moving = async {
-                match moving {
-                    Some(mut moving) => loop {
-                        moving.step(&api.store).await.map_err(system)?;
+            let demo_run = async {
+                match demo_run {
+                    Some(mut demo_run) => loop {
+                        demo_run.step(&api.store).await.map_err(system_error)?;
                     },
                     None => std::future::pending::<Result<(), ServerError>>().await,
                 }
             };
             tokio::select! {
-                ended = moving => ended,
+                ended = demo_run => ended,
                 ended = maintenance::run(&api.store, &metrics, config.retain_finished) => Ok(ended?),
             }
         };
@@ -212,35 +213,35 @@ impl Server {
         // One for both, so that the end comes when it was promised.
         let deadline = Instant::now() + config.drain;
         public_drain.begin(deadline);
-        let cut = (&mut public.0).await?;
+        let aborted = (&mut public.0).await?;
         // From here on new reports are refused; those that run are waited for.
         api.readiness.enter(Phase::Ending);
         let _ = timeout_at(deadline, reports.ended()).await;
-        close(api.store.clone()).await?;
+        close_store(api.store.clone()).await?;
         // Last, so that health and metrics are answered until there is nothing more to tell.
         internal_drain.begin(deadline);
-        let cut = cut + (&mut internal.0).await?;
-        if cut > 0 {
-            tracing::warn!(cut, "the drain was cut short: requests were still running");
+        let aborted = aborted + (&mut internal.0).await?;
+        if aborted > 0 {
+            tracing::warn!(cut = aborted, "the drain was cut short: requests were still running");
         }
         tracing::info!("stopped");
-        Ok(cut)
+        Ok(aborted)
     }
 }
 
 /// A listener's task, which ends when whoever runs the server stops doing so.
-struct Aborting(JoinHandle<usize>);
+struct AbortOnDrop(JoinHandle<usize>);
 
-impl Drop for Aborting {
+impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
 /// Takes in what is in the data directory, then files of subtasks, on a thread that stops when this is dropped.
-async fn take_in(api: &Arc<Api>, dir: Option<PathBuf>, files: Vec<PathBuf>) -> Result<(), ServerError> {
-    let cancelled = Cancelled::default();
-    let (store, job_types, flag) = (api.store.clone(), api.job_types.clone(), cancelled.0.clone());
+async fn recover_and_import(api: &Arc<Api>, dir: Option<PathBuf>, files: Vec<PathBuf>) -> Result<(), ServerError> {
+    let cancel = CancelOnDrop::default();
+    let (store, job_types, flag) = (api.store.clone(), api.job_types.clone(), cancel.0.clone());
     let work = move || {
         // What the store starts from here works in the background as well.
         priority::lower();
@@ -255,22 +256,22 @@ async fn take_in(api: &Arc<Api>, dir: Option<PathBuf>, files: Vec<PathBuf>) -> R
 }
 
 /// Opens the server for requests, with the demo's subtasks if it has any.
-fn open(api: &Api, demo: Option<Demo>) -> Result<Option<Running>, ServerError> {
-    let running = demo.map(|demo| demo.begin(&api.store, &api.job_types)).transpose().map_err(system)?;
+fn become_ready(api: &Api, demo: Option<Demo>) -> Result<Option<Running>, ServerError> {
+    let running = demo.map(|demo| demo.begin(&api.store, &api.job_types)).transpose().map_err(system_error)?;
     api.readiness.enter(Phase::Ready);
     tracing::info!("ready");
     Ok(running)
 }
 
 /// Closes the store, on a thread of its own.
-async fn close(store: Arc<Store>) -> Result<(), ServerError> {
+async fn close_store(store: Arc<Store>) -> Result<(), ServerError> {
     let closed = tokio::task::spawn_blocking(move || store.close());
-    match timeout(CLOSE, closed).await {
+    match timeout(STORE_CLOSE_TIMEOUT, closed).await {
         Ok(closed) => closed?,
         // What is acknowledged is on the disk; the end of the process is to it what a kill would be.
         Err(_) => {
             tracing::warn!(
-                after_seconds = CLOSE.as_secs_f64(),
+                after_seconds = STORE_CLOSE_TIMEOUT.as_secs_f64(),
                 "the data directory is still busy and is left as it is"
             );
         }
@@ -278,15 +279,15 @@ async fn close(store: Arc<Store>) -> Result<(), ServerError> {
     Ok(())
 }
 
-fn system(error: impl ToString) -> ServerError {
+fn system_error(error: impl ToString) -> ServerError {
     ServerError::System(error.to_string())
 }
 
 /// Tells a thread that loads to stop when nobody waits for it any more.
 #[derive(Default)]
-struct Cancelled(Arc<AtomicBool>);
+struct CancelOnDrop(Arc<AtomicBool>);
 
-impl Drop for Cancelled {
+impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }

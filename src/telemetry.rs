@@ -14,14 +14,14 @@ use crate::config::LogFormat;
 use crate::output::log::{self, LogWriter};
 
 /// How long the end of the program waits for a standard error that takes nothing.
-const FLUSH: Duration = Duration::from_secs(1);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The same where the end must come at once.
-const SHORT_FLUSH: Duration = Duration::from_millis(100);
+const FORCED_EXIT_FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Starts the log. `filter` is in the syntax of `RUST_LOG`; parts of it that make no sense are ignored, with a warning.
 pub fn start(format: LogFormat, filter: &str) {
-    let (filter, ignored) = parse_filter(filter);
+    let (filter, invalid) = parse_filter(filter);
     // Its own complaints would go to standard error past the queue, and panic when that is closed.
     let log = tracing_subscriber::fmt().log_internal_errors(false).with_env_filter(filter);
     let log = log.with_writer(|| LogWriter).with_target(false);
@@ -30,7 +30,7 @@ pub fn start(format: LogFormat, filter: &str) {
         LogFormat::Json => log.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
     }
     std::panic::set_hook(Box::new(log_panic));
-    for part in ignored {
+    for part in invalid {
         tracing::warn!(part, "a part of RUST_LOG makes no sense and is ignored");
     }
 }
@@ -41,7 +41,7 @@ pub fn format_or_default(format: Option<LogFormat>) -> LogFormat {
 }
 
 /// Says why the program ends, whatever the filter of the log.
-pub fn write_last_words(format: LogFormat, reason: &dyn Display) {
+pub fn write_fatal_error(format: LogFormat, reason: &dyn Display) {
     log::write_last_words(&match format {
         LogFormat::Text => format!("subjobs: {reason}\n"),
         LogFormat::Json => json_line(&reason.to_string()),
@@ -50,12 +50,12 @@ pub fn write_last_words(format: LogFormat, reason: &dyn Display) {
 
 /// Gives the log some time to be written; to be called when the program ends.
 pub fn flush() {
-    log::flush(FLUSH);
+    log::flush(FLUSH_TIMEOUT);
 }
 
 /// As [`flush`], for an end that must come at once.
-pub fn flush_shortly() {
-    log::flush(SHORT_FLUSH);
+pub fn flush_before_forced_exit() {
+    log::flush(FORCED_EXIT_FLUSH_TIMEOUT);
 }
 
 /// An event as the log has it in JSON.
@@ -75,13 +75,13 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
 
 /// The filter, and the parts of its text that make no sense.
 fn parse_filter(text: &str) -> (EnvFilter, Vec<&str>) {
-    let mut ignored = Vec::new();
+    let mut invalid = Vec::new();
     let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
     let mut directives: Vec<Directive> = Vec::new();
     for part in parts {
         match part.parse() {
             Ok(directive) => directives.push(directive),
-            Err(_) => ignored.push(part),
+            Err(_) => invalid.push(part),
         }
     }
     let is_empty = directives.is_empty();
@@ -89,7 +89,7 @@ fn parse_filter(text: &str) -> (EnvFilter, Vec<&str>) {
     // The builder's own parser prints what it ignores.
     let filter = EnvFilter::builder().with_default_directive(default.into());
     let filter = filter.parse_lossy("");
-    (directives.into_iter().fold(filter, EnvFilter::add_directive), ignored)
+    (directives.into_iter().fold(filter, EnvFilter::add_directive), invalid)
 }
 
 #[cfg(test)]
@@ -101,17 +101,17 @@ mod tests {
         for (text, expected) in
             [("", "info"), (" ", "info"), ("debug", "debug"), ("off", "off"), ("a=trace", "a=trace")]
         {
-            let (filter, ignored) = parse_filter(text);
+            let (filter, invalid) = parse_filter(text);
             let filter = filter.to_string();
             assert!(filter.split(',').any(|part| part == expected), "{text:?}: {filter}");
-            assert!(ignored.is_empty());
+            assert!(invalid.is_empty());
         }
     }
 
     #[test]
     fn what_makes_no_sense_in_a_filter_is_named_and_the_rest_is_in_force() {
-        let (filter, ignored) = parse_filter("debug,hyper=loud,a=b=c");
-        assert_eq!(ignored, ["hyper=loud", "a=b=c"]);
+        let (filter, invalid) = parse_filter("debug,hyper=loud,a=b=c");
+        assert_eq!(invalid, ["hyper=loud", "a=b=c"]);
         assert!(filter.to_string().split(',').any(|part| part == "debug"), "{filter}");
     }
 

@@ -21,7 +21,7 @@ const NAMES: &str = "/components/schemas/JobType/enum";
 const LIST: &str = "/components/schemas/JobTypes/pattern";
 
 pub(super) async fn openapi(State(internal): State<Arc<Internal>>) -> Result<impl IntoResponse, Error> {
-    let text = with_job_types(&internal.api.job_types).map_err(|error| Error::Fault(error.to_string()))?;
+    let text = with_job_types(&internal.api.job_types).map_err(|error| Error::Internal(error.to_string()))?;
     Ok(([(CONTENT_TYPE, "application/json")], text))
 }
 

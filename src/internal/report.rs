@@ -16,7 +16,7 @@ use super::replays::Known;
 use super::shares::Share;
 use super::turns::Turn;
 use crate::access::{Action, Principal};
-use crate::api::{Api, loaded};
+use crate::api::{Api, check_is_loaded};
 use crate::domain::{ProjectId, SubJob};
 use crate::metrics::Metrics;
 use crate::priority;
@@ -24,7 +24,7 @@ use crate::record;
 use crate::store::{Outcome, Submitted};
 use crate::web::body::Payload;
 use crate::web::budget::{HeldBytes, Owner};
-use crate::web::call::Unauthorized;
+use crate::web::call::UnauthorizedRequest;
 use crate::web::concurrency::Permit;
 use crate::web::error::Error;
 
@@ -56,7 +56,7 @@ pub(super) async fn report(State(internal): State<Arc<Internal>>, request: Reque
     answered.with = match &outcome {
         Ok(_) => StatusCode::OK,
         // The worker is not to blame: its connection was lost.
-        Err(Error::CutOff) => StatusCode::SERVICE_UNAVAILABLE,
+        Err(Error::IncompleteBody) => StatusCode::SERVICE_UNAVAILABLE,
         Err(error) => error.status(),
     };
     outcome.map(Json)
@@ -70,17 +70,18 @@ struct Answered<'a> {
 
 impl Drop for Answered<'_> {
     fn drop(&mut self) {
-        self.metrics.reported(self.with);
+        self.metrics.count_report(self.with);
     }
 }
 
 async fn take(internal: &Internal, request: Request) -> Result<Outcome, Error> {
     let (api, intake) = (internal.api.clone(), internal.intake.clone());
-    loaded(&api.readiness)?;
+    check_is_loaded(&api.readiness)?;
     let (parts, body) = request.into_parts();
     let payload = Payload::kept(body, MAX_BODY, HeldBytes::new(&intake.bytes));
     let access = api.access.load();
-    let received = Box::new(Unauthorized { template: PATH, parts, payload, permit: Permit::unbounded(), access });
+    let received =
+        Box::new(UnauthorizedRequest { template: PATH, parts, payload, permit: Permit::unbounded(), access });
     let call = received.authorize(ACTION).await?;
     let exists = call.project_exists();
     let form = form(call.headers());
@@ -171,7 +172,7 @@ enum Read {
 }
 
 fn fault(error: impl ToString) -> Error {
-    Error::Fault(error.to_string())
+    Error::Internal(error.to_string())
 }
 
 fn form(headers: &HeaderMap) -> Result<Form, Error> {

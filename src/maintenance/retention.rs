@@ -7,51 +7,52 @@ use std::time::Duration;
 use tokio::task::JoinError;
 use tokio::time::sleep;
 
-use super::clock::{Reading, RetentionClock};
-use super::{given_up, in_background};
+use super::clock::{ClockReading, RetentionClock};
+use super::{log_and_park, spawn_low_priority};
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 
 /// How many records are looked at, at once, for what ended long ago.
-const LOOKED_AT_ONCE: u32 = 64 * 1024;
+const EXPIRE_SLICE: u32 = 64 * 1024;
 
 /// The shortest and the longest pause between two passes over the records.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
+const MIN_PASS_INTERVAL: Duration = Duration::from_millis(500);
+const MAX_PASS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A pass drops this part of the subtasks at most, so that whoever reads the log can act before all are gone.
-const PASS_SHARE: u64 = 8;
+const PASS_DIVISOR: u64 = 8;
 
 /// But so many in any case; the store itself drops no fewer at once.
-const PASS_LEAST: u64 = 1024;
+const MIN_PASS_LIMIT: u64 = 1024;
 
-/// Drops subtasks that ended longer ago than `age`, soon after they have become that old by what `read` says.
+/// Drops subtasks that ended longer ago than `retention`, soon after they have become that old by what `read_clocks` says.
 pub(super) async fn expire(
     store: &Arc<Store>,
     metrics: &Metrics,
-    age: Duration,
-    read: impl Fn() -> Reading,
+    retention: Duration,
+    read_clocks: impl Fn() -> ClockReading,
 ) -> Result<Infallible, JoinError> {
-    let pause = (age / 10).clamp(PAUSE.0, PAUSE.1);
-    let mut clock = RetentionClock::new(read(), age, store.unwritten_before());
+    let interval = (retention / 10).clamp(MIN_PASS_INTERVAL, MAX_PASS_INTERVAL);
+    let mut clock = RetentionClock::new(read_clocks(), retention, store.unwritten_before());
     let mut from = 0;
     loop {
-        let of_pass = store.clone();
-        let most = match in_background(move || of_pass.sub_jobs()).await? {
-            Ok(sub_jobs) => (sub_jobs / PASS_SHARE).max(PASS_LEAST),
-            Err(error) => given_up("retention", error).await,
+        let pass_store = store.clone();
+        let max_dropped = match spawn_low_priority(move || pass_store.sub_jobs()).await? {
+            Ok(sub_jobs) => (sub_jobs / PASS_DIVISOR).max(MIN_PASS_LIMIT),
+            Err(error) => log_and_park("retention", error).await,
         };
         let mut dropped = 0;
-        while dropped < most {
-            let (of_step, now) = (store.clone(), clock.look(read()));
-            match in_background(move || of_step.expire(age, now, from, LOOKED_AT_ONCE)).await? {
+        while dropped < max_dropped {
+            let (step_store, now) = (store.clone(), clock.retention_time(read_clocks()));
+            match spawn_low_priority(move || step_store.expire(retention, now, from, EXPIRE_SLICE)).await? {
                 Ok(step) => {
-                    metrics.expired(step.count);
+                    metrics.count_expired(step.count);
                     dropped += step.count;
                     from = step.next;
                 }
                 // The disk takes nothing for now; why has been logged.
                 Err(StoreError::NotStored) => break,
-                Err(error) => given_up("retention", error).await,
+                Err(error) => log_and_park("retention", error).await,
             }
             if from == 0 {
                 break;
@@ -60,7 +61,7 @@ pub(super) async fn expire(
         if dropped > 0 {
             tracing::info!(dropped, "finished subtasks dropped: they ended longer ago than --retain-finished");
         }
-        sleep(pause).await;
+        sleep(interval).await;
     }
 }
 
@@ -73,7 +74,7 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(60 * 60);
 
-    fn ended(id: u64, end_time: &str) -> SubJob {
+    fn sub_job_ended_at(id: u64, end_time: &str) -> SubJob {
         SubJob {
             id: SubJobId::parse(&id.to_string()).unwrap(),
             job_id: JobId::parse("j").unwrap(),
@@ -87,35 +88,35 @@ mod tests {
     /// Retention in a store with subtasks that ended at these moments, with clocks of the test's own.
     struct Retention {
         store: Arc<Store>,
-        clocks: Arc<Mutex<Reading>>,
+        reading: Arc<Mutex<ClockReading>>,
         task: tokio::task::JoinHandle<()>,
     }
 
     impl Retention {
-        fn begin(ends: &[(u64, &str)]) -> Self {
+        fn start(ends: &[(u64, &str)]) -> Self {
             let store = Arc::new(Store::in_memory(JobTypes::default().len()));
             let mut ids = 0..;
             for (number, end) in ends {
-                let batch = ids.by_ref().take(*number as usize).map(|id| ended(id, end)).collect();
+                let batch = ids.by_ref().take(*number as usize).map(|id| sub_job_ended_at(id, end)).collect();
                 store.report(&ProjectId::parse("p").unwrap(), batch).unwrap();
             }
-            let begin = Reading { wall: "2026-01-01T00:00:00Z".parse().unwrap(), uptime: Duration::ZERO };
-            let clocks = Arc::new(Mutex::new(begin));
-            let (of_task, read) = (store.clone(), clocks.clone());
+            let start = ClockReading { wall: "2026-01-01T00:00:00Z".parse().unwrap(), uptime: Duration::ZERO };
+            let reading = Arc::new(Mutex::new(start));
+            let (task_store, read_clocks) = (store.clone(), reading.clone());
             let task = tokio::spawn(async move {
                 let metrics = Metrics::new().unwrap();
-                expire(&of_task, &metrics, HOUR, move || *read.lock().unwrap()).await.unwrap();
+                expire(&task_store, &metrics, HOUR, move || *read_clocks.lock().unwrap()).await.unwrap();
             });
-            Self { store, clocks, task }
+            Self { store, reading, task }
         }
 
-        fn set(&self, wall: &str, uptime: Duration) {
-            *self.clocks.lock().unwrap() = Reading { wall: wall.parse::<Timestamp>().unwrap(), uptime };
+        fn set_clocks(&self, wall: &str, uptime: Duration) {
+            *self.reading.lock().unwrap() = ClockReading { wall: wall.parse::<Timestamp>().unwrap(), uptime };
         }
 
         /// Waits for the end of a pass, and returns how many subtasks it has left.
-        async fn pass(&self) -> u64 {
-            sleep(PAUSE.1).await;
+        async fn await_pass(&self) -> u64 {
+            sleep(MAX_PASS_INTERVAL).await;
             self.store.sub_jobs().unwrap()
         }
     }
@@ -128,10 +129,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_pass_drops_an_eighth_at_most_but_a_thousand_in_any_case() {
-        let retention = Retention::begin(&[(20_000, "2020-01-01T00:00:00Z")]);
+        let retention = Retention::start(&[(20_000, "2020-01-01T00:00:00Z")]);
         let (mut before, mut passes) = (20_000, 0);
         while before > 0 {
-            let left = retention.pass().await;
+            let left = retention.await_pass().await;
             // The store drops up to 1,024 at once.
             assert!(before - left <= (before / 8).max(1024) + 1024, "{before} {left}");
             (before, passes) = (left, passes + 1);
@@ -142,19 +143,19 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_clock_that_jumps_ahead_drops_nothing_that_was_young() {
         let ends = [(10, "2025-12-31T22:00:00Z"), (10, "2025-12-31T23:30:00Z"), (10, "2026-01-01T00:00:00Z")];
-        let retention = Retention::begin(&ends);
-        assert_eq!(retention.pass().await, 20);
-        retention.set("2036-01-01T00:00:10Z", Duration::from_secs(10));
-        assert_eq!(retention.pass().await, 20);
-        assert_eq!(retention.pass().await, 20);
+        let retention = Retention::start(&ends);
+        assert_eq!(retention.await_pass().await, 20);
+        retention.set_clocks("2036-01-01T00:00:10Z", Duration::from_secs(10));
+        assert_eq!(retention.await_pass().await, 20);
+        assert_eq!(retention.await_pass().await, 20);
         // By the time that has passed, which goes on.
-        retention.set("2036-01-01T00:35:00Z", Duration::from_secs(35 * 60));
-        assert_eq!(retention.pass().await, 10);
-        retention.set("2026-01-01T00:40:00Z", Duration::from_secs(40 * 60));
-        assert_eq!(retention.pass().await, 10);
-        retention.set("2036-01-01T00:40:01Z", Duration::from_secs(40 * 60));
-        assert_eq!(retention.pass().await, 10);
-        retention.set("2036-01-01T01:41:00Z", Duration::from_secs(101 * 60));
-        assert_eq!(retention.pass().await, 0);
+        retention.set_clocks("2036-01-01T00:35:00Z", Duration::from_secs(35 * 60));
+        assert_eq!(retention.await_pass().await, 10);
+        retention.set_clocks("2026-01-01T00:40:00Z", Duration::from_secs(40 * 60));
+        assert_eq!(retention.await_pass().await, 10);
+        retention.set_clocks("2036-01-01T00:40:01Z", Duration::from_secs(40 * 60));
+        assert_eq!(retention.await_pass().await, 10);
+        retention.set_clocks("2036-01-01T01:41:00Z", Duration::from_secs(101 * 60));
+        assert_eq!(retention.await_pass().await, 0);
     }
 }

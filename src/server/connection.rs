@@ -20,19 +20,20 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::clock::{Busy, Clock, LINGER, Timed};
 use super::drain::Drain;
+use super::socket::TrackedSocket;
+use super::state::{ConnectionState, LINGER_TIMEOUT, RequestGuard};
 use crate::web::instrument::{App, ResponseFuture};
 
 /// The most bytes of a request's head; past it the HTTP layer answers 431.
-const MAX_HEAD: usize = 256 * 1024;
+const MAX_HEAD_BYTES: usize = 256 * 1024;
 
 /// How long a connection without a request stays open once the drain has begun: a request that had arrived by then is answered.
-const LAST_LOOK: Duration = Duration::from_millis(20);
+const IDLE_DRAIN_GRACE: Duration = Duration::from_millis(20);
 
 /// How long a peer has to close a connection that the drain ends, so that neither its last answer nor the news is lost in a
 /// reset.
-const LAST_LINGER: Duration = Duration::from_millis(100);
+const DRAIN_LINGER_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The answer to a peer that begins to speak HTTP/2, which the HTTP layer leaves without one.
 const VERSION_NOT_SUPPORTED: &[u8] =
@@ -43,105 +44,111 @@ enum Turn {
     /// Others are to have theirs.
     Yield,
     /// The connection has ended.
-    End(End),
+    Outcome(Outcome),
 }
 
 /// How a connection ended.
-enum End {
+enum Outcome {
     /// The peer closed it, or a clock has run out.
-    Over,
+    Closed,
     /// The peer speaks HTTP/2.
     Http2,
     /// The drain found no request on it.
-    Idle,
+    IdleAtDrain,
     /// The drain's deadline came before the answer.
-    Cut,
+    Aborted,
 }
 
 /// Serves a connection until it ends; whether the drain had to cut a running request.
-pub(super) async fn serve<S>(socket: S, app: App, clock: Arc<Clock>, drain: Arc<Drain>) -> bool
+pub(super) async fn serve<S>(socket: S, app: App, state: Arc<ConnectionState>, drain: Arc<Drain>) -> bool
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let service = Service { app, clock: clock.clone() };
+    let service = Service { app, state: state.clone() };
     // More than 100 headers are answered with 431 too; saying so here would cost an allocation a request.
     let mut connection = http1::Builder::new()
         .header_read_timeout(None)
         .half_close(true)
-        .max_buf_size(MAX_HEAD)
-        .max_header_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(Timed::new(socket, clock.clone())), service);
-    let mut drain_begins = pin!(drain.begun());
+        .max_buf_size(MAX_HEAD_BYTES)
+        .max_header_size(MAX_HEAD_BYTES)
+        .serve_connection(TokioIo::new(TrackedSocket::new(socket, state.clone())), service);
+    let mut drain_begun = pin!(drain.wait_until_begun());
     // When the drain closes what is idle, and when it cuts what runs.
-    let mut ends: Option<(Instant, Instant)> = None;
+    let mut drain_deadlines: Option<(Instant, Instant)> = None;
     let mut is_first_poll = true;
-    let tick = clock.tick();
+    let tick = state.tick();
     let mut timer = pin!(sleep(tick));
-    let mut is_closing = false;
-    let mut take_turn = |cx: &mut Context<'_>| {
+    let mut is_lingering = false;
+    let mut poll_turn = |cx: &mut Context<'_>| {
         // The first poll leaves the task's waker with the drain; later ones only look at a flag, which takes no lock.
-        let look = std::mem::take(&mut is_first_poll) || (ends.is_none() && drain.deadline().is_some());
-        if look && drain_begins.as_mut().poll(cx).is_ready() {
+        let look = std::mem::take(&mut is_first_poll) || (drain_deadlines.is_none() && drain.deadline().is_some());
+        if look && drain_begun.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
-            let cut_at = drain.deadline().unwrap_or(now);
-            ends = Some(((now + LAST_LOOK).min(cut_at), cut_at));
+            let abort_at = drain.deadline().unwrap_or(now);
+            drain_deadlines = Some(((now + IDLE_DRAIN_GRACE).min(abort_at), abort_at));
             timer.as_mut().reset(now);
         }
-        clock.begin_turn();
+        state.begin_turn();
         match Pin::new(&mut connection).poll(cx) {
-            Poll::Ready(Err(error)) if error.is_parse_version_h2() => return Poll::Ready(Turn::End(End::Http2)),
+            Poll::Ready(Err(error)) if error.is_parse_version_h2() => {
+                return Poll::Ready(Turn::Outcome(Outcome::Http2));
+            }
             // How it ended is the peer's doing and nobody's error.
-            Poll::Ready(_) => return Poll::Ready(Turn::End(End::Over)),
+            Poll::Ready(_) => return Poll::Ready(Turn::Outcome(Outcome::Closed)),
             Poll::Pending => {}
         }
-        clock.settle();
-        if clock.is_turn_over() {
+        state.stamp_phase();
+        if state.is_turn_over() {
             return Poll::Ready(Turn::Yield);
         }
-        if !is_closing && clock.is_closing() {
-            is_closing = true;
+        if !is_lingering && state.is_lingering() {
+            is_lingering = true;
             timer.as_mut().reset(Instant::now());
         }
-        if let Some((idle_at, _)) = ends.filter(|_| !clock.is_busy()) {
-            if idle_at <= Instant::now() {
-                return Poll::Ready(Turn::End(End::Idle));
+        if let Some((close_idle_at, _)) = drain_deadlines.filter(|_| !state.is_busy()) {
+            if close_idle_at <= Instant::now() {
+                return Poll::Ready(Turn::Outcome(Outcome::IdleAtDrain));
             }
-            timer.as_mut().reset(idle_at);
+            timer.as_mut().reset(close_idle_at);
         }
         loop {
             ready!(timer.as_mut().poll(cx));
             let now = Instant::now();
-            let next = clock.deadline().unwrap_or(now + tick).min(now + tick);
+            let next = state.deadline().unwrap_or(now + tick).min(now + tick);
             if next <= now {
-                return Poll::Ready(Turn::End(End::Over));
+                return Poll::Ready(Turn::Outcome(Outcome::Closed));
             }
-            let next = match ends {
+            let next = match drain_deadlines {
                 None => next,
-                Some((idle_at, _)) if !clock.is_busy() && idle_at <= now => return Poll::Ready(Turn::End(End::Idle)),
-                Some((_, cut_at)) if clock.is_busy() && cut_at <= now => return Poll::Ready(Turn::End(End::Cut)),
-                Some((idle_at, cut_at)) => next.min(if clock.is_busy() { cut_at } else { idle_at }),
+                Some((close_idle_at, _)) if !state.is_busy() && close_idle_at <= now => {
+                    return Poll::Ready(Turn::Outcome(Outcome::IdleAtDrain));
+                }
+                Some((_, abort_at)) if state.is_busy() && abort_at <= now => {
+                    return Poll::Ready(Turn::Outcome(Outcome::Aborted));
+                }
+                Some((close_idle_at, abort_at)) => next.min(if state.is_busy() { abort_at } else { close_idle_at }),
             };
             timer.as_mut().reset(next);
         }
     };
-    let end = loop {
-        match poll_fn(&mut take_turn).await {
-            Turn::End(end) => break end,
+    let outcome = loop {
+        match poll_fn(&mut poll_turn).await {
+            Turn::Outcome(outcome) => break outcome,
             // Unlike a task that only wakes itself, this lets the runtime look at what has come on other connections.
             Turn::Yield => yield_now().await,
         }
     };
-    let (last_words, linger) = match end {
-        End::Idle => (&b""[..], LAST_LINGER),
-        End::Http2 => (VERSION_NOT_SUPPORTED, LINGER),
-        End::Over => return false,
-        End::Cut => return true,
+    let (final_bytes, linger) = match outcome {
+        Outcome::IdleAtDrain => (&b""[..], DRAIN_LINGER_TIMEOUT),
+        Outcome::Http2 => (VERSION_NOT_SUPPORTED, LINGER_TIMEOUT),
+        Outcome::Closed => return false,
+        Outcome::Aborted => return true,
     };
     let mut socket = connection.into_parts().io.into_inner();
     let closing = async {
-        if !last_words.is_empty() {
+        if !final_bytes.is_empty() {
             // At most a few answers were written before, so the system has space for all of it.
-            poll_fn(|cx| Pin::new(&mut socket).poll_write(cx, last_words)).await?;
+            poll_fn(|cx| Pin::new(&mut socket).poll_write(cx, final_bytes)).await?;
         }
         poll_fn(|cx| Pin::new(&mut socket).poll_shutdown(cx)).await
     };
@@ -153,61 +160,61 @@ where
 /// The application as one connection calls it.
 struct Service {
     app: App,
-    clock: Arc<Clock>,
+    state: Arc<ConnectionState>,
 }
 
 impl hyper::service::Service<Request<Incoming>> for Service {
-    type Response = Response<Watched>;
+    type Response = Response<TrackedBody>;
     type Error = Infallible;
-    type Future = Answering;
+    type Future = ServiceFuture;
 
-    fn call(&self, request: Request<Incoming>) -> Answering {
-        let busy = self.clock.begin(!request.body().is_end_stream());
+    fn call(&self, request: Request<Incoming>) -> ServiceFuture {
+        let guard = self.state.begin(!request.body().is_end_stream());
         let version = request.version();
-        let has_fragment = self.clock.fragments.follows(request.uri());
-        Answering { answer: self.app.call(request, has_fragment), busy: Some(busy), version }
+        let has_fragment = self.state.fragment_detector.has_fragment(request.uri());
+        ServiceFuture { response: self.app.call(request, has_fragment), guard: Some(guard), version }
     }
 }
 
 pin_project! {
-    struct Answering {
+    struct ServiceFuture {
         #[pin]
-        answer: ResponseFuture,
-        busy: Option<Busy>,
+        response: ResponseFuture,
+        guard: Option<RequestGuard>,
         version: Version,
     }
 }
 
-impl Future for Answering {
-    type Output = Result<Response<Watched>, Infallible>;
+impl Future for ServiceFuture {
+    type Output = Result<Response<TrackedBody>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        if this.busy.as_ref().is_some_and(Busy::must_wait) {
+        if this.guard.as_ref().is_some_and(RequestGuard::must_yield) {
             // Nothing has to wake this: the connection's next turn comes by itself.
             return Poll::Pending;
         }
-        let mut response = ready!(this.answer.poll(cx));
-        let busy = this.busy.take();
-        if busy.as_ref().is_some_and(Busy::is_last_answer) {
+        let mut response = ready!(this.response.poll(cx));
+        let guard = this.guard.take();
+        if guard.as_ref().is_some_and(RequestGuard::is_last_response) {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             // To an answer of a later version the HTTP layer adds that the connection stays, if an old caller wants that.
             *response.version_mut() = *this.version;
         }
-        Poll::Ready(Ok(response.map(|body| Watched { body, _busy: busy })))
+        Poll::Ready(Ok(response.map(|body| TrackedBody { body, _guard: guard })))
     }
 }
 
 pin_project! {
     /// A response's body, which keeps the connection busy until it has been handed over.
-    struct Watched {
+    struct TrackedBody {
         #[pin]
         body: Body,
-        _busy: Option<Busy>,
+        _guard: Option<RequestGuard>,
     }
 }
 
-impl http_body::Body for Watched {
+impl http_body::Body for TrackedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -232,18 +239,11 @@ mod tests {
     use http::Method;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 
-    use super::super::clock::{Limits, REQUESTS_PER_TURN};
+    use super::super::state::{REQUESTS_PER_TURN, tests::TIMEOUTS};
     use super::*;
     use crate::metrics::{Listener, Metrics};
     use crate::web::operation::{Operation, RouteLabels, router};
     use crate::web::request_id::RequestIds;
-
-    const LIMITS: Limits = Limits {
-        first_byte: Duration::from_secs(10),
-        head: Duration::from_secs(10),
-        idle: Duration::from_secs(75),
-        is_for_one_request: false,
-    };
 
     fn app() -> App {
         let root = || Operation { id: "", method: Method::GET, path: "/", action: None, handler: get(async || "") };
@@ -259,7 +259,7 @@ mod tests {
         let (mut far, near) = duplex(1024 * 1024);
         far.write_all("GET / HTTP/1.1\r\nHost: h\r\n\r\n".repeat(REQUESTS).as_bytes()).await.unwrap();
         let drain = Arc::<Drain>::default();
-        let mut served = pin!(serve(near, app(), Clock::new(LIMITS, drain.clone()), drain));
+        let mut served = pin!(serve(near, app(), ConnectionState::new(TIMEOUTS, drain.clone()), drain));
         let (mut answered, mut turns, mut unread) = (0, 0, Vec::new());
         while answered < REQUESTS {
             poll_fn(|cx| {
@@ -269,9 +269,9 @@ mod tests {
             .await;
             unread.clear();
             while tokio::time::timeout(Duration::ZERO, far.read_buf(&mut unread)).await.is_ok() {}
-            let in_turn = String::from_utf8_lossy(&unread).matches("HTTP/1.1 200 OK").count();
-            assert!(in_turn <= REQUESTS_PER_TURN as usize, "{in_turn} in one turn");
-            answered += in_turn;
+            let requests_in_turn = String::from_utf8_lossy(&unread).matches("HTTP/1.1 200 OK").count();
+            assert!(requests_in_turn <= REQUESTS_PER_TURN as usize, "{requests_in_turn} in one turn");
+            answered += requests_in_turn;
             turns += 1;
         }
         // Nor does it take many more turns than that makes.

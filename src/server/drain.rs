@@ -40,7 +40,7 @@ impl Drain {
     }
 
     /// Waits for it.
-    pub(super) async fn begun(&self) {
+    pub(super) async fn wait_until_begun(&self) {
         let mut notified = pin!(self.notify.notified());
         // Registered before the look, so that a beginning between the two is not missed.
         notified.as_mut().enable();

@@ -7,30 +7,33 @@ use std::sync::Arc;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 
-use super::clock::Clock;
+use super::state::ConnectionState;
 
 /// How many there are.
-pub(super) const RESERVE: usize = 32;
+pub(super) const RESERVE_CONNECTIONS: usize = 32;
 
 /// The open connections of the reserve.
 #[derive(Debug)]
 pub(super) struct Reserve {
     permits: Arc<Semaphore>,
     /// In the order in which they were accepted.
-    open: VecDeque<(AbortHandle, Arc<Clock>)>,
+    open: VecDeque<(AbortHandle, Arc<ConnectionState>)>,
 }
 
 impl Reserve {
     pub(super) fn new() -> Self {
-        Self { permits: Arc::new(Semaphore::new(RESERVE)), open: VecDeque::with_capacity(RESERVE) }
+        Self {
+            permits: Arc::new(Semaphore::new(RESERVE_CONNECTIONS)),
+            open: VecDeque::with_capacity(RESERVE_CONNECTIONS),
+        }
     }
 
     /// A permit for one more connection. If all are taken, it is that of the oldest connection without a complete request, or
     /// of the oldest at all.
     pub(super) async fn acquire(&mut self) -> Result<OwnedSemaphorePermit, AcquireError> {
         self.open.retain(|(task, _)| !task.is_finished());
-        if self.open.len() >= RESERVE {
-            let displaced = self.open.iter().position(|(_, clock)| !clock.is_busy()).unwrap_or(0);
+        if self.open.len() >= RESERVE_CONNECTIONS {
+            let displaced = self.open.iter().position(|(_, state)| !state.is_busy()).unwrap_or(0);
             if let Some((task, _)) = self.open.remove(displaced) {
                 task.abort();
             }
@@ -40,7 +43,7 @@ impl Reserve {
     }
 
     /// Remembers a connection that has a permit.
-    pub(super) fn push(&mut self, task: AbortHandle, clock: Arc<Clock>) {
-        self.open.push_back((task, clock));
+    pub(super) fn push(&mut self, task: AbortHandle, state: Arc<ConnectionState>) {
+        self.open.push_back((task, state));
     }
 }

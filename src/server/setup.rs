@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket};
 
-use super::clock::Limits;
-use super::listener::Bound;
-use super::{ServerError, system};
+use super::listener::BoundListener;
+use super::state::Timeouts;
+use super::{ServerError, system_error};
 use crate::config::Config;
 use crate::metrics::{Listener, Metrics};
 use crate::web::instrument::App;
@@ -24,20 +24,20 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     // A restart may find connections of its predecessor that have not quite ended.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    socket.listen(BACKLOG)
+    socket.listen(LISTEN_BACKLOG)
 }
 
-fn limits(config: &Config) -> Limits {
-    Limits {
+fn timeouts(config: &Config) -> Timeouts {
+    Timeouts {
         first_byte: FIRST_BYTE_TIMEOUT.min(config.idle_timeout),
         head: config.head_timeout,
         idle: config.idle_timeout,
-        is_for_one_request: false,
+        is_single_request: false,
     }
 }
 
 /// How many connections may wait in the system's queue, if it allows that many. Those beyond try again after a second.
-const BACKLOG: u32 = 4096;
+const LISTEN_BACKLOG: u32 = 4096;
 
 /// What both listeners are made from.
 pub(super) struct Setup<'a> {
@@ -50,44 +50,44 @@ impl Setup<'_> {
     /// Binds a listener. Connections beyond `max_connections` get the routes of `reserve`, if there are any.
     pub(super) async fn listener<S: Clone + Send + Sync + 'static>(
         &self,
-        which: Listener,
+        kind: Listener,
         operations: Vec<Operation<S>>,
         reserve: Option<Vec<Operation<S>>>,
         state: S,
-    ) -> Result<Bound, ServerError> {
+    ) -> Result<BoundListener, ServerError> {
         let config = self.config;
-        let (address, option) = match which {
+        let (address, option) = match kind {
             Listener::Public => (config.listen, "--listen (SUBJOBS_LISTEN)"),
             Listener::Internal => (config.internal_listen, "--internal-listen (SUBJOBS_INTERNAL_LISTEN)"),
         };
         let bind = |cause| ServerError::Bind { option, address, cause };
         let socket = listen(address).map_err(bind)?;
-        self.metrics.limit_connections(which, self.max_connections);
-        Ok(Bound {
-            which,
+        self.metrics.set_connections_limit(kind, self.max_connections);
+        Ok(BoundListener {
+            kind,
             address: socket.local_addr().map_err(bind)?,
             socket,
-            reserve_app: reserve.map(|operations| self.app(which, operations, state.clone())).transpose()?,
-            app: self.app(which, operations, state)?,
-            limits: limits(config),
+            reserve_app: reserve.map(|operations| self.app(kind, operations, state.clone())).transpose()?,
+            app: self.app(kind, operations, state)?,
+            timeouts: timeouts(config),
             max_connections: self.max_connections,
             max_connections_per_address: config.max_connections_per_address,
-            open: self.metrics.connections(which),
+            open: self.metrics.connections(kind),
         })
     }
 
     fn app<S: Clone + Send + Sync + 'static>(
         &self,
-        which: Listener,
+        kind: Listener,
         operations: Vec<Operation<S>>,
         state: S,
     ) -> Result<App, ServerError> {
-        let timeout = match which {
+        let timeout = match kind {
             Listener::Public => self.config.request_timeout,
             Listener::Internal => self.config.report_timeout,
         };
-        let names = RouteLabels::new(&operations, which, self.metrics);
-        let ids = RequestIds::new().map_err(system)?;
+        let names = RouteLabels::new(&operations, kind, self.metrics);
+        let ids = RequestIds::new().map_err(system_error)?;
         Ok(App::new(router(operations, state), names, self.metrics.clone(), ids, timeout))
     }
 }
@@ -101,7 +101,7 @@ mod tests {
     fn a_first_byte_has_ten_seconds_or_what_an_idle_connection_has() {
         let config = Config::on_any_port(AccessSource::Text(String::new()));
         let times = |idle_timeout| {
-            let Limits { first_byte, head, idle, .. } = limits(&Config { idle_timeout, ..config.clone() });
+            let Timeouts { first_byte, head, idle, .. } = timeouts(&Config { idle_timeout, ..config.clone() });
             [first_byte, head, idle].map(|time| time.as_secs())
         };
         assert_eq!(times(config.idle_timeout), [10, 10, 75]);

@@ -80,9 +80,9 @@ pub fn check_framing_headers(parts: &Parts, headers: &RequestHeaders<'_>) -> Res
     if parts.uri.authority().is_some_and(|authority| !is_host(authority.as_str().as_bytes())) {
         return Err(Error::input("the request target", "must have a host, with a port or none"));
     }
-    match (headers.codings, headers.coding) {
+    match (headers.transfer_encodings, headers.transfer_encoding) {
         (0, _) => Ok(()),
-        (1, Some(coding)) if coding.trim_ascii().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        (1, Some(transfer_encoding)) if transfer_encoding.trim_ascii().eq_ignore_ascii_case(b"chunked") => Ok(()),
         _ => Err(Error::input("Transfer-Encoding", "must be chunked, once")),
     }
 }
@@ -95,8 +95,8 @@ pub struct RequestHeaders<'a> {
     authorizations: usize,
     hosts: usize,
     host: &'a [u8],
-    codings: usize,
-    coding: Option<&'a [u8]>,
+    transfer_encodings: usize,
+    transfer_encoding: Option<&'a [u8]>,
 }
 
 impl<'a> RequestHeaders<'a> {
@@ -113,8 +113,8 @@ impl<'a> RequestHeaders<'a> {
             } else if name == header::AUTHORIZATION {
                 found.authorizations += 1;
             } else if name == header::TRANSFER_ENCODING {
-                found.codings += 1;
-                found.coding = Some(value.as_bytes());
+                found.transfer_encodings += 1;
+                found.transfer_encoding = Some(value.as_bytes());
             }
         }
         found

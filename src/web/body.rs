@@ -159,7 +159,7 @@ fn unreadable(error: axum::Error) -> Error {
             _ => false,
         };
         if is_lost {
-            return Error::CutOff;
+            return Error::IncompleteBody;
         }
         cause = error.source();
     }

@@ -21,7 +21,7 @@ use crate::access::{Access, Action};
 use crate::domain::ProjectId;
 
 /// A request of which nothing is known yet but that it may be worked on.
-pub struct Unauthorized {
+pub struct UnauthorizedRequest {
     /// The template of its path.
     pub template: &'static str,
     /// Its head.
@@ -41,7 +41,7 @@ pub struct Call<P> {
     /// The project that the path names.
     pub project: P,
     /// Boxed, since it is handed on from step to step, and in every future on its way.
-    request: Box<Unauthorized>,
+    request: Box<UnauthorizedRequest>,
 }
 
 /// A call whose own inputs are right.
@@ -50,7 +50,7 @@ pub struct ValidCall<P, T> {
     input: T,
 }
 
-impl Unauthorized {
+impl UnauthorizedRequest {
     /// A call of whoever has a good credential, for an operation that needs no permission.
     ///
     /// # Errors
@@ -68,7 +68,7 @@ impl Unauthorized {
     ///
     /// # Errors
     ///
-    /// Those of [`Unauthorized::authenticate`], 403 before 400, and 400 for a segment that is no project's id.
+    /// Those of [`UnauthorizedRequest::authenticate`], 403 before 400, and 400 for a segment that is no project's id.
     pub async fn authorize(mut self: Box<Self>, action: Action) -> Result<Call<ProjectId>, Error> {
         let Self { access, parts, payload, permit, .. } = &mut *self;
         let headers = RequestHeaders::of(&parts.headers);
@@ -137,7 +137,7 @@ impl<P> Call<P> {
     ///
     /// 503 if the body takes too long, or too many are waited for.
     pub async fn ignore_body(&mut self) -> Result<(), Error> {
-        let Unauthorized { payload, permit, .. } = &mut *self.request;
+        let UnauthorizedRequest { payload, permit, .. } = &mut *self.request;
         Ok(payload.ignore(permit).await?)
     }
 

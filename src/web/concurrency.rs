@@ -24,10 +24,10 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct ConcurrencyLimit {
     max: u32,
-    taken: AtomicU32,
-    max_bodies: u32,
-    bodies: AtomicU32,
-    identity: AtomicU32,
+    acquired: AtomicU32,
+    max_body_waits: u32,
+    body_waits: AtomicU32,
+    identity_waits: AtomicU32,
 }
 
 /// A permit to work on a request, released when dropped.
@@ -41,35 +41,35 @@ pub struct Permit {
 impl ConcurrencyLimit {
     /// A limit of `max` requests, and of a quarter of that, but at least one, whose bodies are waited for.
     pub fn new(max: u32) -> Self {
-        let max_bodies = (max / REQUESTS_PER_BODY).max(1);
-        Self { max, taken: 0.into(), max_bodies, bodies: 0.into(), identity: 0.into() }
+        let max_body_waits = (max / REQUESTS_PER_BODY).max(1);
+        Self { max, acquired: 0.into(), max_body_waits, body_waits: 0.into(), identity_waits: 0.into() }
     }
 
     /// How many are under way: worked on, or waiting.
-    pub fn under_way(&self) -> u32 {
-        self.taken.load(Ordering::Relaxed) + self.bodies_awaited() + self.identity_awaited()
+    pub fn in_flight(&self) -> u32 {
+        self.acquired.load(Ordering::Relaxed) + self.waiting_for_bodies() + self.waiting_for_identity()
     }
 
     /// How many wait for their own bodies.
-    pub fn bodies_awaited(&self) -> u32 {
-        self.bodies.load(Ordering::Relaxed)
+    pub fn waiting_for_bodies(&self) -> u32 {
+        self.body_waits.load(Ordering::Relaxed)
     }
 
     /// How many wait for the identity service.
-    pub fn identity_awaited(&self) -> u32 {
-        self.identity.load(Ordering::Relaxed)
+    pub fn waiting_for_identity(&self) -> u32 {
+        self.identity_waits.load(Ordering::Relaxed)
     }
 
     /// A permit, or why there is none now. A draining server still answers what reaches it.
     pub fn try_acquire(self: &Arc<Self>, readiness: &Readiness) -> Result<Permit, Unavailable> {
-        loaded(readiness)?;
-        take_one(&self.taken, self.max)?;
+        check_is_loaded(readiness)?;
+        increment_up_to(&self.acquired, self.max)?;
         Ok(Permit { limit: Some(self.clone()), is_held: true })
     }
 }
 
 /// Whether everything has been taken in, or why nothing can be answered yet.
-pub fn loaded(readiness: &Readiness) -> Result<(), Unavailable> {
+pub fn check_is_loaded(readiness: &Readiness) -> Result<(), Unavailable> {
     match readiness.phase() {
         Phase::Ready | Phase::Draining => Ok(()),
         Phase::Loading => Err(Unavailable::Starting),
@@ -78,22 +78,22 @@ pub fn loaded(readiness: &Readiness) -> Result<(), Unavailable> {
 }
 
 /// One more, if that is not more than `max`.
-fn take_one(taken: &AtomicU32, max: u32) -> Result<(), Unavailable> {
-    let one_more = |taken| (taken < max).then_some(taken + 1);
-    let taken = taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
-    taken.map(drop).map_err(|_| Unavailable::Overloaded)
+fn increment_up_to(acquired: &AtomicU32, max: u32) -> Result<(), Unavailable> {
+    let one_more = |acquired| (acquired < max).then_some(acquired + 1);
+    let acquired = acquired.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+    acquired.map(drop).map_err(|_| Unavailable::Overloaded)
 }
 
 /// One that waits, until it is dropped.
-struct Waiting<'a>(&'a AtomicU32);
+struct WaitGuard<'a>(&'a AtomicU32);
 
-impl<'a> Waiting<'a> {
+impl<'a> WaitGuard<'a> {
     fn begin(count: &'a AtomicU32, max: u32) -> Result<Self, Unavailable> {
-        take_one(count, max).map(|()| Self(count))
+        increment_up_to(count, max).map(|()| Self(count))
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitGuard<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -108,7 +108,7 @@ impl Permit {
     /// Waits for what the identity service says. If it is not there at once, the permit is released, and acquired again after.
     pub async fn await_identity<T>(&mut self, answer: impl Future<Output = T>) -> Result<T, Unavailable> {
         // How many may wait is the connections' bound.
-        self.release_while(answer, |limit| (&limit.identity, u32::MAX)).await
+        self.release_while(answer, |limit| (&limit.identity_waits, u32::MAX)).await
     }
 
     /// Waits for the request's own body. If it is not there at once, the permit is released, and acquired again after; meanwhile
@@ -117,8 +117,9 @@ impl Permit {
         match self.limit {
             None => Ok(body.await),
             Some(_) => {
-                let in_time =
-                    self.release_while(timeout(BODY_TIMEOUT, body), |limit| (&limit.bodies, limit.max_bodies)).await?;
+                let in_time = self
+                    .release_while(timeout(BODY_TIMEOUT, body), |limit| (&limit.body_waits, limit.max_body_waits))
+                    .await?;
                 in_time.map_err(|_| Unavailable::TimedOut)
             }
         }
@@ -127,19 +128,19 @@ impl Permit {
     async fn release_while<T>(
         &mut self,
         wait: impl Future<Output = T>,
-        among: impl FnOnce(&ConcurrencyLimit) -> (&AtomicU32, u32),
+        counter_and_max: impl FnOnce(&ConcurrencyLimit) -> (&AtomicU32, u32),
     ) -> Result<T, Unavailable> {
         let mut wait = pin!(wait);
         if let Poll::Ready(at_once) = std::future::poll_fn(|cx| Poll::Ready(wait.as_mut().poll(cx))).await {
             return Ok(at_once);
         }
         let Some(limit) = self.limit.clone() else { return Ok(wait.await) };
-        let (count, max) = among(&limit);
-        let waiting = Waiting::begin(count, max)?;
+        let (count, max) = counter_and_max(&limit);
+        let waiting = WaitGuard::begin(count, max)?;
         self.release();
         let awaited = wait.await;
         drop(waiting);
-        take_one(&limit.taken, limit.max)?;
+        increment_up_to(&limit.acquired, limit.max)?;
         self.is_held = true;
         Ok(awaited)
     }
@@ -148,7 +149,7 @@ impl Permit {
         if let Some(limit) = &self.limit
             && std::mem::take(&mut self.is_held)
         {
-            limit.taken.fetch_sub(1, Ordering::Relaxed);
+            limit.acquired.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -181,7 +182,7 @@ mod tests {
         let first = limit.try_acquire(&readiness).unwrap();
         let _second = limit.try_acquire(&readiness).unwrap();
         assert_eq!(limit.try_acquire(&readiness).unwrap_err(), Unavailable::Overloaded);
-        assert_eq!(limit.under_way(), 2);
+        assert_eq!(limit.in_flight(), 2);
         drop(first);
         assert!(limit.try_acquire(&readiness).is_ok());
         readiness.enter(Phase::Draining);
@@ -193,7 +194,7 @@ mod tests {
         let (limit, readiness) = (Arc::new(ConcurrencyLimit::new(1)), Readiness::default());
         readiness.enter(Phase::Draining);
         assert_eq!(limit.try_acquire(&readiness).unwrap_err(), Unavailable::Draining);
-        assert_eq!(limit.under_way(), 0);
+        assert_eq!(limit.in_flight(), 0);
     }
 
     #[tokio::test]
@@ -203,7 +204,7 @@ mod tests {
             let mut permit = limit.try_acquire(&readiness).unwrap();
             let (answer, answered) = oneshot::channel();
             let (asked, ()) = tokio::join!(permit.await_identity(answered), async {
-                assert_eq!(limit.identity_awaited(), 1);
+                assert_eq!(limit.waiting_for_identity(), 1);
                 let other = limit.try_acquire(&readiness).unwrap();
                 answer.send("good").unwrap();
                 if is_full_again {
@@ -213,7 +214,7 @@ mod tests {
             let expected = if is_full_again { Err(Unavailable::Overloaded) } else { Ok(Ok("good")) };
             assert_eq!(asked, expected);
             drop(permit);
-            assert_eq!(limit.under_way(), u32::from(is_full_again));
+            assert_eq!(limit.in_flight(), u32::from(is_full_again));
         }
     }
 
@@ -232,12 +233,12 @@ mod tests {
         let start = tokio::time::Instant::now();
         let stalled = async || limit.try_acquire(&readiness).unwrap().await_body(pending::<()>()).await;
         let (first, second, third, ()) = tokio::join!(stalled(), stalled(), stalled(), async {
-            assert_eq!((limit.bodies_awaited(), limit.under_way()), (2, 2));
+            assert_eq!((limit.waiting_for_bodies(), limit.in_flight()), (2, 2));
         });
         assert_eq!((first, second), (Err(Unavailable::TimedOut), Err(Unavailable::TimedOut)));
         assert_eq!(third, Err(Unavailable::Overloaded));
         assert_eq!(start.elapsed(), BODY_TIMEOUT);
-        assert_eq!(limit.under_way(), 0);
+        assert_eq!(limit.in_flight(), 0);
     }
 
     /// As when its caller goes away.
@@ -248,7 +249,7 @@ mod tests {
         for _ in 0..3 {
             let gave_up = timeout(Duration::from_millis(1), permit.await_body(pending::<()>())).await;
             assert!(gave_up.is_err());
-            assert_eq!(limit.under_way(), 0);
+            assert_eq!(limit.in_flight(), 0);
         }
         assert_eq!(Permit::unbounded().await_identity(ready(1)).await, Ok(1));
     }

@@ -47,7 +47,7 @@ pub enum Error {
     TooLarge(usize),
     /// The connection was lost, or the caller stopped sending, before the end of the body.
     #[error("the body is not complete: its sender has stopped")]
-    CutOff,
+    IncompleteBody,
     /// The body is of another kind than the operation takes.
     #[error("Content-Type must be application/json or application/x-ndjson")]
     MediaType,
@@ -59,7 +59,7 @@ pub enum Error {
     Unavailable(Unavailable),
     /// A fault of ours. The text is for the log, never for the caller.
     #[error("{0}")]
-    Fault(String),
+    Internal(String),
 }
 
 /// What is wrong with a credential.
@@ -134,11 +134,11 @@ pub const REASONS: [&str; 17] = [
 
 /// What [`super::instrument`] is to know of an error response beyond its status.
 #[derive(Debug, Clone)]
-pub struct Refusal {
+pub struct ErrorReport {
     /// The label of the refusal in the metrics.
     pub reason: &'static str,
     /// What the log says and the caller does not.
-    pub fault: Option<String>,
+    pub internal_error: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -162,7 +162,7 @@ impl Error {
     fn parts(&self) -> (StatusCode, &'static str, &'static str) {
         match self {
             Self::Input { .. } => (StatusCode::BAD_REQUEST, "WKS.00211102", "input"),
-            Self::CutOff => (StatusCode::BAD_REQUEST, "WKS.00211102", "cut_off"),
+            Self::IncompleteBody => (StatusCode::BAD_REQUEST, "WKS.00211102", "cut_off"),
             Self::Credential(_) => (StatusCode::UNAUTHORIZED, "WKS.00211302", "credential"),
             Self::Permission(_) => (StatusCode::FORBIDDEN, "WKS.00081102", "permission"),
             Self::Path => (StatusCode::NOT_FOUND, "WKS.00211902", "path"),
@@ -170,7 +170,7 @@ impl Error {
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "WKS.00000405", "method"),
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "WKS.00000413", "too_large"),
             Self::MediaType | Self::ContentCoding => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "WKS.00000415", "media_type"),
-            Self::Fault(_) => (StatusCode::INTERNAL_SERVER_ERROR, "WKS.00211401", "fault"),
+            Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "WKS.00211401", "fault"),
             Self::Unavailable(why) => {
                 let reason = match why {
                     Unavailable::Starting => "starting",
@@ -192,9 +192,9 @@ impl IntoResponse for Error {
         let (status, error_code, reason) = self.parts();
         let text = self.to_string();
         let is_coding = matches!(self, Self::ContentCoding);
-        let (message, fault) = match self {
-            Self::Fault(_) => ("the requested operation failed, please try again later", Some(text)),
-            _ => (shortened(&text), None),
+        let (message, internal_error) = match self {
+            Self::Internal(_) => ("the requested operation failed, please try again later", Some(text)),
+            _ => (truncate_message(&text), None),
         };
         let body = serde_json::to_vec(&Body { error_code, error_msg: message }).unwrap_or_default();
         let mut response = (status, body).into_response();
@@ -205,13 +205,13 @@ impl IntoResponse for Error {
         if is_coding {
             response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
-        response.extensions_mut().insert(Refusal { reason, fault });
+        response.extensions_mut().insert(ErrorReport { reason, internal_error });
         response
     }
 }
 
 /// The text, cut to what an `error_msg` may have.
-fn shortened(text: &str) -> &str {
+fn truncate_message(text: &str) -> &str {
     text.char_indices().nth(MAX_MESSAGE).map_or(text, |(end, _)| &text[..end])
 }
 
@@ -220,7 +220,7 @@ impl From<StoreError> for Error {
         match error {
             StoreError::NotStored => Unavailable::NotStored.into(),
             StoreError::Broken | StoreError::Drifted(_) | StoreError::Full | StoreError::Unreadable => {
-                Self::Fault(error.to_string())
+                Self::Internal(error.to_string())
             }
         }
     }
@@ -268,12 +268,12 @@ mod tests {
     async fn answer(error: Error) -> (u16, String, Option<HeaderValue>, Option<String>) {
         let mut response = error.into_response();
         assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
-        let Refusal { reason, fault } = response.extensions_mut().remove().unwrap();
+        let ErrorReport { reason, internal_error } = response.extensions_mut().remove().unwrap();
         assert!(REASONS.contains(&reason), "{reason} is not in the metrics from the start");
         let retry = response.headers().get(RETRY_AFTER).cloned();
         let status = response.status().as_u16();
         let body = response.into_body().collect().await.unwrap().to_bytes();
-        (status, String::from_utf8(body.to_vec()).unwrap(), retry, fault)
+        (status, String::from_utf8(body.to_vec()).unwrap(), retry, internal_error)
     }
 
     #[tokio::test]
@@ -303,7 +303,7 @@ mod tests {
                 r#"{"error_code":"WKS.00000413","error_msg":"the body must have at most 9 bytes"}"#,
             ),
             (
-                Error::CutOff,
+                Error::IncompleteBody,
                 400,
                 r#"{"error_code":"WKS.00211102","error_msg":"the body is not complete: its sender has stopped"}"#,
             ),
@@ -322,8 +322,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_fault_is_for_the_log_alone() {
-        let (status, body, _, fault) = answer(Error::Fault("disk sda1 is on fire".into())).await;
-        assert_eq!((status, fault.as_deref()), (500, Some("disk sda1 is on fire")));
+        let (status, body, _, internal_error) = answer(Error::Internal("disk sda1 is on fire".into())).await;
+        assert_eq!((status, internal_error.as_deref()), (500, Some("disk sda1 is on fire")));
         assert!(!body.contains("sda1") && body.contains("WKS.00211401"), "{body}");
     }
 

@@ -22,7 +22,7 @@ use tokio::time::{Sleep, sleep};
 use tower::Service as _;
 
 use super::authorize::X_AUTH_TOKEN;
-use super::error::{Error, Refusal, Unavailable};
+use super::error::{Error, ErrorReport, Unavailable};
 use super::operation::RouteLabels;
 use super::request_id::{RequestIds, X_REQUEST_ID};
 use crate::metrics::{MethodLabel, Metrics};
@@ -36,7 +36,7 @@ struct Shared {
     /// Answers requests whose path has no template.
     not_found: Router,
     /// Answers requests whose target has a fragment.
-    refusing: Router,
+    reject_fragment: Router,
     labels: RouteLabels,
     metrics: Arc<Metrics>,
     ids: RequestIds,
@@ -46,10 +46,10 @@ struct Shared {
 impl App {
     /// Observes a router. A request whose answer is not there after `timeout` is answered with 503.
     pub fn new(router: Router, labels: RouteLabels, metrics: Arc<Metrics>, ids: RequestIds, timeout: Duration) -> Self {
-        let refusing =
+        let reject_fragment =
             Router::new().fallback(async || Error::input("the request target", "must not have a #: write %23"));
         let not_found = Router::new().fallback(async || Error::Path);
-        Self(Arc::new(Shared { router, not_found, refusing, labels, metrics, ids, timeout }))
+        Self(Arc::new(Shared { router, not_found, reject_fragment, labels, metrics, ids, timeout }))
     }
 
     /// Answers one request; whatever happens, there is an answer. Of a target that has a fragment, which its URI does not show,
@@ -65,12 +65,12 @@ impl App {
         let label = if has_fragment { None } else { self.0.labels.find(request.uri().path()) };
         let router = match label {
             Some(_) => &self.0.router,
-            None if has_fragment => &self.0.refusing,
+            None if has_fragment => &self.0.reject_fragment,
             None => &self.0.not_found,
         };
-        let about = About { start, request_id, label, method: request.method().into() };
+        let context = RequestContext { start, request_id, label, method: request.method().into() };
         let inner = router.clone().call(request);
-        ResponseFuture { inner, timer: None, shared: self.0.clone(), about }
+        ResponseFuture { inner, timer: None, shared: self.0.clone(), context }
     }
 }
 
@@ -83,12 +83,12 @@ pin_project! {
         #[pin]
         timer: Option<Sleep>,
         shared: Arc<Shared>,
-        about: About,
+        context: RequestContext,
     }
 }
 
 /// What is left of a request when it has been answered.
-struct About {
+struct RequestContext {
     start: Instant,
     request_id: HeaderValue,
     /// The number of its path's template.
@@ -103,8 +103,8 @@ impl Future for ResponseFuture {
         let mut this = self.project();
         // A panic leaves nothing behind that is used again: the future is dropped, and a store that a panic interrupted
         // refuses to answer.
-        let polled = catch_unwind(AssertUnwindSafe(|| this.inner.as_mut().poll(cx)));
-        let response = match polled {
+        let result = catch_unwind(AssertUnwindSafe(|| this.inner.as_mut().poll(cx)));
+        let response = match result {
             Ok(Poll::Ready(Ok(response))) => response,
             Ok(Poll::Pending) => {
                 if this.timer.is_none() {
@@ -115,19 +115,19 @@ impl Future for ResponseFuture {
                     _ => return Poll::Pending,
                 }
             }
-            Err(panic) => Error::Fault(panic_text(&*panic)).into_response(),
+            Err(panic) => Error::Internal(panic_message(&*panic)).into_response(),
         };
-        Poll::Ready(this.shared.finish(response, this.about))
+        Poll::Ready(this.shared.complete(response, this.context))
     }
 }
 
 impl Shared {
-    fn finish(&self, mut response: Response, about: &About) -> Response {
-        let About { start, request_id, label, method } = about;
+    fn complete(&self, mut response: Response, context: &RequestContext) -> Response {
+        let RequestContext { start, request_id, label, method } = context;
         let (status, duration, metrics) = (response.status(), start.elapsed(), self.labels.metrics(*label));
         metrics.observe(*method, status, duration);
         if status.as_u16() >= 400 {
-            self.note_refusal(&response, about);
+            self.record_error(&response, context);
         }
         let (route, method, status) = (metrics.route(), method.as_str(), status.as_u16());
         tracing::debug!(
@@ -145,13 +145,13 @@ impl Shared {
     }
 
     #[cold]
-    fn note_refusal(&self, response: &Response, about: &About) {
-        let Some(refusal) = response.extensions().get::<Refusal>() else { return };
-        self.metrics.refused(refusal.reason);
-        if let Some(fault) = &refusal.fault {
-            let (route, method) = (self.labels.metrics(about.label).route(), about.method.as_str());
-            let request_id = text(&about.request_id);
-            tracing::error!(request_id, method, route, fault, "a request failed by a fault of ours");
+    fn record_error(&self, response: &Response, context: &RequestContext) {
+        let Some(report) = response.extensions().get::<ErrorReport>() else { return };
+        self.metrics.count_error(report.reason);
+        if let Some(internal_error) = &report.internal_error {
+            let (route, method) = (self.labels.metrics(context.label).route(), context.method.as_str());
+            let request_id = text(&context.request_id);
+            tracing::error!(request_id, method, route, fault = internal_error, "a request failed by a fault of ours");
         }
     }
 }
@@ -171,7 +171,7 @@ fn text(request_id: &HeaderValue) -> &str {
     request_id.to_str().unwrap_or_default()
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> String {
+fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
     format!("panic: {}", text.unwrap_or("without a text"))
 }

@@ -23,9 +23,9 @@ impl From<IpAddr> for Peer {
 
 /// The open connections of each peer, with an entry for those that have any.
 #[derive(Debug, Default)]
-struct Open(Mutex<HashMap<Peer, u32>>);
+struct ConnectionCounts(Mutex<HashMap<Peer, u32>>);
 
-impl Open {
+impl ConnectionCounts {
     fn lock(&self) -> MutexGuard<'_, HashMap<Peer, u32>> {
         // Each change is one step, so a panic elsewhere leaves nothing half done.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -34,36 +34,36 @@ impl Open {
 
 /// A bound on the connections of each peer, or none.
 #[derive(Debug, Default)]
-pub(super) struct Peers {
-    bound: Option<(u32, Arc<Open>)>,
+pub(super) struct PeerLimit {
+    limit: Option<(u32, Arc<ConnectionCounts>)>,
 }
 
-impl Peers {
+impl PeerLimit {
     /// Without a number there is no bound, and nothing is counted.
-    pub(super) fn new(most: Option<u32>) -> Self {
-        Self { bound: most.map(|most| (most, Arc::default())) }
+    pub(super) fn new(max: Option<u32>) -> Self {
+        Self { limit: max.map(|max| (max, Arc::default())) }
     }
 
     /// Counts one more connection of an address, unless it has as many as it may.
     pub(super) fn try_connect(&self, address: IpAddr) -> Option<PeerConnection> {
-        let Some((most, open)) = &self.bound else { return Some(PeerConnection(None)) };
+        let Some((max, counts)) = &self.limit else { return Some(PeerConnection(None)) };
         let peer = Peer::from(address);
-        match open.lock().entry(peer) {
-            Entry::Occupied(entry) if entry.get() >= most => return None,
+        match counts.lock().entry(peer) {
+            Entry::Occupied(entry) if entry.get() >= max => return None,
             entry => *entry.or_insert(0) += 1,
         }
-        Some(PeerConnection(Some((peer, open.clone()))))
+        Some(PeerConnection(Some((peer, counts.clone()))))
     }
 }
 
 /// One connection among those of its peer, until it is dropped.
 #[derive(Debug)]
-pub(super) struct PeerConnection(Option<(Peer, Arc<Open>)>);
+pub(super) struct PeerConnection(Option<(Peer, Arc<ConnectionCounts>)>);
 
 impl Drop for PeerConnection {
     fn drop(&mut self) {
-        let Some((peer, open)) = &self.0 else { return };
-        if let Entry::Occupied(mut entry) = open.lock().entry(*peer) {
+        let Some((peer, counts)) = &self.0 else { return };
+        if let Entry::Occupied(mut entry) = counts.lock().entry(*peer) {
             match *entry.get() {
                 0 | 1 => drop(entry.remove()),
                 _ => *entry.get_mut() -= 1,
@@ -82,8 +82,8 @@ mod tests {
 
     #[test]
     fn one_address_cannot_take_what_others_may_have() {
-        let peers = Peers::new(Some(2));
-        let connect = |text| peers.try_connect(address(text));
+        let limit = PeerLimit::new(Some(2));
+        let connect = |text| limit.try_connect(address(text));
         let (first, _second) = (connect("192.0.2.1").unwrap(), connect("192.0.2.1").unwrap());
         assert!(connect("192.0.2.1").is_none());
         let other = connect("192.0.2.2").unwrap();
@@ -91,9 +91,9 @@ mod tests {
         let third = connect("192.0.2.1").unwrap();
         assert!(connect("192.0.2.1").is_none());
         drop((third, other));
-        assert_eq!(peers.bound.as_ref().unwrap().1.lock().len(), 1);
+        assert_eq!(limit.limit.as_ref().unwrap().1.lock().len(), 1);
         drop(_second);
-        assert_eq!(peers.bound.unwrap().1.lock().len(), 0);
+        assert_eq!(limit.limit.unwrap().1.lock().len(), 0);
     }
 
     #[test]
@@ -104,16 +104,16 @@ mod tests {
             ("::ffff:192.0.2.1", "192.0.2.1", true),
             ("::ffff:192.0.2.1", "::ffff:192.0.2.2", false),
         ] {
-            let peers = Peers::new(Some(1));
-            let _one = peers.try_connect(address(one)).unwrap();
-            assert_eq!(peers.try_connect(address(other)).is_none(), are_one, "{one} {other}");
+            let limit = PeerLimit::new(Some(1));
+            let _one = limit.try_connect(address(one)).unwrap();
+            assert_eq!(limit.try_connect(address(other)).is_none(), are_one, "{one} {other}");
         }
     }
 
     #[test]
     fn without_a_bound_nothing_is_counted() {
-        let peers = Peers::new(None);
-        let all: Vec<_> = (0..10_000).map(|_| peers.try_connect(address("::1")).unwrap()).collect();
+        let limit = PeerLimit::new(None);
+        let all: Vec<_> = (0..10_000).map(|_| limit.try_connect(address("::1")).unwrap()).collect();
         assert!(all.iter().all(|connection| connection.0.is_none()));
     }
 }

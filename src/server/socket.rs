@@ -1,0 +1,120 @@
+//! A connection's socket, which tells the connection's state what has been read and written.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, ready};
+
+use pin_project_lite::pin_project;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::state::{ConnectionPhase, ConnectionState};
+
+/// How much of what a peer still sends after the last answer is read, so that the answer is not lost in a reset.
+const MAX_LINGER_BYTES: usize = 1024 * 1024;
+
+pin_project! {
+    /// A socket that tells its connection's clock what it does, and that closes without losing the last answer.
+    #[derive(Debug)]
+    pub(super) struct TrackedSocket<S> {
+        #[pin]
+        socket: S,
+        state: Arc<ConnectionState>,
+        is_shut_down: bool,
+        discarded: usize,
+    }
+}
+
+impl<S> TrackedSocket<S> {
+    pub(super) fn new(socket: S, state: Arc<ConnectionState>) -> Self {
+        Self { socket, state, is_shut_down: false, discarded: 0 }
+    }
+}
+
+impl<S: AsyncRead> AsyncRead for TrackedSocket<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.project();
+        let before = buf.filled().len();
+        this.state.fragment_detector.before_read(buf.filled().as_ptr().addr() + before);
+        ready!(this.socket.poll_read(cx, buf))?;
+        this.state.has_read(&buf.filled()[before..]);
+        this.state.fragment_detector.after_read(&buf.filled()[before..]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite> AsyncWrite for TrackedSocket<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.project();
+        let written = this.socket.poll_write(cx, buf);
+        this.state.has_unsent.store(written.is_pending(), Relaxed);
+        written
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.project();
+        let written = this.socket.poll_write_vectored(cx, bufs);
+        this.state.has_unsent.store(written.is_pending(), Relaxed);
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.project().socket.poll_flush(cx)
+    }
+
+    /// Says that nothing more will come, then reads on until the peer has closed too: a socket closed with unread bytes
+    /// resets the connection, and the peer may lose the answer it was about to read.
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut this = self.project();
+        if !*this.is_shut_down {
+            ready!(this.socket.as_mut().poll_shutdown(cx))?;
+            *this.is_shut_down = true;
+            this.state.set_phase(ConnectionPhase::Lingering);
+        }
+        let mut scratch = [0; 4096];
+        while *this.discarded < MAX_LINGER_BYTES {
+            let mut buf = ReadBuf::new(&mut scratch);
+            ready!(this.socket.as_mut().poll_read(cx, &mut buf))?;
+            match buf.filled().len() {
+                0 => break,
+                more => *this.discarded += more,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::state::{
+        LINGER_TIMEOUT,
+        tests::{TIMEOUTS, seconds_left},
+    };
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_answer_is_waited_for_but_not_long() {
+        let (near, far) = tokio::io::duplex(64);
+        let state = ConnectionState::new(TIMEOUTS, Arc::default());
+        let mut socket = TrackedSocket::new(near, state.clone());
+        let shutdown = std::future::poll_fn(|cx| Pin::new(&mut socket).poll_shutdown(cx));
+        tokio::pin!(shutdown);
+        tokio::select! {
+            biased;
+            _ = &mut shutdown => panic!("the peer has not closed yet"),
+            () = std::future::ready(()) => {}
+        }
+        assert_eq!(seconds_left(&state), Some(LINGER_TIMEOUT.as_secs()));
+        drop(far);
+        assert!(shutdown.await.is_ok());
+    }
+}
