@@ -48,7 +48,7 @@ soak: ## report, count, restart and kill for SOAK_MINUTES, and hold every answer
 
 .PHONY: kills
 kills: ## kill the server at KILLS random moments while it takes reports
-	SUBJOBS_TEST_KILLS=$(KILLS) $(CARGO) test --locked --test it durable_kills
+	SUBJOBS_TEST_KILLS=$(KILLS) $(CARGO) test --locked --test it storage::kills
 
 .PHONY: bench
 bench: ## measure counts and authentication in process, and requests beside a plain axum route

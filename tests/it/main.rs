@@ -1,70 +1,90 @@
-//! The whole server through real sockets: one file a concern.
+//! The whole server through real sockets: a folder for each concern, a file for each thing that is tested.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail where it stands")]
 
-mod durable_support;
-mod faults_bench;
-mod faults_disk;
-mod gateway_support;
-mod http_support;
-mod log_support;
-mod openapi;
-mod program_support;
-mod support;
-mod wire;
-
-mod clocks;
-mod commands;
-mod connections;
-mod count;
-mod credentials;
-mod data_dir;
-mod demo;
-mod descriptors;
-mod drain;
-mod durable_kills;
-mod durable_starts;
-mod environment;
-mod errors;
-mod faults_bits;
-mod faults_calls;
-mod faults_cuts;
-mod faults_directory;
-mod faults_full;
-mod faults_snapshot;
-mod framing;
-mod gateway;
-mod gateway_log;
-mod gateway_others;
-mod gateway_rolling;
-mod identity;
-mod inputs;
-mod intake;
-mod intake_shares;
-mod keystone;
 mod layers;
-mod limits;
-mod load;
-mod log;
-mod log_faults;
-mod metrics;
-mod metrics_state;
-mod order;
-mod output;
-mod places;
-mod program;
-mod project_ids;
-mod projects;
-mod public_host;
-mod readiness;
-mod records;
-mod reload;
-mod replay;
-mod report;
-mod retention;
-mod sdk;
-mod secrets;
-mod signed;
-mod signer;
-mod symbols;
-mod targets;
+
+mod support {
+    pub(crate) mod data_dirs;
+    pub(crate) mod gateways;
+    pub(crate) mod http;
+    pub(crate) mod program;
+    pub(crate) mod server;
+    pub(crate) mod signer;
+    pub(crate) mod small_disk;
+    pub(crate) mod streams;
+    pub(crate) mod wire;
+    pub(crate) mod workers;
+}
+
+mod api {
+    mod count;
+    pub(crate) mod filters;
+    mod list_projects;
+    mod openapi;
+    mod order_of_decisions;
+    mod project_ids;
+    mod responses;
+    mod sdks;
+}
+
+mod ingest {
+    mod body_limits;
+    pub(crate) mod load_files;
+    mod record_rules;
+    pub(crate) mod reports;
+    mod shares_of_principals;
+}
+
+mod http {
+    mod connection_limits;
+    mod descriptors;
+    mod drain;
+    mod framing;
+    mod gateway_log;
+    mod max_in_flight;
+    mod metrics;
+    mod metrics_for_alerts;
+    mod other_gateways;
+    mod readiness;
+    mod request_targets;
+    mod rolling_restarts;
+    mod shipped_gateway;
+    mod size_limits;
+    mod timeouts;
+}
+
+mod auth {
+    mod access_file;
+    mod identity_service;
+    mod keystone;
+    mod public_host;
+    mod reload;
+    mod replayed_signatures;
+    mod secrets;
+    mod signatures;
+}
+
+mod storage {
+    mod corrupt_bits;
+    mod data_dir;
+    mod failing_snapshots;
+    mod failing_syscalls;
+    mod full_disk;
+    mod killed_starts;
+    mod kills;
+    mod retention;
+    mod truncated_tails;
+    mod unusable_directories;
+}
+
+mod cli {
+    mod commands;
+    mod demo;
+    mod environment;
+    mod log;
+    mod serve;
+    mod symbols;
+    mod unwritable_stderr;
+    mod unwritable_stdout;
+}

@@ -1,0 +1,13 @@
+//! From report to count.
+
+use crate::support::server::{OPS, Running, config, json, record};
+
+#[tokio::test]
+async fn what_is_reported_is_counted() {
+    let server = Running::start(config()).await;
+    let body = [record("1", "j", "CREATE_SERVER", "RUNNING"), record("2", "j", "DELETE_SERVER", "FAILED")].join("\n");
+    let answer = json(server.report(OPS, body).send().await.unwrap()).await;
+    assert_eq!(answer, serde_json::json!({"created": 2, "updated": 0, "unchanged": 0, "stale": 0}));
+    assert_eq!(server.count("").await, 2);
+    assert_eq!(server.count("?status=FAILED&job_type=DELETE_SERVER&job_id=j").await, 1);
+}

@@ -1,0 +1,268 @@
+//! The order of decisions: whatever is wrong with a request at once, the earliest in the order is what it is told.
+
+use std::net::SocketAddr;
+
+use subjobs::access::AccessSource;
+use subjobs::api;
+use subjobs::web::operation::Operation;
+
+use crate::support::server::{DASHBOARD, EXPIRED, OPS, OTHER_PROJECT, PROJECT, Running, access, config};
+use crate::support::wire::{Wire, code, head, report_path};
+
+/// A project of a user's, and of the account's, that does not exist.
+const GONE: &str = "gone";
+/// A user who may do everything, but only in [`GONE`] and [`PROJECT`].
+const EDITOR: &str = "editor-token";
+/// A user who may do nothing.
+const IDLER: &str = "idler-token";
+
+fn access_with_more_users() -> AccessSource {
+    let hash = |token: &str| subjobs::access::Token::new(token.as_bytes()).unwrap().digest().to_string();
+    let user = |name: &str, token, policies: &str| {
+        let hash = hash(token);
+        format!(
+            "[[principal]]\nname = \"{name}\"\nkind = \"user\"\nprojects = [\"{GONE}\", \"{PROJECT}\"]\n\
+             tokens = [{{ sha256 = \"{hash}\" }}]\npolicies = [{policies}]\n"
+        )
+    };
+    let (editor, idler) = (user("editor", EDITOR, "\"all\""), user("idler", IDLER, ""));
+    AccessSource::Text(format!(
+        "{}\n{editor}{idler}[[policy.all.Statement]]\nEffect = \"Allow\"\nAction = [\"*\"]\n",
+        access()
+    ))
+}
+
+/// What each fault is told, in the order of the decisions; the limit of requests comes between the second and the third.
+const ORDER: [(u16, &str); 6] = [
+    (404, code::NOT_FOUND),
+    (405, code::METHOD),
+    (401, code::CREDENTIAL),
+    (403, code::PERMISSION),
+    (400, code::INPUT),
+    (404, code::NOT_FOUND),
+];
+
+/// Ways to have no good credential.
+fn bad_credentials() -> Vec<Vec<String>> {
+    let token = |token: &str| format!("X-Auth-Token: {token}");
+    vec![
+        vec![],
+        vec![token("")],
+        vec![token("nobody")],
+        vec![token(EXPIRED)],
+        vec![token(OPS), token(OPS)],
+        vec!["Authorization: Bearer ops-token".into()],
+    ]
+}
+
+/// Every way to pick an element of each list, where the first of each list is what is right.
+fn combinations<const N: usize>(lens: [usize; N]) -> impl Iterator<Item = [usize; N]> {
+    (0..lens.iter().product()).map(move |mut at: usize| {
+        lens.map(|len| {
+            let picked = at % len;
+            at /= len;
+            picked
+        })
+    })
+}
+
+#[test]
+fn combinations_are_all_of_them() {
+    let all: Vec<_> = combinations([2, 3]).collect();
+    assert_eq!(all, [[0, 0], [1, 0], [0, 1], [1, 1], [0, 2], [1, 2]]);
+}
+
+/// One row of the table of operations, as the test needs it.
+struct Row {
+    id: &'static str,
+    path: &'static str,
+    method: &'static str,
+    /// Methods that no row of the same path has.
+    other_methods: [&'static str; 2],
+    has_action: bool,
+    has_project: bool,
+}
+
+fn rows() -> Vec<Row> {
+    let table = api::operations();
+    let row = |operation: &Operation<_>| {
+        let of_path: Vec<_> =
+            table.iter().filter(|other| other.path == operation.path).map(|other| other.method.as_str()).collect();
+        let other = ["POST", "PUT", "DELETE"].into_iter().find(|method| !of_path.contains(method)).unwrap();
+        Row {
+            id: operation.id,
+            path: operation.path,
+            method: ["GET", "POST", "PUT", "PATCH", "DELETE"]
+                .into_iter()
+                .find(|method| *method == operation.method.as_str())
+                .unwrap(),
+            other_methods: [other, "BREW"],
+            has_action: operation.action.is_some(),
+            has_project: operation.path.contains("{project_id}"),
+        }
+    };
+    table.iter().map(row).collect()
+}
+
+impl Row {
+    /// A path of the template in that project, with some word for every other placeholder.
+    fn path(&self, project: &str) -> String {
+        let fill = |segment: &str| match segment {
+            "{project_id}" => project.to_owned(),
+            placeholder if placeholder.starts_with('{') => "x".to_owned(),
+            fixed => fixed.to_owned(),
+        };
+        self.path.split('/').map(fill).collect::<Vec<_>>().join("/")
+    }
+
+    /// A query that breaks a rule of the operation's own, if it has one.
+    fn bad_query(&self) -> Option<&'static str> {
+        match self.id {
+            "CountSubJobs" => Some("?status=x"),
+            "ListProjects" => Some("?name=%ff"),
+            _ => None,
+        }
+    }
+}
+
+/// What a request's inputs may have wrong: what every operation checks, then what only some have.
+#[derive(Clone, Copy, PartialEq)]
+enum Input {
+    Right,
+    NoHost,
+    TwoHosts,
+    Project,
+    Query,
+}
+
+/// Asks with every combination of faults; `full` says that no request may be worked on.
+async fn ask_for_everything_wrong(address: SocketAddr, row: &Row, full: bool) -> usize {
+    let mut wire = Wire::open(address).await;
+    let credentials = bad_credentials();
+    let mut inputs = vec![Input::Right, Input::NoHost, Input::TwoHosts];
+    inputs.extend(row.bad_query().map(|_| Input::Query));
+    inputs.extend(row.has_project.then_some(Input::Project));
+    let (permissions, projects) = (if row.has_action { 3 } else { 1 }, if row.has_project { 2 } else { 1 });
+    let mut asked = 0;
+    // Path, method, credential, permission, input, project.
+    let lens = [4, 3, credentials.len() + 1, permissions, inputs.len(), projects];
+    for picks @ [path, method, credential, permission, input, project] in combinations(lens) {
+        let (exists, input) = (project == 0, inputs[input]);
+        let target = match (exists, input, permission) {
+            (_, Input::Project, _) => "a%2Fb",
+            (false, ..) => GONE,
+            (true, _, 2) => OTHER_PROJECT,
+            (true, ..) => PROJECT,
+        };
+        // The second way to lack permission is to be allowed nothing, the third to ask for another's project.
+        let token = match (permission, exists, input) {
+            (0, _, Input::Project) | (0, true, _) => OPS,
+            (0, false, _) => EDITOR,
+            (1, ..) => IDLER,
+            (_, true, _) => EDITOR,
+            (_, false, _) => DASHBOARD,
+        };
+        let headers: Vec<_> = match credential {
+            0 => vec![format!("X-Auth-Token: {token}")],
+            bad => credentials[bad - 1].clone(),
+        };
+        let hosts = match input {
+            Input::NoHost => vec![],
+            Input::TwoHosts => vec!["Host: h", "Host: h"],
+            _ => vec!["Host: h"],
+        };
+        let headers: Vec<_> = hosts.into_iter().chain(headers.iter().map(String::as_str)).collect();
+        let good_path = row.path(target);
+        let path_sent = match path {
+            0 => good_path,
+            1 => format!("{good_path}/"),
+            2 => good_path.replace("/v", "/V"),
+            _ => good_path.replacen('/', "//", 1),
+        };
+        let query = if input == Input::Query { row.bad_query().unwrap() } else { "" };
+        let method_sent = [row.method, row.other_methods[0], row.other_methods[1]][method];
+        wire.send(head(&format!("{method_sent} {path_sent}{query} HTTP/1.1"), &headers)).await;
+        let answer = wire.answer().await;
+        let expected = match picks.iter().position(|pick| *pick > 0) {
+            Some(first @ 0..2) => ORDER[first],
+            _ if full => (503, code::UNAVAILABLE),
+            Some(first) => ORDER[first],
+            None => {
+                assert_eq!(answer.status, 200, "{}", row.id);
+                continue;
+            }
+        };
+        assert_eq!(answer.status, expected.0, "{} {picks:?}", row.id);
+        answer.error(expected.0, expected.1);
+        asked += 1;
+    }
+    asked
+}
+
+#[tokio::test]
+async fn of_every_public_operation() {
+    let mut config = config();
+    config.access = access_with_more_users();
+    let server = Running::start(config.clone()).await;
+    config.max_in_flight = 0;
+    let full = Running::start(config).await;
+    let mut asked = Vec::new();
+    for row in rows() {
+        let once = ask_for_everything_wrong(server.public, &row, false).await;
+        assert_eq!(ask_for_everything_wrong(full.public, &row, true).await, once + 1);
+        asked.push((row.id, once));
+    }
+    assert!(asked.contains(&("CountSubJobs", 4 * 3 * 7 * 3 * 5 * 2 - 1)), "{asked:?}");
+    assert!(asked.contains(&("ListProjects", 4 * 3 * 7 * 4 - 1)), "{asked:?}");
+}
+
+/// A report's inputs have an order of their own: what every operation has, media type, size, records.
+#[tokio::test]
+async fn of_a_report() {
+    let mut config = config();
+    config.access = access_with_more_users();
+    let server = Running::start(config).await;
+    let credentials = bad_credentials();
+    for picks @ [path, method, credential, permission, input, media_type, body, project] in
+        combinations([2, 2, 3, 2, 3, 2, 3, 2])
+    {
+        let target = match (input, project) {
+            (2, _) => "%ff",
+            (_, 0) => PROJECT,
+            _ => GONE,
+        };
+        let token = match (permission, project, input) {
+            (0, _, 2) | (0, 0, _) => OPS,
+            (0, ..) => EDITOR,
+            _ => DASHBOARD,
+        };
+        let token = format!("X-Auth-Token: {token}");
+        let mut headers: Vec<&str> = match credential {
+            0 => vec![&token],
+            bad => credentials[bad].iter().map(String::as_str).collect(),
+        };
+        if input != 1 {
+            headers.push("Host: h");
+        }
+        headers.push(["Content-Type: application/x-ndjson", "Content-Type: text/plain"][media_type]);
+        let (length, body_sent) = [("0", ""), ("1", "x"), ("16777217", "")][body];
+        let length = format!("Content-Length: {length}");
+        headers.push(&length);
+        let (method, path_end) = (["POST", "PUT"][method], ["", "/"][path]);
+        let request = head(&format!("{method} {}{path_end} HTTP/1.1", report_path(target)), &headers) + body_sent;
+        let answer = crate::support::wire::ask(server.internal, request).await;
+        let expected = match (picks.iter().position(|pick| *pick > 0), body) {
+            (None, _) => {
+                assert_eq!(answer.status, 200);
+                continue;
+            }
+            (Some(first @ 0..5), _) => ORDER[first],
+            (Some(5), _) => (415, code::MEDIA_TYPE),
+            (Some(6), 2) => (413, code::TOO_LARGE),
+            (Some(6), _) => (400, code::INPUT),
+            (Some(_), _) => (404, code::NOT_FOUND),
+        };
+        assert_eq!(answer.status, expected.0, "{picks:?}");
+        answer.error(expected.0, expected.1);
+    }
+}

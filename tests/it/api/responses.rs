@@ -1,0 +1,250 @@
+//! The form of every answer: codes, headers, request ids, methods and paths.
+
+use std::net::SocketAddr;
+
+use subjobs::config::Config;
+
+use crate::support::server::{DASHBOARD, OPS, OTHER_PROJECT, PROJECT, Running, config};
+use crate::support::wire::{Answer, Wire, ask, code, count_path, good, head, report_path};
+
+/// A request to the public listener with a good token and more headers.
+fn request(method: &str, target: &str, more: &[&str]) -> String {
+    let token = format!("X-Auth-Token: {OPS}");
+    let headers: Vec<_> = ["Host: h", &token].into_iter().chain(more.iter().copied()).collect();
+    head(&format!("{method} {target} HTTP/1.1"), &headers)
+}
+
+#[tokio::test]
+async fn each_status_has_its_code_and_sentence() {
+    let server = Running::start(config()).await;
+    let as_dashboard = |project: &str| {
+        let token = format!("X-Auth-Token: {DASHBOARD}");
+        head(&format!("GET {} HTTP/1.1", count_path(project)), &["Host: h", &token])
+    };
+    let mut wire = Wire::open(server.public).await;
+    for (request, status, code, message) in [
+        (good("?job_id=%00", &[]), 400, code::INPUT, "job_id must not hold a control character"),
+        (
+            head(&format!("GET {} HTTP/1.1", count_path(PROJECT)), &["Host: h"]),
+            401,
+            code::CREDENTIAL,
+            "neither X-Auth-Token nor a signature is given",
+        ),
+        (as_dashboard(OTHER_PROJECT), 403, code::PERMISSION, "the caller has no access to this project"),
+        (request("GET", "/", &[]), 404, code::NOT_FOUND, "no such path"),
+        (request("GET", &count_path("x"), &[]), 404, code::NOT_FOUND, "the project does not exist"),
+        (request("PUT", &count_path("x"), &[]), 405, code::METHOD, "the method is not allowed for this path"),
+    ] {
+        wire.send(request).await;
+        assert_eq!(wire.answer().await.error(status, code), message);
+    }
+    let full = Running::start(Config { max_in_flight: 0, ..config() }).await;
+    let overloaded = ask(full.public, good("", &[])).await;
+    assert_eq!(overloaded.error(503, code::UNAVAILABLE), "the service is overloaded");
+    let seconds: u64 = overloaded.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=60).contains(&seconds));
+}
+
+/// A HEAD has everything that the GET has, save the body.
+#[tokio::test]
+async fn head_is_get_without_a_body() {
+    let server = Running::start(config()).await;
+    let mut wire = Wire::open(server.public).await;
+    let same = async |wire: &mut Wire, request: &str, status: u16| {
+        wire.send(request).await;
+        let mut got = wire.answer().await;
+        wire.send(request.replacen("GET", "HEAD", 1)).await;
+        let head = wire.answer_to_head().await;
+        assert_eq!(head.status, status);
+        assert_eq!(head.header("content-length"), Some(&*got.body.len().to_string()));
+        got.body.clear();
+        let without_date = |answer: Answer| {
+            let kept = answer.headers.into_iter().filter(|(name, _)| name != "date");
+            kept.collect::<Vec<_>>()
+        };
+        assert_eq!(without_date(head), without_date(got));
+    };
+    let own = ["X-Request-Id: mine"];
+    for (target, status) in [
+        (count_path(PROJECT), 200),
+        (count_path(PROJECT) + "?status=x", 400),
+        (count_path("nowhere"), 404),
+        ("/nowhere".into(), 404),
+        (count_path("a%00"), 400),
+    ] {
+        same(&mut wire, &request("GET", &target, &own), status).await;
+    }
+    let anonymous = head(&format!("GET {} HTTP/1.1", count_path(PROJECT)), &["Host: h", own[0]]);
+    same(&mut wire, &anonymous, 401).await;
+
+    let full = Running::start(Config { max_in_flight: 0, ..config() }).await;
+    let mut wire = Wire::open(full.public).await;
+    same(&mut wire, &request("GET", &count_path(PROJECT), &own), 503).await;
+
+    let mut internal = Wire::open(server.internal).await;
+    internal.send(request("HEAD", &report_path(PROJECT), &own)).await;
+    let not_allowed = internal.answer_to_head().await;
+    assert_eq!((not_allowed.status, not_allowed.header("allow")), (405, Some("POST")));
+    for (path, status) in [("/healthz", 200), ("/readyz", 200)] {
+        same(&mut internal, &request("GET", path, &own), status).await;
+    }
+}
+
+/// A set, as `Allow` is one.
+fn allowed(answer: &Answer) -> Vec<&str> {
+    let mut methods: Vec<_> = answer.header("allow").unwrap().split(',').map(str::trim).collect();
+    methods.sort_unstable();
+    methods
+}
+
+#[tokio::test]
+async fn other_methods_are_told_which_there_are() {
+    let server = Running::start(config()).await;
+    let others =
+        "POST PUT PATCH DELETE OPTIONS TRACE CONNECT PROPFIND QUERY BREW get Get gET GETS head X-Y a!#$%&'*+-.^_`|~";
+    for method in others.split(' ') {
+        for target in [count_path(PROJECT), count_path("a%00"), count_path("nowhere") + "?status=x&status=x"] {
+            let answer = ask(server.public, request(method, &target, &["Connection: close"])).await;
+            answer.error(405, code::METHOD);
+            assert_eq!(allowed(&answer), ["GET", "HEAD"], "{method}");
+        }
+    }
+    for (method, path, expected) in [
+        ("GET", report_path(PROJECT), &["POST"][..]),
+        ("PUT", report_path(PROJECT), &["POST"]),
+        ("POST", "/healthz".into(), &["GET", "HEAD"]),
+        ("OPTIONS", "/readyz".into(), &["GET", "HEAD"]),
+        ("DELETE", "/metrics".into(), &["GET", "HEAD"]),
+    ] {
+        let answer = ask(server.internal, request(method, &path, &[])).await;
+        answer.error(405, code::METHOD);
+        assert_eq!(allowed(&answer), expected, "{method} {path}");
+    }
+}
+
+/// Asks for each on a connection of its own; all are 404.
+async fn nowhere(address: SocketAddr, method: &str, targets: &[&str]) {
+    for target in targets {
+        let answer = ask(address, request(method, target, &["Connection: close"])).await;
+        assert_eq!(answer.status, 404, "{method} {target}");
+        assert_eq!(answer.error(404, code::NOT_FOUND), "no such path", "{method} {target}");
+    }
+}
+
+#[tokio::test]
+async fn other_paths_are_not_found_whatever_the_method() {
+    let server = Running::start(config()).await;
+    for method in ["GET", "POST", "OPTIONS", "BREW"] {
+        nowhere(
+            server.public,
+            method,
+            &[
+                "/",
+                "//",
+                "/v1",
+                "/v1/p",
+                "/v1/p/app-server-sub-jobs",
+                "/v1/p/app-server-sub-jobs/actions",
+                "/v1/p/app-server-sub-jobs/actions/",
+                "/v1/p/app-server-sub-jobs/actions/count/",
+                "/v1/p/app-server-sub-jobs/actions/count/x",
+                "/v1/p/app-server-sub-jobs/actions/count//",
+                "/v1/p/app-server-sub-jobs/actions/coun",
+                "/v1/p/app-server-sub-jobs/actions/counts",
+                "/v1/p/app-server-sub-jobs/actions/Count",
+                "/v1/p/app-server-sub-jobs/actions/c%6Funt",
+                "/v1/p/app-server-sub-jobs/actions/count%00",
+                "/v1/p/app-server-sub-jobs/actions/count%2F",
+                "/v1/p/app-server-sub-jobs/actions/count;a=b",
+                "/v1/p/app-server-sub-jobs/actions//count",
+                "/v1/p/app-server-sub-jobs//actions/count",
+                "/v1/p//app-server-sub-jobs/actions/count",
+                "/v1//app-server-sub-jobs/actions/count",
+                "//v1/p/app-server-sub-jobs/actions/count",
+                "//p/app-server-sub-jobs/actions/count",
+                "/V1/p/app-server-sub-jobs/actions/count",
+                "/v1%2Fp/app-server-sub-jobs/actions/count",
+                "/%761/p/app-server-sub-jobs/actions/count",
+                "/v2/p/app-server-sub-jobs/actions/count",
+                "/v1/a/b/app-server-sub-jobs/actions/count",
+                "/v1/p/App-Server-Sub-Jobs/actions/count",
+                "/v1/p/app-server-sub-jobs/./actions/count",
+                "/v1/p/x/../app-server-sub-jobs/actions/count",
+                "/v1/p/app-server-sub-jobs/actions/count/../count",
+                "/x?/v1/p/app-server-sub-jobs/actions/count",
+                // What the internal listener alone has.
+                "/v1/p/app-server-sub-jobs/actions/report",
+                "/healthz",
+                "/readyz",
+                "/metrics",
+            ],
+        )
+        .await;
+        nowhere(
+            server.internal,
+            method,
+            &[
+                "/",
+                "/healthz/",
+                "//healthz",
+                "/Healthz",
+                "/%68ealthz",
+                "/v1/p/app-server-sub-jobs/actions/count",
+                "/v1//app-server-sub-jobs/actions/report",
+                "/v1/p/app-server-sub-jobs/actions/report/",
+            ],
+        )
+        .await;
+    }
+    nowhere(server.public, "OPTIONS", &["*"]).await;
+    nowhere(server.public, "CONNECT", &["h:443"]).await;
+}
+
+#[tokio::test]
+async fn a_callers_own_request_id_comes_back_and_others_are_replaced() {
+    let server = Running::start(config()).await;
+    let mut seen = std::collections::HashSet::new();
+    let longest = "x".repeat(128);
+    let long = "x".repeat(129);
+    let visible: String = ('!'..='~').collect();
+    for (target, status) in
+        [(count_path(PROJECT), 200), (count_path("nowhere"), 404), ("/".into(), 404), (count_path("%"), 400)]
+    {
+        let mut wire = Wire::open(server.public).await;
+        let mut id_for = async |ids: &[&str]| {
+            let ids: Vec<_> = ids.iter().map(|id| format!("x-request-ID: {id}")).collect();
+            let ids: Vec<_> = ids.iter().map(String::as_str).collect();
+            wire.send(request("GET", &target, &ids)).await;
+            let answer = wire.answer().await;
+            assert_eq!(answer.status, status);
+            answer.header("x-request-id").unwrap().to_owned()
+        };
+        for own in ["a", "2b31-4f", &longest, &visible] {
+            assert_eq!(id_for(&[own]).await, own);
+        }
+        for unfit in [&[][..], &[""], &["a b"], &["a\tb"], &["é"], &[&long], &["a", "a"], &["a", "b"]] {
+            let id = id_for(unfit).await;
+            assert!((1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic()), "{id}");
+            assert!(!unfit.contains(&&*id), "{id}");
+            assert!(seen.insert(id), "a new id that is not new");
+        }
+    }
+}
+
+/// The publisher's SDKs read it whatever went wrong; so is an answer never to be kept.
+#[tokio::test]
+async fn internal_answers_have_the_common_headers_too() {
+    let server = Running::start(config()).await;
+    for (path, content_type) in [
+        ("/healthz", "text/plain"),
+        ("/readyz", "text/plain"),
+        ("/metrics", "text/plain; version=0.0.4"),
+        ("/nowhere", "application/json"),
+    ] {
+        let response = server.get_internal(path).await;
+        let headers = response.headers();
+        assert!(headers["content-type"].to_str().unwrap().starts_with(content_type), "{path}");
+        assert_eq!(headers["cache-control"], "no-store", "{path}");
+        assert!(!headers["x-request-id"].is_empty(), "{path}");
+    }
+}

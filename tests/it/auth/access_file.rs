@@ -1,0 +1,226 @@
+//! Who is let in, and to what: the access file as callers meet it.
+
+use subjobs::access::{AccessSource, Token};
+
+use crate::support::server::{
+    DASHBOARD, EXPIRED, OPS, OTHER_PROJECT, PROJECT, Running, WORKER, access, assert_error, config, record,
+};
+use crate::support::wire::{Wire, ask, code, count_path, head};
+
+fn hash(token: &[u8]) -> String {
+    Token::new(token).unwrap().digest().to_string()
+}
+
+/// A count's head with these header lines, which may be any bytes.
+fn asking(lines: &[&[u8]]) -> Vec<u8> {
+    let mut request = format!("GET {} HTTP/1.1\r\nHost: h\r\n", count_path(PROJECT)).into_bytes();
+    for line in lines {
+        request.extend_from_slice(line);
+        request.extend_from_slice(b"\r\n");
+    }
+    request.extend_from_slice(b"\r\n");
+    request
+}
+
+#[tokio::test]
+async fn one_good_token_is_needed() {
+    let server = Running::start(config()).await;
+    let mut wire = Wire::open(server.public).await;
+    let (hash, long) = (hash(OPS.as_bytes()), format!("X-Auth-Token: {}", "x".repeat(60_000)));
+    let hash = format!("X-Auth-Token: {hash}");
+    for (lines, reason) in [
+        (&[][..], ""),
+        (&["X-Auth-Token:"], "is empty"),
+        (&["X-Auth-Token:  \t "], "is empty"),
+        (&["X-Auth-Token: ops-token", "X-Auth-Token: ops-token"], "is given more than once"),
+        (&["X-Auth-Token: ops-token", "x-auth-token: nobody"], "is given more than once"),
+        (&["X-Auth-Token: ", "X-Auth-Token: ops-token"], "is given more than once"),
+        (&["X-Auth-Token: nobody"], "is not valid"),
+        (&["X-Auth-Token: ops-toke"], "is not valid"),
+        (&["X-Auth-Token: ops-tokens"], "is not valid"),
+        (&["X-Auth-Token: OPS-TOKEN"], "is not valid"),
+        (&["X-Auth-Token: ops-token,ops-token"], "is not valid"),
+        (&["X-Auth-Token: \"ops-token\""], "is not valid"),
+        (&["X-Auth-Token: *"], "is not valid"),
+        (&[&*hash], "is not valid"),
+        (&[&*long], "is not valid"),
+        (&["X-Auth-Token: expired-token"], "has expired"),
+        (&["Authorization: Bearer ops-token"], ""),
+        (&["Authorization: Basic b3BzOm9wcy10b2tlbg==", "X-Auth-Token: nobody"], "is not valid"),
+        (&["X-Subject-Token: ops-token", "Cookie: X-Auth-Token=ops-token"], ""),
+    ] {
+        let bytes: Vec<_> = lines.iter().map(|line| line.as_bytes()).collect();
+        wire.send(asking(&bytes)).await;
+        let answer = wire.answer().await;
+        let message = answer.error(401, code::CREDENTIAL);
+        let expected = match reason {
+            "" => "neither X-Auth-Token nor a signature is given".to_owned(),
+            reason => format!("X-Auth-Token {reason}"),
+        };
+        assert_eq!(message, expected, "{lines:?}");
+        assert_eq!(answer.header("www-authenticate"), None);
+    }
+    for lines in [
+        &["X-Auth-Token: ops-token"][..],
+        &["x-AUTH-token:ops-token  "],
+        &["X-Auth-Token: ops-token", "Authorization: Bearer nobody"],
+        &["X-Auth-Token: ops-token", "Authorization: Basic ???", "Authorization: x"],
+        &["X-Auth-Token: ops-token", "Authorization:"],
+    ] {
+        let bytes: Vec<_> = lines.iter().map(|line| line.as_bytes()).collect();
+        wire.send(asking(&bytes)).await;
+        assert_eq!(wire.answer().await.count(), 0, "{lines:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_in_the_query_is_none() {
+    let server = Running::start(config()).await;
+    let url = server.count_url(PROJECT, "?X-Auth-Token=ops-token");
+    let message = assert_error(server.client.get(url).send().await.unwrap(), 401, code::CREDENTIAL).await;
+    assert_eq!(message, "neither X-Auth-Token nor a signature is given");
+}
+
+/// A token is bytes: above 0x7f it is as good or bad as any, and never a fault.
+#[tokio::test]
+async fn a_token_may_be_any_bytes() {
+    let odd = "clé-\u{1F980}";
+    let mut config = config();
+    config.access = AccessSource::Text(access().replace(&hash(OPS.as_bytes()), &hash(odd.as_bytes())));
+    let server = Running::start(config).await;
+    let mut wire = Wire::open(server.public).await;
+    for (token, is_good) in [
+        (odd.as_bytes(), true),
+        (b"\xff\xfe", false),
+        (b"cl\xe9-\xf0\x9f\xa6\x80", false),
+        (b"ops\ttoken", false),
+        (b"\x80", false),
+    ] {
+        wire.send(asking(&[&[b"X-Auth-Token: ", token].concat()])).await;
+        let answer = wire.answer().await;
+        if is_good {
+            answer.count();
+        } else {
+            assert_eq!(answer.error(401, code::CREDENTIAL), "X-Auth-Token is not valid");
+        }
+    }
+}
+
+/// Tokens of the publisher's identity service run to several KiB; 32 KiB always fit.
+#[tokio::test]
+async fn long_tokens_are_taken() {
+    let long: String = (0..32 * 1024).map(|n| char::from(b'A' + (n * n % 26) as u8)).collect();
+    let mut config = config();
+    config.access = AccessSource::Text(access().replace(&hash(OPS.as_bytes()), &hash(long.as_bytes())));
+    let server = Running::start(config).await;
+    let request = |token: &str| asking(&[format!("X-Auth-Token: {token}").as_bytes()]);
+    assert_eq!(ask(server.public, request(&long)).await.count(), 0);
+    ask(server.public, request(&long[1..])).await.error(401, code::CREDENTIAL);
+}
+
+#[tokio::test]
+async fn no_answer_repeats_a_credential() {
+    let server = Running::start(config()).await;
+    let secret = "s3cr3t-that-nobody-has";
+    let mut wire = Wire::open(server.public).await;
+    for (target, lines) in [
+        (count_path(PROJECT), vec![format!("X-Auth-Token: {secret}")]),
+        (count_path(PROJECT), vec![format!("X-Auth-Token: {secret}"), format!("X-Auth-Token: {secret}")]),
+        (count_path(PROJECT), vec![format!("Authorization: Bearer {secret}")]),
+        (format!("{}?status={OPS}", count_path(PROJECT)), vec![format!("X-Auth-Token: {OPS}")]),
+        (format!("/{OPS}"), vec![format!("X-Auth-Token: {OPS}")]),
+    ] {
+        let lines: Vec<_> = ["Host: h"].into_iter().chain(lines.iter().map(String::as_str)).collect();
+        wire.send(head(&format!("GET {target} HTTP/1.1"), &lines)).await;
+        let answer = wire.answer().await;
+        assert!(answer.status >= 400);
+        let all = format!("{:?}{}", answer.headers, String::from_utf8_lossy(&answer.body));
+        assert!(!all.contains(secret) && !all.contains(OPS), "{all}");
+    }
+}
+
+#[tokio::test]
+async fn users_hold_what_their_policies_allow() {
+    let server = Running::start(config()).await;
+    const COUNT: &str = "workspace:jobs:countSubJobs";
+    const REPORT: &str = "workspace:jobs:reportSubJobs";
+    let no_action = |action| format!("the caller has no permission for {action}");
+    let no_project = || "the caller has no access to this project".to_owned();
+    for (token, project, count, report) in [
+        (OPS, PROJECT, None, None),
+        (OPS, OTHER_PROJECT, None, None),
+        (DASHBOARD, PROJECT, None, Some(no_action(REPORT))),
+        (DASHBOARD, OTHER_PROJECT, Some(no_project()), Some(no_project())),
+        (WORKER, PROJECT, Some(no_action(COUNT)), None),
+        (WORKER, OTHER_PROJECT, Some(no_project()), Some(no_project())),
+        // What is wrong with a project, and whether it exists, is told to those whose it could be.
+        (DASHBOARD, "nowhere", Some(no_project()), Some(no_project())),
+        (DASHBOARD, "a%2Fb", Some(no_project()), Some(no_project())),
+        (DASHBOARD, "%32b31ed520ab14c7bebedb6e57f00aa11", None, Some(no_action(REPORT))),
+        (DASHBOARD, "2B31ED520AB14C7BEBEDB6E57F00AA11", Some(no_project()), Some(no_project())),
+    ] {
+        let url = server.count_url(project, "");
+        let counted = server.client.get(url).header("X-Auth-Token", token).send().await.unwrap();
+        let url = format!("http://{}/v1/{project}/app-server-sub-jobs/actions/report", server.internal);
+        let reported = server.client.post(url).header("X-Auth-Token", token);
+        let reported = reported.header("Content-Type", "application/x-ndjson").body("").send().await.unwrap();
+        for (response, refused) in [(counted, count), (reported, report)] {
+            match refused {
+                None => assert_eq!(response.status(), 200, "{token} {project}"),
+                Some(reason) => {
+                    assert_eq!(assert_error(response, 403, code::PERMISSION).await, reason, "{token} {project}")
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_report_needs_a_credential_too() {
+    let server = Running::start(config()).await;
+    let body = record("1", "j", "CREATE_SERVER", "RUNNING");
+    for (token, reason) in [("", "is empty"), ("nobody", "is not valid"), (EXPIRED, "has expired")] {
+        let response = server.report(token, body.clone()).send().await.unwrap();
+        assert_eq!(assert_error(response, 401, code::CREDENTIAL).await, format!("X-Auth-Token {reason}"));
+    }
+    let refused = server.report(DASHBOARD, body).send().await.unwrap();
+    assert_error(refused, 403, code::PERMISSION).await;
+    assert_eq!(server.count("").await, 0);
+}
+
+/// The project that does not exist is told of last, to those who could have asked for it.
+#[tokio::test]
+async fn projects_that_the_file_does_not_list_do_not_exist() {
+    let server = Running::start(config()).await;
+    let ask = |project: &str| server.client.get(server.count_url(project, "")).header("X-Auth-Token", OPS).send();
+    for project in ["nowhere", "2b31", "2B31ED520AB14C7BEBEDB6E57F00AA11"] {
+        let message = assert_error(ask(project).await.unwrap(), 404, code::NOT_FOUND).await;
+        assert_eq!(message, "the project does not exist");
+    }
+    assert_eq!(ask(OTHER_PROJECT).await.unwrap().status(), 200);
+}
+
+/// A reload is in force for every later request, on open connections too; a bad file changes nothing.
+#[tokio::test]
+async fn the_file_is_read_again_when_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("access.toml");
+    std::fs::write(&path, access()).unwrap();
+    let mut config = config();
+    config.access = AccessSource::File(path.clone());
+    let server = Running::start(config).await;
+    let mut wire = Wire::open(server.public).await;
+    let mut status = async |token: &str| {
+        wire.send(asking(&[format!("X-Auth-Token: {token}").as_bytes()])).await;
+        wire.answer().await.status
+    };
+    assert_eq!((status(OPS).await, status(DASHBOARD).await, status("new").await), (200, 200, 401));
+
+    std::fs::write(&path, access().replace(&hash(OPS.as_bytes()), &hash(b"new"))).unwrap();
+    server.access.reload().unwrap();
+    assert_eq!((status(OPS).await, status(DASHBOARD).await, status("new").await), (401, 200, 200));
+
+    std::fs::write(&path, "[[principal]]").unwrap();
+    assert!(server.access.reload().is_err());
+    assert_eq!((status(OPS).await, status(DASHBOARD).await, status("new").await), (401, 200, 200));
+}

@@ -1,0 +1,309 @@
+//! What the program takes, and refuses, from its command line and environment; and what it does beside serving.
+
+use std::io::Write as _;
+use std::net::{Shutdown, TcpListener};
+use std::time::{Duration, Instant};
+
+use clap::{Arg, CommandFactory as _};
+use subjobs::config::Cli;
+
+use crate::support::http::{Answer, connect, rest};
+use crate::support::program::{Files, Program, Signal, event, healthcheck, line, run, serve, subjobs, text, until};
+use crate::support::server::{OPS, PROJECT};
+
+#[test]
+fn what_cannot_be_used_is_named_in_one_line() {
+    let files = Files::new();
+    let access = files.access();
+    let bad_access = files.put("bad.toml", "projects = []\nprojets = []\n");
+    let bad_load = files.put("bad.ndjson", "\n{}\n");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let cases: [(&[&str], i32, &[&str]); 14] = [
+        (&[], 2, &["--access", "--demo"]),
+        (&["--access", &access, "--demo"], 2, &["--access", "--demo"]),
+        (&["--access", &access, "--colour"], 2, &["'--colour'"]),
+        (&["--access", &access, "--drain", "10"], 2, &["'10'", "--drain"]),
+        (&["--access", &access, "--request-timeout", "0s"], 2, &["'0s'", "--request-timeout"]),
+        (&["--access", &access, "--listen", "localhost"], 2, &["'localhost'", "--listen", "as localhost:8080"]),
+        (&["--access", &access, "--job-type", "new"], 2, &["--job-type", "\"new\""]),
+        (&["--access", &access, "--max-in-flight", "0"], 2, &["--max-in-flight"]),
+        (&["--access", &bad_access], 2, &[&bad_access, "line 2", "unknown field `projets`"]),
+        (&["--access", "/nowhere/access.toml"], 2, &["/nowhere/access.toml", "No such file"]),
+        (&["--access", &access, "--load", &bad_load], 2, &[&format!("{bad_load}:2: missing field")]),
+        (&["--access", &access, "--load", "/nowhere/load.ndjson"], 2, &["/nowhere/load.ndjson", "No such file"]),
+        (
+            &["--access", &access, "--listen", &taken],
+            1,
+            &["--listen (", &format!("cannot listen on {taken}"), "in use"],
+        ),
+        (
+            &["--access", &access, "--internal-listen", &taken],
+            1,
+            &["--internal-listen (", &format!("cannot listen on {taken}"), "in use"],
+        ),
+    ];
+    for (args, code, said) in cases {
+        let has = |option| args.contains(&option);
+        let mut all = vec!["serve"];
+        for option in ["--listen", "--internal-listen"].into_iter().filter(|option| !has(option)) {
+            all.extend([option, "127.0.0.1:0"]);
+        }
+        all.extend(args);
+        for format in ["text", "json"] {
+            let output = run(subjobs(&all).args(["--log-format", format]), "");
+            let error = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(code), "{args:?}: {error}");
+            let complaint = match format {
+                "text" => error.lines().find(|line| line.starts_with("subjobs: ") || line.starts_with("error: ")),
+                _ => error.lines().last(),
+            };
+            let complaint = complaint.unwrap_or_else(|| panic!("{args:?}: {error}"));
+            let complaint = match format {
+                "text" => complaint.to_owned(),
+                _ => event(complaint)["message"].as_str().unwrap().to_owned(),
+            };
+            for part in said {
+                assert!(complaint.contains(part), "{args:?}: {part:?} is not in {complaint:?}");
+            }
+            let is_ready = |line: &str| line.ends_with("INFO ready") || line.contains("\"ready\"");
+            assert!(!error.lines().any(is_ready), "{args:?}: {error}");
+        }
+    }
+    assert_eq!(run(&mut subjobs(&[]), "").status.code(), Some(2));
+    assert_eq!(run(&mut subjobs(&["start"]), "").status.code(), Some(2));
+}
+
+#[test]
+fn a_token_where_its_hash_belongs_is_not_repeated() {
+    let files = Files::new();
+    let principal = "[[principal]]\nname = \"a\"\nkind = \"account\"\nprojects = [\"*\"]\n";
+    for (wrong, at) in [
+        ("tokens = [\"ops-token\"]", 5),
+        ("tokens = \"ops-token\"", 5),
+        ("tokens = [{ sha256 = \"ops-token\" }]", 5),
+        ("tokens = [{ sha256 = [\"ops-token\"] }]", 5),
+        ("tokens = [{ sha256 = ops-token }]", 5),
+        ("tokens = [{ token = \"ops-token\" }]", 5),
+        ("tokens = [{ sha256 = \"\", expires_at = \"ops-token\" }]", 5),
+        ("access_keys = [\"ops-token\"]", 5),
+        ("access_keys = [{ id = \"a\", secret = [\"ops-token\"] }]", 5),
+        ("policies = [{ a = \"ops-token\" }]", 5),
+        ("policies = [\"a\"", 5),
+    ] {
+        let path = files.put("wrong.toml", &format!("{principal}{wrong}\n"));
+        for command in [&mut serve(&["--access", &path]), &mut subjobs(&["check", "--access", &path])] {
+            let output = run(command, "");
+            let said = text(&output.stderr) + &text(&output.stdout);
+            assert_eq!(output.status.code(), Some(2), "{wrong}: {said}");
+            assert!(said.contains(&format!("line {at}: ")), "{wrong}: {said}");
+            assert!(!said.contains(OPS), "{wrong}: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_health_check_asks_whether_it_is_ready() {
+    let files = Files::new();
+    let mut anywhere = subjobs(&["serve", "--listen", "127.0.0.1:0", "--internal-listen", "0.0.0.0:0"]);
+    let program = Program::begin_with(anywhere.args(["--access", &files.access(), "--drain-delay", "1h"]));
+    program.await_log("ready");
+    let port = program.internal.port();
+    assert!(program.internal.ip().is_unspecified());
+    assert_eq!(healthcheck(&format!("127.0.0.1:{port}")), 0);
+    // A wildcard address means loopback; here that one is reached by the wildcard itself too, but not everywhere.
+    assert_eq!(healthcheck(&format!("0.0.0.0:{port}")), 0);
+    for (given, reachable) in [("0.0.0.0:1", "127.0.0.1:1"), ("[::]:1", "[::1]:1"), ("192.0.2.1:1", "192.0.2.1:1")] {
+        assert_eq!(subjobs::cli::reachable(given.parse().unwrap()).to_string(), reachable);
+    }
+    let by_environment = run(subjobs(&["healthcheck"]).env("SUBJOBS_INTERNAL_LISTEN", format!("0.0.0.0:{port}")), "");
+    assert_eq!(by_environment.status.code(), Some(0));
+    assert_eq!(healthcheck(&program.public.to_string()), 1, "the public listener has no such path");
+    program.signal(Signal::Term);
+    program.await_log("draining");
+    until("it is not ready", || (healthcheck(&format!("127.0.0.1:{port}")) == 1).then_some(()));
+
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let refused = run(&mut subjobs(&["healthcheck", "--internal-listen", &nobody.to_string()]), "");
+    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(text(&refused.stderr).lines().count(), 1);
+}
+
+#[test]
+fn a_health_check_does_not_wait_for_ever() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    assert_eq!(healthcheck(&silent.local_addr().unwrap().to_string()), 1);
+    let another = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = another.local_addr().unwrap();
+    let closes = std::thread::spawn(move || {
+        let (socket, _) = another.accept().unwrap();
+        socket.shutdown(Shutdown::Both).unwrap();
+    });
+    assert_eq!(healthcheck(&address.to_string()), 1);
+    closes.join().unwrap();
+}
+
+#[test]
+fn a_new_token_opens_the_server_it_was_made_for() {
+    let files = Files::new();
+    let made = run(&mut subjobs(&["token"]), "");
+    assert_eq!(made.status.code(), Some(0));
+    let out = text(&made.stdout);
+    let (token, hash) = out.trim_end().split_once('\n').unwrap();
+    assert!(token.len() >= 32 && token.bytes().all(|byte| byte.is_ascii_graphic()), "{token}");
+    assert_ne!(text(&run(&mut subjobs(&["token"]), "").stdout).lines().next(), Some(token));
+
+    // Hashed again, it gives the same line and nothing else; the line goes into the file as it is.
+    for input in [token.to_owned(), format!("{token}\n"), format!("{token}\r\n")] {
+        let hashed = run(&mut subjobs(&["token", "--hash"]), &input);
+        assert_eq!((hashed.status.code(), text(&hashed.stdout)), (Some(0), format!("{hash}\n")));
+    }
+    let principal = "[[principal]]\nname = \"a\"\nkind = \"account\"\nprojects = [\"*\"]\n";
+    let access = files.put("new.toml", &format!("{principal}{hash}\n"));
+    let program = Program::start(&["--access", &access]);
+    assert_eq!(program.ask(token, "").status, 200);
+    assert_eq!(program.ask(&token.to_lowercase().replace('a', "b"), "").status, 401);
+
+    let empty = run(&mut subjobs(&["token", "--hash"]), "\n");
+    assert_eq!((empty.status.code(), text(&empty.stdout)), (Some(2), String::new()));
+    assert!(text(&empty.stderr).contains("the token is empty"));
+}
+
+#[test]
+fn files_are_checked_without_a_server() {
+    let files = Files::new();
+    let (access, good, bad) = (
+        files.access(),
+        files.put("good.ndjson", &line(PROJECT, "1", "NEW", "RUNNING")),
+        files.put("bad.ndjson", &format!("{}\n\nx", line(PROJECT, "1", "CREATE_SERVER", "RUNNING"))),
+    );
+    let bad_access = files.put("bad.toml", "x");
+    let check = |args: &[&str]| {
+        let output = run(subjobs(&["check"]).args(args), "");
+        (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+    };
+    let held = "good, 3 principals, 4 tokens (1 expired), 0 access keys, 2 projects, no identity service\n";
+    assert_eq!(check(&["--access", &access]), (Some(0), format!("{access}: {held}")));
+    let two = [("1", PROJECT), ("2", PROJECT), ("1", "p2"), ("1", PROJECT)];
+    let lines: Vec<_> = two.iter().map(|(id, project)| line(project, id, "CREATE_SERVER", "RUNNING")).collect();
+    let several = files.put("several.ndjson", &lines.join("\n"));
+    let held = "good, 3 subtasks of 2 jobs in 2 projects, in 4 records\n";
+    assert_eq!(check(&["--load", &several]), (Some(0), format!("{several}: {held}")));
+    assert_eq!(check(&["--access", &access, "--load", &good, "--job-type", "NEW"]).0, Some(0));
+    let (code, said) = check(&["--access", &bad_access, "--load", &good, "--load", &bad]);
+    assert_eq!(code, Some(2));
+    for part in [format!("{bad_access}: line 1: "), format!("{good}:1: job_type "), format!("{bad}:3: ")] {
+        assert!(said.contains(&part), "{part:?} is not in {said:?}");
+    }
+    assert_eq!(check(&["--load", "/nowhere"]).0, Some(2));
+    assert_eq!(check(&[]).0, Some(2));
+    let by_environment = run(subjobs(&["check"]).env("SUBJOBS_ACCESS", &bad_access), "");
+    assert_eq!(by_environment.status.code(), Some(2));
+}
+
+/// Every option of `serve` that the help shows, and its variable.
+fn options() -> Vec<(String, String)> {
+    let cli = Cli::command();
+    let args = cli.find_subcommand("serve").unwrap().get_arguments().filter(|arg| !arg.is_hide_set());
+    let pair = |arg: &Arg| Some((format!("--{}", arg.get_long()?), arg.get_env()?.to_str()?.to_owned()));
+    args.map(|arg| pair(arg).unwrap_or_else(|| panic!("{arg} has no variable"))).collect()
+}
+
+#[test]
+fn help_names_every_option_with_its_variable() {
+    let output = run(subjobs(&["serve", "--help"]).env("SUBJOBS_DEMO_TOKEN", OPS), "");
+    assert_eq!(output.status.code(), Some(0));
+    let help = text(&output.stdout);
+    assert!(!help.contains(OPS), "{help}");
+    let entries: Vec<_> = help.split("\n      --").skip(1).collect();
+    for (option, variable) in options() {
+        let name = &option[2..];
+        let is_its = |entry: &&&str| entry.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '\n']));
+        let entry = entries.iter().find(is_its).unwrap_or_else(|| panic!("{option} is not in\n{help}"));
+        assert!(entry.contains(&format!("[env: {variable}=")), "{entry}");
+        assert!(entry.lines().nth(1).is_some_and(|text| text.trim().len() > 10), "{option} is not explained: {entry}");
+    }
+    assert_eq!(entries.len(), options().len(), "an option is in no test:\n{help}");
+    for command in ["serve", "token", "check", "export", "healthcheck"] {
+        assert!(text(&run(&mut subjobs(&["--help"]), "").stdout).contains(command));
+        assert_eq!(run(&mut subjobs(&[command, "--help"]), "").status.code(), Some(0));
+    }
+}
+
+#[test]
+fn every_option_can_come_from_the_environment() {
+    let files = Files::new();
+    // Each variable alone is heard: a value that cannot be used is complained about, by the variable's or the file's name.
+    for (option, variable) in options() {
+        let (value, named) = match option.as_str() {
+            "--access" | "--load" => ("/nowhere", "/nowhere"),
+            "--data-dir" => ("/dev/null", "/dev/null"),
+            _ => ("no such value", variable.as_str()),
+        };
+        let mut command = subjobs(&["serve"]);
+        for (name, good) in
+            [("LISTEN", "127.0.0.1:0"), ("INTERNAL_LISTEN", "127.0.0.1:0"), ("ACCESS", files.access().as_str())]
+        {
+            command.env(format!("SUBJOBS_{name}"), good);
+        }
+        let output = run(command.env(&variable, value), "");
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{variable}: {error}");
+        assert!(error.contains(named), "{variable}: {error}");
+    }
+
+    // All of them together do what the options do; a flag beats its variable.
+    let load = [
+        files.put("a.ndjson", &line(PROJECT, "1", "NEW", "RUNNING")),
+        files.put("b.ndjson", &line(PROJECT, "2", "NEWER", "RUNNING")),
+    ];
+    let mut command = subjobs(&["serve", "--drain", "1h"]);
+    for (variable, value) in [
+        ("SUBJOBS_LISTEN", "127.0.0.1:0"),
+        ("SUBJOBS_INTERNAL_LISTEN", "127.0.0.1:0"),
+        ("SUBJOBS_ACCESS", &files.access()),
+        ("SUBJOBS_LOAD", &load.join(",")),
+        ("SUBJOBS_JOB_TYPE", "NEW,NEWER"),
+        ("SUBJOBS_MAX_IN_FLIGHT", "1"),
+        ("SUBJOBS_MAX_CONNECTIONS", "3"),
+        ("SUBJOBS_REQUEST_TIMEOUT", "2s"),
+        ("SUBJOBS_REPORT_TIMEOUT", "2s"),
+        ("SUBJOBS_HEAD_TIMEOUT", "1s"),
+        ("SUBJOBS_IDLE_TIMEOUT", "2s"),
+        ("SUBJOBS_DRAIN", "0s"),
+        ("SUBJOBS_DRAIN_DELAY", "1s"),
+        ("SUBJOBS_LOG_FORMAT", "text"),
+        ("SUBJOBS_DEMO", "false"),
+    ] {
+        command.env(variable, value);
+    }
+    let program = Program::begin_with(&mut command);
+    until("it is ready", || (program.internal_status("/readyz") == 200).then_some(()));
+    assert_eq!(program.count("?job_type=NEW,NEWER"), 2);
+
+    let mut running = program.running_count();
+    assert_eq!(Answer::parse(&rest(&mut running)).status, 503, "the time-out of a request");
+    let mut report = program.running_report();
+    assert_eq!(Answer::parse(&rest(&mut report)).status, 503, "the time-out of a report");
+    let mut half_sent = connect(program.public);
+    let start = Instant::now();
+    half_sent.write_all(b"GET").unwrap();
+    assert_eq!(rest(&mut half_sent), "", "the time-out of a head");
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    let mut idle = [connect(program.public), connect(program.public), connect(program.public)];
+    let start = Instant::now();
+    // A fourth one waits until one of the three has been closed.
+    assert_eq!(program.count(""), 2);
+    assert!(start.elapsed() > Duration::from_secs(1), "{:?}", start.elapsed());
+    idle.iter_mut().for_each(|socket| assert_eq!(rest(socket), "", "the time-out of an idle connection"));
+
+    program.signal(Signal::Term);
+    let (code, log) = program.ended();
+    assert_eq!(code, 0);
+    let draining = log.iter().find(|line| line.contains(" INFO draining ")).unwrap();
+    assert!(draining.contains("delay_seconds=1.0 ") && draining.contains("at_most_seconds=3600.0"), "{draining}");
+
+    let mut quiet = serve(&["--load", "/nowhere", "--access", &files.access()]);
+    let log = text(&run(quiet.env("RUST_LOG", "error"), "").stderr);
+    assert!(log.contains("/nowhere") && !log.contains("listening"), "{log}");
+}

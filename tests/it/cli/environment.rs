@@ -1,0 +1,98 @@
+//! Variables of the environment: an empty one says nothing, and one that nothing reads is warned of.
+
+use clap::{Arg, CommandFactory as _};
+use subjobs::config::Cli;
+
+use crate::support::program::{Files, Program, Signal, event, run, serve, subjobs, text, until};
+use crate::support::server::OPS;
+
+/// Every option of a command that a variable can set, and the variable.
+fn variables(command: &str) -> Vec<(String, String)> {
+    let cli = Cli::command();
+    let args = cli.find_subcommand(command).unwrap().get_arguments();
+    let pair = |arg: &Arg| Some((arg.get_long()?.to_owned(), arg.get_env()?.to_str()?.to_owned()));
+    args.filter_map(pair).collect()
+}
+
+#[test]
+fn an_empty_variable_counts_as_unset() {
+    for (command, needed, expected) in [
+        ("serve", &["--access", "/nowhere"][..], 2),
+        ("check", &["--access", "/nowhere"], 2),
+        ("export", &["--data-dir", "/nowhere"], 2),
+        ("healthcheck", &["--internal-listen", "127.0.0.1:1"], 1),
+    ] {
+        let without = run(subjobs(&[command]).args(needed), "");
+        assert_eq!(without.status.code(), Some(expected));
+        // The log has the time in it.
+        let said = |bytes: &[u8]| match serde_json::from_str::<serde_json::Value>(&text(bytes)) {
+            Ok(event) => event["message"].to_string(),
+            Err(_) => text(bytes),
+        };
+        for (option, variable) in variables(command) {
+            let with = run(subjobs(&[command]).args(needed).env(&variable, ""), "");
+            assert_eq!(said(&with.stderr), said(&without.stderr), "{variable}");
+            assert_eq!((with.status.code(), with.stdout), (Some(expected), without.stdout.clone()), "{option}");
+        }
+    }
+}
+
+#[test]
+fn a_server_starts_with_every_variable_empty() {
+    let files = Files::new();
+    let mut command = serve(&["--access", &files.access()]);
+    for (_, variable) in variables("serve") {
+        command.env(variable, "");
+    }
+    let program = Program::begin_with(&mut command);
+    program.await_log("ready");
+    assert_eq!(program.ask(OPS, "").status, 200);
+    program.signal(Signal::Term);
+    let (code, log) = program.ended();
+    assert_eq!(code, 0);
+    assert!(!log.iter().any(|line| line.contains("environment variable")), "{}", log.join("\n"));
+}
+
+#[test]
+fn an_error_names_the_variable_that_the_value_came_from() {
+    for (option, variable) in variables("serve") {
+        let value = "no such value";
+        if ["access", "load", "data-dir", "log-filter"].contains(&option.as_str()) {
+            continue;
+        }
+        let output = run(subjobs(&["serve", "--log-format", "text"]).env(&variable, value), "");
+        let said = text(&output.stderr);
+        if option == "log-format" || option == "demo-token" {
+            // A flag beats its variable; a token is looked at only where there is a demo.
+            assert!(said.starts_with("subjobs: nobody could call"), "{said}");
+            continue;
+        }
+        assert!(said.starts_with(&format!("error: invalid value 'no such value' for '{variable}'")), "{said}");
+        // Where the flag is at fault, it is named, whatever the variable has.
+        if option != "demo" {
+            let mut command = subjobs(&["serve", "--log-format", "text", &format!("--{option}"), value]);
+            for environment in [value, ""] {
+                let said = text(&run(command.env(&variable, environment), "").stderr);
+                assert!(said.contains(&format!("for '--{option} <")), "{said}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_variable_that_nothing_reads_is_warned_of_once_with_the_nearest_name() {
+    let files = Files::new();
+    let mut command = serve(&["--access", &files.access()]);
+    command.env("SUBJOBS_DATADIR", "/somewhere/secret").env("SUBJOB_DRAIN", "1s").env("SUBJOBS_LISTEN", "");
+    // What Kubernetes sets for a service called subjobs.
+    command.env("SUBJOBS_SERVICE_HOST", "10.0.0.1").env("SUBJOBS_PORT_8080_TCP", "tcp://10.0.0.1:8080");
+    let program = Program::begin_with(&mut command);
+    until("it is ready", || (program.internal_status("/readyz") == 200).then_some(()));
+    program.signal(Signal::Term);
+    let (_, log) = program.ended();
+    let warned: Vec<_> = log.iter().map(|line| event(line)).filter(|event| event["nearest"].is_string()).collect();
+    let pairs: Vec<_> = warned.iter().map(|event| (event["name"].as_str().unwrap(), &event["nearest"])).collect();
+    assert_eq!(pairs, [("SUBJOBS_DATADIR", &"SUBJOBS_DATA_DIR".into()), ("SUBJOB_DRAIN", &"SUBJOBS_DRAIN".into())]);
+    assert!(warned.iter().all(|event| event["level"] == "WARN"));
+    assert!(!log.iter().any(|line| line.contains("secret")), "{}", log.join("\n"));
+}

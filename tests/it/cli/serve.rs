@@ -1,0 +1,316 @@
+//! The program's life: how it starts, what it says, and how it ends.
+
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use crate::support::http::{Answer, connect, get, head, one_answer, post, rest};
+use crate::support::program::{
+    Files, Program, Signal, count_path, event, healthcheck, line, report_path, serve, until, writer,
+};
+use crate::support::server::{DASHBOARD, EXPIRED, OPS, OTHER_PROJECT, PROJECT, WORKER, access, raw, record};
+
+fn assert_silent_about_tokens(log: &[String]) {
+    for token in [OPS, DASHBOARD, WORKER, EXPIRED, "unknown-token"] {
+        assert!(log.iter().all(|line| !line.contains(token)), "{token} is in the log:\n{}", log.join("\n"));
+    }
+}
+
+#[test]
+fn serves_what_it_was_given_and_ends_on_a_signal() {
+    let files = Files::new();
+    let load = [
+        files.put("a.ndjson", &(line(PROJECT, "1", "CREATE_SERVER", "RUNNING") + "\n")),
+        files.put("b.ndjson", &line(PROJECT, "1", "CREATE_SERVER", "FAILED")),
+    ];
+    for signal in [Signal::Term, Signal::Int] {
+        let program = Program::start(&["--access", &files.access(), "--load", &load[0], "--load", &load[1]]);
+        for path in ["/healthz", "/readyz", "/metrics"] {
+            assert_eq!(program.internal_status(path), 200, "{path}");
+        }
+        assert_eq!(program.count(""), 1);
+        assert_eq!(program.count("?status=FAILED"), 1, "the later file has the last word");
+        let report = record("2", "j", "DELETE_SERVER", "RUNNING");
+        assert_eq!(post(program.internal, &report_path(PROJECT), WORKER, &report).status, 200);
+        assert_eq!(program.ask(DASHBOARD, "?job_type=DELETE_SERVER").json()["count"], 1);
+        assert_eq!(program.ask("unknown-token", "").status, 401);
+        let addresses = [program.public, program.internal].map(|address| address.to_string());
+
+        program.signal(signal);
+        let (code, log) = program.ended();
+        assert_eq!(code, 0, "{signal:?}");
+        let events: Vec<_> = log.iter().map(|line| event(line)).collect();
+        for (event, (listener, address)) in events.iter().zip(["public", "internal"].iter().zip(&addresses)) {
+            assert_eq!(event["message"], "listening");
+            assert_eq!((&event["listener"], &event["address"]), (&(*listener).into(), &address.as_str().into()));
+        }
+        assert_eq!(events[2]["level"], "WARN");
+        assert!(events[2]["message"].as_str().unwrap().contains("memory only"), "{}", log[2]);
+        assert_eq!(events.last().unwrap()["message"], "stopped");
+        assert_silent_about_tokens(&log);
+    }
+}
+
+#[test]
+fn a_drain_lets_balancers_notice_and_running_requests_end() {
+    let files = Files::new();
+    let program = Program::start(&[
+        "--access",
+        &files.access(),
+        "--drain-delay",
+        "3s",
+        "--drain",
+        "60s",
+        "--request-timeout",
+        "60s",
+        // It is not their clocks that end connections here.
+        "--head-timeout",
+        "1h",
+        "--idle-timeout",
+        "1h",
+    ]);
+    let mut unused = connect(program.public);
+    let mut kept_alive = connect(program.public);
+    kept_alive.write_all(head("GET", &count_path(PROJECT), OPS, "").as_bytes()).unwrap();
+    assert_eq!(one_answer(&mut kept_alive).status, 200);
+    let mut half_sent = connect(program.public);
+    half_sent.write_all(b"GET /v1/").unwrap();
+    let mut running = program.running_count();
+
+    program.signal(Signal::Term);
+    until("/readyz is 503", || (program.internal_status("/readyz") == 503).then_some(()));
+    get(program.internal, "/readyz", "").assert_error(503, "WKS.00050902");
+    // Nothing changes for callers yet, on new connections or on old ones.
+    assert_eq!(program.count(""), 0);
+    kept_alive.write_all(head("GET", &count_path(PROJECT), OPS, "").as_bytes()).unwrap();
+    assert_eq!(one_answer(&mut kept_alive).status, 200);
+
+    // None of these has a request under way, so none is answered.
+    for socket in [&mut unused, &mut kept_alive, &mut half_sent] {
+        assert_eq!(rest(socket), "");
+    }
+    until("the public listener closes", || TcpStream::connect(program.public).err());
+    // The internal one answers to the end.
+    assert_eq!((program.internal_status("/healthz"), program.internal_status("/readyz")), (200, 503));
+    assert_eq!(program.metric("subjobs_http_in_flight"), Some(1));
+    assert_eq!(
+        post(program.internal, &report_path(PROJECT), OPS, &record("1", "j", "CREATE_SERVER", "RUNNING")).status,
+        200
+    );
+
+    running.write_all(b"{}").unwrap();
+    let answer = Answer::parse(&rest(&mut running));
+    assert_eq!((answer.status, answer.body.as_str()), (200, r#"{"count":1}"#));
+    let (code, log) = program.ended();
+    assert_eq!(code, 0);
+    assert!(!log.iter().any(|line| line.contains("cut short")), "{}", log.join("\n"));
+}
+
+#[test]
+fn a_drain_that_is_cut_short_says_how_many_and_is_a_clean_end() {
+    let files = Files::new();
+    let program = Program::start(&["--access", &files.access(), "--drain", "2s"]);
+    let (mut count, mut report) = (program.running_count(), program.running_report());
+    // Idle ones are not what is cut.
+    let _idle = [connect(program.public), connect(program.internal)];
+
+    let start = Instant::now();
+    program.signal(Signal::Term);
+    let (code, log) = program.ended();
+    let took = start.elapsed();
+    assert_eq!(code, 0);
+    let cut = log.iter().map(|line| event(line)).find(|event| event["message"].as_str().unwrap().contains("cut short"));
+    assert_eq!(cut.expect("it says so")["cut"], 2, "{}", log.join("\n"));
+    assert_eq!([rest(&mut count), rest(&mut report)], ["", ""]);
+    // One time for everything that runs, not one for each listener.
+    assert!(took >= Duration::from_secs(2) && took < Duration::from_millis(3900), "{took:?}");
+}
+
+#[test]
+fn a_drain_of_no_time_cuts_running_requests_alone() {
+    let files = Files::new();
+    let program = Program::start(&["--access", &files.access(), "--drain", "0s"]);
+    let mut idle: Vec<_> = (0..300).map(|_| connect(program.public)).collect();
+    for socket in &mut idle {
+        socket.write_all(head("GET", &count_path(PROJECT), OPS, "").as_bytes()).unwrap();
+        assert_eq!(one_answer(socket).status, 200);
+    }
+    let _running = program.running_count();
+    program.signal(Signal::Term);
+    let (code, log) = program.ended();
+    assert_eq!(code, 0);
+    let cut = log.iter().map(|line| event(line)).find(|event| event["message"].as_str().unwrap().contains("cut short"));
+    assert_eq!(cut.expect("it says so")["cut"], 1, "{}", log.join("\n"));
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let files = Files::new();
+    for (first, second) in [(Signal::Term, Signal::Term), (Signal::Int, Signal::Int), (Signal::Term, Signal::Int)] {
+        let program = Program::start(&["--access", &files.access(), "--drain", "1h", "--drain-delay", "1h"]);
+        let _running = program.running_count();
+        program.signal(first);
+        program.await_log("draining");
+        program.signal(second);
+        let (code, log) = program.ended();
+        assert_eq!(code, 1, "{first:?}, {second:?}");
+        assert!(log.last().unwrap().contains("a second signal"), "{}", log.join("\n"));
+    }
+}
+
+#[test]
+fn nothing_is_counted_until_everything_is_loaded() {
+    let files = Files::new();
+    let load = files.fifo("load.ndjson");
+    let program = Program::begin(&["--access", &files.access(), "--load", &load]);
+    let mut load = writer(load);
+    // Of which the first batches have been taken in already.
+    let many: String =
+        (0..20_000).map(|id| line(PROJECT, &id.to_string(), "CREATE_SERVER", "RUNNING") + "\n").collect();
+    load.write_all(many.as_bytes()).unwrap();
+
+    assert_eq!(program.internal_status("/healthz"), 200);
+    get(program.internal, "/readyz", "").assert_error(503, "WKS.00050902");
+    program.ask(OPS, "").assert_error(503, "WKS.00050902");
+    let report = post(program.internal, &report_path(PROJECT), OPS, &record("1", "j", "CREATE_SERVER", "RUNNING"));
+    report.assert_error(503, "WKS.00050902");
+    // What needs no subtask is decided before.
+    get(program.public, "/v1", OPS).assert_error(404, "WKS.00211902");
+    assert_eq!(healthcheck(&program.internal.to_string()), 1);
+
+    drop(load);
+    program.await_log("ready");
+    assert_eq!(healthcheck(&program.internal.to_string()), 0);
+    assert_eq!(program.count(""), 20_000);
+}
+
+#[test]
+fn a_bad_line_is_named_and_what_came_before_it_is_never_served() {
+    let files = Files::new();
+    let path = files.fifo("load.ndjson");
+    let program = Program::begin(&["--access", &files.access(), "--load", &path]);
+    let mut load = writer(&path);
+    let good = line(PROJECT, "1", "CREATE_SERVER", "RUNNING");
+    write!(load, "{good}\n{good}\n").unwrap();
+    program.ask(OPS, "").assert_error(503, "WKS.00050902");
+    writeln!(load, "{}", line(PROJECT, "2", "CREATE_SERVER", "DONE")).unwrap();
+    drop(load);
+    let (code, log) = program.ended();
+    assert_eq!(code, 2);
+    let said = log.last().unwrap();
+    assert!(said.contains(&format!("{path}:3: status must be one of WAITING")), "{said}");
+    assert!(!log.iter().any(|line| line.contains("\"ready\"")), "{}", log.join("\n"));
+}
+
+#[test]
+fn what_is_half_loaded_is_not_served_while_it_drains_either() {
+    let files = Files::new();
+    let path = files.fifo("load.ndjson");
+    let program = Program::begin(&["--access", &files.access(), "--load", &path, "--drain-delay", "2s"]);
+    let mut load = writer(&path);
+    let many: String =
+        (0..20_000).map(|id| line(PROJECT, &id.to_string(), "CREATE_SERVER", "RUNNING") + "\n").collect();
+    load.write_all(many.as_bytes()).unwrap();
+    program.signal(Signal::Term);
+    program.await_log("draining");
+    until("/readyz says that it drains", || {
+        let ready = get(program.internal, "/readyz", "");
+        ready.assert_error(503, "WKS.00050902");
+        ready.body.contains("shutting down").then_some(())
+    });
+    program.ask(OPS, "").assert_error(503, "WKS.00050902");
+    let report = post(program.internal, &report_path(PROJECT), OPS, &record("1", "j", "CREATE_SERVER", "RUNNING"));
+    report.assert_error(503, "WKS.00050902");
+    assert_eq!(program.ended().0, 0);
+}
+
+#[test]
+fn a_signal_while_loading_ends_it_promptly() {
+    let files = Files::new();
+    // One that nobody ever writes to, and one whose writer never ends.
+    for is_begun in [false, true] {
+        let path = files.fifo(&format!("load-{is_begun}"));
+        let program = Program::begin(&["--access", &files.access(), "--load", &path, "--drain", "1h"]);
+        let load = is_begun.then(|| {
+            let mut load = writer(&path);
+            writeln!(load, "{}", line(PROJECT, "1", "CREATE_SERVER", "RUNNING")).unwrap();
+            load
+        });
+        let start = Instant::now();
+        program.signal(Signal::Term);
+        let (code, log) = program.ended();
+        assert_eq!(code, 0, "{}", log.join("\n"));
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+        drop(load);
+    }
+}
+
+#[test]
+fn a_hang_up_reads_the_access_file_again() {
+    let files = Files::new();
+    let program = Program::start(&["--access", &files.access()]);
+    let mut kept_alive = connect(program.public);
+    let mut ask = |token: &str| {
+        kept_alive.write_all(head("GET", &count_path(PROJECT), token, "").as_bytes()).unwrap();
+        one_answer(&mut kept_alive).status
+    };
+    assert_eq!((ask(DASHBOARD), ask("unknown-token")), (200, 401));
+
+    files.put("access.toml", &access().replace("name = \"dashboard\"", "name = \"dashboard\"\nsecret = \"hush\""));
+    program.signal(Signal::Hup);
+    let error = program.await_log("the access file cannot be used; the one before stays in force");
+    assert_eq!(error["level"], "ERROR");
+    let reason = error["error"].as_str().unwrap();
+    assert!(reason.contains("access.toml: line 12: unknown field `secret`"), "{reason}");
+    assert_eq!((ask(DASHBOARD), ask(OPS)), (200, 200));
+
+    // One principal goes, and one project.
+    let without_dashboard = access().replace("\"dashboard\"", "\"panel\"");
+    let hash = subjobs::access::Token::new(DASHBOARD.as_bytes()).unwrap().digest().to_string();
+    let new_hash = subjobs::access::Token::new(b"new-token").unwrap().digest().to_string();
+    files.put(
+        "access.toml",
+        &without_dashboard.replace(&hash, &new_hash).replace(&format!(", \"{OTHER_PROJECT}\"]"), "]"),
+    );
+    program.signal(Signal::Hup);
+    program.await_log("the access file has been read again and is in force");
+    assert_eq!((ask(DASHBOARD), ask("new-token"), ask(OPS)), (401, 200, 200));
+    get(program.public, &count_path(OTHER_PROJECT), OPS).assert_error(404, "WKS.00211902");
+
+    program.signal(Signal::Term);
+    let (code, log) = program.ended();
+    assert_eq!(code, 0);
+    assert_silent_about_tokens(&log);
+}
+
+#[test]
+fn the_log_is_json_and_knows_no_token() {
+    let files = Files::new();
+    for (filter, format) in [("trace", "json"), ("trace", "text"), ("trace,hyper=trace,toml=trace", "json")] {
+        let mut command = serve(&["--access", &files.access(), "--log-format", format]);
+        let program = Program::begin_with(command.env("RUST_LOG", filter));
+        until("it is ready", || (program.internal_status("/readyz") == 200).then_some(()));
+        for token in [OPS, DASHBOARD, EXPIRED, "unknown-token"] {
+            program.ask(token, "?status=NOPE");
+            program.ask(token, "");
+            post(program.internal, &report_path(PROJECT), token, "nonsense");
+            get(program.public, "/", token);
+        }
+        let twice = head("GET", &count_path(PROJECT), OPS, "X-Auth-Token: unknown-token\r\nConnection: close\r\n");
+        raw(program.public, twice.as_bytes());
+        // Where the HTTP layer itself gives up.
+        let broken = head("GET", &count_path(PROJECT), OPS, "Content-Length: x\r\nConnection: close\r\n");
+        raw(program.public, broken.as_bytes());
+        program.signal(Signal::Hup);
+        program.signal(Signal::Term);
+        let (code, log) = program.ended();
+        assert_eq!(code, 0);
+        assert!(log.iter().any(|line| line.contains("answered")), "the filter is not in force:\n{}", log.join("\n"));
+        assert_silent_about_tokens(&log);
+        for line in &log {
+            let is_json = serde_json::from_str::<serde_json::Value>(line)
+                .is_ok_and(|event| ["timestamp", "level", "message"].iter().all(|field| event[field].is_string()));
+            assert_eq!(is_json, format == "json", "{line}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Standard output that takes nothing: what was asked for is not there, and the exit code says so.
+
+use std::process::{Command, Stdio};
+
+use crate::support::program::{Files, Program, Signal, line, serve, subjobs, text};
+use crate::support::server::PROJECT;
+use crate::support::streams::{BROKEN, Broken, exit_code, give};
+
+/// A data directory with so many subtasks.
+fn data_dir(files: &Files, sub_jobs: usize) -> String {
+    let lines: String =
+        (0..sub_jobs).map(|id| line(PROJECT, &format!("id-{id}"), "CREATE_SERVER", "RUNNING") + "\n").collect();
+    let (load, dir) = (files.put("load.ndjson", &lines), files.arg(&format!("data-{sub_jobs}")));
+    let program = Program::start(&["--access", &files.access(), "--load", &load, "--data-dir", &dir]);
+    program.signal(Signal::Term);
+    assert_eq!(program.ended().0, 0);
+    dir
+}
+
+#[test]
+fn an_export_that_is_cut_or_reaches_nobody_fails() {
+    let files = Files::new();
+    for sub_jobs in [0, 1, 2000] {
+        let dir = data_dir(&files, sub_jobs);
+        for (broken, code) in [(Broken::Closed, 1), (Broken::Full, 1), (Broken::ReadOnly, 1), (Broken::NoReader, 0)] {
+            let expected = if sub_jobs == 0 && broken != Broken::Closed { 0 } else { code };
+            let (mut command, _reader) = give(&mut subjobs(&["export", "--data-dir", &dir]), 1, broken);
+            let output = command.stderr(Stdio::piped()).output().unwrap();
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(expected), "{sub_jobs}, {broken:?}: {said}");
+            assert_eq!(said.contains("cannot write: "), expected == 1, "{broken:?}: {said}");
+        }
+        // Whoever wants to know only whether it can be read throws the output away.
+        let discarded = subjobs(&["export", "--data-dir", &dir]).stdout(Stdio::null()).status().unwrap();
+        assert_eq!(discarded.code(), Some(0));
+    }
+}
+
+#[test]
+fn an_export_waits_for_a_slow_reader_of_a_non_blocking_pipe() {
+    let files = Files::new();
+    let dir = data_dir(&files, 3000);
+    let (mut command, reader) = give(&mut subjobs(&["export", "--data-dir", &dir]), 1, Broken::StuckNonBlocking);
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let mut read = String::new();
+    std::io::Read::read_to_string(&mut reader.unwrap(), &mut read).unwrap();
+    assert_eq!(read.trim_start().lines().count(), 3000);
+    assert_eq!(exit_code(&mut child), 0);
+}
+
+#[test]
+fn other_commands_without_a_standard_output_end_as_they_should() {
+    let files = Files::new();
+    let (access, bad) = (files.access(), files.put("bad.toml", "x"));
+    for broken in BROKEN {
+        if matches!(broken, Broken::Stuck | Broken::StuckNonBlocking) {
+            // They wait for their reader, as any command does.
+            continue;
+        }
+        let is_closed = broken == Broken::Closed;
+        let has_no_reader = broken == Broken::NoReader;
+        let failed = 1;
+        for (args, code) in [
+            (&["token"][..], failed),
+            (&["check", "--access", &access], 0),
+            (&["check", "--access", &bad], 2),
+            (&["--help"], if is_closed || has_no_reader { 0 } else { failed }),
+            (&["--version"], if is_closed || has_no_reader { 0 } else { failed }),
+            (&["serve", "--help"], if is_closed || has_no_reader { 0 } else { failed }),
+        ] {
+            let (mut command, _reader) = give(&mut subjobs(args), 1, broken);
+            assert_eq!(exit_code(&mut command.spawn().unwrap()), code, "{broken:?}: {args:?}");
+        }
+    }
+}
+
+#[test]
+fn the_demo_waits_for_no_reader_of_its_greeting() {
+    for broken in BROKEN {
+        let (mut command, _reader) = give(&mut serve(&["--demo"]), 1, broken);
+        let program = Program::begin_with(command.stderr(Stdio::piped()));
+        program.await_log("ready");
+        program.signal(Signal::Term);
+        assert_eq!(program.ended().0, 0, "{broken:?}");
+    }
+}
+
+/// No later file of the program may get the number of a closed standard stream.
+#[test]
+fn closed_streams_are_taken_by_nothing_else() {
+    let files = Files::new();
+    let program = serve(&["--access", &files.access(), "--data-dir", &files.arg("data")]);
+    let mut command = Command::new("sh");
+    command.arg("-c").arg("exec \"$0\" \"$@\" <&- >&- 2>&-").arg(program.get_program()).args(program.get_args());
+    let mut child = command.spawn().unwrap();
+    crate::support::streams::addresses(&child);
+    let target = |fd: u8| std::fs::read_link(format!("/proc/{}/fd/{fd}", child.id())).unwrap();
+    let targets = [0, 1, 2].map(target);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(targets.iter().all(|target| target.as_os_str() == "/dev/null"), "{targets:?}");
+}

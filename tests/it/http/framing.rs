@@ -1,0 +1,331 @@
+//! Where a request ends: bodies, pipelines, and everything that could make two readers of one stream disagree.
+
+use crate::support::server::{DASHBOARD, OPS, PROJECT, Running, config, raw};
+use crate::support::wire::{Wire, ask, code, count_path, good, head, report_path};
+
+/// A request that would be answered if anything before it were taken for less than it is.
+fn smuggled() -> String {
+    good("", &["X-Request-Id: smuggled"])
+}
+
+/// Sends bytes with a hidden request behind; all that comes is one refusal by the HTTP layer.
+async fn is_refused(server: &Running, bytes: &[u8]) {
+    let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(200)]);
+    let mut wire = Wire::open(server.public).await;
+    wire.send([bytes, smuggled().as_bytes()].concat()).await;
+    let answer = wire.answer().await;
+    assert_eq!((answer.status, answer.body.len()), (400, 0), "{shown:?}");
+    answer.assert_refused_by_the_http_layer(400);
+    assert_eq!(wire.rest().await, "", "{shown:?}");
+}
+
+#[tokio::test]
+async fn ambiguous_lengths_are_refused() {
+    let server = Running::start(config()).await;
+    for headers in [
+        &["Content-Length: 5", "Content-Length: 6"][..],
+        &["Content-Length: 5, 6"],
+        &["Content-Length: +5"],
+        &["Content-Length: -5"],
+        &["Content-Length: 0x5"],
+        &["Content-Length: 5 5"],
+        &["Content-Length: five"],
+        &["Content-Length:"],
+        &["Content-Length: 18446744073709551616"],
+        &["Transfer-Encoding: chunked", "Transfer-Encoding: identity"],
+        &["Transfer-Encoding: chunked, gzip"],
+        &["Transfer-Encoding: identity"],
+        &["Transfer-Encoding: xchunked"],
+        &["Transfer-Encoding: \"chunked\""],
+        &["Transfer-Encoding:"],
+    ] {
+        is_refused(&server, (good("", headers) + "0\r\n\r\n").as_bytes()).await;
+    }
+    let old = good("", &["Transfer-Encoding: chunked"]).replace("HTTP/1.1", "HTTP/1.0");
+    is_refused(&server, (old + "0\r\n\r\n").as_bytes()).await;
+}
+
+/// RFC 9112, section 6.3: a length beside a coding is void, and the connection ends: nothing behind is a request.
+#[tokio::test]
+async fn a_length_beside_a_coding_is_void_and_ends_the_connection() {
+    let server = Running::start(config()).await;
+    let (length, coding) = ("Content-Length: 5", "Transfer-Encoding: chunked");
+    for headers in [[length, coding], [coding, length]] {
+        for body in ["0\r\n\r\n", "1\r\nZ\r\n0\r\n\r\n"] {
+            let mut wire = Wire::open(server.public).await;
+            wire.send(good("", &headers) + body + &smuggled()).await;
+            wire.answer().await.count();
+            assert_eq!(wire.rest().await, "");
+        }
+    }
+}
+
+/// The HTTP layer would take them; the outermost coding ends the body, so that what is inside is never a request.
+#[tokio::test]
+async fn several_codings_are_refused() {
+    let server = Running::start(config()).await;
+    for headers in [
+        &["Transfer-Encoding: chunked", "Transfer-Encoding: chunked"][..],
+        &["Transfer-Encoding: chunked, chunked"],
+        &["Transfer-Encoding: gzip, chunked"],
+    ] {
+        let inner = format!("0\r\n\r\n{}", smuggled());
+        let body = format!("{:x}\r\n{inner}\r\n0\r\n\r\n", inner.len());
+        let mut wire = Wire::open(server.public).await;
+        wire.send(good("", headers) + &body + &good("", &["X-Request-Id: next"])).await;
+        let message = wire.answer().await.error(400, code::INPUT);
+        assert_eq!(message, "Transfer-Encoding must be chunked, once", "{headers:?}");
+        assert_eq!(wire.answer().await.header("x-request-id"), Some("next"), "{headers:?}");
+    }
+}
+
+#[tokio::test]
+async fn broken_heads_are_refused() {
+    let server = Running::start(config()).await;
+    for header in [
+        "X-A: b\r\n folded: c",
+        "X-A: b\r\n\tc",
+        "X-Auth-Token : b",
+        "X A: b",
+        ": b",
+        "X-A",
+        "X-A: a\0b",
+        "X-A: a\rb",
+        "X-A: a\x07b",
+        "X-A: a\x7fb",
+        "X\u{e9}: b",
+        "(X): b",
+    ] {
+        is_refused(&server, good("", &[header]).as_bytes()).await;
+    }
+    let path = count_path(PROJECT);
+    for line in [
+        format!("GET  {path} HTTP/1.1"),
+        format!("GET {path}  HTTP/1.1"),
+        format!("GET {path} x HTTP/1.1"),
+        format!("GET\t{path} HTTP/1.1"),
+        format!(" GET {path} HTTP/1.1"),
+        format!("GET {path} HTTP/1.1 "),
+        format!("GET {path} HTTP/1.2"),
+        format!("GET {path} HTTP/3.0"),
+        format!("GET {path} http/1.1"),
+        format!("GET {path} HTTP/11"),
+        format!("GET {path}"),
+        format!("GET {path}\x7f HTTP/1.1"),
+        format!("G@T {path} HTTP/1.1"),
+        format!("GET {} HTTP/1.1", &path[1..]),
+        format!("GET http:{path} HTTP/1.1"),
+        "GET HTTP/1.1".into(),
+        "GET".into(),
+    ] {
+        is_refused(&server, head(&line, &["Host: h", "X-Auth-Token: ops-token"]).as_bytes()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_http_is_refused() {
+    let server = Running::start(config()).await;
+    let tls = b"\x16\x03\x01\x00\xf8\x01\x00\x00\xf4\x03\x03".as_slice();
+    for bytes in [tls, b"SSH-2.0-OpenSSH_9.6\r\n", b"\0\0\0\0", b"\xff\xfe\xfd\xfc\r\n\r\n", b"{\"count\":1}\r\n\r\n"] {
+        for address in [server.public, server.internal] {
+            let answer = raw(address, bytes);
+            assert!(answer.starts_with("HTTP/1.1 400 "), "{:?}: {answer}", String::from_utf8_lossy(bytes));
+            assert!(answer.ends_with("\r\n\r\n"), "{answer}");
+        }
+    }
+    for version in ["HTTP/0.9", "HTTP/1.2", "HTTP/2.0", "HTTP/2", "HTTP/3.0", "HTTP/9.9", "HTTP/10.0", "", "FTP/1.0"] {
+        let answer = raw(server.public, format!("GET / {version}\r\nHost: h\r\n\r\n").as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{version:?}: {answer}");
+    }
+    assert_eq!(ask(server.public, good("", &[])).await.count(), 0);
+}
+
+/// As a client does that takes for granted that HTTP/2 is spoken.
+#[tokio::test]
+async fn an_http_2_preface_is_told_that_the_version_is_not_supported() {
+    let server = Running::start(config()).await;
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice();
+    let settings = [preface, b"\0\0\0\x04\0\0\0\0\0"].concat();
+    let behind = [good("", &[]).as_bytes(), preface].concat();
+    for (address, bytes, answers) in [
+        (server.public, preface, 0),
+        (server.internal, preface, 0),
+        (server.public, &settings, 0),
+        (server.public, &behind, 1),
+    ] {
+        let mut wire = Wire::open(address).await;
+        wire.send(bytes).await;
+        for _ in 0..answers {
+            wire.answer().await.count();
+        }
+        let answer = wire.answer().await;
+        answer.assert_refused_by_the_http_layer(505);
+        assert_eq!(wire.rest().await, "");
+    }
+    // In pieces it is no preface yet, and refused as any other version.
+    let mut wire = Wire::open(server.public).await;
+    wire.send("PRI * HT").await;
+    wire.send("TP/2.0\r\n\r\n").await;
+    assert!([400, 505].contains(&wire.answer().await.status));
+    assert_eq!(wire.rest().await, "");
+}
+
+#[tokio::test]
+async fn a_pipeline_is_answered_in_order() {
+    let server = Running::start(config()).await;
+    let mut wire = Wire::open(server.public).await;
+    let requests = [
+        (good("", &["X-Request-Id: 0"]), 200),
+        (good("?status=x", &["X-Request-Id: 1", "Content-Length: 2"]) + "{}", 400),
+        (
+            "\r\n".to_owned()
+                + &good("", &["X-Request-Id: 2", "Transfer-Encoding: chunked"])
+                + "2;a=b\r\n{}\r\n0\r\nX: y\r\n\r\n",
+            200,
+        ),
+        (good("", &["X-Request-Id: 3", "Content-Length: 2", "Content-Length: 2"]) + "{}", 200),
+        (head("DELETE / HTTP/1.1", &["Host: h", "X-Request-Id: 4", "Content-Length: 2"]) + "{}", 404),
+        (head(&format!("POST {} HTTP/1.1", count_path(PROJECT)), &["X-Request-Id: 5", "Content-Length: 0"]), 405),
+        (good("", &["X-Request-Id: 6"]).replace("\r\n", "\n"), 200),
+        (good("", &["X-Request-Id: 7", "Connection: close"]), 200),
+    ];
+    let all: String = requests.iter().map(|(request, _)| request.as_str()).collect();
+    wire.send(all + &smuggled()).await;
+    for (id, (_, status)) in requests.iter().enumerate() {
+        let answer = wire.answer().await;
+        assert_eq!((answer.status, answer.header("x-request-id")), (*status, Some(&*id.to_string())));
+    }
+    assert_eq!(wire.rest().await, "");
+}
+
+/// At most 64 KiB of a body are read, and then the connection can be used again.
+#[tokio::test]
+async fn a_body_means_nothing() {
+    let server = Running::start(config()).await;
+    let mut wire = Wire::open(server.public).await;
+    for body in ["{}", "status=x", &"x".repeat(64 * 1024)] {
+        let chunked = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+        let length = format!("Content-Length: {}", body.len());
+        for request in [
+            good("", &[&length, "Content-Type: application/json"]) + body,
+            good("", &["Transfer-Encoding: chunked"]) + &chunked,
+            good("", &["Content-Length: 0"]),
+        ] {
+            wire.send(request).await;
+            wire.answer().await.count();
+        }
+    }
+}
+
+/// A body nobody reads does not cost the caller its answer.
+#[tokio::test]
+async fn the_answer_arrives_before_the_end_of_a_long_body() {
+    let server = Running::start(config()).await;
+    let length = 1024 * 1024;
+    let body = vec![b'x'; length];
+    let length = format!("Content-Length: {length}");
+    let anonymous = head(&format!("GET {} HTTP/1.1", count_path(PROJECT)), &["Host: h", &length]);
+    let dashboard = format!("X-Auth-Token: {DASHBOARD}");
+    let report = ["Host: h", &dashboard, "Content-Type: application/json", &length];
+    for (address, request, status) in [
+        (server.public, good("", &[&length]), 200),
+        (server.public, good("?status=x", &[&length]), 400),
+        (server.public, anonymous, 401),
+        (server.public, good("", &[&length]).replace("GET", "POST"), 405),
+        (server.internal, head(&format!("POST {} HTTP/1.1", report_path(PROJECT)), &report), 403),
+    ] {
+        let mut wire = Wire::open(address).await;
+        wire.send(request).await;
+        wire.send(&body).await;
+        assert_eq!(wire.answer().await.status, status);
+        assert_eq!(wire.rest().await, "");
+    }
+}
+
+/// Many callers send all of a body before they look for the answer; writing must not fail once the answer is there.
+#[tokio::test]
+async fn what_is_left_of_a_long_body_can_still_be_sent() {
+    let server = Running::start(config()).await;
+    let piece = [b'x'; 16 * 1024];
+    let length = format!("Content-Length: {}", 60 * piece.len());
+    let too_long = good("", &[&format!("X-A: {}", "x".repeat(300 * 1024))]);
+    let refused = good("", &[&length]).replace(OPS, "nobody");
+    for (request, status) in [(good("", &[&length]), 200), (refused, 401), (too_long, 431)] {
+        let mut wire = Wire::open(server.public).await;
+        wire.send(request).await;
+        for _ in 0..10 {
+            wire.send(piece).await;
+        }
+        assert_eq!(wire.answer().await.status, status);
+        for _ in 10..40 {
+            wire.send(piece).await;
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(wire.rest().await, "");
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_waits_to_send_is_told_to_go_on() {
+    let server = Running::start(config()).await;
+    let expect = ["Expect: 100-continue", "Content-Length: 2"];
+    let mut wire = Wire::open(server.public).await;
+    for _ in 0..2 {
+        wire.send(good("", &expect)).await;
+        assert_eq!(wire.answer().await.status, 100);
+        wire.send("{}").await;
+        wire.answer().await.count();
+    }
+    // Or that there is no point.
+    wire.send(good("", &expect).replace(OPS, "nobody")).await;
+    wire.answer().await.error(401, code::CREDENTIAL);
+}
+
+#[tokio::test]
+async fn a_caller_that_has_stopped_sending_is_answered() {
+    let server = Running::start(config()).await;
+    let mut wire = Wire::open(server.public).await;
+    wire.send(good("", &[])).await;
+    wire.end().await;
+    wire.answer().await.count();
+    assert_eq!(wire.rest().await, "");
+}
+
+/// A body that ends too early or is no body changes nothing of a count, and nothing behind it is a request.
+#[tokio::test]
+async fn a_broken_body_ends_the_connection() {
+    let server = Running::start(config()).await;
+    for body in ["zz\r\n{}\r\n0\r\n\r\n", "2\r\n{}x\r\n0\r\n\r\n", "fffffffffffffffff\r\n", "-1\r\n\r\n", "\r\n"] {
+        let mut wire = Wire::open(server.public).await;
+        wire.send(good("", &["Transfer-Encoding: chunked"]) + body + &smuggled()).await;
+        let answer = wire.answer().await;
+        assert!([200, 400].contains(&answer.status), "{body:?}");
+        assert_eq!(wire.rest().await, "", "{body:?}");
+    }
+    let mut wire = Wire::open(server.public).await;
+    wire.send(good("", &["Content-Length: 10"]) + "{}").await;
+    wire.end().await;
+    assert_eq!(wire.answer().await.status, 200);
+    assert_eq!(wire.rest().await, "");
+}
+
+#[tokio::test]
+async fn http_1_0_is_spoken() {
+    let server = Running::start(config()).await;
+    let token = format!("X-Auth-Token: {OPS}");
+    let line = format!("GET {} HTTP/1.0", count_path(PROJECT));
+    for headers in [&[&*token][..], &[&token, "Host: h"]] {
+        let mut wire = Wire::open(server.public).await;
+        wire.send(head(&line, headers) + &smuggled()).await;
+        wire.answer().await.count();
+        assert_eq!(wire.rest().await, "");
+    }
+    let mut wire = Wire::open(server.public).await;
+    for _ in 0..2 {
+        wire.send(head(&line, &[&token, "Connection: keep-alive"])).await;
+        wire.answer().await.count();
+    }
+    let mut internal = Wire::open(server.internal).await;
+    internal.send("GET /readyz HTTP/1.0\r\n\r\n").await;
+    assert_eq!(internal.answer().await.body, b"ready\n");
+}

@@ -1,0 +1,131 @@
+//! Places of `--max-in-flight`: a request that waits, for its body or for the identity service, holds none.
+
+use std::time::{Duration, Instant};
+
+use subjobs::access::AccessSource;
+use subjobs::config::Config;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use crate::support::server::{OPS, PROJECT, Running, access, config};
+use crate::support::signer::{Call, DASHBOARD_KEY, Key, access_with_keys};
+use crate::support::wire::{Wire, ask, code, count_path, good, head};
+
+const AWAITING_BODY: &str = "subjobs_http_waiting{for=\"body\"}";
+const AWAITING_IDENTITY: &str = "subjobs_http_waiting{for=\"identity\"}";
+
+#[tokio::test]
+async fn a_request_without_a_place_is_refused_at_once() {
+    let server = Running::start(Config { max_in_flight: 0, ..config() }).await;
+    let mut wire = Wire::open(server.public).await;
+    for _ in 0..3 {
+        wire.send(good("", &[])).await;
+        assert_eq!(wire.answer().await.error(503, code::UNAVAILABLE), "the service is overloaded");
+    }
+    // What needs no place gets its own answer, and so do the internal endpoints.
+    wire.send(good("", &[]).replace("GET", "PUT")).await;
+    wire.answer().await.error(405, code::METHOD);
+    assert_eq!(server.get_internal("/readyz").await.status(), 200);
+    assert_eq!(server.report(OPS, "").send().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_holds_no_place_of_another_request() {
+    let server = Running::start(Config { max_in_flight: 8, ..config() }).await;
+    let stalled = good("", &["Content-Length: 2"]) + "{";
+    let mut waiting = [Wire::open(server.public).await, Wire::open(server.public).await];
+    for wire in &mut waiting {
+        wire.send(&stalled).await;
+    }
+    server.reaches(AWAITING_BODY, 2.0).await;
+    server.reaches("subjobs_http_in_flight", 2.0).await;
+    // A quarter of the places is for bodies; one more is refused.
+    let refused = ask(server.public, &stalled).await;
+    assert_eq!(refused.error(503, code::UNAVAILABLE), "the service is overloaded");
+    for _ in 0..8 {
+        ask(server.public, good("", &[])).await.count();
+        // A body that has come already need not be waited for.
+        ask(server.public, good("", &["Content-Length: 2"]) + "{}").await.count();
+    }
+    let [mut finished, gone] = waiting;
+    finished.send("}").await;
+    finished.answer().await.count();
+    drop(gone);
+    server.reaches("subjobs_http_in_flight", 0.0).await;
+    server.reaches(AWAITING_BODY, 0.0).await;
+}
+
+#[tokio::test]
+async fn a_body_of_a_public_request_has_five_seconds() {
+    let server = Running::start(config()).await;
+    let mut wire = Wire::open(server.public).await;
+    let start = Instant::now();
+    wire.send(good("", &["Content-Length: 2"]) + "{").await;
+    assert_eq!(wire.answer().await.error(503, code::UNAVAILABLE), "the request timed out");
+    assert_eq!(wire.rest().await, "");
+    let took = start.elapsed();
+    assert!(took >= Duration::from_secs(5) && took < Duration::from_secs(9), "{took:?}");
+}
+
+/// Ids of access keys are no secret, so that anybody may claim one and withhold the body that would prove it.
+#[tokio::test]
+async fn withheld_bodies_of_signed_requests_keep_nobody_from_counting() {
+    let access = AccessSource::Text(access_with_keys());
+    let server = Running::start(Config { max_in_flight: 16, access, ..config() }).await;
+    let Key { id, .. } = DASHBOARD_KEY;
+    let forged = Key { id, secret: "not known" };
+    let mut withheld = JoinSet::new();
+    for _ in 0..64 {
+        let (call, to) = (Call::count().body("{}").sign(forged), server.public);
+        withheld.spawn(async move { call.send_part(to, 1).await.status() });
+    }
+    // All but a quarter of the places are told so.
+    for _ in 0..60 {
+        assert_eq!(withheld.join_next().await.unwrap().unwrap(), 503);
+    }
+    assert_eq!(server.metric(AWAITING_BODY).await, Some(4.0));
+    for _ in 0..20 {
+        ask(server.public, good("", &[])).await.count();
+    }
+    // What needs no body to be refused does not wait for one.
+    let unknown = Call::count().body("{}").sign(Key { id: "AKNOBODY", secret: "x" });
+    assert_eq!(unknown.send_part(server.public, 1).await.status(), 401);
+    let report = Call::report("application/json", "[]").sign(Key { id: "AKNOBODY", secret: "x" });
+    assert_eq!(report.send_part(server.internal, 1).await.status(), 401);
+    assert_eq!(report.at(jiff::Timestamp::UNIX_EPOCH).send_part(server.internal, 1).await.status(), 401);
+}
+
+/// An identity service that takes questions and answers none.
+async fn silent_service() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v3", listener.local_addr().unwrap());
+    (listener, format!("{}\n[identity]\nurl = \"{url}\"\ntimeout = \"60s\"\n", access()))
+}
+
+#[tokio::test]
+async fn tokens_of_the_access_file_are_answered_while_the_identity_service_is_silent() {
+    let (_silent, access) = silent_service().await;
+    let access = AccessSource::Text(access);
+    let server = Running::start(Config { max_in_flight: 4, access, ..config() }).await;
+    let mut guesses = Vec::new();
+    for n in 0..40 {
+        let mut wire = Wire::open(server.public).await;
+        let token = format!("X-Auth-Token: guess-{n}");
+        wire.send(head(&format!("GET {} HTTP/1.1", count_path(PROJECT)), &["Host: h", &token])).await;
+        guesses.push(wire);
+    }
+    // More than there are places wait; none of them holds one.
+    let waiting = async {
+        while server.metric(AWAITING_IDENTITY).await <= Some(4.0) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap();
+    let start = Instant::now();
+    for _ in 0..20 {
+        ask(server.public, good("", &[])).await.count();
+    }
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    drop(guesses);
+    server.reaches(AWAITING_IDENTITY, 0.0).await;
+}

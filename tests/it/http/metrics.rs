@@ -1,0 +1,250 @@
+//! The metrics: their names and labels, and that they say what has happened.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::support::server::{OPS, OTHER_PROJECT, PROJECT, Running, WORKER, config, json, record};
+use crate::support::wire::{Wire, count_path, good, head};
+
+/// Everything that the endpoint shows: each series with its value.
+async fn all(server: &Running) -> BTreeMap<String, f64> {
+    let text = server.get_internal("/metrics").await.text().await.unwrap();
+    let series = text.lines().filter(|line| !line.starts_with('#')).map(|line| {
+        let (series, value) = line.rsplit_once(' ').unwrap();
+        (series.to_owned(), value.parse().unwrap())
+    });
+    let list: Vec<_> = series.collect();
+    let map: BTreeMap<_, _> = list.iter().cloned().collect();
+    assert_eq!(map.len(), list.len(), "a series stands twice");
+    map
+}
+
+/// A request that was answered, as its counter.
+fn requests(listener: &str, method: &str, route: &str, status: u16) -> String {
+    format!(
+        "subjobs_http_requests_total{{listener=\"{listener}\",method=\"{method}\",route=\"{route}\",status=\"{status}\"}}"
+    )
+}
+
+#[tokio::test]
+async fn every_metric_is_there_with_its_kind_and_labels() {
+    let server = Running::start(config()).await;
+    server.count("").await;
+    server.ask("nobody", "").send().await.unwrap();
+    let text = server.get_internal("/metrics").await.text().await.unwrap();
+    for (name, kind) in [
+        ("subjobs_http_requests_total", "counter"),
+        ("subjobs_http_request_duration_seconds", "histogram"),
+        ("subjobs_http_in_flight", "gauge"),
+        ("subjobs_http_waiting", "gauge"),
+        ("subjobs_http_connections", "gauge"),
+        ("subjobs_refusals_total", "counter"),
+        ("subjobs_reports_total", "counter"),
+        ("subjobs_subtasks", "gauge"),
+        ("subjobs_build_info", "gauge"),
+        ("subjobs_log_lines_dropped_total", "counter"),
+        ("subjobs_ready", "gauge"),
+        ("subjobs_reports_storable", "gauge"),
+        ("subjobs_last_accepted_report_timestamp_seconds", "gauge"),
+        ("subjobs_http_connections_limit", "gauge"),
+        ("subjobs_http_in_flight_limit", "gauge"),
+        ("subjobs_access_reload_success", "gauge"),
+        ("subjobs_access_last_reload_timestamp_seconds", "gauge"),
+        ("process_cpu_seconds_total", "counter"),
+        ("process_open_fds", "gauge"),
+        ("process_resident_memory_bytes", "gauge"),
+        ("process_start_time_seconds", "gauge"),
+    ] {
+        assert!(text.contains(&format!("# TYPE {name} {kind}\n")), "{name}");
+        assert!(text.contains(&format!("# HELP {name} ")), "{name}");
+    }
+    let mut labels: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for series in all(&server).await.keys() {
+        let (name, rest) = series.split_once('{').unwrap_or((series, ""));
+        let names = rest
+            .trim_end_matches('}')
+            .split("\",")
+            .filter_map(|label| label.split_once('='))
+            .map(|(name, _)| name.into());
+        labels.entry(name.into()).or_default().extend(names);
+    }
+    for (name, expected) in [
+        ("subjobs_http_requests_total", &["listener", "method", "route", "status"][..]),
+        ("subjobs_http_request_duration_seconds_bucket", &["le", "listener", "route"]),
+        ("subjobs_http_request_duration_seconds_count", &["listener", "route"]),
+        ("subjobs_http_in_flight", &[]),
+        ("subjobs_http_waiting", &["for"]),
+        ("subjobs_http_connections", &["listener"]),
+        ("subjobs_refusals_total", &["reason"]),
+        ("subjobs_reports_total", &["outcome"]),
+        ("subjobs_subtasks", &["job_type", "status"]),
+        ("subjobs_build_info", &["version"]),
+    ] {
+        let found: Vec<_> = labels[name].iter().map(String::as_str).collect();
+        assert_eq!(found, expected, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_route_method_and_status() {
+    let server = Running::start(config()).await;
+    let (count, report) = (count_path("{project_id}"), "/v1/{project_id}/app-server-sub-jobs/actions/report");
+    let before = all(&server).await;
+    let mut wire = Wire::open(server.public).await;
+    for request in [
+        good("", &[]),
+        good("?status=RUNNING", &[]),
+        good("?status=x", &[]),
+        good("", &[]).replace(OPS, "nobody"),
+        good("", &[]).replace(OPS, WORKER),
+        good("", &[]).replace(PROJECT, "nowhere"),
+        good("", &[]).replace("GET", "POST"),
+        good("", &[]).replace("GET", "BREW"),
+        head("GET /nowhere HTTP/1.1", &["Host: h"]),
+        head(&format!("GET {} HTTP/1.1", count_path("")), &["Host: h"]),
+        head(&format!("GET {}/ HTTP/1.1", count_path("p")), &["Host: h"]),
+    ] {
+        wire.send(request).await;
+        wire.answer().await;
+    }
+    wire.send(good("", &[]).replace("GET", "HEAD")).await;
+    wire.answer_to_head().await;
+    server.report(OPS, record("1", "j", "CREATE_SERVER", "RUNNING")).send().await.unwrap();
+    server.report(OPS, "x").send().await.unwrap();
+    let after = all(&server).await;
+    let rise = |series: &str| after.get(series).unwrap_or(&0.0) - before.get(series).unwrap_or(&0.0);
+    for (series, expected) in [
+        (requests("public", "GET", &count, 200), 2.0),
+        (requests("public", "HEAD", &count, 200), 1.0),
+        (requests("public", "GET", &count, 400), 1.0),
+        (requests("public", "GET", &count, 401), 1.0),
+        (requests("public", "GET", &count, 403), 1.0),
+        (requests("public", "GET", &count, 404), 1.0),
+        (requests("public", "POST", &count, 405), 1.0),
+        (requests("public", "other", &count, 405), 1.0),
+        (requests("public", "GET", "unknown", 404), 3.0),
+        (requests("internal", "POST", report, 200), 1.0),
+        (requests("internal", "POST", report, 400), 1.0),
+        (requests("internal", "GET", "/metrics", 200), 1.0),
+        (format!("subjobs_http_request_duration_seconds_count{{listener=\"public\",route=\"{count}\"}}"), 9.0),
+        ("subjobs_http_request_duration_seconds_count{listener=\"public\",route=\"unknown\"}".into(), 3.0),
+        (
+            format!(
+                "subjobs_http_request_duration_seconds_bucket{{listener=\"public\",route=\"{count}\",le=\"+Inf\"}}"
+            ),
+            9.0,
+        ),
+        ("subjobs_reports_total{outcome=\"accepted\"}".into(), 1.0),
+        ("subjobs_reports_total{outcome=\"refused\"}".into(), 1.0),
+        ("subjobs_reports_total{outcome=\"failed\"}".into(), 0.0),
+        ("subjobs_refusals_total{reason=\"input\"}".into(), 2.0),
+        ("subjobs_refusals_total{reason=\"credential\"}".into(), 1.0),
+        ("subjobs_refusals_total{reason=\"permission\"}".into(), 1.0),
+        ("subjobs_refusals_total{reason=\"project\"}".into(), 1.0),
+        ("subjobs_refusals_total{reason=\"path\"}".into(), 3.0),
+        ("subjobs_refusals_total{reason=\"method\"}".into(), 2.0),
+    ] {
+        assert_eq!(rise(&series), expected, "{series}");
+    }
+}
+
+/// Whatever is sent, no label ever holds it.
+#[tokio::test]
+async fn nothing_of_a_request_is_in_a_label() {
+    let server = Running::start(config()).await;
+    let mut wire = Wire::open(server.public).await;
+    let marks =
+        ["mark-project", "mark-token", "mark-id", "MARKMETHOD", "mark-job", "mark-query", "mark-host", "mark-path"];
+    let token = format!("X-Auth-Token: {OPS}");
+    for (token, project) in [("X-Auth-Token: mark-token", "mark-project"), (&token, "mark-project"), (&token, PROJECT)]
+    {
+        for method in ["GET", "MARKMETHOD"] {
+            for query in ["?status=mark-query&x=mark-query", "?job_id=mark-job", "/mark-path"] {
+                let line = format!("{method} {}{query} HTTP/1.1", count_path(project));
+                wire.send(head(&line, &["Host: mark-host", "X-Request-Id: mark-id", token])).await;
+                wire.answer().await;
+            }
+        }
+    }
+    server.report(OPS, record("mark-subtask", "mark-job", "CREATE_SERVER", "RUNNING")).send().await.unwrap();
+    server.report(OPS, record("mark-subtask", "mark-job", "MARKTYPE", "MARKSTATUS")).send().await.unwrap();
+    let text = server.get_internal("/metrics").await.text().await.unwrap();
+    for mark in marks.iter().chain(&[PROJECT, OTHER_PROJECT, OPS, "ops", "mark", "MARK"]) {
+        assert!(!text.contains(mark), "{mark}");
+    }
+    let series = all(&server).await.len();
+    assert!(series < 400, "{series} series");
+}
+
+/// The metric and the API count the same subtasks.
+#[tokio::test]
+async fn subtasks_are_those_that_the_api_counts() {
+    let server = Running::start(config()).await;
+    let types = subjobs::domain::JobTypes::default();
+    let names: Vec<_> = types.iter().map(|job_type| types.name(job_type).to_owned()).collect();
+    let statuses = ["WAITING", "RUNNING", "SUCCESS", "FAILED", "ABNORMAL", "ROLLBACK", "ABORTING"];
+    let record_of = |n: usize, turn: usize| {
+        let (job_type, status) = (&names[(n * 7 + turn) % names.len()], statuses[(n + turn * n) % 7]);
+        record(&(n % 300).to_string(), &format!("j{}", n % 11), job_type, status)
+    };
+    for turn in 0..3 {
+        for (project, range) in [(PROJECT, 0..500), (OTHER_PROJECT, 200..450)] {
+            let body = range.map(|n| record_of(n, turn)).collect::<Vec<_>>().join("\n");
+            let url = format!("http://{}/v1/{project}/app-server-sub-jobs/actions/report", server.internal);
+            let post =
+                server.client.post(url).header("X-Auth-Token", OPS).header("Content-Type", "application/x-ndjson");
+            assert_eq!(post.body(body).send().await.unwrap().status(), 200);
+        }
+        // A refused one leaves no trace.
+        let bad = format!("{}\nx", record_of(999, turn));
+        assert_eq!(server.report(OPS, bad).send().await.unwrap().status(), 400);
+
+        let metrics = all(&server).await;
+        let mut sum = 0.0;
+        for job_type in &names {
+            for status in statuses {
+                let query = format!("?job_type={job_type}&status={status}");
+                let mut counted = 0;
+                for project in [PROJECT, OTHER_PROJECT] {
+                    let url = server.count_url(project, &query);
+                    let response = server.client.get(url).header("X-Auth-Token", OPS).send().await.unwrap();
+                    counted += json(response).await["count"].as_u64().unwrap();
+                }
+                let series = format!("subjobs_subtasks{{job_type=\"{job_type}\",status=\"{status}\"}}");
+                assert_eq!(metrics[&series], counted as f64, "{series}");
+                sum += metrics[&series];
+            }
+        }
+        assert_eq!(sum, 550.0);
+        assert_eq!(metrics.keys().filter(|series| series.starts_with("subjobs_subtasks{")).count(), names.len() * 7);
+    }
+}
+
+#[tokio::test]
+async fn connections_and_requests_under_way_come_and_go() {
+    let server = Running::start(config()).await;
+    let public = "subjobs_http_connections{listener=\"public\"}";
+    server.reaches(public, 0.0).await;
+    server.reaches("subjobs_http_connections{listener=\"internal\"}", 1.0).await;
+    let mut wires = Vec::new();
+    for n in 1..=3 {
+        let mut wire = Wire::open(server.public).await;
+        wire.send(good("", &["Content-Length: 1"])).await;
+        wires.push(wire);
+        server.reaches(public, n.into()).await;
+        server.reaches("subjobs_http_in_flight", n.into()).await;
+    }
+    wires[0].send("x").await;
+    wires[0].answer().await.count();
+    server.reaches("subjobs_http_in_flight", 2.0).await;
+    server.reaches(public, 3.0).await;
+    drop(wires);
+    server.reaches("subjobs_http_in_flight", 0.0).await;
+    server.reaches(public, 0.0).await;
+}
+
+#[tokio::test]
+async fn the_build_is_named() {
+    let server = Running::start(config()).await;
+    let series = format!("subjobs_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
+    assert_eq!(server.metric(&series).await, Some(1.0));
+}

@@ -1,0 +1,146 @@
+//! Request targets as they are sent: none is cut, and none is changed without a word.
+
+use std::net::SocketAddr;
+
+use crate::api::filters::server;
+use crate::support::server::{OPS, PROJECT, Running, config, json, record};
+use crate::support::wire::{Wire, ask, code, count_path, good, head, report_path};
+
+const REFUSAL: &str = "the request target must not have a #: write %23";
+
+fn request(method: &str, target: &str, more: &[&str]) -> String {
+    let token = format!("X-Auth-Token: {OPS}");
+    let headers: Vec<_> = ["Host: h", &token].into_iter().chain(more.iter().copied()).collect();
+    head(&format!("{method} {target} HTTP/1.1"), &headers)
+}
+
+/// Whatever the listener, the path, the method and the credential.
+#[tokio::test]
+async fn a_target_with_a_fragment_is_refused() {
+    let server = Running::start(config()).await;
+    let (count, report) = (count_path(PROJECT), report_path(PROJECT));
+    let absolute = format!("http://h{count}");
+    let long = format!("{count}?job_id={}", "x".repeat(60_000));
+    let refused = async |wire: &mut Wire, request: &str| {
+        wire.send(request).await;
+        assert_eq!(wire.answer().await.error(400, code::INPUT), REFUSAL, "{request}");
+    };
+    let addresses: [SocketAddr; 2] = [server.public, server.internal];
+    for address in addresses {
+        let mut wire = Wire::open(address).await;
+        for target in
+            [&count, &report, &absolute, &long, "/", "/nowhere", "/healthz", "/metrics", "/v3/projects", "http://h"]
+        {
+            for tail in ["#", "#&status=FAILED", "?#", "?job_id=build#7", "?status=FAILED#?status=RUNNING", "?#/?%23"] {
+                refused(&mut wire, &request("GET", &format!("{target}{tail}"), &[])).await;
+            }
+        }
+        for method in ["POST", "DELETE", "OPTIONS", "BREW"] {
+            refused(&mut wire, &(request(method, &format!("{count}#x"), &["Content-Length: 2"]) + "{}")).await;
+        }
+        refused(&mut wire, &head(&format!("GET {count}# HTTP/1.1"), &[])).await;
+        let signed = ["Host: h", "Authorization: SDK-HMAC-SHA256 Access=A, SignedHeaders=host;x-sdk-date, Signature=0"];
+        refused(&mut wire, &head(&format!("GET {count}?#x HTTP/1.1"), &signed)).await;
+    }
+    // Not of the origin or absolute form: the HTTP layer's to refuse.
+    for target in ["*#", "#", "h:80#x", "#/v3/projects"] {
+        ask(server.public, request("GET", target, &[])).await.assert_refused_by_the_http_layer(400);
+    }
+}
+
+/// A pipeline of heads and bodies in which `#` stands wherever it may, cut at every place.
+#[tokio::test]
+async fn a_fragment_is_seen_however_it_comes_and_nowhere_else() {
+    let server = server().await;
+    let outcome =
+        json(server.report(OPS, record("1", "build#7", "CREATE_SERVER", "RUNNING")).send().await.unwrap()).await;
+    assert_eq!(outcome["created"], 1);
+    let body = "GET /v3/projects# HTTP/1.1\r\n # /#\r\n{#}";
+    let length = format!("Content-Length: {}", body.len());
+    let chunked = format!("{:x};#=#\r\n{body}\r\n0\r\nX: /# HTTP/1.1\r\n\r\n", body.len());
+    let requests = [
+        (good("?job_id=build#7", &[]), 400),
+        (good("?job_id=build%237", &["Referer: http://h/x#y", "X-A: GET /x# HTTP/1.1"]), 200),
+        (good("", &[&length]) + body, 200),
+        (good("#", &[]), 400),
+        (good("", &["Transfer-Encoding: chunked"]) + &chunked, 200),
+        (good("?x=/#", &[]), 400),
+        (good("", &[]), 200),
+        (format!("\r\n{}", good("?#", &[])), 400),
+        (good("", &[]).replace("\r\n", "\n"), 200),
+        (good("#", &[]).replace("\r\n", "\n"), 400),
+    ];
+    let all: String = requests.iter().map(|(request, _)| request.as_str()).collect();
+    for size in [all.len(), 1000, 333, 57, 9, 1] {
+        let mut wire = Wire::open(server.public).await;
+        for piece in all.as_bytes().chunks(size) {
+            wire.send(piece).await;
+            if size < 1000 {
+                tokio::task::yield_now().await;
+            }
+        }
+        for (request, status) in &requests {
+            assert_eq!(wire.answer().await.status, *status, "{size}: {request}");
+        }
+    }
+    assert_eq!(server.count("?job_id=build%237").await, 1);
+}
+
+/// A report that is full of `#` is a report, and what follows it on the connection a request of its own.
+#[tokio::test]
+async fn what_a_body_says_is_no_target() {
+    let server = Running::start(config()).await;
+    let token = format!("X-Auth-Token: {OPS}");
+    let mut wire = Wire::open(server.internal).await;
+    let line = |n: usize| {
+        let record = record(&n.to_string(), "#", "CREATE_SERVER", "FAILED");
+        record.replacen('{', r##"{"error_message":"GET /v1/a#b HTTP/1.1 see http://h/#x #","##, 1) + "\n"
+    };
+    let body: String = (0..10_000).map(line).collect();
+    let length = format!("Content-Length: {}", body.len());
+    let headers = ["Host: h", &token, "Content-Type: application/x-ndjson", &length];
+    let report = |mark: &str| head(&format!("POST {}{mark} HTTP/1.1", report_path(PROJECT)), &headers) + &body;
+    for (mark, status) in [("", 200), ("#", 400), ("?", 200)] {
+        let mut wire = Wire::open(server.internal).await;
+        wire.send(report(mark)).await;
+        assert_eq!(wire.answer().await.status, status);
+    }
+    wire.send(report("") + "GET /readyz HTTP/1.1\r\nHost: h\r\n\r\nGET /readyz# HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    for status in [200, 200, 400] {
+        assert_eq!(wire.answer().await.status, status);
+    }
+}
+
+/// What the HTTP layer takes beside the characters of a URI arrives as it was sent, or not at all.
+#[tokio::test]
+async fn other_bytes_arrive_as_they_were_sent() {
+    let server = server().await;
+    let ids = ["{a}", "a|b", "a\\b", "a^b`c", "a'b;c", "é", "a?b/c:@", "=a=", "..", "a//b"];
+    let records: Vec<_> = ids
+        .iter()
+        .enumerate()
+        .map(|(n, id)| {
+            let mut sub_job: serde_json::Value =
+                serde_json::from_str(&record(&n.to_string(), "j", "CREATE_SERVER", "RUNNING")).unwrap();
+            sub_job["job_id"] = (*id).into();
+            sub_job.to_string()
+        })
+        .collect();
+    let outcome = json(server.report(OPS, records.join("\n")).send().await.unwrap()).await;
+    assert_eq!(outcome["created"], ids.len());
+    let mut wire = Wire::open(server.public).await;
+    for id in ids {
+        for target in [count_path("p"), format!("http://elsewhere.example{}", count_path("p"))] {
+            let target = target.replace("/p/", &format!("/{PROJECT}/"));
+            wire.send(request("GET", &format!("{target}?job_id={id}"), &[])).await;
+            assert_eq!(wire.answer().await.count(), 1, "{id}");
+        }
+    }
+    let token = format!("X-Auth-Token: {OPS}");
+    for bytes in [&b"\xff"[..], b"\xc3", b"a\tb", b"a\rb", b"a b", b"a\x7fb", b"a\0b", b"a<b", b"a>b", b"a\"b"] {
+        let before = format!("GET {}?job_id=", count_path(PROJECT));
+        let after = format!(" HTTP/1.1\r\nHost: h\r\n{token}\r\n\r\n");
+        let answer = ask(server.public, [before.as_bytes(), bytes, after.as_bytes()].concat()).await;
+        answer.assert_refused_by_the_http_layer(400);
+    }
+}

@@ -1,0 +1,93 @@
+//! Two servers behind the shipped gateway, restarted in turn while callers go on.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use crate::support::gateways::{Gateway, free_address};
+use crate::support::http::{connect, head, one_answer};
+use crate::support::program::{Files, Program, Signal, count_path, line, subjobs, until};
+use crate::support::server::{OPS, PROJECT};
+
+/// How many answers come between two restarts.
+const BETWEEN: u64 = 400;
+
+/// A server that can be started again where it was.
+struct Server {
+    args: Vec<String>,
+    program: Program,
+}
+
+impl Server {
+    fn start(files: &Files, public: SocketAddr, drain_delay: &str) -> Self {
+        let (public, access, load) = (public.to_string(), files.access(), files.arg("load"));
+        let args = ["serve", "--listen", &public, "--internal-listen", "127.0.0.1:0", "--access", &access];
+        let args = [args.as_slice(), &["--load", &load, "--drain-delay", drain_delay]].concat();
+        let args: Vec<_> = args.into_iter().map(str::to_owned).collect();
+        Self { program: begin(&args), args }
+    }
+
+    /// As an operator does: ends it, starts it again, and waits until it is ready.
+    fn restart(self) -> Self {
+        let Self { args, program } = self;
+        program.signal(Signal::Term);
+        assert_eq!(program.ended().0, 0);
+        Self { program: begin(&args), args }
+    }
+}
+
+fn begin(args: &[String]) -> Program {
+    let args: Vec<_> = args.iter().map(String::as_str).collect();
+    let program = Program::begin_with(&mut subjobs(&args));
+    program.await_log("ready");
+    program
+}
+
+/// Counts again and again, on connections that are kept as long as the gateway keeps them, until told to end.
+fn call(gateway: SocketAddr, answered: &AtomicU64, is_over: &AtomicBool) {
+    let request = head("GET", &count_path(PROJECT), OPS, "");
+    let mut socket = connect(gateway);
+    while !is_over.load(Ordering::Relaxed) {
+        socket.write_all(request.as_bytes()).unwrap();
+        let answer = one_answer(&mut socket);
+        assert_eq!((answer.status, answer.body.as_str()), (200, r#"{"count":2000}"#), "{answer:?}");
+        if answer.header("connection") == Some("close") {
+            socket = connect(gateway);
+        }
+        answered.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_rolling_restart_fails_no_request() {
+    let files = Files::new();
+    let lines: Vec<_> = (0..2000).map(|id| line(PROJECT, &id.to_string(), "CREATE_SERVER", "RUNNING")).collect();
+    files.put("load", &lines.join("\n"));
+    let addresses = [free_address(), free_address()];
+    // One stops listening a while after the signal, the other one at once.
+    let mut servers: Vec<_> =
+        addresses.into_iter().zip(["200ms", "0s"]).map(|(at, delay)| Server::start(&files, at, delay)).collect();
+    let gateway = Gateway::before(&addresses);
+    let (answered, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let callers: Vec<_> = (0..4).map(|_| scope.spawn(|| call(gateway.address, &answered, &is_over))).collect();
+        let await_more = || {
+            let before = answered.load(Ordering::Relaxed);
+            until("callers go on", || {
+                let has_failed = callers.iter().any(|caller| caller.is_finished());
+                (has_failed || answered.load(Ordering::Relaxed) >= before + BETWEEN).then_some(())
+            });
+        };
+        for _ in 0..4 {
+            await_more();
+            let next = servers.remove(0).restart();
+            servers.push(next);
+        }
+        await_more();
+        is_over.store(true, Ordering::Relaxed);
+        callers.into_iter().for_each(|caller| caller.join().unwrap());
+    });
+    let log = gateway.log("access.log");
+    assert!(log.lines().all(|line| line.contains(r#""status":200,"#)), "{log}");
+}

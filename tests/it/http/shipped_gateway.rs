@@ -1,0 +1,227 @@
+//! The shipped gateway, `deploy/nginx.conf`, in front of a server.
+
+use std::io::Write as _;
+use std::thread;
+
+use subjobs::access::{AccessSource, Token};
+use subjobs::config::Config;
+
+use crate::support::gateways::{Gateway, blocking};
+use crate::support::http::{Answer, connect, head, one_answer, rest};
+use crate::support::program::{Files, Program, count_path, report_path, until};
+use crate::support::server::{DASHBOARD, OPS, OTHER_PROJECT, PROJECT, Running, access, config, record};
+
+#[tokio::test]
+async fn counts_pass_and_the_internal_listener_is_out_of_reach() {
+    let server = Running::start(config()).await;
+    let report = record("1", "a/b c", "CREATE_SERVER", "RUNNING");
+    assert_eq!(server.report(OPS, report).send().await.unwrap().status(), 200);
+    let gateway = Gateway::start(server.public);
+    blocking(move || {
+        let count = count_path(PROJECT);
+        for (query, expected) in [
+            ("", r#"{"count":1}"#),
+            ("?status=RUNNING&job_type=CREATE_SERVER%2CDELETE_SERVER", r#"{"count":1}"#),
+            ("?job_id=a%2Fb+c", r#"{"count":1}"#),
+            ("?job_id=a%252Fb+c", r#"{"count":0}"#),
+            ("?status=FAILED", r#"{"count":0}"#),
+        ] {
+            let answer = gateway.get(&format!("{count}{query}"), DASHBOARD);
+            assert_eq!((answer.status, answer.body.as_str()), (200, expected), "{query}");
+            assert_eq!(answer.header("cache-control"), Some("no-store"));
+            assert_eq!(answer.header("content-type"), Some("application/json"));
+        }
+        let answer = gateway.ask("HEAD", &count, OPS, "");
+        assert_eq!((answer.status, answer.body.as_str()), (200, ""));
+
+        let report = report_path(PROJECT);
+        for path in
+            ["/metrics", "/healthz", "/readyz", "/openapi.json", &report, "//metrics", "/v1/../metrics", "/%6detrics"]
+        {
+            gateway.get(path, OPS).assert_error(404, "WKS.00211902");
+        }
+        let body = "Content-Type: application/x-ndjson\r\nContent-Length: 0\r\n";
+        gateway.ask("POST", &report, OPS, body).assert_error(404, "WKS.00211902");
+        // Nor the gateway's own.
+        gateway.get("/-gateway-error", OPS).assert_error(404, "WKS.00211902");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn our_errors_pass_untouched() {
+    let mut server = Running::start(config()).await;
+    let gateway = Gateway::start(server.public);
+    let public = server.public;
+    let gateway = tokio::task::spawn_blocking(move || {
+        let count = count_path(PROJECT);
+        for (method, path, token, status, code) in [
+            ("GET", format!("{count}?status=NOPE"), OPS, 400, "WKS.00211102"),
+            ("GET", format!("{count}?job_id=%zz"), OPS, 400, "WKS.00211102"),
+            ("GET", format!("{count}?job_id=%00"), OPS, 400, "WKS.00211102"),
+            ("GET", count.clone(), "", 401, "WKS.00211302"),
+            ("GET", count.clone(), "unknown-token", 401, "WKS.00211302"),
+            ("GET", count_path(OTHER_PROJECT), DASHBOARD, 403, "WKS.00081102"),
+            ("GET", count_path("unknown"), OPS, 404, "WKS.00211902"),
+            ("GET", format!("{count}/"), OPS, 404, "WKS.00211902"),
+            ("POST", count.clone(), OPS, 405, "WKS.00000405"),
+            ("DELETE", count.clone(), OPS, 405, "WKS.00000405"),
+            ("TRACE", count.clone(), OPS, 405, "WKS.00000405"),
+        ] {
+            let id = "X-Request-Id: the-callers-own\r\nContent-Length: 0\r\n";
+            let answer = gateway.ask(method, &path, token, id);
+            answer.assert_error(status, code);
+            assert_eq!(answer.header("x-request-id"), Some("the-callers-own"), "{method} {path}");
+            assert_eq!(answer.header("allow").is_some(), status == 405, "{method} {path}");
+            // Byte for byte what the server itself says, save for what belongs to the connection.
+            let mut direct = connect(public);
+            direct.write_all(head(method, &path, token, &format!("Connection: close\r\n{id}")).as_bytes()).unwrap();
+            assert_eq!(answer.body, Answer::parse(&rest(&mut direct)).body, "{method} {path}");
+        }
+        // One of the gateway's where the caller has none, the same in its log.
+        let answer = gateway.get(&count, "");
+        let id = answer.header("x-request-id").unwrap().to_owned();
+        assert!(id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
+        until("it is in the log", || gateway.log("access.log").contains(&id).then_some(()));
+        let unfit = gateway.ask("GET", &count, "", &format!("X-Request-Id: {}\r\n", "x".repeat(129)));
+        assert_eq!(unfit.header("x-request-id").unwrap().len(), 32);
+        let twice = gateway.ask("GET", &count, OPS, "X-Auth-Token: other\r\n");
+        twice.assert_error(401, "WKS.00211302");
+        let log = gateway.log("access.log") + &gateway.log("error.log");
+        assert!(!log.contains(OPS) && !log.contains("unknown-token"), "{log}");
+        gateway
+    })
+    .await
+    .unwrap();
+
+    // A server that has gone is the same to callers as one that says so.
+    server.stop();
+    assert_eq!(server.ended().await, 0);
+    blocking(move || {
+        for path in [count_path(PROJECT), "/".to_owned(), "/-gateway-error".to_owned()] {
+            gateway.ask("GET", &path, OPS, "X-Request-Id: mine\r\n").assert_error(503, "WKS.00050902");
+        }
+        gateway.ask("POST", "/", OPS, "Content-Length: 0\r\n").assert_error(503, "WKS.00050902");
+        gateway.ask("TRACE", "/", OPS, "").assert_error(503, "WKS.00050902");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn long_tokens_pass() {
+    let tokens = [8, 32].map(|kib| "t".repeat(kib * 1024));
+    let mut text = access();
+    for (at, token) in tokens.iter().enumerate() {
+        let hash = Token::new(token.as_bytes()).unwrap().digest();
+        let principal = format!("[[principal]]\nname = \"{at}\"\nkind = \"account\"\nprojects = [\"*\"]\n");
+        text = format!("{text}\n{principal}tokens = [{{ sha256 = \"{hash}\" }}]\n");
+    }
+    let server = Running::start(Config { access: AccessSource::Text(text), ..config() }).await;
+    let gateway = Gateway::start(server.public);
+    blocking(move || {
+        for token in &tokens {
+            assert_eq!(gateway.get(&count_path(PROJECT), token).body, r#"{"count":0}"#, "{}", token.len());
+        }
+        gateway.get(&count_path(PROJECT), &format!("{}x", tokens[1])).assert_error(401, "WKS.00211302");
+        // Past what a head may have, the gateway answers, in our form.
+        gateway.get(&count_path(PROJECT), &"t".repeat(70 * 1024)).assert_error(431, "WKS.00000431");
+        let target = format!("{}?job_id={}", count_path(PROJECT), "j".repeat(70 * 1024));
+        gateway.get(&target, OPS).assert_error(414, "WKS.00000414");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn paths_arrive_as_they_were_sent() {
+    let server = Running::start(config()).await;
+    let gateway = Gateway::start(server.public);
+    blocking(move || {
+        let path = |project: &str| format!("/v1/{project}/app-server-sub-jobs/actions/count");
+        // Decoded on the way, these would be other projects, or other paths.
+        for project in ["a%2Fb", "%2e%2e", "a%5Cb", "a%20b", "%C3%28"] {
+            let answer = gateway.get(&path(project), OPS);
+            answer.assert_error(400, "WKS.00211102");
+            assert!(answer.body.contains("project_id must"), "{project}: {}", answer.body);
+        }
+        for sent in [
+            path(""),
+            format!("/{}", path(PROJECT)),
+            path(PROJECT).replace("/actions", "//actions"),
+            path(PROJECT).replace("count", "c%6Funt"),
+            format!("/x/..{}", path(PROJECT)),
+            format!("/.{}", path(PROJECT)),
+        ] {
+            gateway.get(&sent, OPS).assert_error(404, "WKS.00211902");
+        }
+        let encoded: String = PROJECT.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        assert_eq!(gateway.get(&path(&encoded), OPS).body, r#"{"count":0}"#);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_the_gateway_refuses_has_our_form() {
+    let server = Running::start(config()).await;
+    let gateway = Gateway::start(server.public);
+    blocking(move || {
+        let path = |project: &str| format!("/v1/{project}/app-server-sub-jobs/actions/count");
+        for (request, status, code) in [
+            (head("GET", &path("%zz"), OPS, "Connection: close\r\n"), 400, "WKS.00211102"),
+            (head("GET", &path("%00"), OPS, "Connection: close\r\n"), 400, "WKS.00211102"),
+            (head("GET", &path(PROJECT), OPS, "Host: again\r\nConnection: close\r\n"), 400, "WKS.00211102"),
+            (format!("GET {} HTTP/1.1\r\nConnection: close\r\n\r\n", path(PROJECT)), 400, "WKS.00211102"),
+            (format!("GET {} HTTP/3.0\r\nHost: a\r\nConnection: close\r\n\r\n", path(PROJECT)), 400, "WKS.00211102"),
+            ("nonsense\r\n\r\n".to_owned(), 400, "WKS.00211102"),
+            (head("POST", &path(PROJECT), OPS, "Content-Length: 65537\r\n"), 413, "WKS.00000413"),
+            (head("GET", &path(PROJECT), OPS, "Transfer-Encoding: odd\r\n"), 400, "WKS.00211102"),
+        ] {
+            // Not to the connection's end: nginx waits a while for a body that it has refused.
+            let mut socket = connect(gateway.address);
+            socket.write_all(request.as_bytes()).unwrap();
+            one_answer(&mut socket).assert_error(status, code);
+        }
+        // HTTP/1.0 may come without a host.
+        let old = format!("GET {} HTTP/1.0\r\nX-Auth-Token: {OPS}\r\n\r\n", path(PROJECT));
+        assert_eq!(gateway.raw(&old).body, r#"{"count":0}"#);
+        let body = format!(
+            "{}{}",
+            head("GET", &path(PROJECT), OPS, "Content-Length: 65536\r\nConnection: close\r\n"),
+            "x".repeat(65536)
+        );
+        assert_eq!(gateway.raw(&body).body, r#"{"count":0}"#);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn connections_to_the_server_are_kept() {
+    let server = Running::start(config()).await;
+    let gateway = Gateway::start(server.public);
+    let asked = tokio::task::spawn_blocking(move || {
+        for _ in 0..50 {
+            assert_eq!(gateway.get(&count_path(PROJECT), OPS).status, 200);
+        }
+        gateway
+    });
+    let _gateway = asked.await.unwrap();
+    // At most one for each of nginx's workers, of which there is one for each core.
+    let cores = thread::available_parallelism().unwrap().get() as f64;
+    let open = server.metric("subjobs_http_connections{listener=\"public\"}").await.unwrap();
+    assert!((1.0..=cores).contains(&open), "{open} connections, {cores} cores");
+}
+
+#[test]
+fn where_no_server_is_ready_their_own_503_passes() {
+    let files = Files::new();
+    let fifo = files.fifo("load");
+    let servers: Vec<_> = (0..2).map(|_| Program::begin(&["--access", &files.access(), "--load", &fifo])).collect();
+    let direct = servers[0].ask(OPS, "");
+    direct.assert_error(503, "WKS.00050902");
+    for of in 1..=2 {
+        let gateway = Gateway::before(&servers[..of].iter().map(|server| server.public).collect::<Vec<_>>());
+        let answer = gateway.get(&count_path(PROJECT), OPS);
+        answer.assert_error(503, "WKS.00050902");
+        assert_eq!(answer.body, direct.body);
+        assert_eq!(answer.header("retry-after"), direct.header("retry-after"));
+    }
+}

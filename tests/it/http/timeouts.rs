@@ -1,0 +1,233 @@
+//! The two clocks of a connection, one for a head and one for idleness, and the time-out of a request.
+//!
+//! Short limits; a test measures that nothing ends before its time, and that it ends well before the other clock.
+
+use std::time::{Duration, Instant};
+
+use subjobs::config::Config;
+
+use crate::support::server::{OPS, PROJECT, Running, config};
+use crate::support::wire::{Wire, code, good, head, report_path};
+
+const SHORT: Duration = Duration::from_millis(400);
+/// Far beyond what a busy machine adds to the short one.
+const LONG: Duration = Duration::from_secs(60);
+
+async fn server(head_timeout: Duration, idle_timeout: Duration) -> Running {
+    Running::start(Config { head_timeout, idle_timeout, ..config() }).await
+}
+
+/// Waits until the server closes; asserts that it says nothing and that `limit` has passed since `start`.
+async fn closes_after(wire: &mut Wire, start: Instant, limit: Duration) {
+    assert_eq!(wire.rest().await, "");
+    assert!(start.elapsed() >= limit, "closed after {:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn an_unfinished_head_is_closed_by_the_head_clock() {
+    let server = server(SHORT, LONG).await;
+    let (query, path) = ("?x=".to_owned() + &"x".repeat(100_000), format!("GET {}", report_path(PROJECT)));
+    let long = good(&query, &[]);
+    for part in ["G", "GET / HT", "GET / HTTP/1.1\r\nHost: h\r\n", &path, &long[..70_000]] {
+        let mut wire = Wire::open(server.public).await;
+        let start = Instant::now();
+        wire.send(part).await;
+        closes_after(&mut wire, start, SHORT).await;
+    }
+    let mut internal = Wire::open(server.internal).await;
+    let start = Instant::now();
+    internal.send("POST /v1").await;
+    closes_after(&mut internal, start, SHORT).await;
+}
+
+/// However slowly it comes, the head's time runs from its first byte.
+#[tokio::test]
+async fn one_byte_at_a_time_gains_nothing() {
+    let server = server(SHORT, LONG).await;
+    let mut wire = Wire::open(server.public).await;
+    let start = Instant::now();
+    for byte in good("", &[]).bytes().cycle() {
+        if wire.try_send([byte]).await.is_err() || !wire.is_quiet_for(SHORT / 10).await {
+            break;
+        }
+        assert!(start.elapsed() < LONG / 4);
+    }
+    assert!(start.elapsed() >= SHORT);
+}
+
+#[tokio::test]
+async fn a_head_in_pieces_is_answered_if_it_ends_in_time() {
+    let server = server(LONG, LONG).await;
+    let mut wire = Wire::open(server.public).await;
+    for _ in 0..2 {
+        for piece in good("?status=RUNNING", &[]).as_bytes().chunks(7) {
+            wire.send(piece).await;
+        }
+        assert_eq!(wire.answer().await.count(), 0);
+    }
+}
+
+/// A pooling gateway must never lose a connection to the head clock.
+#[tokio::test]
+async fn an_idle_connection_outlives_the_head_clock() {
+    let server = server(SHORT / 4, LONG).await;
+    let (mut new, mut kept) = (Wire::open(server.public).await, Wire::open(server.public).await);
+    let mut with_body = Wire::open(server.public).await;
+    kept.send(good("", &[])).await;
+    kept.answer().await.count();
+    with_body.send(good("", &["Content-Length: 2"]) + "{}").await;
+    with_body.answer().await.count();
+    for wire in [&mut new, &mut kept, &mut with_body] {
+        assert!(wire.is_quiet_for(SHORT).await);
+        wire.send(good("", &[])).await;
+        wire.answer().await.count();
+    }
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_by_the_idle_clock() {
+    let server = server(LONG, SHORT).await;
+    let start = Instant::now();
+    let mut new = Wire::open(server.public).await;
+    closes_after(&mut new, start, SHORT).await;
+
+    // Each answer begins idleness anew.
+    let idle = Duration::from_secs(2);
+    let server = self::server(LONG, idle).await;
+    let mut kept = Wire::open(server.public).await;
+    for _ in 0..2 {
+        assert!(kept.is_quiet_for(idle * 11 / 20).await);
+        kept.send(good("", &[])).await;
+        kept.answer().await.count();
+    }
+    // The clock ran before the answer was seen here.
+    closes_after(&mut kept, Instant::now(), idle * 9 / 10).await;
+}
+
+/// Sends a count with a body or none and half of a next request, in one go or once the first is answered.
+async fn half_behind(server: &Running, header: &[&str], body: &str, together: bool) {
+    let mut wire = Wire::open(server.public).await;
+    let (first, half) = (good("", header) + body, "GET / HT");
+    let start = Instant::now();
+    wire.send(if together { first + half } else { first }).await;
+    wire.answer().await.count();
+    if !together {
+        wire.send(half).await;
+    }
+    closes_after(&mut wire, start, SHORT).await;
+}
+
+const BODIES: [(&[&str], &str); 2] =
+    [(&["Content-Length: 2"], "{}"), (&["Transfer-Encoding: chunked"], "2\r\n{}\r\n0\r\n\r\n")];
+
+/// What follows an answered request is a head from its first byte on.
+#[tokio::test]
+async fn half_a_request_behind_another_falls_under_the_head_clock() {
+    let server = server(SHORT, LONG).await;
+    half_behind(&server, &[], "", true).await;
+    half_behind(&server, &[], "", false).await;
+    for (header, body) in BODIES {
+        half_behind(&server, header, body, false).await;
+    }
+}
+
+/// Where a body ends cannot be told from outside the HTTP layer, so half a request that was read together with the end of
+/// one falls under the idle clock.
+#[tokio::test]
+async fn half_a_request_read_together_with_a_body_is_closed() {
+    let server = server(SHORT / 2, SHORT).await;
+    for (header, body) in BODIES {
+        half_behind(&server, header, body, true).await;
+    }
+}
+
+/// An empty line is no request's beginning (RFC 9112, section 2.2): old clients send one behind a request.
+#[tokio::test]
+async fn a_stray_empty_line_is_nothing() {
+    let server = server(SHORT / 4, LONG).await;
+    let (mut together, mut apart) = (Wire::open(server.public).await, Wire::open(server.public).await);
+    together.send(good("", &[]) + "\r\n").await;
+    together.answer().await.count();
+    apart.send(good("", &["Content-Length: 2"]) + "{}").await;
+    apart.answer().await.count();
+    apart.send("\r\n").await;
+    let mut before = Wire::open(server.public).await;
+    before.send("\r\n\r\n").await;
+    for wire in [&mut together, &mut apart, &mut before] {
+        assert!(wire.is_quiet_for(SHORT).await, "closed");
+        wire.send(good("", &[])).await;
+        wire.answer().await.count();
+    }
+}
+
+/// Nor do empty lines keep a connection open.
+#[tokio::test]
+async fn empty_lines_gain_nothing() {
+    let server = server(SHORT, SHORT).await;
+    let mut wire = Wire::open(server.public).await;
+    let start = Instant::now();
+    while wire.try_send("\r\n").await.is_ok() && wire.is_quiet_for(SHORT / 10).await {
+        assert!(start.elapsed() < LONG / 4);
+    }
+    assert!(start.elapsed() >= SHORT);
+}
+
+#[tokio::test]
+async fn a_body_that_stalls_is_answered_with_503() {
+    let config =
+        Config { request_timeout: SHORT, report_timeout: SHORT, head_timeout: LONG, idle_timeout: LONG, ..config() };
+    let server = Running::start(config).await;
+    let token = format!("X-Auth-Token: {OPS}");
+    let report = |length: &str| {
+        let headers = ["Host: h", &token, "Content-Type: application/x-ndjson", length];
+        head(&format!("POST {} HTTP/1.1", report_path(PROJECT)), &headers)
+    };
+    for (address, request) in [
+        (server.public, good("", &["Content-Length: 2"]) + "{"),
+        (server.public, good("", &["Content-Length: 2", "Expect: 100-continue"])),
+        (server.public, good("", &["Transfer-Encoding: chunked"]) + "1\r\n{\r\n"),
+        (server.internal, report("Content-Length: 100") + "{"),
+    ] {
+        let mut wire = Wire::open(address).await;
+        let start = Instant::now();
+        wire.send(&request).await;
+        let mut answer = wire.answer().await;
+        if request.contains("Expect") {
+            assert_eq!(answer.status, 100);
+            answer = wire.answer().await;
+        }
+        assert!(start.elapsed() >= SHORT);
+        assert_eq!(answer.error(503, code::UNAVAILABLE), "the request timed out");
+        assert_eq!(wire.rest().await, "");
+        assert!(start.elapsed() < LONG / 4, "closed after {:?}", start.elapsed());
+    }
+    assert_eq!(server.metric("subjobs_refusals_total{reason=\"timed_out\"}").await, Some(4.0));
+    assert_eq!(server.metric("subjobs_reports_total{outcome=\"failed\"}").await, Some(1.0));
+    assert_eq!(server.metric("subjobs_http_in_flight").await, Some(0.0));
+}
+
+/// One byte of a body a moment does not stretch the time of its request.
+#[tokio::test]
+async fn a_body_that_trickles_is_answered_with_503() {
+    let server = Running::start(Config { request_timeout: SHORT, ..config() }).await;
+    let mut wire = Wire::open(server.public).await;
+    let start = Instant::now();
+    wire.send(good("", &["Content-Length: 60000"])).await;
+    while wire.is_quiet_for(SHORT / 20).await {
+        let _ = wire.try_send("x").await;
+        assert!(start.elapsed() < LONG / 4);
+    }
+    wire.answer().await.error(503, code::UNAVAILABLE);
+    assert!(start.elapsed() >= SHORT);
+}
+
+/// A request's own time-out is not the connection's: neither clock cuts a request that is worked on.
+#[tokio::test]
+async fn no_clock_cuts_a_request_under_way() {
+    let server = server(SHORT, SHORT).await;
+    let mut wire = Wire::open(server.public).await;
+    wire.send(good("", &["Content-Length: 2"]) + "{").await;
+    assert!(wire.is_quiet_for(2 * SHORT).await);
+    wire.send("}").await;
+    wire.answer().await.count();
+}

@@ -1,0 +1,130 @@
+//! How much of reports is taken in, and that a report is seen whole or not at all.
+
+use crate::ingest::reports::{outcome, taken};
+use crate::support::server::{OPS, PROJECT, Running, WORKER, assert_error, config, record};
+use crate::support::wire::{Wire, code, head, report_path};
+
+/// The most bytes of a body.
+const MIB_16: usize = 16 * 1024 * 1024;
+
+#[tokio::test]
+async fn a_body_has_at_most_16_mib() {
+    let server = Running::start(config()).await;
+    let line = record("1", "j", "CREATE_SERVER", "RUNNING");
+    let padded = |size: usize| {
+        let mut body = line.clone().into_bytes();
+        body.resize(size, b'\n');
+        body
+    };
+    assert_eq!(taken(server.report(WORKER, padded(MIB_16))).await, outcome(1, 0, 0, 0));
+    let message =
+        assert_error(server.report(WORKER, padded(MIB_16 + 1)).send().await.unwrap(), 413, code::TOO_LARGE).await;
+    assert_eq!(message, "the body must have at most 16777216 bytes");
+
+    // Without an announced length it is found out on the way; then the client may see a reset, so only a little is sent
+    // past the limit.
+    let token = format!("X-Auth-Token: {WORKER}");
+    let headers = ["Host: h", &token, "Content-Type: application/x-ndjson", "Transfer-Encoding: chunked"];
+    let mut wire = Wire::open(server.internal).await;
+    wire.send(head(&format!("POST {} HTTP/1.1", report_path(PROJECT)), &headers)).await;
+    wire.send(format!("{:x}\r\n", MIB_16 + 1)).await;
+    wire.send(padded(MIB_16 + 1)).await;
+    wire.send("\r\n0\r\n\r\n").await;
+    wire.answer().await.error(413, code::TOO_LARGE);
+    assert_eq!(server.count("").await, 1);
+}
+
+/// A body that its sender does not finish is not taken, not even its whole lines; and it is not the worker's fault.
+#[tokio::test]
+async fn an_unfinished_body_is_not_taken_and_counts_as_failed() {
+    let server = Running::start(config()).await;
+    let line = record("1", "j", "CREATE_SERVER", "RUNNING") + "\n";
+    let token = format!("X-Auth-Token: {WORKER}");
+    let length = format!("Content-Length: {}", line.len() + 1);
+    let (chunked, size) = ("Transfer-Encoding: chunked", format!("{:x}\r\n", line.len()));
+    let mut failed = 0.0;
+    for (framing, sent) in [
+        (&*length, line.clone()),
+        (chunked, format!("{size}{line}\r\n")),
+        // In a chunk's size, in its data, before its end, in the last one, in what follows that.
+        (chunked, format!("{size}{line}\r\n5")),
+        (chunked, format!("{size}{}", &line[..9])),
+        (chunked, format!("{size}{line}")),
+        (chunked, format!("{size}{line}\r\n0\r\n")),
+        (chunked, format!("{size}{line}\r\n0\r\nX-Trailer: x\r\n")),
+    ] {
+        let headers = ["Host: h", &token, "Content-Type: application/x-ndjson", framing];
+        let request = head(&format!("POST {} HTTP/1.1", report_path(PROJECT)), &headers) + &sent;
+        let mut wire = Wire::open(server.internal).await;
+        wire.send(&request).await;
+        wire.end().await;
+        let message = wire.answer().await.error(400, code::INPUT);
+        assert_eq!(message, "the body is not complete: its sender has stopped", "{sent:?}");
+        assert_eq!(wire.rest().await, "");
+
+        let mut wire = Wire::open(server.internal).await;
+        wire.send(&request).await;
+        drop(wire);
+        failed += 2.0;
+        server.reaches("subjobs_reports_total{outcome=\"failed\"}", failed).await;
+    }
+    assert_eq!(server.metric("subjobs_reports_total{outcome=\"refused\"}").await, Some(0.0));
+    assert!(server.metric("subjobs_refusals_total{reason=\"cut_off\"}").await >= Some(7.0));
+
+    // Chunks that are wrong are.
+    for (wrong, sent) in [("no size", "x\r\n"), ("no end", "1\r\n{}"), ("too large", "fffffffffffffffff\r\n")] {
+        let headers = ["Host: h", &token, "Content-Type: application/x-ndjson", chunked];
+        let mut wire = Wire::open(server.internal).await;
+        wire.send(head(&format!("POST {} HTTP/1.1", report_path(PROJECT)), &headers) + sent).await;
+        let message = wire.answer().await.error(400, code::INPUT);
+        assert!(message.starts_with("body cannot be read"), "{wrong}: {message}");
+    }
+    assert_eq!(server.metric("subjobs_reports_total{outcome=\"refused\"}").await, Some(3.0));
+    server.reaches("subjobs_http_connections{listener=\"internal\"}", 1.0).await;
+    assert_eq!(server.count("").await, 0);
+}
+
+/// A worker that has stopped sending is still told what became of its report.
+#[tokio::test]
+async fn a_worker_that_has_stopped_sending_is_answered() {
+    let server = Running::start(config()).await;
+    let lines = (0..20_000).map(|n| record(&n.to_string(), "j", "CREATE_SERVER", "RUNNING"));
+    let body = lines.collect::<Vec<_>>().join("\n");
+    let (token, length) = (format!("X-Auth-Token: {OPS}"), format!("Content-Length: {}", body.len()));
+    let headers = ["Host: h", &token, "Content-Type: application/x-ndjson", &length];
+    let mut wire = Wire::open(server.internal).await;
+    wire.send(head(&format!("POST {} HTTP/1.1", report_path(PROJECT)), &headers) + &body).await;
+    wire.end().await;
+    assert_eq!(wire.answer().await.json(), outcome(20_000, 0, 0, 0));
+}
+
+/// Whoever counts sees all of a report or nothing, and all of it once it is answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_count_sees_a_part() {
+    let server = Running::start(config()).await;
+    const SIZE: u64 = 3000;
+    let body = |status: &str| {
+        let lines = (0..SIZE).map(|n| record(&n.to_string(), &format!("j{}", n % 700), "CREATE_SERVER", status));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let bodies = [body("RUNNING"), body("SUCCESS")];
+    assert_eq!(taken(server.report(OPS, bodies[1].clone())).await, outcome(SIZE, 0, 0, 0));
+    let rounds = async {
+        for round in 0..10 {
+            taken(server.report(OPS, bodies[round % 2].clone())).await;
+            let expected = if round % 2 == 0 { SIZE } else { 0 };
+            assert_eq!(server.count("?status=RUNNING").await, expected);
+        }
+    };
+    let looks = async {
+        loop {
+            let running = server.count("?status=RUNNING").await;
+            assert!(running == 0 || running == SIZE, "{running}");
+            assert_eq!(server.count("").await, SIZE);
+        }
+    };
+    tokio::select! {
+        () = rounds => {}
+        () = looks => {}
+    }
+}

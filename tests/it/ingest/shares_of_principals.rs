@@ -1,0 +1,98 @@
+//! What one principal's reports leave to another's: bytes that are held, and the threads that read them.
+
+use std::time::{Duration, Instant};
+
+use subjobs::access::AccessSource;
+use subjobs::config::Config;
+use tokio::task::JoinSet;
+
+use crate::ingest::reports::{outcome, taken};
+use crate::support::server::{OPS, PROJECT, Running, WORKER, config, record};
+use crate::support::signer::{Call, Key, WORKER_KEY, access_with_keys};
+use crate::support::wire::{Answer, Wire, code, head, report_path};
+
+const MIB: usize = 1024 * 1024;
+
+/// A report that lacks the last byte of its body.
+async fn all_but_the_last_byte(server: &Running, token: &str, body: &[u8]) -> Wire {
+    let (token, length) = (format!("X-Auth-Token: {token}"), format!("Content-Length: {}", body.len()));
+    let headers = ["Host: h", &token, "Content-Type: application/x-ndjson", &length];
+    let mut wire = Wire::open(server.internal).await;
+    wire.send(head(&format!("POST {} HTTP/1.1", report_path(PROJECT)), &headers)).await;
+    wire.send(&body[..body.len() - 1]).await;
+    wire
+}
+
+/// Half of 256 MiB is held for one principal; what it holds is given back when no more of it comes.
+#[tokio::test]
+async fn one_principal_holds_half_of_all_bytes_and_only_while_more_come() {
+    let server = Running::start(config()).await;
+    let start = Instant::now();
+    let blank = vec![b'\n'; 16 * MIB];
+    let mut waiting = JoinSet::new();
+    for size in [16 * MIB; 8].into_iter().chain([64 * 1024]) {
+        let mut wire = all_but_the_last_byte(&server, OPS, &blank[..size]).await;
+        waiting.spawn(async move { wire.answer().await });
+    }
+    let refused: Answer = waiting.join_next().await.unwrap().unwrap();
+    assert_eq!(refused.error(503, code::UNAVAILABLE), "too many reports are being taken in");
+    assert_eq!(server.metric("subjobs_refusals_total{reason=\"reports_held\"}").await, Some(1.0));
+    assert_eq!(server.metric("subjobs_reports_total{outcome=\"failed\"}").await, Some(1.0));
+    // An empty report holds nothing, another's has its own half, and a count has nothing to do with it.
+    assert_eq!(taken(server.report(OPS, "")).await, outcome(0, 0, 0, 0));
+    assert_eq!(taken(server.report(WORKER, blank.clone())).await, outcome(0, 0, 0, 0));
+    assert_eq!(server.count("").await, 0);
+    while let Some(stalled) = waiting.join_next().await {
+        assert_eq!(stalled.unwrap().error(503, code::UNAVAILABLE), "the request timed out");
+    }
+    let took = start.elapsed();
+    assert!(took >= Duration::from_secs(5) && took < Duration::from_secs(30), "{took:?}");
+    assert_eq!(taken(server.report(OPS, blank)).await, outcome(0, 0, 0, 0));
+}
+
+/// Whoever knows the id of an access key may claim to be its holder until the body is there.
+#[tokio::test]
+async fn bodies_with_a_claimed_key_leave_room_to_those_with_a_token() {
+    let access = AccessSource::Text(access_with_keys());
+    let server = Running::start(Config { access, ..config() }).await;
+    let body = "\n".repeat(16 * MIB);
+    let claims = Call::report("application/x-ndjson", &body).sign(Key { secret: "not known", ..WORKER_KEY });
+    let mut claimed = JoinSet::new();
+    for _ in 0..5 {
+        let (claims, to) = (claims.clone(), server.internal);
+        claimed.spawn(async move { claims.send_part(to, 16 * MIB - 1).await.status() });
+    }
+    assert_eq!(claimed.join_next().await.unwrap().unwrap(), 503);
+    assert_eq!(server.metric("subjobs_refusals_total{reason=\"reports_held\"}").await, Some(1.0));
+    assert_eq!(taken(server.report(WORKER, body)).await, outcome(0, 0, 0, 0));
+}
+
+/// A small report waits for a slice of a large one, not for all of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn small_reports_do_not_wait_for_large_ones_of_another_principal() {
+    let server = Running::start(config()).await;
+    let lines = |n: usize| {
+        let lines = (0..50_000).map(|at| record(&format!("{n}-{at}"), "j", "CREATE_SERVER", "RUNNING") + "\n");
+        lines.collect::<String>().into_bytes()
+    };
+    // More than there are threads to read them.
+    let count = std::thread::available_parallelism().unwrap().get() + 2;
+    let mut large = Vec::new();
+    for n in 0..count {
+        large.push(all_but_the_last_byte(&server, OPS, &lines(n)).await);
+    }
+    let mut waiting = JoinSet::new();
+    for mut wire in large {
+        wire.send("\n").await;
+        waiting.spawn(async move { wire.answer().await.json() });
+    }
+    for n in 0..10 {
+        let small = record(&format!("small-{n}"), "j", "CREATE_SERVER", "RUNNING");
+        assert_eq!(taken(server.report(WORKER, small)).await, outcome(1, 0, 0, 0));
+    }
+    assert!(waiting.try_join_next().is_none(), "a large report was read whole before a small one");
+    while let Some(answer) = waiting.join_next().await {
+        assert_eq!(answer.unwrap(), outcome(50_000, 0, 0, 0));
+    }
+    assert_eq!(server.count("").await, 50_000 * count as u64 + 10);
+}

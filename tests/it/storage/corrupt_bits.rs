@@ -1,0 +1,221 @@
+//! One bit of a data directory is flipped, or one of its files is gone: either the counts are right or it is refused.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use subjobs::store::OpenError;
+
+use crate::support::data_dirs::{
+    Bench, Counts, Random, Step, flip, for_each, is_segment, open, report_one, reports, used,
+};
+use crate::support::program::{Files, last_words, run, serve, text};
+
+/// What has become of flips.
+#[derive(Debug, Default)]
+struct Tally {
+    /// The counts were right.
+    harmless: usize,
+    /// Refused, with the name of the file.
+    named: usize,
+    /// Refused, with the name of another one.
+    misnamed: BTreeMap<String, usize>,
+    wrong: Vec<String>,
+}
+
+/// Where a bit is flipped: a file, a byte of it, a bit of that.
+type Place = (PathBuf, usize, u8);
+
+/// Flips bits of copies of a directory, one of each.
+fn flipped(bench: &Bench, places: &[Place]) -> Tally {
+    let tally = Mutex::new(Tally::default());
+    for_each(places, |(file, at, bit)| {
+        let copied = bench.copy();
+        let target = copied.path.join(file);
+        flip(&target, *at, *bit);
+        let found = open(&copied.path);
+        // What was taken can be used, and what was refused is still what it was.
+        let expected = |counts: &Counts| *counts == bench.counts;
+        let then = match &found {
+            Ok(_) => {
+                used(&copied.path, report_one).is_ok_and(|counts| open(&copied.path).is_ok_and(|again| again == counts))
+            }
+            Err(_) => {
+                flip(&target, *at, *bit);
+                open(&copied.path).is_ok_and(|counts| expected(&counts))
+            }
+        };
+        let mut tally = tally.lock().unwrap();
+        match &found {
+            _ if !then => tally.wrong.push(format!("{} byte {at} bit {bit}: not good after {found:?}", file.display())),
+            Ok(counts) if expected(counts) => tally.harmless += 1,
+            Err(OpenError::Damaged { file, .. }) if *file == target => tally.named += 1,
+            Err(OpenError::Damaged { file: named, .. }) => {
+                let named = named.strip_prefix(&copied.path).unwrap_or(named).display();
+                *tally.misnamed.entry(format!("{named} for {}", file.display())).or_default() += 1;
+            }
+            other => tally.wrong.push(format!("{} byte {at} bit {bit}: {other:?}", file.display())),
+        }
+    });
+    tally.into_inner().unwrap()
+}
+
+/// So many places, by chance: a half anywhere but in what is just room, a half in each of the files alike, as some are small.
+fn places(bench: &Bench, count: usize, seed: u64) -> Vec<Place> {
+    let mut files: Vec<(PathBuf, Vec<usize>)> = Vec::new();
+    for (file, content) in bench.files() {
+        let is_used = |at: &usize| content[at / 32 * 32..].iter().take(32).any(|byte| *byte != 0);
+        files.push((file, (0..content.len()).filter(is_used).collect()));
+    }
+    files.retain(|(_, used)| !used.is_empty());
+    let all: Vec<_> = files.iter().flat_map(|(file, used)| used.iter().map(move |at| (file, *at))).collect();
+    let mut random = Random::new(seed);
+    let mut place = |number| {
+        let (mut file, mut at) = all[random.below(all.len())];
+        if number % 2 == 0 {
+            let (one, used) = &files[random.below(files.len())];
+            (file, at) = (one, used[random.below(used.len())]);
+        }
+        (file.clone(), at, random.below(8) as u8)
+    };
+    (0..count).map(&mut place).collect()
+}
+
+/// Some thirty small reports.
+fn small(seed: u64) -> Step {
+    reports(seed, (0..30).map(|number| 1 + number * 7 % 5), 30)
+}
+
+/// Directories in which subtasks stand in each of the ways that there are.
+fn benches() -> [(&'static str, Bench); 3] {
+    [
+        ("one segment", Bench::new([small(1), small(2)])),
+        ("two segments", Bench::new([small(3), Step::Split, small(4)])),
+        (
+            "a snapshot and a segment",
+            Bench::new([small(5), Step::Snapshot, small(6), Step::Report(Box::new(report_one))]),
+        ),
+    ]
+}
+
+/// Prints the figures, and holds them to what can be expected.
+fn judge(what: &str, flips: usize, tally: &Tally) {
+    eprintln!(
+        "{what}: {flips} flips: {} harmless, {} refused by name, misnamed {:?}",
+        tally.harmless, tally.named, tally.misnamed
+    );
+    assert_eq!(tally.wrong, [""; 0], "{what}");
+    assert!(tally.named * 10 >= flips * 7, "{what}: {tally:?}");
+    assert!(tally.misnamed.values().sum::<usize>() * 100 <= flips, "{what}: {tally:?}");
+}
+
+#[test]
+fn a_flipped_bit_is_never_a_wrong_count() {
+    for ((what, bench), flips) in benches().iter().zip([300, 300, 400]) {
+        judge(what, flips, &flipped(bench, &places(bench, flips, 11)));
+    }
+}
+
+#[test]
+fn a_file_that_is_gone_or_empty_is_refused_or_was_not_needed() {
+    for (what, bench) in benches() {
+        for (file, content) in bench.files() {
+            for is_gone in [true, false] {
+                let copied = bench.copy();
+                let target = copied.path.join(&file);
+                fs::remove_file(&target).unwrap();
+                if !is_gone {
+                    fs::write(&target, "").unwrap();
+                }
+                let what = format!("{what}: {}, {}", file.display(), if is_gone { "gone" } else { "empty" });
+                match open(&copied.path) {
+                    Ok(counts) => {
+                        assert_eq!(file.to_str(), Some("lock"), "{what}");
+                        assert_eq!(counts, bench.counts, "{what}");
+                    }
+                    Err(OpenError::Damaged { file: named, reason }) => {
+                        // Which segments and snapshots there should be nobody knows.
+                        let is_of_chain = |file: &Path| is_segment(file) || is_snapshot(file);
+                        let is_near = is_gone && is_of_chain(&file) && is_of_chain(&named);
+                        assert!(is_near || target == named, "{what}: {}: {reason}", named.display());
+                        fs::write(&target, content.clone()).unwrap();
+                        assert_eq!(open(&copied.path).unwrap(), bench.counts, "{what}, and then there again");
+                    }
+                    Err(error) => panic!("{what}: {error:?}"),
+                }
+            }
+        }
+    }
+}
+
+fn is_snapshot(file: &Path) -> bool {
+    file.file_name().is_some_and(|name| name.to_str().unwrap().starts_with("snapshot-"))
+}
+
+#[test]
+fn a_file_from_an_older_copy_or_from_another_place_is_refused_or_changes_nothing() {
+    // The same directory at four times.
+    let steps = [
+        Bench::new([small(7)]),
+        Bench::new([small(7), small(8)]),
+        Bench::new([small(7), small(8), Step::Snapshot, small(9)]),
+        Bench::new([small(7), small(8), Step::Snapshot, small(9), Step::Snapshot, small(10)]),
+    ];
+    let (mut refused, mut harmless) = (0, 0);
+    for (at, now) in steps.iter().enumerate() {
+        for (before, then) in steps.iter().enumerate().filter(|(before, _)| *before != at) {
+            for (file, content) in then.files() {
+                let copied = now.copy();
+                fs::write(copied.path.join(&file), &content).unwrap();
+                match open(&copied.path) {
+                    Ok(counts) => {
+                        // A later segment is the same log, of which more was acknowledged.
+                        let is_right = counts == now.counts || before > at && counts == then.counts;
+                        assert!(is_right, "{} of {before} in {at}", file.display());
+                        harmless += 1;
+                    }
+                    Err(OpenError::Damaged { .. }) => refused += 1,
+                    Err(error) => panic!("{} of {before} in {at}: {error:?}", file.display()),
+                }
+            }
+        }
+        // Two files in each other's place.
+        let files = now.files();
+        for (one, other) in files.iter().zip(files.iter().skip(1)) {
+            let copied = now.copy();
+            fs::write(copied.path.join(&one.0), &other.1).unwrap();
+            fs::write(copied.path.join(&other.0), &one.1).unwrap();
+            match open(&copied.path) {
+                Ok(counts) => assert!(counts == now.counts),
+                Err(error) => assert!(matches!(error, OpenError::Damaged { .. }), "{error:?}"),
+            }
+        }
+    }
+    assert!(refused >= 10 && harmless >= 10, "{refused} refused, {harmless} harmless");
+}
+
+#[test]
+fn the_program_ends_with_3_and_names_the_file() {
+    let files = Files::new();
+    for (what, bench) in benches() {
+        let mut refused = 0;
+        for (file, content) in bench.files().into_iter().filter(|(_, content)| !content.is_empty()) {
+            let copied = bench.copy();
+            let target = copied.path.join(&file);
+            flip(&target, content.len() / 2, 3);
+            if open(&copied.path).is_ok() {
+                // In the middle of the file there is nothing.
+                continue;
+            }
+            refused += 1;
+            let data_dir = copied.path.to_str().unwrap();
+            let output = run(&mut serve(&["--access", &files.access(), "--data-dir", data_dir]), "");
+            let said = text(&output.stderr);
+            let line = format!("{}: damaged: ", target.display());
+            assert!(last_words(&said).starts_with(&line), "{said}");
+            assert_eq!(output.status.code(), Some(3), "{said}");
+        }
+        assert!(refused >= 2, "{what}: {refused}");
+    }
+}

@@ -1,0 +1,86 @@
+//! A snapshot is made while reports go on: it is held up, fails, or is killed, and nothing is lost.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::SocketAddr;
+use std::thread;
+use std::time::Duration;
+
+use crate::storage::failing_syscalls::{ENOSPC, Faulty};
+use crate::support::data_dirs::Random;
+use crate::support::http::post;
+use crate::support::program::{report_path, until};
+use crate::support::server::{OPS, PROJECT};
+
+/// How many subtasks are in a report.
+const SIZE: u64 = 2000;
+
+/// So many reports are more than the 64 MiB after which a snapshot is made.
+const REPORTS: u64 = 5;
+
+/// Reports subtasks which take 16 MB; the status.
+fn report(internal: SocketAddr, number: u64) -> u16 {
+    let (mut body, text) = (String::new(), "x".repeat(7800));
+    for id in 0..SIZE {
+        write!(body, r#"{{"id":"{number}-{id}","job_id":"j","job_type":"CREATE_SERVER","status":"RUNNING","#).unwrap();
+        writeln!(body, r#""job_resource_info":{{"resource_name":"{text}"}}}}"#).unwrap();
+    }
+    post(internal, &report_path(PROJECT), OPS, &body).status
+}
+
+/// The files of the log whose names begin like this.
+fn files(faulty: &Faulty, prefix: &str) -> usize {
+    let names = fs::read_dir(faulty.files.path("data")).unwrap().map(|entry| entry.unwrap().file_name());
+    names.filter(|name| name.to_str().unwrap().starts_with(prefix)).count()
+}
+
+#[test]
+fn reports_go_on_while_a_snapshot_is_held_up_fails_or_is_killed() {
+    let mut faulty = Faulty::new();
+    faulty.fail("write", "/snapshot-", 0, 0, 0);
+    for number in 0..REPORTS {
+        assert_eq!(report(faulty.program.internal, number), 200);
+    }
+    let mut counted = 10 + REPORTS * SIZE;
+    until("a snapshot has begun", || (files(&faulty, "snapshot-") > 0).then_some(()));
+    assert_eq!(report(faulty.program.internal, REPORTS), 200);
+    counted += SIZE;
+    faulty.assert_counts(counted);
+    faulty.fail("write", "/snapshot-", ENOSPC, 0, 0);
+    faulty.program.await_log("no snapshot has been made; the log goes on without");
+    until("what there was of it is gone", || (files(&faulty, "snapshot-") == 0).then_some(()));
+    assert_eq!(report(faulty.program.internal, REPORTS + 1), 200);
+    counted += SIZE;
+    faulty.assert_counts(counted);
+    faulty.mend();
+
+    // At each start there is more in the log than is to be, and a snapshot is begun, killed at another moment.
+    let mut random = Random::new(5);
+    for _ in 0..10 {
+        faulty.restart(false);
+        faulty.assert_counts(counted);
+        thread::sleep(Duration::from_millis(random.below(600) as u64));
+    }
+    faulty.restart(false);
+    until("it is complete and has replaced the log", || {
+        (files(&faulty, "snapshot-") == 1 && files(&faulty, "log-") == 1).then_some(())
+    });
+    faulty.restart(true);
+    faulty.assert_counts(counted);
+}
+
+#[test]
+fn a_snapshot_that_cannot_get_its_name_replaces_nothing() {
+    for (kind, error) in [("rename", ENOSPC), ("sync", ENOSPC)] {
+        let mut faulty = Faulty::new();
+        faulty.fail(kind, "/snapshot-", error, 0, 0);
+        for number in 0..REPORTS {
+            assert_eq!(report(faulty.program.internal, number), 200);
+        }
+        faulty.program.await_log("no snapshot has been made; the log goes on without");
+        let counted = 10 + REPORTS * SIZE;
+        faulty.assert_counts(counted);
+        faulty.restart(true);
+        faulty.assert_counts(counted);
+    }
+}

@@ -1,0 +1,319 @@
+//! Writes and flushes of the disk fail: the report gets 503 and does not count, counting goes on.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use crate::storage::killed_starts::assert_good;
+use crate::support::http::post;
+use crate::support::program::{Files, Lines, Program, Signal, line, report_path, run, serve, text, until};
+use crate::support::server::{OPS, PROJECT};
+
+const EIO: i32 = 5;
+pub(crate) const ENOSPC: i32 = 28;
+
+/// The library that makes them fail.
+static CALLS: LazyLock<PathBuf> = LazyLock::new(|| compile("calls"));
+
+/// Makes a library from its source.
+pub(crate) fn compile(name: &str) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/faults/{name}.c"));
+    let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}.so", std::process::id()));
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-O1", "-pthread", "-o"]).arg(&library);
+    let output = compiler.arg(source).arg("-ldl").output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    library
+}
+
+/// A program whose calls fail as a file says.
+pub(crate) struct Faulty {
+    pub(crate) files: Files,
+    pub(crate) program: Program,
+    /// How many subtasks have been reported, one after the other.
+    next: u64,
+}
+
+impl Faulty {
+    pub(crate) fn new() -> Self {
+        let files = Files::new();
+        let mut faulty = Self { program: Self::start(&files), files, next: 0 };
+        assert_eq!(faulty.report(10), 200);
+        faulty
+    }
+
+    fn start(files: &Files) -> Program {
+        let program = Program::begin_with(&mut Self::command(files));
+        program.await_log("ready");
+        program
+    }
+
+    fn command(files: &Files) -> Command {
+        let mut command = serve(&["--access", &files.access(), "--data-dir", &files.arg("data")]);
+        command.env("LD_PRELOAD", &*CALLS).env("FAULTS_CONTROL", files.path("control"));
+        command
+    }
+
+    /// From now on such calls fail; see the source of the library.
+    pub(crate) fn fail(&self, kind: &str, part: &str, error: i32, pass: u32, times: u32) {
+        self.files.put("control.new", &format!("{kind} {part} {error} {pass} {times}"));
+        fs::rename(self.files.path("control.new"), self.files.path("control")).unwrap();
+    }
+
+    /// Nothing fails any more.
+    pub(crate) fn mend(&self) {
+        fs::remove_file(self.files.path("control")).unwrap();
+    }
+
+    fn is_failing(&self) -> bool {
+        self.files.path("control").exists()
+    }
+
+    /// In how many lines the log has that so far.
+    fn said(&self, text: &str) -> usize {
+        let count = |lines: &[String]| Some(lines.iter().filter(|line| line.contains(text)).count());
+        self.program.log.await_in(text, count)
+    }
+
+    /// Reports so many new subtasks at once; the status.
+    fn report(&mut self, size: u64) -> u16 {
+        let mut body = String::new();
+        for id in self.next..self.next + size {
+            writeln!(body, r#"{{"id":"{id}","job_id":"j","job_type":"CREATE_SERVER","status":"RUNNING"}}"#).unwrap();
+        }
+        self.next += size;
+        let answer = post(self.program.internal, &report_path(PROJECT), OPS, &body);
+        match answer.status {
+            200 => {}
+            _ => answer.assert_error(503, "WKS.00050902"),
+        }
+        answer.status
+    }
+
+    /// Asserts that every count is that of so many subtasks.
+    pub(crate) fn assert_counts(&self, expected: u64) {
+        for query in ["", "?status=RUNNING", "?job_id=j", "?job_type=CREATE_SERVER"] {
+            assert_eq!(self.program.count(query), expected, "{query}");
+        }
+    }
+
+    /// Asserts that after a restart a report of that size, which was refused, is not there, or may be after a kill. The count.
+    fn assert_refused(&self, before: u64, size: u64, is_clean: bool) -> u64 {
+        let counted = self.program.count("");
+        assert!(counted == before || !is_clean && counted == before + size, "{counted}");
+        self.assert_counts(counted);
+        counted
+    }
+
+    /// Asserts that no report is taken, now or later.
+    fn assert_sealed(&mut self, counted: u64) {
+        let end = Instant::now() + Duration::from_millis(1500);
+        while Instant::now() < end {
+            assert_eq!(self.report(1), 503);
+        }
+        self.assert_counts(counted);
+    }
+
+    /// Ends the program, by a signal or a kill, and starts it again.
+    pub(crate) fn restart(&mut self, is_clean: bool) {
+        if is_clean {
+            self.program.signal(Signal::Term);
+            self.program.await_log("stopped");
+        }
+        self.program.kill();
+        self.program = Self::start(&self.files);
+    }
+}
+
+#[test]
+fn after_a_failed_flush_nothing_is_acknowledged_until_a_restart() {
+    for is_clean in [true, false] {
+        let mut faulty = Faulty::new();
+        faulty.fail("sync", "/log-", EIO, 0, 1);
+        assert_eq!(faulty.report(3), 503);
+        assert!(!faulty.is_failing());
+        faulty.assert_sealed(10);
+        faulty.restart(is_clean);
+        let counted = faulty.assert_refused(10, 3, is_clean);
+        assert_eq!(faulty.report(5), 200);
+        faulty.assert_counts(counted + 5);
+    }
+}
+
+#[test]
+fn a_write_that_fails_is_not_counted_and_reports_are_taken_again_when_it_no_longer_does() {
+    // A small report and a large one, of which nothing or a half has been written.
+    for (size, kind) in [(1, "write"), (2000, "write"), (1, "short"), (2000, "short")] {
+        let mut faulty = Faulty::new();
+        faulty.fail(kind, "/log-", ENOSPC, 0, 0);
+        assert_eq!(faulty.report(size), 503);
+        let end = Instant::now() + Duration::from_millis(1500);
+        while Instant::now() < end {
+            assert_eq!(faulty.report(1), 503);
+        }
+        faulty.assert_counts(10);
+        faulty.mend();
+        until("reports are taken again", || (faulty.report(7) == 200).then_some(()));
+        faulty.assert_counts(17);
+        assert_eq!(faulty.report(size), 200);
+        faulty.assert_counts(17 + size);
+        faulty.program.await_log("reports are stored again");
+        for once in ["a report could not be stored", "reports are stored again"] {
+            assert_eq!(faulty.said(once), 1, "{once}");
+        }
+        faulty.restart(false);
+        faulty.assert_counts(17 + size);
+    }
+}
+
+#[test]
+fn what_was_refused_for_want_of_room_is_not_there_after_a_restart() {
+    for (size, is_clean) in [(1, true), (1, false), (2000, true), (2000, false)] {
+        let mut faulty = Faulty::new();
+        faulty.fail("write", "/log-", ENOSPC, 0, 1);
+        assert_eq!(faulty.report(size), 503);
+        assert!(!faulty.is_failing());
+        faulty.restart(is_clean);
+        let counted = faulty.assert_refused(10, size, is_clean);
+        assert_eq!(faulty.report(5), 200);
+        faulty.restart(true);
+        faulty.assert_counts(counted + 5);
+    }
+}
+
+#[test]
+fn a_write_that_fails_otherwise_ends_reports_until_a_restart() {
+    let mut faulty = Faulty::new();
+    faulty.fail("write", "/log-", EIO, 0, 1);
+    assert_eq!(faulty.report(3), 503);
+    faulty.assert_sealed(10);
+    faulty.restart(true);
+    faulty.assert_counts(10);
+    assert_eq!(faulty.report(5), 200);
+}
+
+#[test]
+fn what_cannot_be_cut_off_again_ends_reports_until_a_restart() {
+    for is_clean in [true, false] {
+        let mut faulty = Faulty::new();
+        faulty.fail("short", "/log-", ENOSPC, 0, 1);
+        assert_eq!(faulty.report(200), 503);
+        // It could be cut off; the next time it cannot.
+        assert_eq!(faulty.report(200), 200);
+        faulty.fail("both", "/log-", ENOSPC, 0, 0);
+        assert_eq!(faulty.report(200), 503);
+        faulty.mend();
+        faulty.assert_sealed(210);
+        faulty.restart(is_clean);
+        faulty.assert_counts(210);
+        assert_eq!(faulty.report(5), 200);
+    }
+}
+
+#[test]
+fn a_report_is_not_acknowledged_unless_that_is_noted() {
+    for error in [EIO, ENOSPC] {
+        let mut faulty = Faulty::new();
+        faulty.fail("write", "acknowledged", error, 0, 1);
+        assert_eq!(faulty.report(3), 503);
+        faulty.assert_sealed(10);
+        faulty.restart(error == EIO);
+        // The mark may have been written nevertheless.
+        let counted = faulty.assert_refused(10, 3, false);
+        assert_eq!(faulty.report(5), 200);
+        faulty.assert_counts(counted + 5);
+    }
+}
+
+#[test]
+fn when_what_was_acknowledged_cannot_be_flushed_no_report_is_taken() {
+    let mut faulty = Faulty::new();
+    faulty.fail("sync", "acknowledged", EIO, 0, 1);
+    let mut counted = 10;
+    // That flush comes within a second or so of a report.
+    until("reports are refused", || {
+        let status = faulty.report(1);
+        counted += u64::from(status == 200);
+        (status == 503).then_some(())
+    });
+    assert!(!faulty.is_failing());
+    faulty.assert_sealed(counted);
+    faulty.restart(true);
+    faulty.assert_counts(counted);
+}
+
+#[test]
+fn until_all_is_taken_in_the_program_lives_but_is_not_ready() {
+    let mut faulty = Faulty::new();
+    for goes_on in [false, true] {
+        faulty.program.kill();
+        faulty.fail("read", "/log-", 0, 0, 0);
+        faulty.program = Program::begin_with(&mut Faulty::command(&faulty.files));
+        let program = &faulty.program;
+        assert_eq!((program.internal_status("/healthz"), program.internal_status("/readyz")), (200, 503));
+        program.ask(OPS, "").assert_error(503, "WKS.00050902");
+        let line = line(PROJECT, "1", "CREATE_SERVER", "RUNNING");
+        post(program.internal, &report_path(PROJECT), OPS, &line).assert_error(503, "WKS.00050902");
+        if goes_on {
+            faulty.mend();
+            let loaded = program.await_log("loaded");
+            assert_eq!((&loaded["from"], &loaded["sub_jobs"]), (&faulty.files.arg("data").into(), &10.into()));
+            program.await_log("ready");
+            assert_eq!(program.internal_status("/readyz"), 200);
+            faulty.assert_counts(10);
+        } else {
+            program.signal(Signal::Term);
+            program.await_log("stopped");
+        }
+    }
+}
+
+#[test]
+fn a_start_that_cannot_write_says_so_and_harms_nothing() {
+    let mut faulty = Faulty::new();
+    for (kind, part) in [
+        ("sync", "acknowledged"),
+        ("write", "acknowledged"),
+        ("sync", "/log-"),
+        ("write", "/log-"),
+        ("read", "/log-"),
+        ("read", "acknowledged"),
+    ] {
+        faulty.program.kill();
+        faulty.fail(kind, part, EIO, 0, 0);
+        let output = run(&mut Faulty::command(&faulty.files), "");
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{kind} {part}: {said}");
+        assert!(said.lines().last().unwrap().contains("Input/output error"), "{kind} {part}: {said}");
+        faulty.mend();
+        faulty.program = Faulty::start(&faulty.files);
+        faulty.assert_counts(10);
+    }
+}
+
+#[test]
+fn a_first_start_that_fails_at_any_flush_is_followed_by_a_good_one() {
+    for pass in 0.. {
+        let files = Files::new();
+        files.put("control", &format!("sync {} {EIO} {pass} 0", files.arg("data")));
+        let mut child = Faulty::command(&files).spawn().unwrap();
+        let log = Lines::of(child.stderr.take().unwrap());
+        let is_ready = log.await_in("a start or an end", |lines| {
+            let has = |text: &str| lines.iter().any(|line| line.contains(text));
+            if has("\"ready\"") { Some(true) } else { has("Input/output error").then_some(false) }
+        });
+        if is_ready {
+            child.kill().unwrap();
+        }
+        let code = child.wait().unwrap().code();
+        assert!(is_ready || [Some(1), Some(2)].contains(&code), "flush {pass}: exit code {code:?}");
+        assert_good(&["--access", &files.access(), "--data-dir", &files.arg("data")]);
+        if is_ready {
+            assert!(pass > 7, "after {pass} flushes it is ready");
+            return;
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The disk is full.
+
+use std::fmt::Write as _;
+
+use crate::support::http::post;
+use crate::support::program::{Files, Program, report_path, until};
+use crate::support::server::{OPS, PROJECT};
+use crate::support::small_disk::SmallDisk;
+
+/// Reports new subtasks; how many count by then.
+struct Reporter(u64);
+
+impl Reporter {
+    /// The status of a report of forty of them, which take some 300 KiB.
+    fn report(&mut self, program: &Program) -> u16 {
+        let mut body = String::new();
+        for number in 0..40 {
+            let (id, text) = (self.0 + number, "x".repeat(7800));
+            write!(body, r#"{{"id":"{id}","job_id":"j","job_type":"CREATE_SERVER","status":"FAILED","#).unwrap();
+            writeln!(body, r#""job_resource_info":{{"resource_name":"{text}"}}}}"#).unwrap();
+        }
+        let answer = post(program.internal, &report_path(PROJECT), OPS, &body);
+        match answer.status {
+            200 => self.0 += 40,
+            _ => answer.assert_error(503, "WKS.00050902"),
+        }
+        self.assert_counts(program);
+        answer.status
+    }
+
+    fn assert_counts(&self, program: &Program) {
+        for query in ["", "?status=FAILED", "?job_id=j"] {
+            assert_eq!(program.count(query), self.0, "{query}");
+        }
+    }
+
+    /// Reports until that is refused; more than the disk holds are never taken.
+    fn fill(&mut self, program: &Program) {
+        let full = (0..400).find(|_| self.report(program) == 503);
+        assert!(full.is_some(), "the disk is never full");
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_reports_until_there_is_room_again() {
+    let files = Files::new();
+    let Some(disk) = SmallDisk::new(&files, 64) else { return };
+    disk.take(24);
+    let mut program = disk.start(&files);
+    let mut reporter = Reporter(0);
+    reporter.fill(&program);
+    assert!(reporter.0 > 0);
+    assert_eq!(program.metric("subjobs_reports_storable"), Some(0));
+    for _ in 0..5 {
+        reporter.report(&program);
+    }
+    disk.give_back();
+    until("reports are taken again", || (reporter.report(&program) == 200).then_some(()));
+    assert_eq!(program.metric("subjobs_reports_storable"), Some(1));
+    for _ in 0..5 {
+        assert_eq!(reporter.report(&program), 200);
+    }
+    program.kill();
+    program = disk.start(&files);
+    reporter.assert_counts(&program);
+
+    // Whether it starts on a full disk or not, it then does with what there is.
+    reporter.fill(&program);
+    let counted = program.count("");
+    program.kill();
+    disk.take(64);
+    let full = Program::begin_with(&mut disk.serve(&files));
+    let is_ready = full.log.await_in("a start or an end", |lines| {
+        let has = |text: &str| lines.iter().any(|line| line.contains(text));
+        if has("\"ready\"") { Some(true) } else { has("No space left on device").then_some(false) }
+    });
+    if is_ready {
+        assert_within_one(full.count(""), counted);
+        drop(full);
+    } else {
+        assert_eq!(full.ended().0, 1);
+    }
+    disk.give_back();
+    let program = disk.start(&files);
+    assert_within_one(program.count(""), counted);
+}
+
+#[test]
+fn a_disk_without_space_for_a_snapshot_has_space_for_reports() {
+    let files = Files::new();
+    let Some(disk) = SmallDisk::new(&files, 100) else { return };
+    let mut program = disk.start(&files);
+    let mut reporter = Reporter(0);
+    // The log is to be replaced when it has 64 MiB, for which there is no space beside it.
+    reporter.fill(&program);
+    program.await_log("no snapshot has been made; the log goes on without");
+    // While it was being made there was no space for reports either.
+    reporter.fill(&program);
+    assert!(reporter.0 * 7800 > 80 << 20, "{}", reporter.0);
+    for _ in 0..5 {
+        reporter.report(&program);
+    }
+    let counted = program.count("");
+    program.kill();
+    program = disk.start(&files);
+    assert_within_one(program.count(""), counted);
+}
+
+/// The report that was refused last is whole or absent.
+fn assert_within_one(count: u64, counted: u64) {
+    assert!([counted, counted + 40].contains(&count), "{count}, of {counted}");
+}

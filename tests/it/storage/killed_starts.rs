@@ -1,0 +1,36 @@
+//! The first start is cut short at any moment: the next one is as good as a first.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::support::data_dirs::Random;
+use crate::support::http::post;
+use crate::support::program::{Files, Program, report_path, serve};
+use crate::support::server::{OPS, PROJECT, record};
+
+#[test]
+fn a_first_start_that_is_killed_is_followed_by_a_good_one() {
+    let mut random = Random::new(3);
+    for round in 0..30 {
+        let files = Files::new();
+        let args = ["--access", &files.access(), "--data-dir", &files.arg("data")];
+        for _ in 0..=round % 3 {
+            let mut child = serve(&args).spawn().unwrap();
+            // It is ready by then, or not, as chance has it.
+            thread::sleep(Duration::from_micros(random.below(40_000) as u64));
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        assert_good(&args);
+    }
+}
+
+/// Asserts that a program starts with nothing, takes a report, and has it at the next start.
+pub(crate) fn assert_good(args: &[&str]) {
+    let program = Program::start(args);
+    assert_eq!(program.count(""), 0);
+    let report = record("1", "j", "CREATE_SERVER", "RUNNING");
+    assert_eq!(post(program.internal, &report_path(PROJECT), OPS, &report).status, 200);
+    drop(program);
+    assert_eq!(Program::start(args).count(""), 1);
+}

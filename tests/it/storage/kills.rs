@@ -1,0 +1,89 @@
+//! The program is killed while it takes reports, again and again.
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use crate::support::data_dirs::Random;
+use crate::support::http::{get, post};
+use crate::support::program::{BOUND, Files, Program, Signal, count_path, report_path, serve, until};
+use crate::support::server::OPS;
+use crate::support::workers::{Worker, access_to_all, assert_stored};
+
+/// More kills than the usual: `SUBJOBS_TEST_KILLS=500 cargo test --test it storage::kills`.
+const KILLS: &str = "SUBJOBS_TEST_KILLS";
+
+/// The project of subtasks that ended long ago.
+const ENDED: &str = "ended";
+
+/// So many kills see one directory: its journal grows, and with it the time that every start takes.
+const OF_A_DIRECTORY: usize = 150;
+
+#[test]
+fn a_kill_loses_nothing_acknowledged_and_leaves_no_half_report() {
+    let kills: usize = std::env::var(KILLS).map_or(50, |kills| kills.parse().unwrap());
+    for (round, from) in (0..kills).step_by(OF_A_DIRECTORY).enumerate() {
+        kill_often(OF_A_DIRECTORY.min(kills - from), round);
+    }
+}
+
+fn kill_often(kills: usize, round: usize) {
+    let files = Files::new();
+    let access = files.put("all.toml", &access_to_all());
+    let args = ["--access", &access, "--data-dir", &files.arg("data"), "--retain-finished", "1h"];
+    let mut random = Random::new(round as u64);
+    let worker = |number| Worker::new(round * 6 + number, &format!("project-{}", number / 2));
+    let mut workers: Vec<_> = (0..6).map(worker).collect();
+    let mut reports = 0;
+    for kill in 1..=kills {
+        if kill % 4 == 0 {
+            // At times it does not even come to be ready.
+            let mut child = serve(&args).spawn().unwrap();
+            moment(&mut random, 30_000);
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        let program = Program::start(&args);
+        assert_stored(&program, &workers, &format!("after {} kills", kill - 1));
+        // These are dropped as soon as they are looked at, mostly after the next start and in the middle of everything else.
+        let ended: String = (0..50).map(|id| ended(kill * 100 + id)).collect();
+        assert_eq!(post(program.internal, &report_path(ENDED), OPS, &ended).status, 200);
+        let (address, (acknowledged, wait)) = (program.internal, mpsc::channel());
+        thread::scope(|scope| {
+            for worker in &mut workers {
+                let acknowledged = acknowledged.clone();
+                scope.spawn(|| worker.work(address, move || acknowledged.send(()).unwrap()));
+            }
+            for _ in 0..random.below(40) {
+                wait.recv_timeout(BOUND).unwrap();
+                reports += 1;
+            }
+            moment(&mut random, 5_000);
+            drop(program);
+        });
+        drop(acknowledged);
+        reports += wait.iter().count();
+    }
+    let program = Program::start(&args);
+    assert_stored(&program, &workers, "in the end");
+    let of_ended = || get(program.public, &count_path(ENDED), OPS).json()["count"].as_u64();
+    until("all that ended long ago is dropped", || (of_ended() == Some(0)).then_some(()));
+    assert!(program.metric("subjobs_expired_total") > Some(0));
+    program.signal(Signal::Term);
+    assert_eq!(program.ended().0, 0);
+    let program = Program::start(&args);
+    assert_stored(&program, &workers, "after a clean stop");
+    assert!(reports > kills, "only {reports} reports");
+    eprintln!("{kills} kills, {reports} reports acknowledged");
+}
+
+/// A subtask that ended long ago.
+fn ended(id: usize) -> String {
+    let rest = r#""job_id":"j","job_type":"CREATE_SERVER","status":"SUCCESS","end_time":"2022-03-07T10:40:43Z""#;
+    format!("{{\"id\":\"{id}\",{rest}}}\n")
+}
+
+/// Lets some time pass, so that what follows comes at no particular moment.
+fn moment(random: &mut Random, at_most: usize) {
+    thread::sleep(Duration::from_micros(random.below(at_most) as u64));
+}

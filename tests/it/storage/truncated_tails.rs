@@ -1,0 +1,159 @@
+//! The newest segment ends too early, or in something that is no report: what was acknowledged is there or missed, and what
+//! was not is whole or absent.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use subjobs::domain::ProjectId;
+use subjobs::store::{OpenError, Store};
+
+use crate::support::data_dirs::{Bench, Copied, Random, Step, batch, for_each, open, report_one, reports, used};
+use crate::support::program::{Files, Program, last_words, run, serve, text};
+use crate::support::server::PROJECT;
+
+/// A directory in which everything was acknowledged, and what a crash may have left of one more report at the end of its
+/// newest segment.
+struct Torn {
+    bench: Bench,
+    /// In the directory.
+    segment: PathBuf,
+    /// All of it that was acknowledged.
+    acknowledged: Vec<u8>,
+    /// The report after that.
+    last: Vec<u8>,
+    /// The directory in which that was acknowledged too.
+    whole: Bench,
+}
+
+impl Torn {
+    fn new(bench: Bench) -> Self {
+        let (copied, segment) = (bench.copy(), bench.newest_segment());
+        let counts = used(&copied.path, last_report).unwrap();
+        let whole = Bench::of(copied, counts);
+        let acknowledged = fs::read(bench.path.join(&segment)).unwrap();
+        let last = fs::read(whole.path.join(&segment)).unwrap().split_off(acknowledged.len());
+        assert!(last.len() > 4096, "{}", last.len());
+        Self { bench, segment, acknowledged, last, whole }
+    }
+
+    /// All in one segment.
+    fn in_a_segment() -> Self {
+        Self::new(Bench::new([small()]))
+    }
+
+    /// Nothing acknowledged stands in the newest segment.
+    fn in_a_new_segment() -> Self {
+        Self::new(Bench::new([small(), Step::Snapshot]))
+    }
+
+    /// The directory with this after what was acknowledged.
+    fn with(&self, end: &[u8]) -> Copied {
+        let copied = self.bench.copy();
+        fs::write(copied.path.join(&self.segment), [&self.acknowledged, end].concat()).unwrap();
+        copied
+    }
+
+    /// Asserts that an end which is no whole report is cut off, and that the directory is good from then on.
+    fn assert_healed(&self, end: &[u8], how: &str) {
+        let copied = self.with(end);
+        assert_eq!(open(&copied.path).unwrap_or_else(|error| panic!("{how}: {error}")), self.bench.counts, "{how}");
+        let counts = used(&copied.path, report_one).unwrap();
+        assert_eq!(counts[0].1, self.bench.counts[0].1 + 1, "{how}");
+        assert_eq!(open(&copied.path).unwrap(), counts, "{how}");
+    }
+}
+
+/// Some thirty reports.
+fn small() -> Step {
+    reports(1, (0..30).map(|number| 1 + number * 7 % 5), 30)
+}
+
+/// One of several pages.
+fn last_report(store: &Store) {
+    store.report(&ProjectId::parse(PROJECT).unwrap(), batch(&mut Random::new(2), 80, 30)).unwrap();
+}
+
+fn assert_names(path: &Path, file: &Path, how: &str) {
+    match open(path) {
+        Err(OpenError::Damaged { file: named, .. }) => assert_eq!(named, file, "{how}"),
+        other => panic!("{how}: {other:?}"),
+    }
+}
+
+#[test]
+fn acknowledged_reports_that_are_cut_away_are_missed_at_every_byte() {
+    for torn in [Torn::in_a_segment(), Torn::in_a_new_segment()] {
+        let whole = [torn.acknowledged, torn.last].concat();
+        let cuts: Vec<_> = (whole.len() - 4096..=whole.len()).collect();
+        for_each(&cuts, |cut| {
+            let copied = torn.whole.copy();
+            let segment = copied.path.join(&torn.segment);
+            for zeros in [0, 5000] {
+                let bytes = [&whole[..*cut], &vec![0; zeros]].concat();
+                fs::write(&segment, &bytes).unwrap();
+                if *cut == whole.len() || whole[*cut..].iter().all(|byte| *byte == 0) && zeros > 0 {
+                    return assert_eq!(open(&copied.path).unwrap(), torn.whole.counts);
+                }
+                assert_names(&copied.path, &segment, &format!("cut at {cut}, then {zeros} zeros"));
+                assert_eq!(fs::read(&segment).unwrap(), bytes, "cut at {cut}: not as it was");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_report_that_was_cut_short_is_absent_at_every_byte() {
+    let torn = Torn::in_a_segment();
+    let cuts: Vec<_> = (torn.last.len() - 4096..torn.last.len()).collect();
+    for_each(&cuts, |cut| {
+        let copied = torn.with(&torn.last[..*cut]);
+        assert_eq!(open(&copied.path).unwrap(), torn.bench.counts, "cut at {cut}");
+    });
+    assert_eq!(open(&torn.with(&torn.last).path).unwrap(), torn.whole.counts);
+}
+
+#[test]
+fn what_a_crash_leaves_of_a_report_heals() {
+    for torn in [Torn::in_a_segment(), Torn::in_a_new_segment()] {
+        for cut in [1, 12, 13, 14, 40, 4096, torn.last.len() - 1] {
+            torn.assert_healed(&torn.last[..cut], &format!("cut at {cut}"));
+            let zeros = [&torn.last[..cut], &[0; 10_000]].concat();
+            torn.assert_healed(&zeros, &format!("cut at {cut}, then zeros"));
+        }
+        // Sectors reach the disk in any order, or not; where they do not there may be zeros, or what was there before.
+        let seeds: Vec<_> = (0..150).collect();
+        for_each(&seeds, |seed| {
+            let mut random = Random::new(*seed);
+            let (mut end, length) = (torn.last.clone(), if seed % 2 == 0 { 512 } else { 16 });
+            let sectors = end.len().div_ceil(length);
+            let missing = random.below(sectors);
+            for (number, sector) in end.chunks_mut(length).enumerate() {
+                if number == missing || random.below(4) == 0 {
+                    let before = if seed % 3 == 0 { random.next() as u8 } else { 0 };
+                    sector.fill(before);
+                }
+            }
+            torn.assert_healed(&end, &format!("seed {seed}"));
+        });
+    }
+}
+
+#[test]
+fn the_program_refuses_the_one_and_heals_the_other() {
+    let (files, torn) = (Files::new(), Torn::in_a_segment());
+    let copied = torn.with(&torn.last[..5000]);
+    let args = ["--access", &files.access(), "--data-dir", copied.path.to_str().unwrap()];
+    let program = Program::start(&args);
+    assert_eq!(program.count(""), torn.bench.counts[0].1);
+    program.await_log("a report that a crash cut short has been dropped");
+    drop(program);
+
+    let segment = copied.path.join(&torn.segment);
+    for less in [1, 100, 1000] {
+        fs::write(&segment, &torn.acknowledged[..torn.acknowledged.len() - less]).unwrap();
+        let output = run(&mut serve(&args), "");
+        let said = text(&output.stderr);
+        assert!(last_words(&said).starts_with(&format!("{}: damaged: ", segment.display())), "{said}");
+        assert_eq!(output.status.code(), Some(3), "{said}");
+    }
+}

@@ -1,0 +1,141 @@
+//! Gateways in front of servers, each a process of its own: the shipped `deploy/nginx.conf`, and those of `deploy/gateways`. Only
+//! addresses and paths are replaced.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::support::http::{Answer, connect, head, rest};
+use crate::support::program::{BOUND, until};
+
+const SHIPPED: &str = include_str!("../../../deploy/nginx.conf");
+
+/// A running gateway; asked to end when dropped.
+pub(crate) struct Gateway {
+    process: Child,
+    pub(crate) address: SocketAddr,
+    dir: TempDir,
+}
+
+impl Gateway {
+    /// The shipped one in front of the server at this address, which need not be there.
+    pub(crate) fn start(server: SocketAddr) -> Self {
+        Self::before(&[server])
+    }
+
+    /// The shipped one in front of several servers.
+    pub(crate) fn before(servers: &[SocketAddr]) -> Self {
+        let line = SHIPPED.lines().map(str::trim).find(|line| line.starts_with("server subjobs:8080"));
+        let line = line.expect("deploy/nginx.conf has one server");
+        let servers: String =
+            servers.iter().map(|server| line.replace("subjobs:8080", &server.to_string()) + "\n").collect();
+        Self::spawn("nginx.conf", |address, dir| {
+            let conf = replaced(
+                SHIPPED,
+                &[
+                    ("listen 8080;", &format!("listen {address};")),
+                    (line, &servers),
+                    ("/tmp/nginx", &format!("{dir}/nginx")),
+                    ("/dev/stdout", &format!("{dir}/access.log")),
+                ],
+            );
+            let mut nginx = Command::new("nginx");
+            nginx.args(["-e", "stderr", "-c", &format!("{dir}/nginx.conf"), "-g", "daemon off;"]);
+            (conf, nginx)
+        })
+    }
+
+    /// One that `make` configures, with the file that it is to read and the command that reads it.
+    pub(crate) fn spawn(file: &str, make: impl FnOnce(SocketAddr, &str) -> (String, Command)) -> Self {
+        let dir = TempDir::new().unwrap();
+        // As root, gateways work as users of their own.
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let address = free_address();
+        let (conf, mut command) = make(address, dir.path().to_str().unwrap());
+        fs::write(dir.path().join(file), conf).unwrap();
+        let process = command
+            .env("PATH", std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/usr/local/sbin")
+            .env("HOME", dir.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(dir.path().join("error.log")).unwrap())
+            .spawn();
+        let process =
+            process.unwrap_or_else(|error| panic!("tests/run installs what this needs: {command:?}: {error}"));
+        let mut gateway = Self { process, address, dir };
+        until("the gateway listens", || {
+            let ended = gateway.process.try_wait().unwrap();
+            assert!(ended.is_none(), "{}", gateway.log("error.log"));
+            TcpStream::connect(address).ok()
+        });
+        gateway
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn log(&self, name: &str) -> String {
+        fs::read_to_string(self.dir.path().join(name)).unwrap()
+    }
+
+    /// Sends bytes as they are, and returns the answer that ends with the connection.
+    pub(crate) fn raw(&self, request: &str) -> Answer {
+        let mut socket = connect(self.address);
+        socket.write_all(request.as_bytes()).unwrap();
+        Answer::parse(&rest(&mut socket))
+    }
+
+    pub(crate) fn get(&self, path: &str, token: &str) -> Answer {
+        self.ask("GET", path, token, "")
+    }
+
+    pub(crate) fn ask(&self, method: &str, path: &str, token: &str, more: &str) -> Answer {
+        self.raw(&head(method, path, token, &format!("Connection: close\r\n{more}")))
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        // What all of them take for an order to end, with what they have started.
+        let end = format!("kill -TERM {}", self.process.id());
+        let _ = Command::new("sh").arg("-c").arg(end).stderr(Stdio::null()).status();
+        // Asserts nothing: it may run while a test fails.
+        let end = Instant::now() + BOUND;
+        while matches!(self.process.try_wait(), Ok(None)) && Instant::now() < end {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A configuration with these replaced, all of which must be there.
+pub(crate) fn replaced(conf: &str, parts: &[(&str, &str)]) -> String {
+    parts.iter().fold(conf.to_owned(), |conf, (shipped, here)| {
+        assert!(conf.contains(shipped), "{shipped} is no longer in\n{conf}");
+        conf.replace(shipped, here)
+    })
+}
+
+/// Where one who takes no socket from outside can listen: the port must be free once more when it starts, and again when it
+/// is started anew. A loopback address of its own sees to that: nobody else is given its ports meanwhile.
+pub(crate) fn free_address() -> SocketAddr {
+    static NEXT: AtomicU8 = AtomicU8::new(0);
+    let [.., a, b] = std::process::id().to_be_bytes();
+    let ip = Ipv4Addr::new(127, 64 + NEXT.fetch_add(1, Ordering::Relaxed) % 128, a, b);
+    TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap()
+}
+
+/// Runs what talks to the gateway where it may wait.
+pub(crate) async fn blocking(test: impl FnOnce() + Send + 'static) {
+    tokio::task::spawn_blocking(test).await.unwrap();
+}

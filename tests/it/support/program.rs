@@ -1,0 +1,334 @@
+//! The program as a child process: its log as it comes, the signals it is sent, and how it ends.
+
+use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::http::{Answer, connect, get, head};
+use crate::support::server::{OPS, PROJECT, access};
+
+/// The longest that anything awaited may take, on a machine however busy.
+pub(crate) const BOUND: Duration = Duration::from_secs(120);
+
+/// Waits until `look` finds what it looks for. For what announces itself in no other way than by being asked about.
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + BOUND;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "not within {BOUND:?}: {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The program with these arguments, and an environment that says nothing to it.
+pub(crate) fn subjobs(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_subjobs"));
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"SUBJOBS_") || name == "RUST_LOG" {
+            command.env_remove(name);
+        }
+    }
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs a program that ends by itself, with something on its standard input.
+pub(crate) fn run(command: &mut Command, input: &str) -> Output {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let (out, errors) = (all(child.stdout.take().unwrap()), all(child.stderr.take().unwrap()));
+    let end = Instant::now() + BOUND;
+    let ended = loop {
+        match child.try_wait().unwrap() {
+            None if Instant::now() < end => thread::sleep(Duration::from_millis(2)),
+            ended => break ended,
+        }
+    };
+    let _ = child.kill();
+    let output = Output { status: child.wait().unwrap(), stdout: out.join().unwrap(), stderr: errors.join().unwrap() };
+    assert!(ended.is_some(), "{command:?} does not end: {output:?}");
+    output
+}
+
+/// Everything that comes from a stream, read beside other things.
+fn all(mut stream: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+        bytes
+    })
+}
+
+/// The exit code of a health check of this address.
+pub(crate) fn healthcheck(address: &str) -> i32 {
+    run(&mut subjobs(&["healthcheck", "--internal-listen", address]), "").status.code().unwrap()
+}
+
+/// Standard output, or standard error, as text.
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// The reason in the last line of standard error for which a program ended: its log is JSON, for it is no terminal.
+pub(crate) fn last_words(said: &str) -> String {
+    let last = event(said.lines().last().unwrap_or_default());
+    assert_eq!(last["level"], "ERROR", "{said}");
+    last["message"].as_str().unwrap().to_owned()
+}
+
+/// The lines of a stream, as they come.
+#[derive(Default)]
+pub(crate) struct Lines {
+    /// What has come, and whether that is all.
+    so_far: Mutex<(Vec<String>, bool)>,
+    more: Condvar,
+}
+
+impl Lines {
+    pub(crate) fn of(stream: impl Read + Send + 'static) -> Arc<Self> {
+        let lines = Arc::new(Self::default());
+        let writer = lines.clone();
+        thread::spawn(move || {
+            for line in BufReader::new(stream).lines() {
+                writer.so_far.lock().unwrap().0.push(line.unwrap());
+                writer.more.notify_all();
+            }
+            writer.so_far.lock().unwrap().1 = true;
+            writer.more.notify_all();
+        });
+        lines
+    }
+
+    /// What `look` finds in the lines, as soon as it does.
+    pub(crate) fn await_in<T>(&self, what: &str, look: impl Fn(&[String]) -> Option<T>) -> T {
+        let mut found = None;
+        let search = |so_far: &mut (Vec<String>, bool)| {
+            found = look(&so_far.0);
+            found.is_none() && !so_far.1
+        };
+        let guard = self.more.wait_timeout_while(self.so_far.lock().unwrap(), BOUND, search).unwrap().0;
+        found.unwrap_or_else(|| panic!("there is no {what} in\n{}", guard.0.join("\n")))
+    }
+
+    /// Every line, once the stream has ended.
+    pub(crate) fn all(&self) -> Vec<String> {
+        let guard = self.so_far.lock().unwrap();
+        let (guard, waited) = self.more.wait_timeout_while(guard, BOUND, |so_far| !so_far.1).unwrap();
+        assert!(!waited.timed_out(), "the stream goes on");
+        guard.0.clone()
+    }
+}
+
+/// A signal, by the name that `kill` knows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Signal {
+    Term,
+    Int,
+    Hup,
+}
+
+/// A running `subjobs serve`; killed when dropped.
+pub(crate) struct Program {
+    child: Child,
+    pub(crate) log: Arc<Lines>,
+    pub(crate) out: Arc<Lines>,
+    pub(crate) public: SocketAddr,
+    pub(crate) internal: SocketAddr,
+}
+
+impl Program {
+    /// `serve` on any two ports, with what is added; its log is JSON, for standard error is no terminal.
+    pub(crate) fn begin(args: &[&str]) -> Self {
+        Self::begin_with(&mut serve(args))
+    }
+
+    /// As [`Program::begin`], and waits until it is ready.
+    pub(crate) fn start(args: &[&str]) -> Self {
+        let program = Self::begin(args);
+        program.await_log("ready");
+        program
+    }
+
+    /// Starts a command that serves, and waits until it has said where.
+    pub(crate) fn begin_with(command: &mut Command) -> Self {
+        Self::of(command.spawn().unwrap())
+    }
+
+    /// Takes over what [`Program::begin_with`] has started, and waits until it has said where it serves.
+    pub(crate) fn of(mut child: Child) -> Self {
+        let log = Lines::of(child.stderr.take().unwrap());
+        let out = child.stdout.take().map(Lines::of).unwrap_or_default();
+        let address =
+            |listener| log.await_in(listener, |lines| lines.iter().find_map(|line| address_in(line, listener)));
+        let (public, internal) = (address("public"), address("internal"));
+        Self { child, log, out, public, internal }
+    }
+
+    /// Waits for an event of the log, which is JSON; returns it.
+    pub(crate) fn await_log(&self, message: &str) -> Value {
+        self.log.await_in(message, |lines| {
+            lines.iter().map(|line| event(line)).find(|event| event["message"].as_str() == Some(message))
+        })
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let name = format!("{signal:?}").to_uppercase();
+        let kill = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", self.child.id())).status().unwrap();
+        assert!(kill.success());
+    }
+
+    /// Ends it as a power cut would, if it has not ended.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Waits for the end; the exit code and the whole log.
+    pub(crate) fn ended(mut self) -> (i32, Vec<String>) {
+        let status = until("the program ends", || self.child.try_wait().unwrap());
+        (status.code().expect("no signal has killed it"), self.log.all())
+    }
+
+    /// Asks the public listener for a count in [`PROJECT`] on a connection of its own.
+    pub(crate) fn ask(&self, token: &str, query: &str) -> Answer {
+        let path = format!("{}{query}", count_path(PROJECT));
+        get(self.public, &path, token)
+    }
+
+    /// A count as the account's.
+    pub(crate) fn count(&self, query: &str) -> u64 {
+        let answer = self.ask(OPS, query);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.json()["count"].as_u64().unwrap()
+    }
+
+    /// A connection with a count under way: its body, of two bytes, is announced and does not come.
+    pub(crate) fn running_count(&self) -> TcpStream {
+        let mut socket = connect(self.public);
+        socket.write_all(head("GET", &count_path(PROJECT), OPS, "Content-Length: 2\r\n").as_bytes()).unwrap();
+        until("the count is worked on", || (self.metric("subjobs_http_in_flight") == Some(1)).then_some(()));
+        socket
+    }
+
+    /// A connection with a report under way: its body, of two bytes, has been asked for and does not come.
+    pub(crate) fn running_report(&self) -> TcpStream {
+        let mut socket = connect(self.internal);
+        let more = "Content-Type: application/x-ndjson\r\nContent-Length: 2\r\nExpect: 100-continue\r\n";
+        socket.write_all(head("POST", &report_path(PROJECT), OPS, more).as_bytes()).unwrap();
+        let mut interim = [0; 25];
+        socket.read_exact(&mut interim).unwrap();
+        assert_eq!(text(&interim), "HTTP/1.1 100 Continue\r\n\r\n");
+        socket
+    }
+
+    /// The status of a path of the internal listener.
+    pub(crate) fn internal_status(&self, path: &str) -> u16 {
+        get(self.internal, path, "").status
+    }
+
+    /// The metrics as they are shown.
+    pub(crate) fn metrics(&self) -> String {
+        get(self.internal, "/metrics", "").body
+    }
+
+    /// The value of one series in the metrics.
+    pub(crate) fn metric(&self, series: &str) -> Option<u64> {
+        self.metrics().lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The command that [`Program::begin`] starts.
+pub(crate) fn serve(args: &[&str]) -> Command {
+    let mut command = subjobs(&["serve", "--listen", "127.0.0.1:0", "--internal-listen", "127.0.0.1:0"]);
+    command.args(args);
+    command
+}
+
+pub(crate) fn count_path(project: &str) -> String {
+    format!("/v1/{project}/app-server-sub-jobs/actions/count")
+}
+
+pub(crate) fn report_path(project: &str) -> String {
+    format!("/v1/{project}/app-server-sub-jobs/actions/report")
+}
+
+/// An event of a log in JSON.
+pub(crate) fn event(line: &str) -> Value {
+    serde_json::from_str(line).unwrap_or_else(|error| panic!("no JSON: {error}: {line}"))
+}
+
+/// The address in a line, of either format, that says where a listener is.
+fn address_in(line: &str, listener: &str) -> Option<SocketAddr> {
+    match serde_json::from_str::<Value>(line) {
+        Ok(event) if event["message"] == "listening" && event["listener"] == listener => {
+            event["address"].as_str()?.parse().ok()
+        }
+        Ok(_) => None,
+        Err(_) => {
+            let rest = line.split_once("listening listener=\"")?.1.strip_prefix(listener)?;
+            rest.split_once("address=")?.1.parse().ok()
+        }
+    }
+}
+
+/// A directory with the access file of [`access`], and what a test puts beside it.
+pub(crate) struct Files(TempDir);
+
+impl Files {
+    pub(crate) fn new() -> Self {
+        let files = Self(TempDir::new().unwrap());
+        files.put("access.toml", &access());
+        files
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// A path as an argument.
+    pub(crate) fn arg(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().to_owned()
+    }
+
+    /// Writes a file in place; its path as an argument.
+    pub(crate) fn put(&self, name: &str, text: &str) -> String {
+        std::fs::write(self.path(name), text).unwrap();
+        self.arg(name)
+    }
+
+    /// The access file, as an argument.
+    pub(crate) fn access(&self) -> String {
+        self.arg("access.toml")
+    }
+
+    /// A file whose reader waits for its writer.
+    pub(crate) fn fifo(&self, name: &str) -> String {
+        assert!(Command::new("mkfifo").arg(self.path(name)).status().unwrap().success());
+        self.arg(name)
+    }
+}
+
+/// Opens a file for writing: one that waits for its reader until that has come.
+pub(crate) fn writer(path: impl AsRef<Path>) -> std::fs::File {
+    std::fs::OpenOptions::new().write(true).open(path).unwrap()
+}
+
+/// A line of a load file.
+pub(crate) fn line(project: &str, id: &str, job_type: &str, status: &str) -> String {
+    format!(r#"{{"project_id":"{project}","id":"{id}","job_id":"j","job_type":"{job_type}","status":"{status}"}}"#)
+}

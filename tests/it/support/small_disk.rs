@@ -1,0 +1,100 @@
+//! A small disk for the program's data.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use crate::support::program::{Files, Program, serve};
+
+/// A small disk that is there for the program and no one else, and goes with the test.
+pub(crate) struct SmallDisk {
+    /// Keeps it there until its standard input ends.
+    holder: Child,
+    is_user: bool,
+    at: PathBuf,
+}
+
+impl SmallDisk {
+    /// `None`, and a word on standard error, where a file system may not be mounted, whoever one is.
+    pub(crate) fn new(files: &Files, mebibytes: u32) -> Option<Self> {
+        let at = files.path("disk");
+        fs::create_dir(&at).unwrap();
+        let script = format!(r#"mount -t tmpfs -o size={mebibytes}m none "$0" && echo mounted && exec cat"#);
+        for (is_user, flags) in [(false, "-m"), (true, "-Urm")] {
+            let mut command = Command::new("unshare");
+            command.args([flags, "sh", "-c", &script]).arg(&at).stdin(Stdio::piped()).stdout(Stdio::piped());
+            let Ok(mut holder) = command.stderr(Stdio::null()).spawn() else { continue };
+            let mut said = String::new();
+            BufReader::new(holder.stdout.take().unwrap()).read_line(&mut said).unwrap();
+            if said == "mounted\n" {
+                return Some(Self { holder, is_user, at });
+            }
+            holder.wait().unwrap();
+        }
+        eprintln!("SKIPPED: no file system may be mounted here, neither by root nor in a user namespace");
+        None
+    }
+
+    /// From now on nothing can be written to it.
+    pub(crate) fn protect(&self) {
+        let remount = self.enter("mount").args(["-o", "remount,ro"]).arg(&self.at).status().unwrap();
+        assert!(remount.success());
+    }
+
+    /// A program that sees the disk.
+    fn enter(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        if self.is_user {
+            command.args(["-U", "--preserve-credentials"]);
+        }
+        command.args(["-m", "-t", &self.holder.id().to_string(), "--"]).arg(program);
+        command
+    }
+
+    /// The command that serves from the disk.
+    pub(crate) fn serve(&self, files: &Files) -> Command {
+        let program = serve(&["--access", &files.access(), "--data-dir", self.at.join("data").to_str().unwrap()]);
+        let mut command = self.enter(program.get_program());
+        command.args(program.get_args()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        for (name, value) in program.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command
+    }
+
+    pub(crate) fn start(&self, files: &Files) -> Program {
+        let program = Program::begin_with(&mut self.serve(files));
+        program.await_log("ready");
+        program
+    }
+
+    /// Takes so much room, or all there is.
+    pub(crate) fn take(&self, mebibytes: usize) {
+        let mut ballast = File::create(self.ballast()).unwrap();
+        // It ends when the disk is full.
+        let _ = (0..mebibytes * 16).try_for_each(|_| ballast.write_all(&[1; 64 * 1024]));
+    }
+
+    pub(crate) fn give_back(&self) {
+        fs::remove_file(self.ballast()).unwrap();
+    }
+
+    /// As it can be seen from outside.
+    fn ballast(&self) -> PathBuf {
+        let inside = self.at.strip_prefix("/").unwrap();
+        PathBuf::from(format!("/proc/{}/root", self.holder.id())).join(inside).join("ballast")
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        drop(self.holder.stdin.take());
+        // It may have ended by itself.
+        let _ = self.holder.wait();
+    }
+}

@@ -1,0 +1,118 @@
+//! Standard streams that take nothing, and what can be told of a program whose log is lost.
+
+use std::fs::{self, File};
+use std::io::PipeReader;
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+
+use crate::support::program::{BOUND, until};
+
+/// A stream that takes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Broken {
+    /// There is none.
+    Closed,
+    /// A disk without space.
+    Full,
+    /// A pipe whose reader is gone.
+    NoReader,
+    /// A full pipe that nobody reads.
+    Stuck,
+    /// The same, and whoever had it before has made it non-blocking.
+    StuckNonBlocking,
+    /// It is open for reading only.
+    ReadOnly,
+}
+
+/// Every stream that takes nothing.
+pub(crate) const BROKEN: [Broken; 6] =
+    [Broken::Closed, Broken::Full, Broken::NoReader, Broken::Stuck, Broken::StuckNonBlocking, Broken::ReadOnly];
+
+/// Gives a command such a stream as its descriptor 1 or 2; what is returned has to live as long as the program.
+pub(crate) fn give(command: &mut Command, fd: u8, broken: Broken) -> (Command, Option<PipeReader>) {
+    let mut command = match broken {
+        Broken::Closed => within_shell(command, &format!("exec \"$0\" \"$@\" {fd}>&-")),
+        _ => within_shell(command, "exec \"$0\" \"$@\""),
+    };
+    let (stream, reader) = match broken {
+        Broken::Closed => return (command, None),
+        Broken::Full => (Stdio::from(File::options().write(true).open("/dev/full").unwrap()), None),
+        Broken::ReadOnly => (Stdio::from(File::open("/dev/null").unwrap()), None),
+        Broken::NoReader => (Stdio::from(std::io::pipe().unwrap().1), None),
+        Broken::Stuck | Broken::StuckNonBlocking => {
+            let (reader, writer) = std::io::pipe().unwrap();
+            let flags = fcntl_getfl(&writer).unwrap();
+            fcntl_setfl(&writer, flags | OFlags::NONBLOCK).unwrap();
+            while rustix::io::write(&writer, &[b' '; 4096]).is_ok() {}
+            while rustix::io::write(&writer, b" ").is_ok() {}
+            if broken == Broken::Stuck {
+                fcntl_setfl(&writer, flags).unwrap();
+            }
+            (Stdio::from(writer), Some(reader))
+        }
+    };
+    match fd {
+        1 => command.stdout(stream),
+        _ => command.stderr(stream),
+    };
+    (command, reader)
+}
+
+/// The same command, started by a shell, with its environment.
+fn within_shell(command: &Command, script: &str) -> Command {
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(script).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    shell
+}
+
+/// The exit code of a program that ends by itself.
+pub(crate) fn exit_code(child: &mut Child) -> i32 {
+    let end = Instant::now() + BOUND;
+    loop {
+        match child.try_wait().unwrap() {
+            Some(status) => return status.code().unwrap_or_else(|| panic!("{status:?}")),
+            None if Instant::now() < end => std::thread::sleep(std::time::Duration::from_millis(2)),
+            None => {
+                let _ = child.kill();
+                panic!("the program does not end");
+            }
+        }
+    }
+}
+
+/// Where a program listens that cannot say so: the public address, then the internal one.
+pub(crate) fn addresses(child: &Child) -> [SocketAddr; 2] {
+    until("both listeners are there", || {
+        let mut sockets: Vec<_> = fs::read_dir(format!("/proc/{}/fd", child.id()))
+            .ok()?
+            .filter_map(|entry| {
+                let entry = entry.ok()?;
+                let fd: u32 = entry.file_name().to_str()?.parse().ok()?;
+                let target = fs::read_link(entry.path()).ok()?;
+                let inode = target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned();
+                Some((fd, inode))
+            })
+            .collect();
+        sockets.sort_unstable();
+        let table = fs::read_to_string("/proc/net/tcp").unwrap();
+        let listening = |inode: &str| {
+            table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).find_map(|fields| {
+                let is_it = fields.get(3) == Some(&"0A") && fields.get(9) == Some(&inode);
+                let port = is_it.then(|| u16::from_str_radix(fields[1].rsplit(':').next()?, 16).ok())??;
+                Some(SocketAddr::from(([127, 0, 0, 1], port)))
+            })
+        };
+        let found: Vec<_> = sockets.iter().filter_map(|(_, inode)| listening(inode)).collect();
+        <[SocketAddr; 2]>::try_from(found).ok()
+    })
+}
