@@ -4,7 +4,7 @@
 //! token of the identity service, or a signature. [`Principal::authorize`] decides, without knowing which it was. An `Access` never
 //! changes: a reload makes a new one, see [`AccessHandle`].
 
-mod bounded;
+mod bounded_read;
 mod file;
 mod handle;
 mod identity;
@@ -23,23 +23,23 @@ use std::time::Duration;
 
 use http::request::Parts;
 
-use self::identity::{Identity, Rejected, Roles};
+use self::identity::{IdentityError, IdentityService, Roles};
 use self::secret::Secret;
 use crate::domain::{ProjectId, Timestamp};
 pub use handle::{AccessHandle, AccessSource};
 pub use policy::{Action, ActionSet};
 use public_host::PublicHosts;
-pub use public_host::{MAX_PUBLIC_HOSTS, NoHost, PublicHost};
-pub use reload::reload_when;
+pub use public_host::{InvalidHost, MAX_PUBLIC_HOSTS, PublicHost};
+pub use reload::reload_on_signal;
 pub use signature::{BodyDigest, MAX_SKEW, Signature, SignatureError, SignatureId};
 pub use summary::Summary;
 pub use token::{Token, TokenDigest, random as random_token};
 
 /// The most bytes of an access file: some hundred thousand principals.
-const MAX_FILE: usize = 64 * 1024 * 1024;
+const MAX_FILE_BYTES: usize = 64 * 1024 * 1024;
 
 /// How long the first reading may take.
-const START_TIME: Duration = Duration::from_secs(30);
+const FIRST_READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// An access file that cannot be used, with its name and the line where that is known.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +95,7 @@ impl Principal {
     }
 
     /// Whether the project is one of its own.
-    pub fn may_enter(&self, project: &ProjectId) -> bool {
+    pub fn has_project(&self, project: &ProjectId) -> bool {
         match &self.projects {
             Projects::All => true,
             Projects::These(projects) => projects.contains(project),
@@ -105,11 +105,11 @@ impl Principal {
     /// Whether it may do `action` in `project`. `None` is a project that cannot exist: it belongs to those who may enter
     /// every project, so that they learn what is wrong with it, and to nobody else.
     pub fn authorize(&self, project: Option<&ProjectId>, action: Action) -> Result<(), Denied> {
-        let has_project = match project {
-            Some(project) => self.may_enter(project),
+        let is_own_project = match project {
+            Some(project) => self.has_project(project),
             None => matches!(self.projects, Projects::All),
         };
-        if !has_project {
+        if !is_own_project {
             Err(Denied::Project)
         } else if !self.permissions.contains(action) {
             Err(Denied::Action(action))
@@ -144,7 +144,7 @@ pub struct Access {
     names: Vec<(ProjectId, String)>,
     /// Where other tokens are asked about, and what the answers allow.
     identity: Option<(identity::Settings, Roles)>,
-    service: Option<Arc<Identity>>,
+    service: Option<Arc<IdentityService>>,
     /// What callers may have signed in place of the Host that comes.
     hosts: Arc<PublicHosts>,
 }
@@ -152,33 +152,33 @@ pub struct Access {
 impl Access {
     /// Reads and checks an access file, which may be a pipe here. Whatever it is, this ends.
     pub fn read(path: &Path) -> Result<Self, AccessError> {
-        let (said, heard) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let error = |reason: String| AccessError { path: path.into(), reason };
         let own = path.to_owned();
         // A network's disk may never answer, and then neither does the thread.
         let thread = std::thread::Builder::new().name("access".into());
         let thread = thread.spawn(move || {
             // Nobody hears it who has given up.
-            let _ = said.send(Self::read_with(&own, bounded::read_once));
+            let _ = sender.send(Self::read_and_parse(&own, bounded_read::read_file_or_pipe));
         });
         thread.map_err(|cause| error(cause.to_string()))?;
-        match heard.recv_timeout(START_TIME) {
+        match receiver.recv_timeout(FIRST_READ_TIMEOUT) {
             Ok(read) => read,
-            Err(_) => Err(error(format!("it could not be read within {} s", START_TIME.as_secs()))),
+            Err(_) => Err(error(format!("it could not be read within {} s", FIRST_READ_TIMEOUT.as_secs()))),
         }
     }
 
     /// As [`Access::read`], of a regular file and for as long as it takes.
-    fn read_again(path: &Path) -> Result<Self, AccessError> {
-        Self::read_with(path, bounded::read)
+    fn reread(path: &Path) -> Result<Self, AccessError> {
+        Self::read_and_parse(path, bounded_read::read_file)
     }
 
-    fn read_with(path: &Path, read: fn(&Path, usize) -> Result<Vec<u8>, String>) -> Result<Self, AccessError> {
+    fn read_and_parse(path: &Path, read: fn(&Path, usize) -> Result<Vec<u8>, String>) -> Result<Self, AccessError> {
         let parse = |bytes: Vec<u8>| {
             let text = String::from_utf8(bytes).map_err(|error| file::not_utf8(&error))?;
             file::parse(&text, path.parent().unwrap_or(Path::new("")))
         };
-        read(path, MAX_FILE).and_then(parse).map_err(|reason| AccessError { path: path.into(), reason })
+        read(path, MAX_FILE_BYTES).and_then(parse).map_err(|reason| AccessError { path: path.into(), reason })
     }
 
     /// Takes the text of an access file; the error is the reason, with the line where that is known.
@@ -189,25 +189,29 @@ impl Access {
     /// Whose token this is. One that the file does not hold is asked about, if there is anybody to ask.
     pub async fn authenticate(&self, token: Token<'_>) -> Result<Arc<Principal>, AuthenticationError> {
         match self.look_up(token) {
-            LookUp::Decided(decided) => decided,
+            TokenLookup::Local(result) => result,
             // Boxed, so that a request which need not ask does not carry the room for asking with it.
-            LookUp::Open(question) => Box::pin(question.ask()).await,
+            TokenLookup::Remote(query) => Box::pin(query.send()).await,
         }
     }
 
     /// Whose token this is as far as the file says; never waits.
-    pub fn look_up<'a>(&'a self, token: Token<'a>) -> LookUp<'a> {
+    pub fn look_up<'a>(&'a self, token: Token<'a>) -> TokenLookup<'a> {
         let digest = token.digest();
-        match (self.holder(digest, Timestamp::now), &self.identity, &self.service) {
+        match (self.find_token(digest, Timestamp::now), &self.identity, &self.service) {
             (Err(AuthenticationError::Unknown), Some((_, roles)), Some(service)) => {
-                LookUp::Open(Question { token, digest, roles, service })
+                TokenLookup::Remote(IdentityQuery { token, digest, roles, service })
             }
-            (found, _, _) => LookUp::Decided(found.cloned()),
+            (found, _, _) => TokenLookup::Local(found.cloned()),
         }
     }
 
     /// Whose token has that digest as the file says, at the moment `now` tells.
-    fn holder(&self, digest: TokenDigest, now: impl Fn() -> Timestamp) -> Result<&Arc<Principal>, AuthenticationError> {
+    fn find_token(
+        &self,
+        digest: TokenDigest,
+        now: impl Fn() -> Timestamp,
+    ) -> Result<&Arc<Principal>, AuthenticationError> {
         let entry = self.tokens.get(&digest).ok_or(AuthenticationError::Unknown)?;
         match entry.expires_at {
             Some(expires_at) if expires_at <= now() => Err(AuthenticationError::Expired),
@@ -216,12 +220,12 @@ impl Access {
     }
 
     /// Who has the access key that a signature names, so that its body is worth reading. Anybody may name it.
-    pub fn key_holder(&self, signature: &Signature<'_>) -> Option<&Principal> {
+    pub fn key_owner(&self, signature: &Signature<'_>) -> Option<&Principal> {
         self.keys.get(signature.access()).map(|key| &*key.principal)
     }
 
     /// Whose signature this is of that request.
-    pub fn signer(
+    pub fn verify_signature(
         &self,
         signature: &Signature<'_>,
         parts: &Parts,
@@ -243,36 +247,36 @@ impl Access {
 
     /// The projects with names that the principal may enter.
     pub fn named_projects(&self, principal: &Principal) -> impl Iterator<Item = (&ProjectId, &str)> {
-        let own = self.names.iter().filter(move |(project, _)| principal.may_enter(project));
+        let own = self.names.iter().filter(move |(project, _)| principal.has_project(project));
         own.map(|(project, name)| (project, name.as_str()))
     }
 }
 
 /// What the access file says of a token.
 #[derive(Debug)]
-pub enum LookUp<'a> {
+pub enum TokenLookup<'a> {
     /// All that is needed.
-    Decided(Result<Arc<Principal>, AuthenticationError>),
+    Local(Result<Arc<Principal>, AuthenticationError>),
     /// Nothing; the identity service may know.
-    Open(Question<'a>),
+    Remote(IdentityQuery<'a>),
 }
 
 /// A token to ask the identity service about.
 #[derive(Debug)]
-pub struct Question<'a> {
+pub struct IdentityQuery<'a> {
     token: Token<'a>,
     digest: TokenDigest,
     roles: &'a Roles,
-    service: &'a Identity,
+    service: &'a IdentityService,
 }
 
-impl Question<'_> {
+impl IdentityQuery<'_> {
     /// Whose token it is, as the service says or has said.
-    pub async fn ask(self) -> Result<Arc<Principal>, AuthenticationError> {
-        match self.service.ask(self.token, self.digest).await {
+    pub async fn send(self) -> Result<Arc<Principal>, AuthenticationError> {
+        match self.service.validate(self.token, self.digest).await {
             Ok(validated) => Ok(Arc::new(validated.principal(self.roles))),
-            Err(Rejected::Refused) => Err(AuthenticationError::Unknown),
-            Err(Rejected::Unavailable) => Err(AuthenticationError::Unavailable),
+            Err(IdentityError::Refused) => Err(AuthenticationError::Unknown),
+            Err(IdentityError::Unavailable) => Err(AuthenticationError::Unavailable),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _, Write as _, stderr, stdin, stdout};
 use std::process::ExitCode;
 use std::thread;
 
-use subjobs::access::reload_when;
+use subjobs::access::reload_on_signal;
 use subjobs::cli::{self, ExportError};
 use subjobs::config::{
     CheckFlags, Cli, Command, Config, ExportFlags, LogFlags, LogFormat, ServeFlags, UnknownVariable, UsageError,
@@ -205,7 +205,7 @@ async fn run(config: Config, signals: Signals) -> Result<(), ServerError> {
         let greeting = greeting(&server, demo.token());
         thread::spawn(move || Stdout.write_all(greeting.as_bytes()));
     }
-    tokio::spawn(reload_when(async move || hang_up.recv().await, server.access()));
+    tokio::spawn(reload_on_signal(async move || hang_up.recv().await, server.access()));
     let stop = async move {
         stopped_by(&mut terminate, &mut interrupt).await;
         tokio::spawn(async move {

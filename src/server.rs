@@ -95,7 +95,7 @@ impl Server {
         // On a thread that may wait, so that a signal meanwhile is heard.
         let access = tokio::task::spawn_blocking(move || AccessHandle::open(source, hosts, identity));
         let access = Arc::new(access.await??);
-        access.show_reloads(metrics.reload());
+        access.set_reload_metrics(metrics.reload());
         let store = match &config.data_dir {
             Some(path) => Store::on_disk(DataDir::claim(path)?, config.job_types.clone()),
             None => Store::in_memory(job_types.len()),

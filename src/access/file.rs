@@ -1,33 +1,33 @@
 //! The access file: its form, and the checks that make it an [`Access`].
 
-mod form;
-mod pieces;
-mod section;
-mod wording;
+mod chunks;
+mod identity_section;
+mod message;
+mod schema;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 
-use self::form::{File, Kind, NamedProject, Principals, RawAccessKey, RawPrincipal, RawToken};
-use self::pieces::Pieces;
-use self::wording::{line, shown};
+use self::chunks::Chunks;
+use self::message::{line, quoted};
+use self::schema::{File, Kind, NamedProject, Principals, RawAccessKey, RawPrincipal, RawToken};
 use super::policy::Permissions;
 use super::secret::Secret;
-use super::{Access, AccessKey, ActionSet, Principal, Projects, TokenDigest, TokenEntry, bounded};
+use super::{Access, AccessKey, ActionSet, Principal, Projects, TokenDigest, TokenEntry, bounded_read};
 use crate::domain::{ProjectId, Timestamp};
 
 /// The most bytes of a file that holds a secret.
-const MAX_SECRET: usize = 64 * 1024;
+const MAX_SECRET_BYTES: usize = 64 * 1024;
 
 /// The access that a file's text describes, or the reason why it describes none. `dir` is where the files that it names
 /// are looked for.
 pub(super) fn parse(text: &str, dir: &Path) -> Result<Access, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let pieces = Pieces::of(text);
-    let line_of_rest = |at: usize| line(text, pieces.in_text(at));
-    let file: File = toml::from_str(&pieces.rest).map_err(|error| wording::reason(&error, line_of_rest))?;
+    let chunks = Chunks::split(text);
+    let line_of_rest = |at: usize| line(text, chunks.position_in_text(at));
+    let file: File = toml::from_str(&chunks.rest).map_err(|error| message::describe(&error, line_of_rest))?;
     // Each policy is looked through once, however many principals name it.
     let policies: Policies =
         file.policies.iter().map(|(name, policy)| (name.as_str(), Permissions::from_policy(policy))).collect();
@@ -37,15 +37,17 @@ pub(super) fn parse(text: &str, dir: &Path) -> Result<Access, String> {
         existing.get_or_insert_default().extend(names.iter().map(|(project, _)| project.clone()));
     }
     let access = Access { projects: existing, names, ..Access::default() };
-    let mut reader = Reader { access, taken: HashSet::new(), policies: &policies, dir };
-    file.principals.into_iter().try_for_each(|raw| reader.add(raw, &line_of_rest))?;
-    for range in &pieces.principals {
+    let mut builder = AccessBuilder { access, seen_names: HashSet::new(), policies: &policies, dir };
+    file.principals.into_iter().try_for_each(|raw| builder.add(raw, &line_of_rest))?;
+    for range in &chunks.principals {
         let line = |at: usize| line(text, range.start + at);
-        let piece: Principals = toml::from_str(&text[range.clone()]).map_err(|error| wording::reason(&error, line))?;
-        piece.principals.into_iter().try_for_each(|raw| reader.add(raw, &line))?;
+        let chunk: Principals =
+            toml::from_str(&text[range.clone()]).map_err(|error| message::describe(&error, line))?;
+        chunk.principals.into_iter().try_for_each(|raw| builder.add(raw, &line))?;
     }
-    let mut access = Access { principals: reader.taken.len(), ..reader.access };
-    access.identity = file.identity.map(|raw| section::identity(raw, line_of_rest, dir, &policies)).transpose()?;
+    let mut access = Access { principals: builder.seen_names.len(), ..builder.access };
+    access.identity =
+        file.identity.map(|raw| identity_section::parse_identity(raw, line_of_rest, dir, &policies)).transpose()?;
     if access.tokens.is_empty() && access.keys.is_empty() && access.identity.is_none() {
         return Err("nobody could call: no principal has a token or an access key, and there is no [identity]".into());
     }
@@ -53,19 +55,19 @@ pub(super) fn parse(text: &str, dir: &Path) -> Result<Access, String> {
 }
 
 /// What has been read, and what the principals to come are held against.
-struct Reader<'a> {
+struct AccessBuilder<'a> {
     access: Access,
     /// The names of those read.
-    taken: HashSet<Box<str>>,
+    seen_names: HashSet<Box<str>>,
     policies: &'a Policies<'a>,
     dir: &'a Path,
 }
 
-impl Reader<'_> {
+impl AccessBuilder<'_> {
     /// Adds a principal with what it calls with. `line` tells the line of a place, where there is something to say.
     fn add(&mut self, raw: RawPrincipal, line: &dyn Fn(usize) -> usize) -> Result<(), String> {
-        let about = |reason: String| format!("principal {}: {reason}", shown(&raw.name));
-        if !self.taken.insert(raw.name.as_str().into()) {
+        let about = |reason: String| format!("principal {}: {reason}", quoted(&raw.name));
+        if !self.seen_names.insert(raw.name.as_str().into()) {
             return Err(about("the name stands twice".into()));
         }
         let principal = Arc::new(principal(&raw, self.policies).map_err(about)?);
@@ -92,29 +94,29 @@ fn principal(raw: &RawPrincipal, policies: &Policies<'_>) -> Result<Principal, S
     let permissions = match raw.kind {
         Kind::Account if raw.policies.is_empty() => ActionSet::ALL,
         Kind::Account => return Err("an account holds every permission; it can have no policies".into()),
-        Kind::User => named(&raw.policies, policies)?.effective(),
+        Kind::User => permissions_of(&raw.policies, policies)?.effective(),
     };
     let projects = if raw.projects == ["*"] { Projects::All } else { Projects::These(self::projects(&raw.projects)?) };
     Ok(Principal { name: raw.name.clone(), projects, permissions })
 }
 
 /// What the policies of those names say together.
-fn named(names: &[String], policies: &Policies<'_>) -> Result<Permissions, String> {
+fn permissions_of(names: &[String], policies: &Policies<'_>) -> Result<Permissions, String> {
     names.iter().try_fold(Permissions::default(), |all, name| match policies.get(name.as_str()) {
         Some(granted) => Ok(all.union(*granted)),
-        None => Err(format!("there is no policy {}", shown(name))),
+        None => Err(format!("there is no policy {}", quoted(name))),
     })
 }
 
 fn named_projects(list: &[NamedProject]) -> Result<Vec<(ProjectId, String)>, String> {
-    let mut taken = HashSet::new();
+    let mut seen_names = HashSet::new();
     list.iter()
         .map(|NamedProject { id, name }| {
-            let project = ProjectId::parse(id).map_err(|error| format!("project {} {error}", shown(id)))?;
+            let project = ProjectId::parse(id).map_err(|error| format!("project {} {error}", quoted(id)))?;
             if name.is_empty() {
-                Err(format!("project {} has an empty name", shown(id)))
-            } else if !taken.insert(id) {
-                Err(format!("project {} stands twice", shown(id)))
+                Err(format!("project {} has an empty name", quoted(id)))
+            } else if !seen_names.insert(id) {
+                Err(format!("project {} stands twice", quoted(id)))
             } else {
                 Ok((project, name.clone()))
             }
@@ -125,7 +127,7 @@ fn named_projects(list: &[NamedProject]) -> Result<Vec<(ProjectId, String)>, Str
 fn projects(list: &[String]) -> Result<HashSet<ProjectId>, String> {
     let project = |text: &String| match text.as_str() {
         "*" => Err("\"*\" can only stand alone, in a principal's projects".to_owned()),
-        text => ProjectId::parse(text).map_err(|error| format!("project {} {error}", shown(text))),
+        text => ProjectId::parse(text).map_err(|error| format!("project {} {error}", quoted(text))),
     };
     list.iter().map(project).collect()
 }
@@ -163,12 +165,12 @@ fn add_access_key(
         return Err(format!("{}: the id must be visible ASCII characters without a comma", place()));
     }
     // What stands for a name of a variable or file may be the secret itself, so it is not repeated.
-    let about = |reason: &str| format!("{} {}: {reason}", place(), shown(id));
+    let about = |reason: &str| format!("{} {}: {reason}", place(), quoted(id));
     let secret = match (&raw.secret, &raw.secret_env, &raw.secret_file) {
         (Some(secret), None, None) => secret.clone(),
-        (None, Some(name), None) => variable(name).map_err(|reason| about(&format!("secret_env: {reason}")))?,
+        (None, Some(name), None) => read_variable(name).map_err(|reason| about(&format!("secret_env: {reason}")))?,
         (None, None, Some(file)) => {
-            let secret = bounded::read(&dir.join(file), MAX_SECRET);
+            let secret = bounded_read::read_file(&dir.join(file), MAX_SECRET_BYTES);
             let secret = secret.map_err(|reason| about(&format!("secret_file: {reason}")))?;
             let secret = String::from_utf8(secret).map_err(|_| about("secret_file: it does not hold UTF-8"))?;
             secret.trim_end_matches(['\r', '\n']).to_owned()
@@ -182,7 +184,7 @@ fn add_access_key(
     }
 }
 
-fn variable(name: &str) -> Result<String, &'static str> {
+fn read_variable(name: &str) -> Result<String, &'static str> {
     // The system's own functions panic at names that cannot be.
     let can_be = !name.is_empty() && !name.contains(['=', '\0']);
     match can_be.then(|| std::env::var(name)) {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
 
-use super::identity::Identity;
+use super::identity::IdentityService;
 use super::public_host::PublicHosts;
 use super::{Access, AccessError, PublicHost};
 use crate::metrics::{IdentityMetrics, ReloadMetrics};
@@ -28,11 +28,11 @@ pub struct AccessHandle {
     hosts: Arc<PublicHosts>,
     current: ArcSwap<Access>,
     /// How many reloads have begun.
-    begun: AtomicU64,
+    reloads_begun: AtomicU64,
     /// Which of them made what is in force.
-    in_force: Mutex<u64>,
+    active_reload: Mutex<u64>,
     /// Where it is shown how reloads end.
-    reloads: OnceLock<ReloadMetrics>,
+    reload_metrics: OnceLock<ReloadMetrics>,
 }
 
 impl AccessHandle {
@@ -43,24 +43,24 @@ impl AccessHandle {
             AccessSource::File(path) => Access::read(path)?,
             AccessSource::Text(text) => parse(text)?,
         };
-        let access = connected(access, &source, None, &metrics)?;
+        let access = with_identity_service(access, &source, None, &metrics)?;
         let current = ArcSwap::from_pointee(Access { hosts: hosts.clone(), ..access });
         Ok(Self {
             source,
             metrics,
             hosts,
             current,
-            begun: AtomicU64::new(0),
-            in_force: Mutex::new(0),
-            reloads: OnceLock::new(),
+            reloads_begun: AtomicU64::new(0),
+            active_reload: Mutex::new(0),
+            reload_metrics: OnceLock::new(),
         })
     }
 
     /// Shows from now on how reloads end; the first reading was a good one.
-    pub fn show_reloads(&self, metrics: ReloadMetrics) {
+    pub fn set_reload_metrics(&self, metrics: ReloadMetrics) {
         metrics.reloaded(true);
         // A second one would be shown nowhere.
-        let _ = self.reloads.set(metrics);
+        let _ = self.reload_metrics.set(metrics);
     }
 
     /// The access in force now; a request holds on to one for as long as it decides.
@@ -72,37 +72,37 @@ impl AccessHandle {
     /// that began later was done earlier, and is in force instead.
     pub fn reload(&self) -> Result<bool, AccessError> {
         let done = self.try_reload();
-        self.show_reload(done.is_ok());
+        self.record_reload(done.is_ok());
         done
     }
 
     /// Shows how a reload has ended, or that it has not.
-    pub(super) fn show_reload(&self, is_good: bool) {
-        if let Some(metrics) = self.reloads.get() {
+    pub(super) fn record_reload(&self, is_good: bool) {
+        if let Some(metrics) = self.reload_metrics.get() {
             metrics.reloaded(is_good);
         }
     }
 
     fn try_reload(&self) -> Result<bool, AccessError> {
-        let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        let number = self.reloads_begun.fetch_add(1, Ordering::SeqCst) + 1;
         let access = match &self.source {
-            AccessSource::File(path) => Access::read_again(path)?,
+            AccessSource::File(path) => Access::reread(path)?,
             AccessSource::Text(text) => parse(text)?,
         };
-        self.put_in_force(number, access)
+        self.activate(number, access)
     }
 
     /// Puts in force what the reload of that number has read, unless a later one has.
-    pub(super) fn put_in_force(&self, number: u64, access: Access) -> Result<bool, AccessError> {
+    pub(super) fn activate(&self, number: u64, access: Access) -> Result<bool, AccessError> {
         // A number, which a panic cannot leave half changed.
-        let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
-        if *in_force > number {
+        let mut active_reload = self.active_reload.lock().unwrap_or_else(PoisonError::into_inner);
+        if *active_reload > number {
             return Ok(false);
         }
         let before = self.current.load_full();
-        let access = connected(access, &self.source, before.service.as_ref(), &self.metrics)?;
+        let access = with_identity_service(access, &self.source, before.service.as_ref(), &self.metrics)?;
         self.current.store(Arc::new(Access { hosts: self.hosts.clone(), ..access }));
-        *in_force = number;
+        *active_reload = number;
         Ok(true)
     }
 }
@@ -112,16 +112,16 @@ fn parse(text: &str) -> Result<Access, AccessError> {
 }
 
 /// With its identity service. What is remembered of the service's answers is kept if its settings are the same as before.
-fn connected(
+fn with_identity_service(
     access: Access,
     source: &AccessSource,
-    before: Option<&Arc<Identity>>,
+    before: Option<&Arc<IdentityService>>,
     metrics: &IdentityMetrics,
 ) -> Result<Access, AccessError> {
     let Some((settings, _)) = &access.identity else { return Ok(access) };
     let service = match before.filter(|before| before.settings() == settings) {
         Some(before) => before.clone(),
-        None => Arc::new(Identity::new(settings.clone(), metrics.clone()).map_err(|reason| {
+        None => Arc::new(IdentityService::new(settings.clone(), metrics.clone()).map_err(|reason| {
             let path = match source {
                 AccessSource::File(path) => path.clone(),
                 AccessSource::Text(_) => PathBuf::from("access text"),

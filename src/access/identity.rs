@@ -3,8 +3,8 @@
 //! Source: the Identity API v3, as Keystone and the publisher's IAM speak it: `GET {url}/auth/tokens?nocatalog`, the token
 //! itself being both the caller's and the one asked about.
 
+mod circuit_breaker;
 mod client;
-mod gate;
 
 use hashbrown::{HashMap, HashSet};
 use std::sync::Arc;
@@ -14,18 +14,18 @@ use moka::Expiry;
 use moka::future::Cache;
 use serde::Deserialize;
 
-use self::client::{Client, Failure};
-use self::gate::Gate;
+use self::circuit_breaker::CircuitBreaker;
+use self::client::{Client, ClientError};
 pub(super) use super::policy::Permissions;
 use super::{Principal, Projects, Token, TokenDigest};
 use crate::domain::{ProjectId, Timestamp};
 use crate::metrics::IdentityMetrics;
 
 /// How many tokens are remembered, of the good and of the refused each.
-const REMEMBERED: u64 = 10_000;
+const CACHE_CAPACITY: u64 = 10_000;
 
 /// How long a refused token is remembered.
-const REFUSED_FOR: Duration = Duration::from_secs(5);
+const REFUSED_TTL: Duration = Duration::from_secs(5);
 
 /// What the access file says of the service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,15 +56,15 @@ pub(super) struct Roles(pub(super) HashMap<String, Permissions>);
 
 /// What the service has said of a token.
 #[derive(Debug, Clone)]
-pub(super) struct Validated {
+pub(super) struct ValidatedToken {
     user: String,
     /// None of an unscoped or domain-scoped token.
     project: Option<ProjectId>,
     roles: Vec<String>,
-    trusted_for: Duration,
+    ttl: Duration,
 }
 
-impl Validated {
+impl ValidatedToken {
     /// The principal that this makes under the roles now in force.
     pub(super) fn principal(&self, roles: &Roles) -> Principal {
         let granted = self.roles.iter().filter_map(|role| roles.0.get(role));
@@ -79,7 +79,7 @@ impl Validated {
 
 /// Why a token is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rejected {
+pub(super) enum IdentityError {
     /// The service does not know it, or no longer.
     Refused,
     /// The service gave no answer that can be believed.
@@ -88,23 +88,23 @@ pub(super) enum Rejected {
 
 /// The service with its memory. It outlives reloads of the access file that leave its settings as they are.
 #[derive(Debug)]
-pub(super) struct Identity {
+pub(super) struct IdentityService {
     settings: Settings,
     client: Client,
-    gate: Gate,
-    good: Cache<TokenDigest, Arc<Validated>>,
+    breaker: CircuitBreaker,
+    accepted: Cache<TokenDigest, Arc<ValidatedToken>>,
     refused: Cache<TokenDigest, ()>,
     metrics: IdentityMetrics,
 }
 
-impl Identity {
+impl IdentityService {
     pub(super) fn new(settings: Settings, metrics: IdentityMetrics) -> Result<Self, String> {
         Ok(Self {
             client: Client::new(&settings)?,
-            gate: Gate::new(),
+            breaker: CircuitBreaker::new(),
             settings,
-            good: Cache::builder().max_capacity(REMEMBERED).expire_after(Trust).build(),
-            refused: Cache::builder().max_capacity(REMEMBERED).time_to_live(REFUSED_FOR).build(),
+            accepted: Cache::builder().max_capacity(CACHE_CAPACITY).expire_after(TokenExpiry).build(),
+            refused: Cache::builder().max_capacity(CACHE_CAPACITY).time_to_live(REFUSED_TTL).build(),
             metrics,
         })
     }
@@ -114,71 +114,76 @@ impl Identity {
     }
 
     /// What the service says of a token with that digest. Many requests with one new token make one call.
-    pub(super) async fn ask(&self, token: Token<'_>, digest: TokenDigest) -> Result<Arc<Validated>, Rejected> {
+    pub(super) async fn validate(
+        &self,
+        token: Token<'_>,
+        digest: TokenDigest,
+    ) -> Result<Arc<ValidatedToken>, IdentityError> {
         if self.refused.contains_key(&digest) {
             self.metrics.refused_hit();
-            return Err(Rejected::Refused);
+            return Err(IdentityError::Refused);
         }
-        if let Some(validated) = self.good.get(&digest).await {
+        if let Some(validated) = self.accepted.get(&digest).await {
             self.metrics.hit();
             return Ok(validated);
         }
         self.metrics.miss();
-        self.good.try_get_with(digest, self.call(token, digest)).await.map_err(|rejected| *rejected)
+        self.accepted.try_get_with(digest, self.call(token, digest)).await.map_err(|rejected| *rejected)
     }
 
-    async fn call(&self, token: Token<'_>, digest: TokenDigest) -> Result<Arc<Validated>, Rejected> {
+    async fn call(&self, token: Token<'_>, digest: TokenDigest) -> Result<Arc<ValidatedToken>, IdentityError> {
         let start = Instant::now();
         // Neither is logged: what makes it so is, and there may be as many as there are requests.
-        let _permit = self.gate.enter(start).map_err(|_| Rejected::Unavailable)?;
-        let answer = self.client.get_token(token).await;
-        match &answer {
-            Err(Failure::Transport(_) | Failure::Timeout) => self.gate.unanswered(Instant::now()),
-            _ => self.gate.answered(),
+        let _permit = self.breaker.try_acquire(start).map_err(|_| IdentityError::Unavailable)?;
+        let response = self.client.get_token(token).await;
+        match &response {
+            Err(ClientError::Unreachable(_) | ClientError::Timeout) => self.breaker.record_failure(Instant::now()),
+            _ => self.breaker.record_success(),
         }
-        let answer = answer.and_then(|body| self.read(&body));
-        let outcome = match &answer {
+        let response = response.and_then(|body| self.parse_response(&body));
+        let outcome = match &response {
             Ok(_) => "accepted",
-            Err(Failure::Refused) => "refused",
+            Err(ClientError::Refused) => "refused",
             Err(_) => "failed",
         };
         self.metrics.called(outcome, start.elapsed());
-        match answer {
+        match response {
             Ok(validated) => Ok(Arc::new(validated)),
-            Err(Failure::Refused) => {
+            Err(ClientError::Refused) => {
                 self.refused.insert(digest, ()).await;
-                Err(Rejected::Refused)
+                Err(IdentityError::Refused)
             }
             Err(failure) => {
-                if self.gate.may_warn(Instant::now()) {
+                if self.breaker.may_warn(Instant::now()) {
                     tracing::warn!(%failure, "the identity service gave no answer");
                 }
-                Err(Rejected::Unavailable)
+                Err(IdentityError::Unavailable)
             }
         }
     }
 
-    fn read(&self, body: &[u8]) -> Result<Validated, Failure> {
-        let Answer { token } = serde_json::from_slice(body).map_err(|error| Failure::Answer(kind_and_place(&error)))?;
+    fn parse_response(&self, body: &[u8]) -> Result<ValidatedToken, ClientError> {
+        let TokenResponse { token } =
+            serde_json::from_slice(body).map_err(|error| ClientError::InvalidResponse(describe_json_error(&error)))?;
         let project = token.project.map(|project| ProjectId::parse(&project.id)).transpose();
-        let project = project.map_err(|error| Failure::Answer(format!("the project's id {error}")))?;
+        let project = project.map_err(|error| ClientError::InvalidResponse(format!("the project's id {error}")))?;
         let expires_at: Timestamp =
-            token.expires_at.parse().map_err(|error| Failure::Answer(format!("expires_at {error}")))?;
+            token.expires_at.parse().map_err(|error| ClientError::InvalidResponse(format!("expires_at {error}")))?;
         let left = Timestamp::now().until(expires_at);
         if left.is_zero() {
-            return Err(Failure::Refused);
+            return Err(ClientError::Refused);
         }
-        Ok(Validated {
+        Ok(ValidatedToken {
             user: token.user.id,
             project,
             roles: token.roles.into_iter().map(|role| role.name).collect(),
-            trusted_for: self.settings.cache.min(left),
+            ttl: self.settings.cache.min(left),
         })
     }
 }
 
 /// What is wrong with an answer, and where. The library's own message quotes it, and it may hold the token.
-fn kind_and_place(error: &serde_json::Error) -> String {
+fn describe_json_error(error: &serde_json::Error) -> String {
     let kind = match error.classify() {
         serde_json::error::Category::Data => "it has another form",
         serde_json::error::Category::Eof => "it ends too early",
@@ -188,30 +193,30 @@ fn kind_and_place(error: &serde_json::Error) -> String {
 }
 
 /// Each token is trusted for as long as was found when it was asked about.
-struct Trust;
+struct TokenExpiry;
 
-impl Expiry<TokenDigest, Arc<Validated>> for Trust {
-    fn expire_after_create(&self, _: &TokenDigest, validated: &Arc<Validated>, _: Instant) -> Option<Duration> {
-        Some(validated.trusted_for)
+impl Expiry<TokenDigest, Arc<ValidatedToken>> for TokenExpiry {
+    fn expire_after_create(&self, _: &TokenDigest, validated: &Arc<ValidatedToken>, _: Instant) -> Option<Duration> {
+        Some(validated.ttl)
     }
 }
 
 #[derive(Deserialize)]
-struct Answer {
-    token: TokenAnswer,
+struct TokenResponse {
+    token: TokenBody,
 }
 
 #[derive(Deserialize)]
-struct TokenAnswer {
+struct TokenBody {
     expires_at: String,
-    project: Option<Named>,
-    user: Named,
+    project: Option<WithId>,
+    user: WithId,
     #[serde(default)]
     roles: Vec<Role>,
 }
 
 #[derive(Deserialize)]
-struct Named {
+struct WithId {
     id: String,
 }
 

@@ -10,7 +10,7 @@ use http::uri::Authority;
 pub const MAX_PUBLIC_HOSTS: usize = 8;
 
 /// How long after a warning of signatures that do not match there is no other.
-const QUIET_AFTER_WARNING: Duration = Duration::from_secs(60);
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A host, or host and port, as a caller's Host says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub struct PublicHost(Box<str>);
 /// The text is no host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be a host or a host and port, as jobs.example.com or jobs.example.com:8443")]
-pub struct NoHost;
+pub struct InvalidHost;
 
 impl PublicHost {
     pub(super) fn as_str(&self) -> &str {
@@ -28,14 +28,14 @@ impl PublicHost {
 }
 
 impl FromStr for PublicHost {
-    type Err = NoHost;
+    type Err = InvalidHost;
 
-    fn from_str(text: &str) -> Result<Self, NoHost> {
-        let authority: Authority = text.parse().map_err(|_| NoHost)?;
+    fn from_str(text: &str) -> Result<Self, InvalidHost> {
+        let authority: Authority = text.parse().map_err(|_| InvalidHost)?;
         let has_good_port = || authority.port_u16().is_some_and(|port| port > 0);
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
         let has_host = !authority.host().is_empty() && text.bytes().all(is_plain) && text.len() <= 255;
-        if has_host && (authority.host() == text || has_good_port()) { Ok(Self(text.into())) } else { Err(NoHost) }
+        if has_host && (authority.host() == text || has_good_port()) { Ok(Self(text.into())) } else { Err(InvalidHost) }
     }
 }
 
@@ -73,7 +73,7 @@ impl PublicHosts {
     fn may_warn(&self, now: Instant) -> bool {
         // What a panic elsewhere has left is a moment as good as any.
         let mut warned_at = self.warned_at.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let may = warned_at.is_none_or(|before| now.saturating_duration_since(before) >= QUIET_AFTER_WARNING);
+        let may = warned_at.is_none_or(|before| now.saturating_duration_since(before) >= WARNING_INTERVAL);
         if may {
             *warned_at = Some(now);
         }
@@ -96,7 +96,7 @@ mod tests {
         for bad in
             ["", "a b", "http://a", "a/b", "user@a", "a:", "a:x", "a:0", "a:65536", ":80", "a,b", "é", "a?b", &long]
         {
-            assert_eq!(bad.parse::<PublicHost>(), Err(NoHost), "{bad}");
+            assert_eq!(bad.parse::<PublicHost>(), Err(InvalidHost), "{bad}");
         }
     }
 

@@ -10,31 +10,31 @@ use tokio::time::timeout;
 use super::{AccessError, AccessHandle};
 
 /// How long a reading is waited for before another may begin. One that takes longer, as on a network's disk, goes on.
-const READING_TIME: Duration = Duration::from_secs(5);
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Readings at once.
-const MAX_READINGS: usize = 4;
+const MAX_CONCURRENT_READS: usize = 4;
 
-/// Reads the file again each time that `asked` has come. What is asked meanwhile is one more reading, however often.
-pub async fn reload_when(mut asked: impl AsyncFnMut() -> Option<()>, access: Arc<AccessHandle>) {
-    let readings = Arc::new(Semaphore::new(MAX_READINGS));
-    while asked().await.is_some() {
-        if readings.available_permits() == 0 {
+/// Reads the file again each time that `next_signal` returns. Signals that come meanwhile are one more reading, however often.
+pub async fn reload_on_signal(mut next_signal: impl AsyncFnMut() -> Option<()>, access: Arc<AccessHandle>) {
+    let reads = Arc::new(Semaphore::new(MAX_CONCURRENT_READS));
+    while next_signal().await.is_some() {
+        if reads.available_permits() == 0 {
             tracing::error!(
-                "the access file is not read again before an earlier reading has ended: {MAX_READINGS} hang"
+                "the access file is not read again before an earlier reading has ended: {MAX_CONCURRENT_READS} hang"
             );
         }
         // It is never closed.
-        let Ok(permit) = readings.clone().acquire_owned().await else { return };
-        match begin(&access, permit) {
+        let Ok(permit) = reads.clone().acquire_owned().await else { return };
+        match spawn_reload(&access, permit) {
             Ok(done) => {
-                let ended = timeout(READING_TIME, done).await;
+                let ended = timeout(READ_TIMEOUT, done).await;
                 if !matches!(ended, Ok(Ok(()))) {
-                    access.show_reload(false);
+                    access.record_reload(false);
                 }
                 if ended.is_err() {
                     tracing::warn!(
-                        after_seconds = READING_TIME.as_secs_f64(),
+                        after_seconds = READ_TIMEOUT.as_secs_f64(),
                         "the access file is still being read; the one before stays in force"
                     );
                 }
@@ -45,11 +45,11 @@ pub async fn reload_when(mut asked: impl AsyncFnMut() -> Option<()>, access: Arc
 }
 
 /// Begins a reading on a thread of its own, since it may never end; the receiver hears when it has.
-fn begin(access: &Arc<AccessHandle>, permit: OwnedSemaphorePermit) -> io::Result<oneshot::Receiver<()>> {
+fn spawn_reload(access: &Arc<AccessHandle>, permit: OwnedSemaphorePermit) -> io::Result<oneshot::Receiver<()>> {
     let (ended, done) = oneshot::channel();
     let access = access.clone();
     std::thread::Builder::new().name("access".into()).spawn(move || {
-        say(access.reload());
+        log_result(access.reload());
         // Before it is told, so that whoever hears it may begin another.
         drop(permit);
         let _ = ended.send(());
@@ -57,7 +57,7 @@ fn begin(access: &Arc<AccessHandle>, permit: OwnedSemaphorePermit) -> io::Result
     Ok(done)
 }
 
-fn say(reloaded: Result<bool, AccessError>) {
+fn log_result(reloaded: Result<bool, AccessError>) {
     match reloaded {
         Ok(true) => tracing::info!("the access file has been read again and is in force"),
         Ok(false) => tracing::warn!("a reading of the access file has come too late: a later one is in force"),

@@ -84,18 +84,20 @@ impl<'a> Signature<'a> {
             return Err(SignatureError::Repeated);
         }
         let value = std::str::from_utf8(value.as_bytes()).map_err(|_| SignatureError::Form)?;
-        let [access, signed_headers, signature] = fields(&value[ALGORITHM.len()..]).ok_or(SignatureError::Form)?;
+        let [access, signed_headers, signature] =
+            parse_fields(&value[ALGORITHM.len()..]).ok_or(SignatureError::Form)?;
         if !signed_headers.split(';').any(|name| name == X_SDK_DATE) {
             return Err(SignatureError::Date);
         }
-        let date =
-            only(headers, X_SDK_DATE).and_then(|date| std::str::from_utf8(date).ok()).ok_or(SignatureError::Date)?;
-        let signed_at = moment(date).ok_or(SignatureError::Date)?;
+        let date = single_value(headers, X_SDK_DATE)
+            .and_then(|date| std::str::from_utf8(date).ok())
+            .ok_or(SignatureError::Date)?;
+        let signed_at = parse_date(date).ok_or(SignatureError::Date)?;
         let now = now();
         if now.until(signed_at).max(signed_at.until(now)) > MAX_SKEW {
             return Err(SignatureError::Skew);
         }
-        if !canonical::are_signed_once(headers, signed_headers) {
+        if !canonical::are_given_once(headers, signed_headers) {
             return Err(SignatureError::Header);
         }
         Ok(Some(Self { access, signed_headers, signature, date, signed_at }))
@@ -120,7 +122,7 @@ impl<'a> Signature<'a> {
 
     /// Whether Host is signed.
     pub(super) fn covers_host(&self) -> bool {
-        canonical::have_host(self.signed_headers)
+        canonical::include_host(self.signed_headers)
     }
 
     /// Whether this is the signature of that request, with a body of that digest, by that secret. Each of `hosts` is tried in
@@ -160,7 +162,7 @@ fn scheme(value: &[u8]) -> &[u8] {
 }
 
 /// The values of `Access`, `SignedHeaders` and `Signature`, each given once and nothing else.
-fn fields(text: &str) -> Option<[&str; 3]> {
+fn parse_fields(text: &str) -> Option<[&str; 3]> {
     let mut values = [None; 3];
     for field in text.split(',') {
         let (name, value) = field.trim().split_once('=')?;
@@ -174,7 +176,7 @@ fn fields(text: &str) -> Option<[&str; 3]> {
 }
 
 /// The value of a header that stands once. A text that can be no header's name finds none.
-fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+fn single_value<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
     let mut given = headers.get_all(name).iter();
     match (given.next(), given.next()) {
         (Some(value), None) => Some(value.as_bytes()),
@@ -183,7 +185,7 @@ fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
 }
 
 /// The moment that a date as `20220307T104043Z` means.
-fn moment(date: &str) -> Option<Timestamp> {
+fn parse_date(date: &str) -> Option<Timestamp> {
     let digits = |from: usize, to: usize| date.get(from..to);
     let (year, month, day) = (digits(0, 4)?, digits(4, 6)?, digits(6, 8)?);
     let (hour, minute, second) = (digits(9, 11)?, digits(11, 13)?, digits(13, 15)?);

@@ -41,7 +41,7 @@ fn project(name: &str) -> ProjectId {
 }
 
 fn ask<'a>(access: &'a Access, token: &str, now: &str) -> Result<&'a Arc<Principal>, AuthenticationError> {
-    access.holder(Token::new(token.as_bytes()).unwrap().digest(), || now.parse().unwrap())
+    access.find_token(Token::new(token.as_bytes()).unwrap().digest(), || now.parse().unwrap())
 }
 
 #[test]
@@ -249,10 +249,10 @@ fn a_reload_that_began_earlier_does_not_undo_a_later_one() {
     let known = |token| ask(&handle.load(), token, "2026-01-01T00:00:00Z").is_ok();
     std::fs::write(&path, file(&GOOD.replace("OPS", &hash("new")))).unwrap();
     // As if the next, which begins first, were overtaken by two more.
-    handle.put_in_force(3, Access::read(&path).unwrap()).unwrap();
+    handle.activate(3, Access::read(&path).unwrap()).unwrap();
     std::fs::write(&path, file(GOOD)).unwrap();
     assert!(!handle.reload().unwrap());
     assert!(known("new") && !known("ops"));
-    handle.put_in_force(4, Access::read(&path).unwrap()).unwrap();
+    handle.activate(4, Access::read(&path).unwrap()).unwrap();
     assert!(known("ops"));
 }

@@ -13,7 +13,7 @@ use super::budget::Owner;
 use super::concurrency::Permit;
 use super::error::{CredentialError, Error};
 use super::host::is_host;
-use crate::access::{Access, LookUp, Principal, Signature, SignatureError, SignatureId, Token};
+use crate::access::{Access, Principal, Signature, SignatureError, SignatureId, Token, TokenLookup};
 use crate::domain::Timestamp;
 
 /// The published API's header for a token.
@@ -42,18 +42,18 @@ pub async fn authenticate(
         None => None,
         // A body is read only for a key that somebody has, so that nobody else can make the server wait for one.
         Some(signature) => {
-            let claimed = access.key_holder(signature).ok_or(SignatureError::Invalid)?;
+            let claimed = access.key_owner(signature).ok_or(SignatureError::Invalid)?;
             payload.give_to(|| Owner::Claimed(claimed.name().into()))?;
             let body = Box::pin(permit.await_body(payload.digest())).await??;
-            Some(access.signer(signature, parts, &body)?)
+            Some(access.verify_signature(signature, parts, &body)?)
         }
     };
     let holder = match token {
         None => None,
         Some(token) => Some(match access.look_up(token) {
-            LookUp::Decided(decided) => decided?,
+            TokenLookup::Local(result) => result?,
             // Boxed, so that a request which need not ask does not carry the room for asking with it.
-            LookUp::Open(question) => Box::pin(permit.await_identity(question.ask())).await??,
+            TokenLookup::Remote(query) => Box::pin(permit.await_identity(query.send())).await??,
         }),
     };
     let principal = match (holder, signer) {

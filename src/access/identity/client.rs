@@ -19,20 +19,20 @@ use super::Settings;
 use crate::access::Token;
 
 /// The most bytes of an answer.
-const MAX_ANSWER: usize = 1024 * 1024;
+const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
 
 /// How many unused connections are kept.
-const MAX_KEPT: usize = 8;
+const POOL_MAX_IDLE: usize = 8;
 
 /// The most characters of an error that are logged.
-const MAX_ERROR: usize = 300;
+const MAX_ERROR_CHARS: usize = 300;
 
 /// How long an unused connection is kept.
-const KEPT: Duration = Duration::from_secs(30);
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why there is no answer to go by.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(super) enum ClientError {
     /// The service says that the token is not good.
     #[error("the token is not good")]
     Refused,
@@ -41,10 +41,10 @@ pub(super) enum Failure {
     Status(StatusCode),
     /// What it says cannot be understood, or is too much.
     #[error("its answer cannot be read: {0}")]
-    Answer(String),
+    InvalidResponse(String),
     /// It cannot be reached.
     #[error("it cannot be reached: {0}")]
-    Transport(String),
+    Unreachable(String),
     /// It takes too long.
     #[error("it did not answer in time")]
     Timeout,
@@ -57,7 +57,7 @@ type Http = legacy::Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
 pub(super) struct Client {
     http: Http,
     /// As `http`, but each call has a connection of its own.
-    unpooled: Http,
+    http_without_pool: Http,
     url: Uri,
     timeout: Duration,
 }
@@ -65,12 +65,12 @@ pub(super) struct Client {
 impl Client {
     /// Fails if the URL or the certificates make no sense.
     pub(super) fn new(settings: &Settings) -> Result<Self, String> {
-        let url = address(&settings.url)?;
+        let url = token_url(&settings.url)?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?
-            .with_root_certificates(roots(settings.ca.as_deref())?)
+            .with_root_certificates(root_certificates(settings.ca.as_deref())?)
             .with_no_client_auth();
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
@@ -79,48 +79,48 @@ impl Client {
         let connector =
             HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
         let mut builder = legacy::Client::builder(TokioExecutor::new());
-        let unpooled = builder.clone().pool_max_idle_per_host(0).build(connector.clone());
+        let http_without_pool = builder.clone().pool_max_idle_per_host(0).build(connector.clone());
         let http = builder
             .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(KEPT)
-            .pool_max_idle_per_host(MAX_KEPT)
+            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+            .pool_max_idle_per_host(POOL_MAX_IDLE)
             .build(connector);
-        Ok(Self { http, unpooled, url, timeout: settings.timeout })
+        Ok(Self { http, http_without_pool, url, timeout: settings.timeout })
     }
 
     /// The body of the service's answer about a token.
-    pub(super) async fn get_token(&self, token: Token<'_>) -> Result<Vec<u8>, Failure> {
-        tokio::time::timeout(self.timeout, self.call(token)).await.unwrap_or(Err(Failure::Timeout))
+    pub(super) async fn get_token(&self, token: Token<'_>) -> Result<Vec<u8>, ClientError> {
+        tokio::time::timeout(self.timeout, self.call(token)).await.unwrap_or(Err(ClientError::Timeout))
     }
 
-    async fn call(&self, token: Token<'_>) -> Result<Vec<u8>, Failure> {
-        let mut value = HeaderValue::from_bytes(token.bytes()).map_err(|_| Failure::Refused)?;
+    async fn call(&self, token: Token<'_>) -> Result<Vec<u8>, ClientError> {
+        let mut value = HeaderValue::from_bytes(token.bytes()).map_err(|_| ClientError::Refused)?;
         value.set_sensitive(true);
         let request = Request::get(&self.url)
             .header("x-auth-token", &value)
             .header("x-subject-token", &value)
             .header("accept", "application/json")
             .body(Empty::new())
-            .map_err(|error| Failure::Transport(chain(&error)))?;
+            .map_err(|error| ClientError::Unreachable(error_chain(&error)))?;
         // A service may close a kept connection at the moment of asking. The question is only a question, so it can be asked
         // again; once, and on a new connection, since others that were kept may have been closed as well.
         let response = match self.http.request(request.clone()).await {
-            Err(error) if is_closed_unanswered(&error) => self.unpooled.request(request).await,
+            Err(error) if is_closed_before_response(&error) => self.http_without_pool.request(request).await,
             response => response,
         };
-        let response = response.map_err(|error| Failure::Transport(chain(&error)))?;
+        let response = response.map_err(|error| ClientError::Unreachable(error_chain(&error)))?;
         match response.status() {
             StatusCode::OK => {}
-            StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND => return Err(Failure::Refused),
-            other => return Err(Failure::Status(other)),
+            StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND => return Err(ClientError::Refused),
+            other => return Err(ClientError::Status(other)),
         }
-        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-        Ok(body.map_err(|error| Failure::Answer(chain(&*error)))?.to_bytes().into())
+        let body = Limited::new(response.into_body(), MAX_RESPONSE_BYTES).collect().await;
+        Ok(body.map_err(|error| ClientError::InvalidResponse(error_chain(&*error)))?.to_bytes().into())
     }
 }
 
 /// Where tokens are asked about. What the URL may not have would be sent nowhere, or be a secret that errors repeat.
-fn address(url: &str) -> Result<Uri, String> {
+fn token_url(url: &str) -> Result<Uri, String> {
     if url.contains(['?', '#']) {
         return Err("url must have no query and no fragment".into());
     }
@@ -141,7 +141,7 @@ fn address(url: &str) -> Result<Uri, String> {
 }
 
 /// The certificates of the PEM text, or the roots that browsers trust.
-fn roots(pem: Option<&[u8]>) -> Result<RootCertStore, String> {
+fn root_certificates(pem: Option<&[u8]>) -> Result<RootCertStore, String> {
     let Some(pem) = pem else { return Ok(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect()) };
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {
@@ -152,7 +152,7 @@ fn roots(pem: Option<&[u8]>) -> Result<RootCertStore, String> {
 }
 
 /// Whether a connection that was there has been closed or reset before the head of an answer.
-fn is_closed_unanswered(error: &legacy::Error) -> bool {
+fn is_closed_before_response(error: &legacy::Error) -> bool {
     if error.is_connect() {
         return false;
     }
@@ -170,7 +170,7 @@ fn is_closed_unanswered(error: &legacy::Error) -> bool {
 }
 
 /// An error with what caused it: the outermost one of a connection says little.
-fn chain(error: &dyn std::error::Error) -> String {
+fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -178,5 +178,5 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     // Some of it may be the peer's words.
-    text.chars().take(MAX_ERROR).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars().take(MAX_ERROR_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

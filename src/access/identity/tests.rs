@@ -47,9 +47,9 @@ impl Service {
         self.calls.load(Ordering::SeqCst)
     }
 
-    fn identity(&self, cache: Duration) -> Identity {
+    fn identity(&self, cache: Duration) -> IdentityService {
         let settings = Settings { url: self.url.clone(), cache, timeout: Duration::from_millis(500), ca: None };
-        Identity::new(settings, IdentityMetrics::new(&prometheus::Registry::new()).unwrap()).unwrap()
+        IdentityService::new(settings, IdentityMetrics::new(&prometheus::Registry::new()).unwrap()).unwrap()
     }
 }
 
@@ -69,9 +69,9 @@ fn good(expires_at: &str, scope: &str) -> String {
 const SCOPED: &str =
     r#","project":{"id":"p","name":"x"},"roles":[{"id":"1","name":"reader"},{"id":"2","name":"other"}]"#;
 
-async fn ask(identity: &Identity, token: &str) -> Result<Arc<Validated>, Rejected> {
+async fn ask(identity: &IdentityService, token: &str) -> Result<Arc<ValidatedToken>, IdentityError> {
     let token = Token::new(token.as_bytes()).unwrap();
-    identity.ask(token, token.digest()).await
+    identity.validate(token, token.digest()).await
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -104,9 +104,9 @@ async fn trust_ends_with_the_cache_time_and_with_the_token() {
     let service = Service::start(good(&soon, SCOPED)).await;
     let identity = service.identity(MINUTE);
     let validated = ask(&identity, "t").await.unwrap();
-    assert!(validated.trusted_for <= Duration::from_millis(1200));
+    assert!(validated.ttl <= Duration::from_millis(1200));
     let service = Service::start(good("2020-01-01T00:00:00Z", SCOPED)).await;
-    assert_eq!(ask(&service.identity(MINUTE), "t").await.unwrap_err(), Rejected::Refused);
+    assert_eq!(ask(&service.identity(MINUTE), "t").await.unwrap_err(), IdentityError::Refused);
 }
 
 #[tokio::test]
@@ -115,7 +115,7 @@ async fn a_refused_token_is_remembered_as_such() {
         let service = Service::start(response(status, "{}")).await;
         let identity = service.identity(MINUTE);
         for _ in 0..3 {
-            assert_eq!(ask(&identity, "t").await.unwrap_err(), Rejected::Refused);
+            assert_eq!(ask(&identity, "t").await.unwrap_err(), IdentityError::Refused);
         }
         assert_eq!(service.calls(), 1);
     }
@@ -142,12 +142,12 @@ async fn whatever_else_comes_is_neither_trusted_nor_remembered() {
         let identity = service.identity(MINUTE);
         for calls in 1..=2 {
             let rejected = ask(&identity, "t").await.unwrap_err();
-            assert_eq!(rejected, Rejected::Unavailable, "{}", &answer[..answer.len().min(200)]);
+            assert_eq!(rejected, IdentityError::Unavailable, "{}", &answer[..answer.len().min(200)]);
             assert_eq!(service.calls(), calls);
         }
     }
     let nobody = Service { url: "http://127.0.0.1:1/v3".into(), calls: Arc::default(), connections: Arc::default() };
-    assert_eq!(ask(&nobody.identity(MINUTE), "t").await.unwrap_err(), Rejected::Unavailable);
+    assert_eq!(ask(&nobody.identity(MINUTE), "t").await.unwrap_err(), IdentityError::Unavailable);
 }
 
 #[tokio::test]
@@ -192,13 +192,13 @@ async fn a_token_may_expire_at_any_moment_of_rfc_3339() {
     ] {
         let service = Service::start(good(expires_at, SCOPED)).await;
         let validated = ask(&service.identity(MINUTE), "t").await.unwrap();
-        assert_eq!(validated.trusted_for, MINUTE, "{expires_at}");
+        assert_eq!(validated.ttl, MINUTE, "{expires_at}");
     }
 }
 
 #[test]
 fn an_error_of_an_answer_is_its_kind_and_place() {
-    let about = |text: &str| kind_and_place(&serde_json::from_str::<Answer>(text).err().unwrap());
+    let about = |text: &str| describe_json_error(&serde_json::from_str::<TokenResponse>(text).err().unwrap());
     assert_eq!(about(r#"{"token":"s3cret"}"#), "it has another form: line 1, column 17");
     assert_eq!(about("{\n\"token\":{"), "it ends too early: line 2, column 9");
     assert_eq!(about("s3cret"), "it is no JSON: line 1, column 1");

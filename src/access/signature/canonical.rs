@@ -11,7 +11,7 @@ use http::request::Parts;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentDecode, percent_decode, percent_decode_str, percent_encode};
 use ring::digest;
 
-use super::{BodyDigest, hex, only};
+use super::{BodyDigest, hex, single_value};
 
 /// What stays as it is in a path segment, a name or a value: letters, digits and `-_.~`.
 const ENCODED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -37,18 +37,18 @@ impl Sink for Vec<u8> {
 
 /// Whether each of the names is that of a header which stands once, and none stands twice. The names are counted before
 /// anything else is done with them: more than there are headers cannot all be good.
-pub(super) fn are_signed_once(headers: &HeaderMap, names: &str) -> bool {
+pub(super) fn are_given_once(headers: &HeaderMap, names: &str) -> bool {
     if names.bytes().filter(|byte| *byte == b';').count() >= headers.len() {
         return false;
     }
     let mut names: Vec<&str> = names.split(';').collect();
-    names.sort_unstable_by(|one, other| without_case(one, other));
-    names.iter().all(|name| only(headers, name).is_some())
+    names.sort_unstable_by(|one, other| cmp_ignoring_case(one, other));
+    names.iter().all(|name| single_value(headers, name).is_some())
         && names.windows(2).all(|pair| !pair[0].eq_ignore_ascii_case(pair[1]))
 }
 
 /// Whether Host is among the names.
-pub(super) fn have_host(names: &str) -> bool {
+pub(super) fn include_host(names: &str) -> bool {
     names.split(';').any(is_host)
 }
 
@@ -56,7 +56,7 @@ fn is_host(name: &str) -> bool {
     name.eq_ignore_ascii_case("host")
 }
 
-fn without_case(one: &str, other: &str) -> Ordering {
+fn cmp_ignoring_case(one: &str, other: &str) -> Ordering {
     let other = other.bytes().map(|byte| byte.to_ascii_lowercase());
     one.bytes().map(|byte| byte.to_ascii_lowercase()).cmp(other)
 }
@@ -83,9 +83,9 @@ pub(super) fn push_headers(
     for name in names.split(';') {
         let value = match host {
             Some(host) if is_host(name) => host.as_bytes(),
-            _ => only(headers, name)?,
+            _ => single_value(headers, name)?,
         };
-        for piece in [name.as_bytes(), b":", trimmed(value), b"\n"] {
+        for piece in [name.as_bytes(), b":", trim_value(value), b"\n"] {
             to.push(piece);
         }
     }
@@ -96,7 +96,7 @@ pub(super) fn push_headers(
 }
 
 /// Without white space at both ends: of Unicode's in text, as the SDKs trim it before they send UTF-8.
-fn trimmed(value: &[u8]) -> &[u8] {
+fn trim_value(value: &[u8]) -> &[u8] {
     std::str::from_utf8(value).map_or(value.trim_ascii(), |text| text.trim().as_bytes())
 }
 

@@ -37,7 +37,7 @@ impl Vector {
     }
 
     fn date(&self) -> Timestamp {
-        moment(self.header("x-sdk-date")).unwrap()
+        parse_date(self.header("x-sdk-date")).unwrap()
     }
 
     fn header(&self, name: &str) -> &str {

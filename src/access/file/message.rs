@@ -2,10 +2,10 @@
 //! else belongs.
 
 /// The most characters of a name that an error repeats.
-const MAX_SHOWN: usize = 64;
+const MAX_QUOTED_CHARS: usize = 64;
 
 /// The reason why a text is no access file, with its line, which `line` tells of a place.
-pub(super) fn reason(error: &toml::de::Error, line: impl Fn(usize) -> usize) -> String {
+pub(super) fn describe(error: &toml::de::Error, line: impl Fn(usize) -> usize) -> String {
     // The library's own way to show an error quotes the line at fault.
     match error.span() {
         Some(span) => format!("line {}: {}", line(span.start), without_value(error.message())),
@@ -14,8 +14,8 @@ pub(super) fn reason(error: &toml::de::Error, line: impl Fn(usize) -> usize) -> 
 }
 
 /// A name as an error repeats it: quoted, and cut where it is very long.
-pub(super) fn shown(name: &str) -> String {
-    match name.char_indices().nth(MAX_SHOWN) {
+pub(super) fn quoted(name: &str) -> String {
+    match name.char_indices().nth(MAX_QUOTED_CHARS) {
         Some((end, _)) => format!("{:?}…", &name[..end]),
         None => format!("{name:?}"),
     }
@@ -34,14 +34,14 @@ fn without_value(message: &str) -> String {
     // What is expected comes from the program, and comes last.
     let (said, expected) = message.split_at(message.rfind(", expected ").unwrap_or(message.len()));
     let said = match said.find(['`', '"']) {
-        Some(from) if is_about_value || is_about_field && !is_a_name(&said[from..]) => said[..from].trim_end(),
+        Some(from) if is_about_value || is_about_field && !is_key_name(&said[from..]) => said[..from].trim_end(),
         _ => said,
     };
     format!("{said}{expected}").replace(['\n', '\r'], " ")
 }
 
 /// Whether a quoted text is a word as a key of this file is, and hardly a secret.
-fn is_a_name(quoted: &str) -> bool {
+fn is_key_name(quoted: &str) -> bool {
     let name = quoted.trim_matches('`');
     name.len() <= 16 && name.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_')
 }
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_long_name_is_cut() {
-        assert_eq!(shown("ops"), "\"ops\"");
-        assert_eq!(shown(&"é".repeat(65)), format!("\"{}\"…", "é".repeat(64)));
+        assert_eq!(quoted("ops"), "\"ops\"");
+        assert_eq!(quoted(&"é".repeat(65)), format!("\"{}\"…", "é".repeat(64)));
     }
 }

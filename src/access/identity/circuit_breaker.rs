@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Calls at once, each about one token. What they need is part of what the server sets aside of its file descriptors.
-const MAX_CALLS: usize = 32;
+const MAX_CONCURRENT_CALLS: usize = 32;
 
 /// After how many calls in a row without an answer the service counts as down.
 const FAILURES_UNTIL_DOWN: u32 = 5;
@@ -16,7 +16,7 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Lets calls through.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(super) struct CircuitBreaker {
     calls: Semaphore,
     health: Mutex<Health>,
 }
@@ -32,27 +32,27 @@ struct Health {
 
 /// Why a call is not made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Closed {
+pub(super) enum CallRefused {
     /// As many are under way as may be.
     Busy,
     /// The service is down, and it is not yet time to look again.
     Down,
 }
 
-impl Gate {
+impl CircuitBreaker {
     pub(super) fn new() -> Self {
-        Self { calls: Semaphore::new(MAX_CALLS), health: Mutex::default() }
+        Self { calls: Semaphore::new(MAX_CONCURRENT_CALLS), health: Mutex::default() }
     }
 
     /// Begins a call, which lasts as long as the permit is held.
-    pub(super) fn enter(&self, now: Instant) -> Result<SemaphorePermit<'_>, Closed> {
-        let permit = self.calls.try_acquire().map_err(|_| Closed::Busy)?;
+    pub(super) fn try_acquire(&self, now: Instant) -> Result<SemaphorePermit<'_>, CallRefused> {
+        let permit = self.calls.try_acquire().map_err(|_| CallRefused::Busy)?;
         self.with_health(|health| {
             if health.failures < FAILURES_UNTIL_DOWN {
                 return Ok(permit);
             }
             if health.next_probe.is_some_and(|next| now < next) {
-                return Err(Closed::Down);
+                return Err(CallRefused::Down);
             }
             health.next_probe = Some(now + PROBE_INTERVAL);
             Ok(permit)
@@ -60,12 +60,12 @@ impl Gate {
     }
 
     /// A call had an answer, whatever it was.
-    pub(super) fn answered(&self) {
+    pub(super) fn record_success(&self) {
         self.with_health(|health| health.failures = 0);
     }
 
     /// A call had no answer.
-    pub(super) fn unanswered(&self, now: Instant) {
+    pub(super) fn record_failure(&self, now: Instant) {
         self.with_health(|health| {
             health.failures = health.failures.saturating_add(1);
             if health.failures == FAILURES_UNTIL_DOWN {
@@ -97,34 +97,34 @@ mod tests {
 
     #[test]
     fn calls_at_once_are_bounded() {
-        let (gate, now) = (Gate::new(), Instant::now());
-        let mut held: Vec<_> = (0..MAX_CALLS).map(|_| gate.enter(now).unwrap()).collect();
-        assert_eq!(gate.enter(now).unwrap_err(), Closed::Busy);
+        let (breaker, now) = (CircuitBreaker::new(), Instant::now());
+        let mut held: Vec<_> = (0..MAX_CONCURRENT_CALLS).map(|_| breaker.try_acquire(now).unwrap()).collect();
+        assert_eq!(breaker.try_acquire(now).unwrap_err(), CallRefused::Busy);
         held.pop();
-        assert!(gate.enter(now).is_ok());
+        assert!(breaker.try_acquire(now).is_ok());
     }
 
     #[test]
     fn a_service_that_is_down_is_asked_once_a_second() {
-        let (gate, start) = (Gate::new(), Instant::now());
+        let (breaker, start) = (CircuitBreaker::new(), Instant::now());
         let at = |ms| start + Duration::from_millis(ms);
         for _ in 0..4 {
-            gate.unanswered(start);
+            breaker.record_failure(start);
         }
-        assert!(gate.enter(start).is_ok());
-        gate.answered();
+        assert!(breaker.try_acquire(start).is_ok());
+        breaker.record_success();
         for _ in 0..5 {
-            assert!(gate.enter(start).is_ok());
-            gate.unanswered(start);
+            assert!(breaker.try_acquire(start).is_ok());
+            breaker.record_failure(start);
         }
-        assert_eq!(gate.enter(at(0)).unwrap_err(), Closed::Down);
-        assert_eq!(gate.enter(at(999)).unwrap_err(), Closed::Down);
-        assert!(gate.enter(at(1000)).is_ok(), "the probe");
-        assert_eq!(gate.enter(at(1000)).unwrap_err(), Closed::Down);
-        gate.unanswered(at(1500));
-        assert_eq!(gate.enter(at(1999)).unwrap_err(), Closed::Down);
-        assert!(gate.enter(at(2000)).is_ok());
-        gate.answered();
-        assert!((0..100).all(|_| gate.enter(at(2001)).is_ok()));
+        assert_eq!(breaker.try_acquire(at(0)).unwrap_err(), CallRefused::Down);
+        assert_eq!(breaker.try_acquire(at(999)).unwrap_err(), CallRefused::Down);
+        assert!(breaker.try_acquire(at(1000)).is_ok(), "the probe");
+        assert_eq!(breaker.try_acquire(at(1000)).unwrap_err(), CallRefused::Down);
+        breaker.record_failure(at(1500));
+        assert_eq!(breaker.try_acquire(at(1999)).unwrap_err(), CallRefused::Down);
+        assert!(breaker.try_acquire(at(2000)).is_ok());
+        breaker.record_success();
+        assert!((0..100).all(|_| breaker.try_acquire(at(2001)).is_ok()));
     }
 }

@@ -10,10 +10,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 
 /// How long a pipe is waited for, all in all.
-const PIPE_TIME: Duration = Duration::from_secs(5);
+const PIPE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The bytes of a regular file of at most `max` bytes.
-pub(super) fn read(path: &Path, max: usize) -> Result<Vec<u8>, String> {
+pub(super) fn read_file(path: &Path, max: usize) -> Result<Vec<u8>, String> {
     let file = open(path, FileType::is_file)?;
     let before = file.metadata().map_err(reason)?;
     if before.len() > max as u64 {
@@ -31,16 +31,16 @@ pub(super) fn read(path: &Path, max: usize) -> Result<Vec<u8>, String> {
     }
 }
 
-/// As [`read`], or what comes out of a pipe until its writers are done, as a shell's `<(command)` is one.
-pub(super) fn read_once(path: &Path, max: usize) -> Result<Vec<u8>, String> {
+/// As [`read_file`], or what comes out of a pipe until its writers are done, as a shell's `<(command)` is one.
+pub(super) fn read_file_or_pipe(path: &Path, max: usize) -> Result<Vec<u8>, String> {
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.file_type().is_fifo() => read_pipe(&open(path, FileType::is_fifo)?, max),
-        _ => read(path, max),
+        _ => read_file(path, max),
     }
 }
 
 fn read_pipe(mut pipe: &File, max: usize) -> Result<Vec<u8>, String> {
-    let (mut bytes, mut part, end) = (Vec::new(), [0; 64 * 1024], Instant::now() + PIPE_TIME);
+    let (mut bytes, mut buffer, end) = (Vec::new(), [0; 64 * 1024], Instant::now() + PIPE_TIMEOUT);
     loop {
         let left = end.saturating_duration_since(Instant::now());
         let timeout = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
@@ -50,13 +50,13 @@ fn read_pipe(mut pipe: &File, max: usize) -> Result<Vec<u8>, String> {
         if ready? == 0 {
             return Err(format!(
                 "it is a pipe, and nothing, or no end, has come out of it within {} s",
-                PIPE_TIME.as_secs()
+                PIPE_TIMEOUT.as_secs()
             ));
         }
-        match pipe.read(&mut part) {
+        match pipe.read(&mut buffer) {
             Ok(0) => return Ok(bytes),
             Ok(length) if bytes.len() + length > max => return Err(too_large(max)),
-            Ok(length) => bytes.extend_from_slice(&part[..length]),
+            Ok(length) => bytes.extend_from_slice(&buffer[..length]),
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
             Err(error) => return Err(reason(error)),
         }
@@ -64,26 +64,26 @@ fn read_pipe(mut pipe: &File, max: usize) -> Result<Vec<u8>, String> {
 }
 
 /// Opens what is there without waiting for anybody, if it is of a kind that can be read.
-fn open(path: &Path, is_good: impl Fn(&FileType) -> bool) -> Result<File, String> {
+fn open(path: &Path, is_readable: impl Fn(&FileType) -> bool) -> Result<File, String> {
     let check = |metadata: std::fs::Metadata| match metadata.file_type() {
-        kind if is_good(&kind) => Ok(()),
-        kind => Err(format!("it is {}, not a regular file", named(kind))),
+        kind if is_readable(&kind) => Ok(()),
+        kind => Err(format!("it is {}, not a regular file", kind_name(kind))),
     };
     // Before it is opened, since that alone does something to some devices; and after, since it may be another by then.
-    check(std::fs::metadata(path).map_err(|error| no_file(path, error))?)?;
+    check(std::fs::metadata(path).map_err(|error| open_error(path, error))?)?;
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path).map_err(reason)?;
     check(file.metadata().map_err(reason)?)?;
     Ok(file)
 }
 
-fn no_file(path: &Path, error: io::Error) -> String {
+fn open_error(path: &Path, error: io::Error) -> String {
     let is_link = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink());
     let about = if is_link && error.kind() == io::ErrorKind::NotFound { "what the link leads to: " } else { "" };
     format!("{about}{error}")
 }
 
-fn named(kind: FileType) -> &'static str {
+fn kind_name(kind: FileType) -> &'static str {
     match kind {
         _ if kind.is_dir() => "a directory",
         _ if kind.is_fifo() => "a pipe",
@@ -139,7 +139,7 @@ mod tests {
             (path("dangling"), Err("what the link leads to: No such file")),
             (path("loop"), Err("symbolic link")),
         ] {
-            match (read(&path, MAX), what) {
+            match (read_file(&path, MAX), what) {
                 (Ok(bytes), Ok(length)) => assert_eq!(bytes.len(), length),
                 (Err(error), Err(reason)) => assert!(error.contains(reason), "{error}"),
                 (read, what) => panic!("{}: {read:?}, {what:?}", path.display()),
@@ -152,7 +152,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pipe");
         assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
-        let error = read_once(&path, MAX).unwrap_err();
+        let error = read_file_or_pipe(&path, MAX).unwrap_err();
         assert!(error.contains("within 5 s"), "{error}");
         let write = |bytes: usize| {
             let path = path.clone();
@@ -164,7 +164,7 @@ mod tests {
         };
         for (bytes, read) in [(MAX, Ok(MAX)), (MAX + 1, Err("it is larger than 2 KiB".to_owned()))] {
             let writer = write(bytes);
-            assert_eq!(read_once(&path, MAX).map(|bytes| bytes.len()), read);
+            assert_eq!(read_file_or_pipe(&path, MAX).map(|bytes| bytes.len()), read);
             writer.join().unwrap();
         }
     }

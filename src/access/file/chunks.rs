@@ -1,15 +1,15 @@
-//! An access file in pieces: what the parser makes of a text takes thirty times its memory, and most of a long file is
+//! An access file in chunks: what the parser makes of a text takes thirty times its memory, and most of a long file is
 //! principals, which can be read some at a time.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 /// How many principals are read at once.
-const AT_ONCE: usize = 100;
+const PRINCIPALS_PER_CHUNK: usize = 100;
 
-/// A text whose pieces say together what it says: tables of principals, and everything else.
+/// A text whose chunks say together what it says: tables of principals, and everything else.
 #[derive(Debug)]
-pub(super) struct Pieces<'a> {
+pub(super) struct Chunks<'a> {
     /// All but the principals, unless it is everything.
     pub(super) rest: Cow<'a, str>,
     /// Where the runs of the rest begin, in the rest and in the whole text.
@@ -26,58 +26,58 @@ enum Header {
     /// A principal.
     Principal,
     /// Something in the latest principal.
-    OfPrincipal,
+    PrincipalPart,
     Other,
     /// What only the parser can tell.
-    Unclear,
+    Ambiguous,
 }
 
-impl<'a> Pieces<'a> {
-    /// A text that could be misread is left in one piece. A line is what it looks like unless it stands in a string of several
+impl<'a> Chunks<'a> {
+    /// A text that could be misread is left in one chunk. A line is what it looks like unless it stands in a string of several
     /// lines, for in an array no value of this file begins as a header does.
-    pub(super) fn of(text: &'a str) -> Self {
+    pub(super) fn split(text: &'a str) -> Self {
         let whole = Self { rest: text.into(), runs: vec![(0, 0)], principals: Vec::new() };
         if text.contains("\"\"\"") || text.contains("'''") {
             return whole;
         }
         let (mut rest, mut runs, mut principals) = (String::new(), Vec::new(), Vec::new());
-        let (mut begun, mut count, mut at) = (0, 0, 0);
+        let (mut start, mut count, mut at) = (0, 0, 0);
         // Of principals there is a count, of the rest none.
-        let mut close = |begun: usize, end: usize, count: usize| match count {
+        let mut push_chunk = |start: usize, end: usize, count: usize| match count {
             0 => {
-                runs.push((rest.len(), begun));
-                rest.push_str(&text[begun..end]);
+                runs.push((rest.len(), start));
+                rest.push_str(&text[start..end]);
             }
-            _ => principals.push(begun..end),
+            _ => principals.push(start..end),
         };
         for line in text.split_inclusive('\n') {
-            match header(line) {
-                Header::Unclear => return whole,
-                Header::Principal if (1..AT_ONCE).contains(&count) => count += 1,
+            match parse_header(line) {
+                Header::Ambiguous => return whole,
+                Header::Principal if (1..PRINCIPALS_PER_CHUNK).contains(&count) => count += 1,
                 Header::Principal => {
-                    close(begun, at, count);
-                    (begun, count) = (at, 1);
+                    push_chunk(start, at, count);
+                    (start, count) = (at, 1);
                 }
                 Header::Other if count > 0 => {
-                    close(begun, at, count);
-                    (begun, count) = (at, 0);
+                    push_chunk(start, at, count);
+                    (start, count) = (at, 0);
                 }
-                Header::None | Header::OfPrincipal | Header::Other => {}
+                Header::None | Header::PrincipalPart | Header::Other => {}
             }
             at += line.len();
         }
-        close(begun, at, count);
+        push_chunk(start, at, count);
         Self { rest: rest.into(), runs, principals }
     }
 
     /// Where the byte at `at` of the rest stands in the whole text.
-    pub(super) fn in_text(&self, at: usize) -> usize {
+    pub(super) fn position_in_text(&self, at: usize) -> usize {
         let run = self.runs.partition_point(|(in_rest, _)| *in_rest <= at).saturating_sub(1);
         self.runs.get(run).map_or(at, |(in_rest, in_text)| at - in_rest + in_text)
     }
 }
 
-fn header(line: &str) -> Header {
+fn parse_header(line: &str) -> Header {
     let line = line.trim_matches([' ', '\t', '\r', '\n']);
     let Some(inner) = line.strip_prefix('[') else { return Header::None };
     let after = line.strip_prefix("[[principal]]").map(|after| after.trim_start_matches([' ', '\t']));
@@ -86,8 +86,8 @@ fn header(line: &str) -> Header {
     }
     let key = inner.strip_prefix('[').unwrap_or(inner).trim_start_matches([' ', '\t']);
     match key.split(['.', ']', ' ', '\t']).next().unwrap_or_default() {
-        "principal" => Header::OfPrincipal,
-        key if key.starts_with(['"', '\'']) => Header::Unclear,
+        "principal" => Header::PrincipalPart,
+        key if key.starts_with(['"', '\'']) => Header::Ambiguous,
         _ => Header::Other,
     }
 }
@@ -99,16 +99,20 @@ mod tests {
     #[test]
     fn principals_are_taken_out_and_places_are_known() {
         let text = "projects = []\n[[principal]]\na\n[principal.x]\nb\n  [[principal]] # c\nd\n[policy.y]\ne\n[[principal]]\nf";
-        let pieces = Pieces::of(text);
-        assert_eq!(pieces.rest, "projects = []\n[policy.y]\ne\n");
-        let principals: Vec<_> = pieces.principals.iter().map(|range| &text[range.clone()]).collect();
+        let chunks = Chunks::split(text);
+        assert_eq!(chunks.rest, "projects = []\n[policy.y]\ne\n");
+        let principals: Vec<_> = chunks.principals.iter().map(|range| &text[range.clone()]).collect();
         assert_eq!(principals, ["[[principal]]\na\n[principal.x]\nb\n  [[principal]] # c\nd\n", "[[principal]]\nf"]);
         for word in ["projects", "[policy.y]", "e\n"] {
-            let (at, in_text) = (pieces.rest.rfind(word).unwrap(), pieces.in_text(pieces.rest.rfind(word).unwrap()));
+            let (at, in_text) =
+                (chunks.rest.rfind(word).unwrap(), chunks.position_in_text(chunks.rest.rfind(word).unwrap()));
             assert!(text[in_text..].starts_with(word), "{word} at {at} is at {in_text}");
         }
-        let many = "[[principal]]\n".repeat(AT_ONCE + 1);
-        assert_eq!(Pieces::of(&many).principals, [0..AT_ONCE * 14, AT_ONCE * 14..(AT_ONCE + 1) * 14]);
+        let many = "[[principal]]\n".repeat(PRINCIPALS_PER_CHUNK + 1);
+        assert_eq!(
+            Chunks::split(&many).principals,
+            [0..PRINCIPALS_PER_CHUNK * 14, PRINCIPALS_PER_CHUNK * 14..(PRINCIPALS_PER_CHUNK + 1) * 14]
+        );
     }
 
     #[test]
@@ -120,8 +124,8 @@ mod tests {
             "",
             "x",
         ] {
-            let pieces = Pieces::of(text);
-            assert_eq!((&*pieces.rest, pieces.principals.len(), pieces.in_text(0)), (text, 0, 0));
+            let chunks = Chunks::split(text);
+            assert_eq!((&*chunks.rest, chunks.principals.len(), chunks.position_in_text(0)), (text, 0, 0));
         }
     }
 }

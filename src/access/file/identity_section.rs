@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 
-use super::form::{AccountWord, RawIdentity, RawRole};
-use super::wording::shown;
-use super::{Policies, named};
-use crate::access::bounded;
+use super::message::quoted;
+use super::schema::{AccountWord, RawIdentity, RawRole};
+use super::{Policies, permissions_of};
+use crate::access::bounded_read;
 use crate::access::identity::{Roles, Settings};
 use crate::access::policy::Permissions;
 
 /// The most bytes of a file of certificates.
-const MAX_CA: usize = 1024 * 1024;
+const MAX_CA_BYTES: usize = 1024 * 1024;
 
 /// The section's settings and roles, once checked.
-pub(super) fn identity(
+pub(super) fn parse_identity(
     raw: RawIdentity,
     line: impl Fn(usize) -> usize,
     dir: &Path,
@@ -33,7 +33,8 @@ pub(super) fn identity(
     };
     let ca = raw.ca_file.map(|file| {
         let at = line(file.span().start);
-        bounded::read(&dir.join(file.get_ref()), MAX_CA).map_err(|cause| about(format!("line {at}: ca_file: {cause}")))
+        bounded_read::read_file(&dir.join(file.get_ref()), MAX_CA_BYTES)
+            .map_err(|cause| about(format!("line {at}: ca_file: {cause}")))
     });
     let settings = Settings {
         url: raw.url.get_ref().trim_end_matches('/').to_owned(),
@@ -46,7 +47,7 @@ pub(super) fn identity(
         let grant = match role {
             RawRole::Word(AccountWord::Account) => Permissions::ACCOUNT,
             RawRole::Policies(list) => {
-                named(&list, policies).map_err(|reason| about(format!("role {}: {reason}", shown(&name))))?
+                permissions_of(&list, policies).map_err(|reason| about(format!("role {}: {reason}", quoted(&name))))?
             }
         };
         Ok((name, grant))
