@@ -59,7 +59,7 @@ fn in_project<F, R>(
     method: Method,
     path: &'static str,
     action: Action,
-    answer: fn(Arc<Api>, Call<ProjectId>) -> F,
+    operation: fn(Arc<Api>, Call<ProjectId>) -> F,
 ) -> Operation<Arc<Api>>
 where
     F: Future<Output = Result<R, Error>> + Send + 'static,
@@ -67,9 +67,9 @@ where
 {
     let handler = move |State(api): State<Arc<Api>>, request: Request| async move {
         let call = api.receive(path, request)?.authorize(action).await?;
-        answer(api, call).await
+        operation(api, call).await
     };
-    Operation { id, handler: on(filter(&method), handler), method, path, action: Some(action) }
+    Operation { id, handler: on(method_filter(&method), handler), method, path, action: Some(action) }
 }
 
 /// An operation that every caller with a good credential may do.
@@ -77,7 +77,7 @@ fn for_any_caller<F, R>(
     id: &'static str,
     method: Method,
     path: &'static str,
-    answer: fn(Arc<Api>, Call<()>) -> F,
+    operation: fn(Arc<Api>, Call<()>) -> F,
 ) -> Operation<Arc<Api>>
 where
     F: Future<Output = Result<R, Error>> + Send + 'static,
@@ -85,12 +85,12 @@ where
 {
     let handler = move |State(api): State<Arc<Api>>, request: Request| async move {
         let call = api.receive(path, request)?.authenticate().await?;
-        answer(api, call).await
+        operation(api, call).await
     };
-    Operation { id, handler: on(filter(&method), handler), method, path, action: None }
+    Operation { id, handler: on(method_filter(&method), handler), method, path, action: None }
 }
 
-fn filter(method: &Method) -> MethodFilter {
+fn method_filter(method: &Method) -> MethodFilter {
     // Only a method that RFC 9110 and RFC 5789 do not name has no filter, and none stands in the table.
     MethodFilter::try_from(method.clone()).expect("a standard method")
 }

@@ -12,10 +12,10 @@ use crate::record;
 use crate::store::{self, DataDir, OpenError};
 
 /// The most bytes of a token that is read: more than any header may have.
-const MAX_TOKEN: u64 = 256 * 1024;
+const MAX_TOKEN_BYTES: u64 = 256 * 1024;
 
 /// How long each step of a health check may take.
-const PATIENCE: Duration = Duration::from_secs(3);
+const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Prints a new token, then its line for the access file.
 pub fn new_token(mut out: impl Write) -> io::Result<()> {
@@ -27,7 +27,7 @@ pub fn new_token(mut out: impl Write) -> io::Result<()> {
 /// Reads a token up to the end of its line and prints its line for the access file.
 pub fn hash_token(input: impl Read, out: impl Write) -> io::Result<()> {
     let mut token = Vec::new();
-    input.take(MAX_TOKEN).read_to_end(&mut token)?;
+    input.take(MAX_TOKEN_BYTES).read_to_end(&mut token)?;
     let end = token.iter().position(|byte| matches!(byte, b'\r' | b'\n')).unwrap_or(token.len());
     print_hash(&token[..end], out)
 }
@@ -89,13 +89,14 @@ pub fn export(flags: &ExportFlags, out: impl Write) -> Result<(), ExportError> {
     let dir = DataDir::claim_used(&flags.data_dir)?;
     let (mut out, mut progress) = (BufWriter::new(out), Progress::of_export(&flags.data_dir));
     let each = |project: &_, sub_job| Ok(record::to_load_line(project, &sub_job, &job_types, &mut out)?);
-    store::export(dir, &job_types, each, |done, all| progress.reach(done, all)).map_err(|error: ExportError| error)?;
-    progress.end();
+    store::export(dir, &job_types, each, |done, all| progress.set_position(done, all))
+        .map_err(|error: ExportError| error)?;
+    progress.finish();
     Ok(out.flush()?)
 }
 
 /// The address at which a listener on this machine can be reached: a wildcard address means loopback.
-pub fn reachable(address: SocketAddr) -> SocketAddr {
+pub fn connect_address(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -106,9 +107,9 @@ pub fn reachable(address: SocketAddr) -> SocketAddr {
 
 /// Asks `/readyz` of the server whose internal listener is at `address`; a wildcard address means loopback.
 pub fn healthcheck(address: SocketAddr) -> io::Result<()> {
-    let mut server = TcpStream::connect_timeout(&reachable(address), PATIENCE)?;
-    server.set_read_timeout(Some(PATIENCE))?;
-    server.set_write_timeout(Some(PATIENCE))?;
+    let mut server = TcpStream::connect_timeout(&connect_address(address), HEALTHCHECK_TIMEOUT)?;
+    server.set_read_timeout(Some(HEALTHCHECK_TIMEOUT))?;
+    server.set_write_timeout(Some(HEALTHCHECK_TIMEOUT))?;
     write!(server, "GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
     let mut head = [0; 12];
     server.read_exact(&mut head)?;

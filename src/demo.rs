@@ -13,16 +13,16 @@ use crate::store::{Store, StoreError};
 pub const PROJECTS: [&str; 2] = ["0f5c1e7a9b3d42c68e1f7a2b4c6d8e90", "7c02d94be8f14a5d9c3b6a1e0f2d4c58"];
 
 /// How many subtasks each project has of each type: one in every status at first, so that none is missing.
-const OF_EACH_TYPE: usize = Status::COUNT;
+const SUB_JOBS_PER_TYPE: usize = Status::COUNT;
 
 /// How many subtasks of each type make a job.
 const JOB_SIZE: usize = 4;
 
 /// How often statuses move on.
-const EVERY: Duration = Duration::from_millis(500);
+const STEP_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How many subtasks of a project move at a time.
-const MOVES: usize = 5;
+const MOVES_PER_STEP: usize = 5;
 
 /// What the demo needs before it runs.
 #[derive(Clone)]
@@ -65,9 +65,9 @@ impl Demo {
         )
     }
 
-    /// Stores the subtasks; from then on [`Running::step`] moves them.
-    pub fn begin(self, store: &Store, job_types: &JobTypes) -> Result<Running, StoreError> {
-        let mut running = Running { sub_jobs: Vec::new(), random: Random(0x005e_ed0f_de30) };
+    /// Stores the subtasks; from then on [`RunningDemo::step`] moves them.
+    pub fn start(self, store: &Store, job_types: &JobTypes) -> Result<RunningDemo, StoreError> {
+        let mut running = RunningDemo { sub_jobs: Vec::new(), random: Random(0x005e_ed0f_de30) };
         for name in PROJECTS {
             // Fixed names of 32 hexadecimal digits keep every rule of a project's.
             let Ok(project) = ProjectId::parse(name) else { continue };
@@ -82,7 +82,7 @@ impl Demo {
 /// A project's subtasks as they are at first.
 fn sub_jobs(project: &ProjectId, job_types: &JobTypes) -> Vec<SubJob> {
     let of_type = |job_type: JobType| {
-        (0..OF_EACH_TYPE).filter_map(move |at| {
+        (0..SUB_JOBS_PER_TYPE).filter_map(move |at| {
             let id = format!("{}-{}-{at}", &project.as_str()[..8], job_type.index());
             let job = format!("{}-{}-job{}", &project.as_str()[..8], job_type.index(), at / JOB_SIZE);
             Some(SubJob {
@@ -99,20 +99,20 @@ fn sub_jobs(project: &ProjectId, job_types: &JobTypes) -> Vec<SubJob> {
 }
 
 /// The demo as it runs.
-pub struct Running {
+pub struct RunningDemo {
     sub_jobs: Vec<(ProjectId, Vec<SubJob>)>,
     random: Random,
 }
 
-impl Running {
+impl RunningDemo {
     /// Waits a little, then moves a few subtasks of each project on.
     pub async fn step(&mut self, store: &Store) -> Result<(), StoreError> {
-        sleep(EVERY).await;
+        sleep(STEP_INTERVAL).await;
         for (project, sub_jobs) in &mut self.sub_jobs {
-            let batch = (0..MOVES).map(|_| {
+            let batch = (0..MOVES_PER_STEP).map(|_| {
                 let at = self.random.below(sub_jobs.len());
                 let moved = &mut sub_jobs[at];
-                moved.status = next(moved.status, &mut self.random);
+                moved.status = next_status(moved.status, &mut self.random);
                 // Far from the end of what versions can be.
                 moved.version = Version::try_from(moved.version.get() + 1).unwrap_or_default();
                 moved.clone()
@@ -124,7 +124,7 @@ impl Running {
 }
 
 /// Where a subtask goes from a status. One that has ended waits again, so that the demo never runs out.
-fn next(status: Status, random: &mut Random) -> Status {
+fn next_status(status: Status, random: &mut Random) -> Status {
     match status {
         Status::Waiting => Status::Running,
         Status::Running => match random.below(10) {
@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn every_type_and_status_is_there_at_first() {
         let (types, store) = (JobTypes::default(), Store::in_memory(19));
-        Demo::with_token("t".into()).begin(&store, &types).unwrap();
+        Demo::with_token("t".into()).start(&store, &types).unwrap();
         for job_type in types.iter() {
             for status in Status::ALL {
                 assert_eq!(store.total(job_type, status), Ok(2), "{job_type:?} {status}");
@@ -173,7 +173,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn statuses_move_and_none_is_lost() {
         let (types, store) = (JobTypes::default(), Store::in_memory(19));
-        let mut running = Demo::with_token("t".into()).begin(&store, &types).unwrap();
+        let mut running = Demo::with_token("t".into()).start(&store, &types).unwrap();
         let project = ProjectId::parse(PROJECTS[0]).unwrap();
         let by_status = || {
             let filter = |status| CountFilter { status: Some(status), ..CountFilter::default() };

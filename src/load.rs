@@ -16,10 +16,10 @@ use crate::store::{OpenError, Store, StoreError};
 pub use self::summary::{Summary, summarize};
 
 /// The most bytes of a line: a record has at most some tens of KiB, so a longer line is another kind of file.
-const MAX_LINE: usize = 1024 * 1024;
+const MAX_LINE_BYTES: usize = 1024 * 1024;
 
 /// How many subtasks are handed to the store at once.
-const BATCH: usize = 8192;
+const BATCH_RECORDS: usize = 8192;
 
 /// Why files of subtasks cannot be taken in.
 #[derive(Debug, thiserror::Error)]
@@ -59,79 +59,79 @@ pub fn load(files: &[PathBuf], store: &Store, job_types: &JobTypes, cancelled: &
     if files.is_empty() {
         return Ok(());
     }
-    let is_dropped_unless_ended = store.begin_load()?;
-    if !is_dropped_unless_ended {
+    let is_discarded_unless_ended = store.begin_load()?;
+    if !is_discarded_unless_ended {
         // A pipe can be read only once.
         for path in files.iter().filter(|path| path.is_file()) {
-            check(path, job_types)?;
+            check_file(path, job_types)?;
         }
     }
-    files.iter().try_for_each(|path| take_in(path, store, job_types, cancelled))?;
-    if is_dropped_unless_ended {
+    files.iter().try_for_each(|path| load_file(path, store, job_types, cancelled))?;
+    if is_discarded_unless_ended {
         store.end_load()?;
     }
     Ok(())
 }
 
-fn take_in(path: &Path, store: &Store, job_types: &JobTypes, cancelled: &AtomicBool) -> Result<(), LoadError> {
+fn load_file(path: &Path, store: &Store, job_types: &JobTypes, cancelled: &AtomicBool) -> Result<(), LoadError> {
     let mut progress = Progress::of_file(path);
     let mut batches: HashMap<ProjectId, Vec<SubJob>> = HashMap::new();
-    let mut held = 0;
-    read(path, job_types, |project, sub_job, bytes| {
+    let mut batched = 0;
+    for_each_record(path, job_types, |project, sub_job, bytes| {
         match batches.get_mut(&project) {
             Some(batch) => batch.push(sub_job),
             None => drop(batches.insert(project, vec![sub_job])),
         }
-        held += 1;
+        batched += 1;
         progress.add(bytes);
-        if held < BATCH {
+        if batched < BATCH_RECORDS {
             return Ok(());
         }
-        held = 0;
+        batched = 0;
         if cancelled.load(Ordering::Relaxed) {
             return Err(LoadError::Cancelled);
         }
-        hand_over(&mut batches, store)
+        store_batches(&mut batches, store)
     })?;
-    hand_over(&mut batches, store)?;
-    progress.end();
+    store_batches(&mut batches, store)?;
+    progress.finish();
     Ok(())
 }
 
 /// Reads a file and says what is wrong with it, if anything.
-fn check(path: &Path, job_types: &JobTypes) -> Result<(), LoadError> {
-    read(path, job_types, |_, _, _| Ok(()))
+fn check_file(path: &Path, job_types: &JobTypes) -> Result<(), LoadError> {
+    for_each_record(path, job_types, |_, _, _| Ok(()))
 }
 
-fn hand_over(batches: &mut HashMap<ProjectId, Vec<SubJob>>, store: &Store) -> Result<(), LoadError> {
+fn store_batches(batches: &mut HashMap<ProjectId, Vec<SubJob>>, store: &Store) -> Result<(), LoadError> {
     store.load(batches.drain())?;
     Ok(())
 }
 
 /// Calls `each` with every subtask of a file, its project, and how many bytes have been read since the last call.
-fn read(
+fn for_each_record(
     path: &Path,
     job_types: &JobTypes,
     mut each: impl FnMut(ProjectId, SubJob, u64) -> Result<(), LoadError>,
 ) -> Result<(), LoadError> {
-    let unreadable = |cause| LoadError::File { path: path.into(), cause };
-    let mut file = BufReader::with_capacity(1024 * 1024, File::open(path).map_err(unreadable)?);
+    let io_error = |cause| LoadError::File { path: path.into(), cause };
+    let mut file = BufReader::with_capacity(1024 * 1024, File::open(path).map_err(io_error)?);
     let (mut line, mut number, mut bytes) = (Vec::new(), 0, 0);
     loop {
         line.clear();
-        let length = (&mut file).take(MAX_LINE as u64 + 1).read_until(b'\n', &mut line).map_err(unreadable)?;
+        let length = (&mut file).take(MAX_LINE_BYTES as u64 + 1).read_until(b'\n', &mut line).map_err(io_error)?;
         if length == 0 {
             return Ok(());
         }
         number += 1;
         bytes += length as u64;
-        let refused = |reason| LoadError::Line { path: path.into(), line: number, reason };
-        if length > MAX_LINE {
-            return Err(refused("the line has more than 1 MiB".into()));
+        let line_error = |reason| LoadError::Line { path: path.into(), line: number, reason };
+        if length > MAX_LINE_BYTES {
+            return Err(line_error("the line has more than 1 MiB".into()));
         }
         let line = if number == 1 { record::without_bom(&line) } else { &line };
         if !record::is_blank(line) {
-            let (project, sub_job) = record::from_load_line(line, job_types).map_err(refused)?;
+            let (project, sub_job) = record::from_load_line(line, job_types).map_err(line_error)?;
             each(project, sub_job, std::mem::take(&mut bytes))?;
         }
     }
@@ -163,9 +163,9 @@ mod tests {
 
     #[test]
     fn files_are_taken_in_line_by_line() {
-        let many: String = (0..2 * BATCH + 1).map(|id| line(id, "RUNNING") + "\n").collect();
+        let many: String = (0..2 * BATCH_RECORDS + 1).map(|id| line(id, "RUNNING") + "\n").collect();
         let again = format!("\n  \r\n{}\r\n{}", line(0, "FAILED"), line(99_999, "FAILED"));
-        assert_eq!(load_all(&[&file(many.as_bytes()), &file(again.as_bytes())]).unwrap(), 2 * BATCH as u64 + 2);
+        assert_eq!(load_all(&[&file(many.as_bytes()), &file(again.as_bytes())]).unwrap(), 2 * BATCH_RECORDS as u64 + 2);
         assert_eq!(load_all(&[&file(b"")]).unwrap(), 0);
         for (text, expected) in
             [("\u{feff}".to_owned() + &line(1, "FAILED"), 1), ("\u{feff}".into(), 0), ("\u{feff}\n".into(), 0)]
@@ -173,13 +173,13 @@ mod tests {
             assert_eq!(load_all(&[&file(text.as_bytes())]).unwrap(), expected, "{text}");
         }
         let summary = summarize(file(many.as_bytes()).path(), &JobTypes::default()).unwrap();
-        assert_eq!(summary.records, 2 * BATCH as u64 + 1);
+        assert_eq!(summary.records, 2 * BATCH_RECORDS as u64 + 1);
     }
 
     #[test]
     fn a_bad_line_is_named_with_its_file() {
         let good = line(1, "RUNNING");
-        let long = format!("{good}\n{}{good}", " ".repeat(MAX_LINE));
+        let long = format!("{good}\n{}{good}", " ".repeat(MAX_LINE_BYTES));
         for (text, number, reason) in [
             (format!("{good}\n\n{}", line(2, "DONE")), 3, "status must be one of"),
             (format!("{good}\n{}", &good[..20]), 2, "EOF while parsing"),
@@ -198,13 +198,13 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_named() {
-        let error = check(Path::new("/nowhere/at/all"), &JobTypes::default()).unwrap_err().to_string();
+        let error = check_file(Path::new("/nowhere/at/all"), &JobTypes::default()).unwrap_err().to_string();
         assert!(error.starts_with("/nowhere/at/all: No such file"), "{error}");
     }
 
     #[test]
     fn loading_stops_when_nobody_waits_for_it() {
-        let many: String = (0..BATCH).map(|id| line(id, "RUNNING") + "\n").collect();
+        let many: String = (0..BATCH_RECORDS).map(|id| line(id, "RUNNING") + "\n").collect();
         let file = file(many.as_bytes());
         let stopped =
             load(&[file.path().to_owned()], &Store::in_memory(19), &JobTypes::default(), &AtomicBool::new(true));

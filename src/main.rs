@@ -21,28 +21,28 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Bad configuration or input.
-const BAD_INPUT: u8 = 2;
+const EXIT_BAD_INPUT: u8 = 2;
 
 /// A data directory that does not hold what was acknowledged.
-const DAMAGED: u8 = 3;
+const EXIT_CORRUPT_DATA: u8 = 3;
 
 /// Anything else.
-const FAILED: u8 = 1;
+const EXIT_FAILURE: u8 = 1;
 
 fn main() -> ExitCode {
     // Before anything else: until then a signal ends the process, and one that asks for a reload must not.
-    let early = Cli::asks_to_serve().then(Early::listen);
+    let started = Cli::asks_to_serve().then(RuntimeWithSignals::start);
     let code = match read_command_line() {
-        Ok(cli) => run_command(cli.command, early),
-        Err(refused) => answer(&refused),
+        Ok(cli) => run_command(cli.command, started),
+        Err(refused) => print_usage(&refused),
     };
     telemetry::flush();
     code
 }
 
-fn run_command(command: Command, early: Option<io::Result<Early>>) -> ExitCode {
+fn run_command(command: Command, started: Option<io::Result<RuntimeWithSignals>>) -> ExitCode {
     let done = match command {
-        Command::Serve(flags) => return serve(*flags, early.unwrap_or_else(Early::listen)),
+        Command::Serve(flags) => return serve(*flags, started.unwrap_or_else(RuntimeWithSignals::start)),
         Command::Token(flags) if flags.hash => Stdout::open().and_then(|out| cli::hash_token(stdin(), out)),
         Command::Token(_) => Stdout::open().and_then(cli::new_token),
         Command::Check(flags) => return check(&flags),
@@ -51,18 +51,18 @@ fn run_command(command: Command, early: Option<io::Result<Early>>) -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => complain(LogFormat::Text, &error, BAD_INPUT),
-        Err(error) => complain(LogFormat::Text, &error, FAILED),
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => fail(LogFormat::Text, &error, EXIT_BAD_INPUT),
+        Err(error) => fail(LogFormat::Text, &error, EXIT_FAILURE),
     }
 }
 
-fn complain(format: LogFormat, error: &dyn Display, code: u8) -> ExitCode {
+fn fail(format: LogFormat, error: &dyn Display, code: u8) -> ExitCode {
     telemetry::write_fatal_error(format, error);
     ExitCode::from(code)
 }
 
 /// Answers a command line that asks for help, or that cannot be used.
-fn answer(refused: &UsageError) -> ExitCode {
+fn print_usage(refused: &UsageError) -> ExitCode {
     let error = &refused.error;
     if !error.use_stderr() {
         let written = if stdout().is_terminal() {
@@ -71,17 +71,17 @@ fn answer(refused: &UsageError) -> ExitCode {
             Stdout.write_all(error.render().to_string().as_bytes())
         };
         return match written {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => complain(LogFormat::Text, &error, FAILED),
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => fail(LogFormat::Text, &error, EXIT_FAILURE),
             Ok(()) | Err(_) => ExitCode::SUCCESS,
         };
     }
     let format = if refused.has_log { telemetry::format_or_default(refused.log_format) } else { LogFormat::Text };
     match format {
-        LogFormat::Json => telemetry::write_fatal_error(format, &refused.in_one_line()),
+        LogFormat::Json => telemetry::write_fatal_error(format, &refused.one_line_message()),
         LogFormat::Text if stderr().is_terminal() => drop(error.print()),
-        LogFormat::Text => log::write_last_words(&error.render().to_string()),
+        LogFormat::Text => log::write_fatal_error(&error.render().to_string()),
     }
-    ExitCode::from(BAD_INPUT)
+    ExitCode::from(EXIT_BAD_INPUT)
 }
 
 /// The exit code is the answer, so it stands even if nobody can be told the rest.
@@ -89,7 +89,7 @@ fn check(flags: &CheckFlags) -> ExitCode {
     let mut said = Vec::new();
     let is_good = cli::check(flags, &mut said).unwrap_or(false);
     let _ = Stdout.write_all(&said);
-    if is_good { ExitCode::SUCCESS } else { ExitCode::from(BAD_INPUT) }
+    if is_good { ExitCode::SUCCESS } else { ExitCode::from(EXIT_BAD_INPUT) }
 }
 
 /// Starts the log of a command; the format that it has.
@@ -103,7 +103,7 @@ fn start_log(flags: &LogFlags) -> LogFormat {
 }
 
 /// The runtime, and the signals that have come since it began. Many of one kind are one.
-struct Early {
+struct RuntimeWithSignals {
     runtime: Runtime,
     signals: Signals,
 }
@@ -111,43 +111,43 @@ struct Early {
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    hang_up: Signal,
+    hangup: Signal,
     /// Otherwise a file that has reached its largest size, the log's for one, ends the program.
     _file_too_large: Signal,
 }
 
-impl Early {
-    fn listen() -> io::Result<Self> {
+impl RuntimeWithSignals {
+    fn start() -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let inside = runtime.enter();
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let _file_too_large = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
-        let signals = Signals { terminate, interrupt, hang_up: signal(SignalKind::hangup())?, _file_too_large };
+        let signals = Signals { terminate, interrupt, hangup: signal(SignalKind::hangup())?, _file_too_large };
         drop(inside);
         Ok(Self { runtime, signals })
     }
 }
 
-fn serve(flags: ServeFlags, early: io::Result<Early>) -> ExitCode {
+fn serve(flags: ServeFlags, started: io::Result<RuntimeWithSignals>) -> ExitCode {
     let format = start_log(&flags.log);
     let config = match Config::try_from(flags) {
         Ok(config) => config,
-        Err(error) => return complain(format, &error, BAD_INPUT),
+        Err(error) => return fail(format, &error, EXIT_BAD_INPUT),
     };
     // Connections are what most descriptors are for, and the usual soft limit is far below what may be open.
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
-    let Early { runtime, signals } = match early {
-        Ok(early) => early,
-        Err(error) => return complain(format, &error, FAILED),
+    let RuntimeWithSignals { runtime, signals } = match started {
+        Ok(started) => started,
+        Err(error) => return fail(format, &error, EXIT_FAILURE),
     };
     let ended = runtime.block_on(run(config, signals));
     // A thread that still reads a load file must not hold up the end.
     runtime.shutdown_background();
     match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => complain(format, &error, after_server(&error)),
+        Err(error) => fail(format, &error, server_exit_code(&error)),
     }
 }
 
@@ -159,66 +159,66 @@ fn export(flags: &ExportFlags) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read it has had enough, as `head` has.
         Err(ExportError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => complain(format, &error, after_export(&error)),
+        Err(error) => fail(format, &error, export_exit_code(&error)),
     }
 }
 
-fn after_server(error: &ServerError) -> u8 {
+fn server_exit_code(error: &ServerError) -> u8 {
     match error {
-        ServerError::Load(LoadError::Store(_)) => FAILED,
-        ServerError::Load(LoadError::Data(error)) => after_opening(error),
-        ServerError::Access(_) | ServerError::Load(_) => BAD_INPUT,
-        ServerError::Data(error) => after_opening(error),
-        ServerError::Bind { .. } | ServerError::System(_) | ServerError::Crashed(_) => FAILED,
+        ServerError::Load(LoadError::Store(_)) => EXIT_FAILURE,
+        ServerError::Load(LoadError::Data(error)) => open_exit_code(error),
+        ServerError::Access(_) | ServerError::Load(_) => EXIT_BAD_INPUT,
+        ServerError::Data(error) => open_exit_code(error),
+        ServerError::Bind { .. } | ServerError::System(_) | ServerError::Crashed(_) => EXIT_FAILURE,
     }
 }
 
-fn after_export(error: &ExportError) -> u8 {
+fn export_exit_code(error: &ExportError) -> u8 {
     match error {
-        ExportError::Config(_) => BAD_INPUT,
-        ExportError::Data(error) => after_opening(error),
-        ExportError::Output(_) => FAILED,
+        ExportError::Config(_) => EXIT_BAD_INPUT,
+        ExportError::Data(error) => open_exit_code(error),
+        ExportError::Output(_) => EXIT_FAILURE,
     }
 }
 
-fn after_opening(error: &OpenError) -> u8 {
+fn open_exit_code(error: &OpenError) -> u8 {
     match error {
-        OpenError::Unusable { .. } => BAD_INPUT,
-        OpenError::Damaged { .. } => DAMAGED,
-        OpenError::InUse { .. } | OpenError::Io { .. } | OpenError::Thread(_) => FAILED,
-        OpenError::Store(_) | OpenError::Cancelled => FAILED,
+        OpenError::Unusable { .. } => EXIT_BAD_INPUT,
+        OpenError::Damaged { .. } => EXIT_CORRUPT_DATA,
+        OpenError::InUse { .. } | OpenError::Io { .. } | OpenError::Thread(_) => EXIT_FAILURE,
+        OpenError::Store(_) | OpenError::Cancelled => EXIT_FAILURE,
     }
 }
 
 async fn run(config: Config, signals: Signals) -> Result<(), ServerError> {
-    let Signals { mut terminate, mut interrupt, mut hang_up, _file_too_large } = signals;
+    let Signals { mut terminate, mut interrupt, mut hangup, _file_too_large } = signals;
     let demo = config.demo.clone();
     let server = tokio::select! {
         server = Server::bind(config) => server?,
-        () = stopped_by(&mut terminate, &mut interrupt) => {
+        () = await_stop_signal(&mut terminate, &mut interrupt) => {
             tracing::info!("stopped before it was started");
             return Ok(());
         }
     };
     if let Some(demo) = demo {
         // Nobody may be there to read it, which is no reason to end or to wait.
-        let greeting = greeting(&server, demo.token());
+        let greeting = demo_greeting(&server, demo.token());
         thread::spawn(move || Stdout.write_all(greeting.as_bytes()));
     }
-    tokio::spawn(reload_on_signal(async move || hang_up.recv().await, server.access()));
+    tokio::spawn(reload_on_signal(async move || hangup.recv().await, server.access()));
     let stop = async move {
-        stopped_by(&mut terminate, &mut interrupt).await;
+        await_stop_signal(&mut terminate, &mut interrupt).await;
         tokio::spawn(async move {
-            stopped_by(&mut terminate, &mut interrupt).await;
+            await_stop_signal(&mut terminate, &mut interrupt).await;
             tracing::warn!("a second signal: ending now");
             telemetry::flush_before_forced_exit();
-            std::process::exit(FAILED.into());
+            std::process::exit(EXIT_FAILURE.into());
         });
     };
     server.run(stop).await.map(|_| ())
 }
 
-async fn stopped_by(terminate: &mut Signal, interrupt: &mut Signal) {
+async fn await_stop_signal(terminate: &mut Signal, interrupt: &mut Signal) {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -226,8 +226,8 @@ async fn stopped_by(terminate: &mut Signal, interrupt: &mut Signal) {
 }
 
 /// What a newcomer needs to see a count.
-fn greeting(server: &Server, token: &str) -> String {
-    let (public, internal) = (cli::reachable(server.public_addr()), cli::reachable(server.internal_addr()));
+fn demo_greeting(server: &Server, token: &str) -> String {
+    let (public, internal) = (cli::connect_address(server.public_addr()), cli::connect_address(server.internal_addr()));
     let (project, projects) = (demo::PROJECTS[0], demo::PROJECTS.join(" "));
     // As a shell reads a quote within quotes.
     let quoted = token.replace('\'', r"'\''");

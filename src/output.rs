@@ -36,7 +36,7 @@ impl Stdout {
 }
 
 /// A number with its noun, for people.
-pub fn number(count: usize, noun: &str) -> String {
+pub fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// How much lower than usual, of 19 steps: such a thread gets a tenth of a core that others want too.
-const STEPS: i32 = 10;
+const NICENESS: i32 = 10;
 
 thread_local! {
     static IS_LOWERED: Cell<bool> = const { Cell::new(false) };
@@ -21,14 +21,14 @@ pub fn lower() {
         return;
     }
     // Linux has both for each thread. Where they are refused, nothing is lost but the order.
-    let lowered = rustix::process::nice(STEPS).and_then(|_| keep_off_a_core());
+    let lowered = rustix::process::nice(NICENESS).and_then(|_| avoid_first_core());
     if let Err(error) = lowered {
         tracing::debug!(%error, "a thread keeps its priority");
     }
 }
 
 /// Leaves the first core that this process may use to others, if it may use more than one.
-fn keep_off_a_core() -> rustix::io::Result<()> {
+fn avoid_first_core() -> rustix::io::Result<()> {
     let mut cores = sched_getaffinity(None)?;
     if cores.count() < 2 {
         return Ok(());
@@ -54,7 +54,7 @@ mod tests {
         })
         .join()
         .unwrap();
-        assert_eq!(lowered, ((usual + STEPS).min(19), (cores - 1).max(1)));
+        assert_eq!(lowered, ((usual + NICENESS).min(19), (cores - 1).max(1)));
         assert_eq!(inherited, lowered);
         assert_eq!(state(), (usual, cores));
     }

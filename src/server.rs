@@ -30,7 +30,7 @@ use self::setup::Setup;
 use crate::access::{AccessError, AccessHandle};
 use crate::api::{self, Api, ConcurrencyLimit};
 use crate::config::Config;
-use crate::demo::{Demo, Running};
+use crate::demo::{Demo, RunningDemo};
 use crate::internal::{self, Intake, Internal, RunningReports};
 use crate::load::{self, LoadError};
 use crate::maintenance;
@@ -246,9 +246,9 @@ async fn recover_and_import(api: &Arc<Api>, dir: Option<PathBuf>, files: Vec<Pat
         // What the store starts from here works in the background as well.
         priority::lower();
         if let Some(dir) = dir {
-            let mut progress = Progress::of_opening(&dir);
-            store.open(|done, all| progress.reach(done, all), &flag)?;
-            progress.end();
+            let mut progress = Progress::of_recovery(&dir);
+            store.open(|done, all| progress.set_position(done, all), &flag)?;
+            progress.finish();
         }
         Ok(load::load(&files, &store, &job_types, &flag)?)
     };
@@ -256,8 +256,8 @@ async fn recover_and_import(api: &Arc<Api>, dir: Option<PathBuf>, files: Vec<Pat
 }
 
 /// Opens the server for requests, with the demo's subtasks if it has any.
-fn become_ready(api: &Api, demo: Option<Demo>) -> Result<Option<Running>, ServerError> {
-    let running = demo.map(|demo| demo.begin(&api.store, &api.job_types)).transpose().map_err(system_error)?;
+fn become_ready(api: &Api, demo: Option<Demo>) -> Result<Option<RunningDemo>, ServerError> {
+    let running = demo.map(|demo| demo.start(&api.store, &api.job_types)).transpose().map_err(system_error)?;
     api.readiness.enter(Phase::Ready);
     tracing::info!("ready");
     Ok(running)

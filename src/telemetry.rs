@@ -42,7 +42,7 @@ pub fn format_or_default(format: Option<LogFormat>) -> LogFormat {
 
 /// Says why the program ends, whatever the filter of the log.
 pub fn write_fatal_error(format: LogFormat, reason: &dyn Display) {
-    log::write_last_words(&match format {
+    log::write_fatal_error(&match format {
         LogFormat::Text => format!("subjobs: {reason}\n"),
         LogFormat::Json => json_line(&reason.to_string()),
     });

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::Access;
 use crate::domain::Timestamp;
-use crate::output::number;
+use crate::output::counted;
 
 /// How much there is of everything in an access file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,13 +42,13 @@ impl Access {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { principals, tokens, expired_tokens, access_keys, projects, has_identity } = *self;
-        write!(f, "{}, {}", number(principals, "principal"), number(tokens, "token"))?;
+        write!(f, "{}, {}", counted(principals, "principal"), counted(tokens, "token"))?;
         if expired_tokens > 0 {
             write!(f, " ({expired_tokens} expired)")?;
         }
-        write!(f, ", {}, ", number(access_keys, "access key"))?;
+        write!(f, ", {}, ", counted(access_keys, "access key"))?;
         match projects {
-            Some(projects) => write!(f, "{}", number(projects, "project"))?,
+            Some(projects) => write!(f, "{}", counted(projects, "project"))?,
             None => write!(f, "any project")?,
         }
         write!(f, ", {} identity service", if has_identity { "an" } else { "no" })

@@ -22,13 +22,13 @@ pub(super) async fn count_sub_jobs(api: Arc<Api>, call: Call<ProjectId>) -> Resu
     let (mut call, filter) = call.in_existing_project()?;
     call.ignore_body().await?;
     let count = api.store.count(&call.project, &filter).await?;
-    Ok(([(CONTENT_TYPE, JSON)], answer(count.min(MAX_COUNT))))
+    Ok(([(CONTENT_TYPE, APPLICATION_JSON)], json_body(count.min(MAX_COUNT))))
 }
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const APPLICATION_JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// `{"count":N}`, in one allocation of its own size: the usual way through a growing buffer takes three.
-fn answer(count: u64) -> Bytes {
+fn json_body(count: u64) -> Bytes {
     let mut text = [0; 32];
     let mut rest = &mut text[..];
     // At most 10 + 20 bytes, so it fits.
@@ -44,8 +44,8 @@ mod tests {
     #[test]
     fn the_body_is_json() {
         for (count, text) in [(0, r#"{"count":0}"#), (MAX_COUNT, r#"{"count":2147483647}"#)] {
-            assert_eq!(answer(count), text);
+            assert_eq!(json_body(count), text);
         }
-        assert_eq!(answer(u64::MAX).len(), 30);
+        assert_eq!(json_body(u64::MAX).len(), 30);
     }
 }

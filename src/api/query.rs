@@ -9,24 +9,24 @@ use crate::web::decode;
 use crate::web::error::Error;
 
 /// The most characters of `job_type`.
-const MAX_JOB_TYPE: usize = 256;
+const MAX_JOB_TYPE_CHARS: usize = 256;
 
 /// Takes the query of a request. An empty parameter is as if it were absent, one given twice is refused, and one of another
 /// name is ignored.
 pub fn parse(query: &str, job_types: &JobTypes) -> Result<CountFilter, Error> {
-    let mut given = Given::default();
+    let mut parameters = Parameters::default();
     for (name, value) in decode::pairs(query) {
-        given.take(name, value)?;
+        parameters.add(name, value)?;
     }
     let mut filter = CountFilter::default();
-    if let Some(text) = given.status() {
+    if let Some(text) = parameters.status() {
         let status: Status = text.parse().map_err(|error| invalid("status", error))?;
         filter.status = Some(status);
     }
-    if let Some(text) = given.job_type() {
+    if let Some(text) = parameters.job_type() {
         filter.job_types = types(text, job_types)?;
     }
-    if let Some(text) = given.job_id() {
+    if let Some(text) = parameters.job_id() {
         filter.job_id = Some(JobId::parse(text).map_err(|error| invalid("job_id", error))?);
     }
     Ok(filter)
@@ -36,10 +36,10 @@ const NAMES: [&str; 3] = ["status", "job_type", "job_id"];
 
 /// The three parameters, decoded, each at most once.
 #[derive(Default)]
-struct Given<'a>([Option<Cow<'a, str>>; 3]);
+struct Parameters<'a>([Option<Cow<'a, str>>; 3]);
 
-impl<'a> Given<'a> {
-    fn take(&mut self, name: &'a str, value: &'a str) -> Result<(), Error> {
+impl<'a> Parameters<'a> {
+    fn add(&mut self, name: &'a str, value: &'a str) -> Result<(), Error> {
         let known = |name: &str| NAMES.iter().position(|known| *known == name);
         // Hardly anybody encodes a name. One that cannot be decoded is none of the three.
         let which = known(name).or_else(|| decode::query(name).ok().and_then(|name| known(&name)));
@@ -52,24 +52,24 @@ impl<'a> Given<'a> {
     }
 
     fn status(&self) -> Option<&str> {
-        self.filled(0)
+        self.non_empty(0)
     }
 
     fn job_type(&self) -> Option<&str> {
-        self.filled(1)
+        self.non_empty(1)
     }
 
     fn job_id(&self) -> Option<&str> {
-        self.filled(2)
+        self.non_empty(2)
     }
 
-    fn filled(&self, which: usize) -> Option<&str> {
+    fn non_empty(&self, which: usize) -> Option<&str> {
         self.0[which].as_deref().filter(|value| !value.is_empty())
     }
 }
 
 fn types(text: &str, job_types: &JobTypes) -> Result<JobTypeSet, Error> {
-    if text.len() > MAX_JOB_TYPE && text.chars().nth(MAX_JOB_TYPE).is_some() {
+    if text.len() > MAX_JOB_TYPE_CHARS && text.chars().nth(MAX_JOB_TYPE_CHARS).is_some() {
         return Err(Error::input("job_type", "must have at most 256 characters"));
     }
     let known = |name| job_types.parse(name).ok_or("must be a comma-separated list of known job types, without spaces");
@@ -181,7 +181,7 @@ mod tests {
             }
             let names: Vec<_> = names.iter().map(String::as_str).collect();
             let expected = filter(status.map(|at| Status::ALL[at]), &names, job_id.as_deref());
-            prop_assume!(names.join(",").len() <= MAX_JOB_TYPE);
+            prop_assume!(names.join(",").len() <= MAX_JOB_TYPE_CHARS);
             prop_assert_eq!(ask(&pairs.join("&")), Ok(expected));
         }
     }

@@ -12,7 +12,7 @@ use super::flags::{Cli, LogFormat};
 const PREFIX: &str = "SUBJOBS_";
 
 /// How many letters a mistyped name may be off.
-const MAX_TYPOS: usize = 2;
+const MAX_TYPO_DISTANCE: usize = 2;
 
 /// A command line that cannot be used, or one that asks for help.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub struct UsageError {
 
 impl UsageError {
     /// What is wrong, without the usage.
-    pub fn in_one_line(&self) -> String {
+    pub fn one_line_message(&self) -> String {
         let text = self.error.render().to_string();
         let reason = text.split("\n\n").next().unwrap_or_default();
         let words: Vec<_> = reason.strip_prefix("error: ").unwrap_or(reason).split_whitespace().collect();
@@ -40,7 +40,7 @@ pub fn read_command_line() -> Result<Cli, UsageError> {
     let args: Vec<OsString> = std::env::args_os().collect();
     parse(&args, |_| false).map_err(|error| {
         let has_log = args.get(1).is_some_and(|command| command == "serve" || command == "export");
-        UsageError { error: name_variable(error, &args), log_format: asked_format(&args), has_log }
+        UsageError { error: name_variable(error, &args), log_format: requested_log_format(&args), has_log }
     })
 }
 
@@ -84,7 +84,7 @@ fn variable_of(option: &str) -> Option<String> {
 }
 
 /// The format of the log as far as a command line tells that cannot be used.
-fn asked_format(args: &[OsString]) -> Option<LogFormat> {
+fn requested_log_format(args: &[OsString]) -> Option<LogFormat> {
     let flag = args.iter().enumerate().find_map(|(at, arg)| match arg.to_str()? {
         "--log-format" => args.get(at + 1)?.to_str().map(str::to_owned),
         arg => arg.strip_prefix("--log-format=").map(str::to_owned),
@@ -106,10 +106,10 @@ pub struct UnknownVariable {
 pub fn unknown_variables() -> Vec<UnknownVariable> {
     let variables = std::env::vars_os();
     let with_value = variables.filter(|(_, value)| !value.is_empty());
-    unknown(with_value.map(|(name, _)| name.to_string_lossy().into_owned()))
+    find_unknown(with_value.map(|(name, _)| name.to_string_lossy().into_owned()))
 }
 
-fn unknown(names: impl Iterator<Item = String>) -> Vec<UnknownVariable> {
+fn find_unknown(names: impl Iterator<Item = String>) -> Vec<UnknownVariable> {
     let cli = Cli::command();
     let args = cli.get_subcommands().flat_map(Command::get_arguments);
     let known: Vec<_> =
@@ -120,8 +120,8 @@ fn unknown(names: impl Iterator<Item = String>) -> Vec<UnknownVariable> {
             let upper = name.to_uppercase();
             let distance = |known: &&&str| strsim::osa_distance(&upper, known);
             let nearest = known.iter().min_by_key(distance)?;
-            let is_ours = upper.starts_with(PREFIX) || distance(&nearest) <= MAX_TYPOS;
-            (is_ours && !is_of_kubernetes(&name)).then(|| UnknownVariable { name, nearest: (*nearest).into() })
+            let is_ours = upper.starts_with(PREFIX) || distance(&nearest) <= MAX_TYPO_DISTANCE;
+            (is_ours && !is_set_by_kubernetes(&name)).then(|| UnknownVariable { name, nearest: (*nearest).into() })
         })
         .collect();
     unknown.sort_by(|a, b| a.name.cmp(&b.name));
@@ -129,7 +129,7 @@ fn unknown(names: impl Iterator<Item = String>) -> Vec<UnknownVariable> {
 }
 
 /// Kubernetes gives every container variables for each service, so also for one that is called `subjobs` or `subjobs-…`.
-fn is_of_kubernetes(name: &str) -> bool {
+fn is_set_by_kubernetes(name: &str) -> bool {
     let ends_with_port = name.strip_suffix("_PORT").is_some();
     let has_port_number = name.split("_PORT_").skip(1).any(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
     ends_with_port || has_port_number || name.contains("_SERVICE_HOST") || name.contains("_SERVICE_PORT")
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     fn unknown_among(names: &[&str]) -> Vec<(String, String)> {
-        let found = unknown(names.iter().map(|name| (*name).to_owned()));
+        let found = find_unknown(names.iter().map(|name| (*name).to_owned()));
         found.into_iter().map(|found| (found.name, found.nearest)).collect()
     }
 
@@ -181,7 +181,7 @@ mod tests {
     fn the_format_of_the_log_is_known_before_the_rest() {
         let format = |args: &str| {
             let args: Vec<_> = args.split(' ').map(OsString::from).collect();
-            asked_format(&args)
+            requested_log_format(&args)
         };
         assert_eq!(format("subjobs serve --log-format json --x"), Some(LogFormat::Json));
         assert_eq!(format("subjobs serve --log-format=text"), Some(LogFormat::Text));

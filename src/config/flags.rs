@@ -73,7 +73,7 @@ pub struct ServeFlags {
     pub data_dir: Option<PathBuf>,
 
     /// Drop subtasks that ended (SUCCESS, FAILED, ABNORMAL) longer ago than this, as 12h or 30d [default: never]
-    #[arg(long, env = "SUBJOBS_RETAIN_FINISHED", value_name = "DURATION", value_parser = long_time)]
+    #[arg(long, env = "SUBJOBS_RETAIN_FINISHED", value_name = "DURATION", value_parser = retention_duration)]
     pub retain_finished: Option<Duration>,
 
     /// Requests of the public API worked on at once; one more gets 503 at once
@@ -91,28 +91,28 @@ pub struct ServeFlags {
     pub max_connections_per_address: Option<u32>,
 
     /// How long a public request may take; then 503
-    #[arg(long, env = "SUBJOBS_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = some_time)]
+    #[arg(long, env = "SUBJOBS_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = nonzero_duration)]
     pub request_timeout: Duration,
 
     /// How long a report may take, its body included; then 503
-    #[arg(long, env = "SUBJOBS_REPORT_TIMEOUT", value_name = "DURATION", default_value = "60s", value_parser = some_time)]
+    #[arg(long, env = "SUBJOBS_REPORT_TIMEOUT", value_name = "DURATION", default_value = "60s", value_parser = nonzero_duration)]
     pub report_timeout: Duration,
 
     /// From a request's first byte to the end of its head; then the connection closes
-    #[arg(long, env = "SUBJOBS_HEAD_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = some_time)]
+    #[arg(long, env = "SUBJOBS_HEAD_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = nonzero_duration)]
     pub head_timeout: Duration,
 
     /// How long a kept-alive connection may have no request; keep it above your gateway's own. A new one has 10s for its first
     /// byte, or this if it is shorter
-    #[arg(long, env = "SUBJOBS_IDLE_TIMEOUT", value_name = "DURATION", default_value = "75s", value_parser = some_time)]
+    #[arg(long, env = "SUBJOBS_IDLE_TIMEOUT", value_name = "DURATION", default_value = "75s", value_parser = nonzero_duration)]
     pub idle_timeout: Duration,
 
     /// How long SIGTERM or SIGINT lets running requests finish
-    #[arg(long, env = "SUBJOBS_DRAIN", value_name = "DURATION", default_value = "10s", value_parser = time)]
+    #[arg(long, env = "SUBJOBS_DRAIN", value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub drain: Duration,
 
     /// How long the public listener goes on taking connections after the signal, for balancers that are slow to notice
-    #[arg(long, env = "SUBJOBS_DRAIN_DELAY", value_name = "DURATION", default_value = "0s", value_parser = time)]
+    #[arg(long, env = "SUBJOBS_DRAIN_DELAY", value_name = "DURATION", default_value = "0s", value_parser = duration)]
     pub drain_delay: Duration,
 
     #[command(flatten)]
@@ -213,29 +213,29 @@ fn job_type(name: &str) -> Result<String, String> {
 }
 
 /// The longest time that may be asked for: a day.
-const MAX_TIME: Duration = Duration::from_secs(24 * 60 * 60);
+const MAX_DURATION: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A time as `10s`, `500ms` or `1m 30s`.
-fn time(text: &str) -> Result<Duration, String> {
+fn duration(text: &str) -> Result<Duration, String> {
     let time: jiff::SignedDuration =
         text.parse().map_err(|_| "must be a number and a unit, as 10s, 500ms or 1m30s".to_owned())?;
     let time = Duration::try_from(time).map_err(|_| "must not be negative".to_owned())?;
-    if time > MAX_TIME { Err("must be at most 24h".into()) } else { Ok(time) }
+    if time > MAX_DURATION { Err("must be at most 24h".into()) } else { Ok(time) }
 }
 
 /// A time in days as well, which are of 24 hours: one second to a hundred years.
-fn long_time(text: &str) -> Result<Duration, String> {
+fn retention_duration(text: &str) -> Result<Duration, String> {
     let time: jiff::Span = text.parse().map_err(|_| "must be a number and a unit, as 12h or 30d".to_owned())?;
     let time = time.to_duration(jiff::SpanRelativeTo::days_are_24_hours());
     let time = time.map_err(|_| "must be in days, hours, minutes or seconds, as 12h or 30d".to_owned())?;
     match Duration::try_from(time) {
-        Ok(time) if (Duration::from_secs(1)..=100 * 365 * MAX_TIME).contains(&time) => Ok(time),
+        Ok(time) if (Duration::from_secs(1)..=100 * 365 * MAX_DURATION).contains(&time) => Ok(time),
         _ => Err("must be 1s to 36500d".into()),
     }
 }
 
-fn some_time(text: &str) -> Result<Duration, String> {
-    match time(text)? {
+fn nonzero_duration(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
         Duration::ZERO => Err("must not be zero".into()),
         time => Ok(time),
     }

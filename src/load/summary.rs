@@ -5,9 +5,9 @@ use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::Path;
 
-use super::{LoadError, read};
+use super::{LoadError, for_each_record};
 use crate::domain::JobTypes;
-use crate::output::number;
+use crate::output::counted;
 
 /// How much there is of everything in a file of subtasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,7 +26,7 @@ pub struct Summary {
 pub fn summarize(path: &Path, job_types: &JobTypes) -> Result<Summary, LoadError> {
     let (mut records, state) = (0, RandomState::new());
     let [mut sub_jobs, mut projects, mut jobs] = [(); 3].map(|()| HashSet::new());
-    read(path, job_types, |project, sub_job, _| {
+    for_each_record(path, job_types, |project, sub_job, _| {
         records += 1;
         projects.insert(state.hash_one(&project));
         jobs.insert(state.hash_one((&project, &sub_job.job_id)));
@@ -39,8 +39,8 @@ pub fn summarize(path: &Path, job_types: &JobTypes) -> Result<Summary, LoadError
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { records, sub_jobs, projects, jobs } = *self;
-        let sub_jobs_text = number(sub_jobs, "subtask");
-        write!(f, "{sub_jobs_text} of {} in {}", number(jobs, "job"), number(projects, "project"))?;
+        let sub_jobs_text = counted(sub_jobs, "subtask");
+        write!(f, "{sub_jobs_text} of {} in {}", counted(jobs, "job"), counted(projects, "project"))?;
         if records != sub_jobs as u64 {
             write!(f, ", in {records} records")?;
         }

@@ -13,10 +13,10 @@ use std::time::Duration;
 use super::write_some;
 
 /// The most bytes of lines that wait; as many again may be on their way out.
-const LIMIT: usize = 1024 * 1024;
+const MAX_QUEUED_BYTES: usize = 1024 * 1024;
 
 /// What is kept free for the last words of a program that fails.
-const LAST_WORDS: usize = 64 * 1024;
+const FATAL_ERROR_BYTES: usize = 64 * 1024;
 
 /// The lines of this process for standard error.
 static QUEUE: Queue = Queue::new();
@@ -27,7 +27,7 @@ pub struct LogWriter;
 
 impl Write for LogWriter {
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
-        QUEUE.add(lines, LIMIT, start_writing);
+        QUEUE.push(lines, MAX_QUEUED_BYTES, start_writer);
         Ok(lines.len())
     }
 
@@ -37,8 +37,8 @@ impl Write for LogWriter {
 }
 
 /// Writes the reason for which the program ends, which still finds a place when the queue is full.
-pub fn write_last_words(text: &str) {
-    QUEUE.add(text.as_bytes(), LIMIT + LAST_WORDS, start_writing);
+pub fn write_fatal_error(text: &str) {
+    QUEUE.push(text.as_bytes(), MAX_QUEUED_BYTES + FATAL_ERROR_BYTES, start_writer);
 }
 
 /// Waits until everything has been written, at most so long.
@@ -52,8 +52,8 @@ pub fn dropped_lines() -> u64 {
 }
 
 /// Starts the thread that writes; without one nothing is written.
-fn start_writing() -> bool {
-    thread::Builder::new().name("log".into()).spawn(|| QUEUE.write_to(write)).is_ok()
+fn start_writer() -> bool {
+    thread::Builder::new().name("log".into()).spawn(|| QUEUE.run_writer(write)).is_ok()
 }
 
 /// Writes one line, or says that a part of it is missing.
@@ -72,7 +72,7 @@ fn write(mut line: &[u8]) -> Option<()> {
 struct Queue {
     state: Mutex<State>,
     /// There is something to write.
-    more: Condvar,
+    not_empty: Condvar,
     /// Everything has been written.
     idle: Condvar,
     dropped: AtomicU64,
@@ -90,7 +90,7 @@ struct State {
 impl Queue {
     const fn new() -> Self {
         let state = State { waiting: Vec::new(), is_writing: false, has_writer: false, overflowed: 0 };
-        Self { state: Mutex::new(state), more: Condvar::new(), idle: Condvar::new(), dropped: AtomicU64::new(0) }
+        Self { state: Mutex::new(state), not_empty: Condvar::new(), idle: Condvar::new(), dropped: AtomicU64::new(0) }
     }
 
     /// A panic elsewhere leaves at worst half a line.
@@ -99,20 +99,20 @@ impl Queue {
     }
 
     /// Appends lines if they fit below the limit, and drops them otherwise.
-    fn add(&self, lines: &[u8], limit: usize, start_writing: impl FnOnce() -> bool) {
+    fn push(&self, lines: &[u8], limit: usize, start_writer: impl FnOnce() -> bool) {
         let mut state = self.state();
-        state.has_writer = state.has_writer || start_writing();
+        state.has_writer = state.has_writer || start_writer();
         if state.has_writer && state.waiting.len() + lines.len() <= limit {
             state.waiting.extend_from_slice(lines);
-            self.more.notify_one();
+            self.not_empty.notify_one();
         } else {
-            state.overflowed += count(lines);
-            self.dropped.fetch_add(count(lines), Ordering::Relaxed);
+            state.overflowed += count_lines(lines);
+            self.dropped.fetch_add(count_lines(lines), Ordering::Relaxed);
         }
     }
 
     /// Writes line by line for ever, since a pipe keeps a short write whole.
-    fn write_to(&self, mut write: impl FnMut(&[u8]) -> Option<()>) {
+    fn run_writer(&self, mut write: impl FnMut(&[u8]) -> Option<()>) {
         let mut writing = Vec::new();
         loop {
             let overflowed = self.next(&mut writing);
@@ -134,7 +134,7 @@ impl Queue {
         state.is_writing = false;
         while state.waiting.is_empty() {
             self.idle.notify_all();
-            state = self.more.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.not_empty.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.is_writing = true;
         std::mem::swap(&mut state.waiting, writing);
@@ -148,7 +148,7 @@ impl Queue {
     }
 }
 
-fn count(lines: &[u8]) -> u64 {
+fn count_lines(lines: &[u8]) -> u64 {
     lines.split_inclusive(|byte| *byte == b'\n').count() as u64
 }
 

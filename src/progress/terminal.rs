@@ -8,7 +8,7 @@ use indicatif::TermLike;
 use crate::output::log::LogWriter;
 
 /// The width of a terminal that does not tell.
-const WIDTH: u16 = 80;
+const DEFAULT_WIDTH: u16 = 80;
 
 /// Standard error.
 #[derive(Debug)]
@@ -16,30 +16,30 @@ pub(super) struct Terminal;
 
 impl Terminal {
     /// Writes a control sequence, unless it would move the cursor by nothing.
-    fn control(&self, times: usize, letter: char) -> io::Result<()> {
+    fn write_control(&self, times: usize, letter: char) -> io::Result<()> {
         if times == 0 { Ok(()) } else { self.write_str(&format!("\x1b[{times}{letter}")) }
     }
 }
 
 impl TermLike for Terminal {
     fn width(&self) -> u16 {
-        rustix::termios::tcgetwinsize(rustix::stdio::stderr()).map_or(WIDTH, |size| size.ws_col)
+        rustix::termios::tcgetwinsize(rustix::stdio::stderr()).map_or(DEFAULT_WIDTH, |size| size.ws_col)
     }
 
     fn move_cursor_up(&self, lines: usize) -> io::Result<()> {
-        self.control(lines, 'A')
+        self.write_control(lines, 'A')
     }
 
     fn move_cursor_down(&self, lines: usize) -> io::Result<()> {
-        self.control(lines, 'B')
+        self.write_control(lines, 'B')
     }
 
     fn move_cursor_right(&self, columns: usize) -> io::Result<()> {
-        self.control(columns, 'C')
+        self.write_control(columns, 'C')
     }
 
     fn move_cursor_left(&self, columns: usize) -> io::Result<()> {
-        self.control(columns, 'D')
+        self.write_control(columns, 'D')
     }
 
     fn write_line(&self, text: &str) -> io::Result<()> {

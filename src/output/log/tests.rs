@@ -5,14 +5,14 @@ use std::time::Instant;
 
 use super::*;
 
-const BOUND: Duration = Duration::from_secs(20);
+const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A queue whose writer hands each line over, and waits for nobody.
 fn queue() -> (&'static Queue, Receiver<Vec<u8>>) {
     let queue: &'static Queue = Box::leak(Box::new(Queue::new()));
     let (sender, lines) = channel();
     queue.state().has_writer = true;
-    thread::spawn(move || queue.write_to(|line| sender.send(line.to_vec()).ok()));
+    thread::spawn(move || queue.run_writer(|line| sender.send(line.to_vec()).ok()));
     (queue, lines)
 }
 
@@ -20,9 +20,9 @@ fn queue() -> (&'static Queue, Receiver<Vec<u8>>) {
 fn lines_are_written_in_their_order_and_one_by_one() {
     let (queue, lines) = queue();
     for n in 0..1000 {
-        queue.add(format!("{n}\n{n}!\n").as_bytes(), LIMIT, || true);
+        queue.push(format!("{n}\n{n}!\n").as_bytes(), MAX_QUEUED_BYTES, || true);
     }
-    queue.flush(BOUND);
+    queue.flush(TEST_TIMEOUT);
     let written: Vec<_> = lines.try_iter().collect();
     let expected: Vec<_> =
         (0..1000).flat_map(|n| [format!("{n}\n"), format!("{n}!\n")]).map(String::into_bytes).collect();
@@ -37,27 +37,27 @@ fn a_writer_that_is_stuck_makes_nobody_wait_and_costs_lines_only() {
     let (release, released) = channel::<()>();
     let (begun, begins) = channel();
     thread::spawn(move || {
-        queue.write_to(|_| {
+        queue.run_writer(|_| {
             let _ = begun.send(());
             released.recv().ok()
         });
     });
-    queue.add(b"first\n", LIMIT, || true);
+    queue.push(b"first\n", MAX_QUEUED_BYTES, || true);
     begins.recv().unwrap();
     let line = [[b'x'; 1023].as_slice(), b"\n"].concat();
     for _ in 0..1500 {
-        queue.add(&line, LIMIT, || true);
+        queue.push(&line, MAX_QUEUED_BYTES, || true);
     }
     // 1,024 of them fit; the end of the program still finds a place.
     assert_eq!(queue.dropped.load(Ordering::Relaxed), 1500 - 1024);
-    queue.add(b"last words\n", LIMIT + LAST_WORDS, || true);
+    queue.push(b"last words\n", MAX_QUEUED_BYTES + FATAL_ERROR_BYTES, || true);
     assert_eq!(queue.dropped.load(Ordering::Relaxed), 1500 - 1024);
     let start = Instant::now();
     queue.flush(Duration::from_millis(50));
-    assert!(start.elapsed() < BOUND);
+    assert!(start.elapsed() < TEST_TIMEOUT);
     // With nobody left to take them the rest is lost and counted, and the queue is free again.
     drop(release);
-    queue.flush(BOUND);
+    queue.flush(TEST_TIMEOUT);
     assert_eq!(queue.dropped.load(Ordering::Relaxed), 1 + 1500 + 1);
     assert_eq!(queue.state().waiting.len(), 0);
 }
@@ -65,7 +65,7 @@ fn a_writer_that_is_stuck_makes_nobody_wait_and_costs_lines_only() {
 #[test]
 fn without_a_thread_lines_are_counted_and_nobody_waits() {
     let queue = Queue::new();
-    queue.add(b"a\nb\n", LIMIT, || false);
-    queue.flush(BOUND);
+    queue.push(b"a\nb\n", MAX_QUEUED_BYTES, || false);
+    queue.flush(TEST_TIMEOUT);
     assert_eq!(queue.dropped.load(Ordering::Relaxed), 2);
 }

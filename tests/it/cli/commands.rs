@@ -114,7 +114,7 @@ fn a_health_check_asks_whether_it_is_ready() {
     // A wildcard address means loopback; here that one is reached by the wildcard itself too, but not everywhere.
     assert_eq!(healthcheck(&format!("0.0.0.0:{port}")), 0);
     for (given, reachable) in [("0.0.0.0:1", "127.0.0.1:1"), ("[::]:1", "[::1]:1"), ("192.0.2.1:1", "192.0.2.1:1")] {
-        assert_eq!(subjobs::cli::reachable(given.parse().unwrap()).to_string(), reachable);
+        assert_eq!(subjobs::cli::connect_address(given.parse().unwrap()).to_string(), reachable);
     }
     let by_environment = run(subjobs(&["healthcheck"]).env("SUBJOBS_INTERNAL_LISTEN", format!("0.0.0.0:{port}")), "");
     assert_eq!(by_environment.status.code(), Some(0));
