@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion};
 use futures_util::FutureExt as _;
-use subjobs::domain::{CountFilter, JobId, JobTypes, ProjectId, Status, SubJob, SubJobId, Version};
+use subjobs::domain::{CountFilter, Family, JobId, JobTypes, ProjectId, Status, SubJob, SubJobId, Version};
 use subjobs::store::Store;
 use support::sample::{self, PROJECTS, Subtask, project_id};
 
@@ -47,7 +47,8 @@ fn main() {
 
 fn counts(criterion: &mut Criterion, world: &World, name: &str) {
     let types = JobTypes::default();
-    let two_types = || ["CREATE_SERVER", "DELETE_SERVER"].into_iter().map(|name| types.parse(name).unwrap()).collect();
+    let two_types =
+        || ["CREATE_SERVER", "DELETE_SERVER"].into_iter().map(|name| types.parse(Family::App, name).unwrap()).collect();
     let of_job = |job_id: &JobId| CountFilter { job_id: Some(job_id.clone()), ..CountFilter::default() };
     let by_status = CountFilter { status: Some(Status::Running), ..CountFilter::default() };
     let by_types = CountFilter { job_types: two_types(), ..by_status.clone() };
@@ -92,7 +93,7 @@ fn sub_job(subtask: &Subtask, types: &JobTypes) -> SubJob {
     SubJob {
         id: SubJobId::parse(&subtask.id).unwrap(),
         job_id: JobId::parse(&subtask.job_id).unwrap(),
-        job_type: types.parse(subtask.job_type).unwrap(),
+        job_type: types.parse(Family::App, subtask.job_type).unwrap(),
         status: subtask.status.parse().unwrap(),
         version: Version::default(),
         details: None,

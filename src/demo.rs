@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn every_type_and_status_is_there_at_first() {
-        let (types, store) = (JobTypes::default(), Store::in_memory(19));
+        let (types, store) = (JobTypes::default(), Store::in_memory(JobTypes::default().len()));
         Demo::with_token("t".into()).start(&store, &types).unwrap();
         for job_type in types.iter() {
             for status in Status::ALL {
@@ -172,7 +172,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn statuses_move_and_none_is_lost() {
-        let (types, store) = (JobTypes::default(), Store::in_memory(19));
+        let (types, store) = (JobTypes::default(), Store::in_memory(JobTypes::default().len()));
         let mut running = Demo::with_token("t".into()).start(&store, &types).unwrap();
         let project = ProjectId::parse(PROJECTS[0]).unwrap();
         let by_status = || {
@@ -182,7 +182,7 @@ mod tests {
         let mut seen = std::collections::HashSet::new();
         for _ in 0..200 {
             running.step(&store).await.unwrap();
-            assert_eq!(by_status().iter().sum::<u64>(), 19 * 7);
+            assert_eq!(by_status().iter().sum::<u64>(), (types.len() * Status::COUNT) as u64);
             seen.insert(by_status());
         }
         assert!(seen.len() > 100, "the counts hardly change");

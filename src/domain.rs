@@ -2,6 +2,7 @@
 //!
 //! Every type here is valid by construction and knows nothing of HTTP, of stores or of files.
 
+mod family;
 mod filter;
 mod ids;
 mod job_type;
@@ -11,6 +12,7 @@ mod status;
 mod sub_job;
 mod timestamp;
 
+pub use family::{Family, UnknownFamily};
 pub use filter::CountFilter;
 pub use ids::{IdError, JobId, SubJobId};
 pub use job_type::{JobType, JobTypeError, JobTypeSet, JobTypes};

@@ -155,7 +155,7 @@ mod tests {
     }
 
     fn load_all(files: &[&tempfile::NamedTempFile]) -> Result<u64, LoadError> {
-        let (types, store) = (JobTypes::default(), Store::in_memory(19));
+        let (types, store) = (JobTypes::default(), Store::in_memory(JobTypes::default().len()));
         let files: Vec<_> = files.iter().map(|file| file.path().to_owned()).collect();
         load(&files, &store, &types, &AtomicBool::new(false))?;
         Ok(store.count(&ProjectId::parse("p").unwrap(), &CountFilter::default()).now_or_never().unwrap()?)
@@ -206,8 +206,12 @@ mod tests {
     fn loading_stops_when_nobody_waits_for_it() {
         let many: String = (0..BATCH_RECORDS).map(|id| line(id, "RUNNING") + "\n").collect();
         let file = file(many.as_bytes());
-        let stopped =
-            load(&[file.path().to_owned()], &Store::in_memory(19), &JobTypes::default(), &AtomicBool::new(true));
+        let stopped = load(
+            &[file.path().to_owned()],
+            &Store::in_memory(JobTypes::default().len()),
+            &JobTypes::default(),
+            &AtomicBool::new(true),
+        );
         assert!(matches!(stopped, Err(LoadError::Cancelled)));
     }
 }

@@ -229,7 +229,7 @@ impl Metrics {
         for job_type in job_types.iter() {
             for status in Status::ALL {
                 let total = store.total(job_type, status)?;
-                let gauge = self.sub_jobs.with_label_values(&[job_types.name(job_type), status.as_str()]);
+                let gauge = self.sub_jobs.with_label_values(&[job_types.label(job_type), status.as_str()]);
                 gauge.set(i64::try_from(total).unwrap_or(i64::MAX));
             }
         }

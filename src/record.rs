@@ -11,10 +11,10 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use self::field::{
-    BEGIN_TIME, END_TIME, ERROR_CODE, ERROR_MESSAGE, ID, JOB_ID, JOB_TYPE, Number, PROJECT_ID, STATUS, Text, quoted,
-    reason_without_value,
+    BEGIN_TIME, END_TIME, ERROR_CODE, ERROR_MESSAGE, FAMILY, ID, JOB_ID, JOB_TYPE, Number, PROJECT_ID, STATUS, Text,
+    quoted, reason_without_value,
 };
-use crate::domain::{Details, JobId, JobTypes, ProjectId, Status, SubJob, SubJobId, Timestamp};
+use crate::domain::{Details, Family, JobId, JobType, JobTypes, ProjectId, Status, SubJob, SubJobId, Timestamp};
 
 pub use line::to_load_line;
 
@@ -163,6 +163,8 @@ struct RawRecord<'a> {
     job_type: Text<'a, JOB_TYPE>,
     #[serde(borrow)]
     status: Text<'a, STATUS>,
+    #[serde(borrow)]
+    family: Option<Text<'a, FAMILY>>,
     version: Option<Number>,
     #[serde(borrow)]
     project_id: Option<Text<'a, PROJECT_ID>>,
@@ -200,7 +202,7 @@ impl RawRecord<'_> {
         Ok(SubJob {
             id: SubJobId::parse(&self.id.0).map_err(|error| format!("id {error}"))?,
             job_id: JobId::parse(&self.job_id.0).map_err(|error| format!("job_id {error}"))?,
-            job_type: job_types.parse(&self.job_type.0).ok_or_else(|| unknown_job_type(&self.job_type.0, job_types))?,
+            job_type: parse_job_type(self.family, &self.job_type.0, job_types)?,
             status: self.status.0.parse::<Status>().map_err(|error| format!("status {error}"))?,
             version: self
                 .version
@@ -212,11 +214,27 @@ impl RawRecord<'_> {
     }
 }
 
-/// What is said of a job type that nobody has named: first what helps the operator, since the end may be cut.
+/// The job type of that name in the family of the record.
+fn parse_job_type(family: Option<Text<'_, FAMILY>>, name: &str, job_types: &JobTypes) -> Result<JobType, String> {
+    let family = family.map(|text| text.0.parse::<Family>()).transpose();
+    let family = family.map_err(|error| format!("family {error}"))?.unwrap_or_default();
+    job_types.parse(family, name).ok_or_else(|| unknown_job_type(family, name, job_types))
+}
+
+/// Why a name is no job type of the family: first what helps the operator, since the end may be cut.
 #[cold]
-fn unknown_job_type(name: &str, job_types: &JobTypes) -> String {
-    let known: Vec<_> = job_types.iter().map(|job_type| job_types.name(job_type)).collect();
-    format!("job_type {} is not a known job type; --job-type adds one; known are {}", quoted(name), known.join(", "))
+fn unknown_job_type(family: Family, name: &str, job_types: &JobTypes) -> String {
+    let known: Vec<_> = job_types.of_family(family).map(|job_type| job_types.name(job_type)).collect();
+    let (quoted_name, known) = (quoted(name), known.join(", "));
+    match family {
+        Family::App if job_types.parse(Family::Image, name).is_some() => {
+            format!("job_type {quoted_name} is a job type of images: their records have \"family\":\"image\"")
+        }
+        Family::App => {
+            format!("job_type {quoted_name} is not a known job type; --job-type adds one; known are {known}")
+        }
+        Family::Image => format!("job_type {quoted_name} is not a job type of images; those are {known}"),
+    }
 }
 
 fn parse_time<const FIELD: usize>(field: &str, text: Option<Text<'_, FIELD>>) -> Result<Option<Timestamp>, String> {

@@ -42,7 +42,7 @@ fn encode(text: &str) -> String {
 fn written(filter: &CountFilter) -> String {
     let mut pairs = Vec::new();
     pairs.extend(filter.status.map(|status| format!("status={status}")));
-    if filter.job_types != JobTypeSet::ALL {
+    if filter.job_types != JobTypeSet::APP {
         let names = TYPES.iter().filter(|it| filter.job_types.contains(it.index())).map(|it| TYPES.name(it));
         pairs.push(format!("job_type={}", names.collect::<Vec<_>>().join(",")));
     }

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use crate::domain::{CountFilter, JobId, JobTypeSet, JobTypes, Status};
+use crate::domain::{CountFilter, Family, JobId, JobTypeSet, JobTypes, Status};
 use crate::web::decode;
 use crate::web::error::Error;
 
@@ -18,7 +18,7 @@ pub fn parse(query: &str, job_types: &JobTypes) -> Result<CountFilter, Error> {
     for (name, value) in decode::pairs(query) {
         parameters.add(name, value)?;
     }
-    let mut filter = CountFilter::default();
+    let mut filter = CountFilter { job_types: JobTypeSet::APP, ..CountFilter::default() };
     if let Some(text) = parameters.status() {
         let status: Status = text.parse().map_err(|error| invalid("status", error))?;
         filter.status = Some(status);
@@ -72,7 +72,9 @@ fn types(text: &str, job_types: &JobTypes) -> Result<JobTypeSet, Error> {
     if text.len() > MAX_JOB_TYPE_CHARS && text.chars().nth(MAX_JOB_TYPE_CHARS).is_some() {
         return Err(Error::input("job_type", "must have at most 256 characters"));
     }
-    let known = |name| job_types.parse(name).ok_or("must be a comma-separated list of known job types, without spaces");
+    let known = |name| {
+        job_types.parse(Family::App, name).ok_or("must be a comma-separated list of known job types, without spaces")
+    };
     text.split(',').map(known).collect::<Result<_, _>>().map_err(|reason| Error::input("job_type", reason))
 }
 
@@ -94,10 +96,10 @@ mod tests {
     }
 
     fn filter(status: Option<Status>, names: &[&str], job_id: Option<&str>) -> CountFilter {
-        let set = |names: &[&str]| names.iter().map(|name| types().parse(name).unwrap()).collect();
+        let set = |names: &[&str]| names.iter().map(|name| types().parse(Family::App, name).unwrap()).collect();
         CountFilter {
             status,
-            job_types: if names.is_empty() { JobTypeSet::ALL } else { set(names) },
+            job_types: if names.is_empty() { JobTypeSet::APP } else { set(names) },
             job_id: job_id.map(|id| JobId::parse(id).unwrap()),
         }
     }
@@ -137,6 +139,8 @@ mod tests {
             ("status=&status=FAILED", "status"),
             ("status=FAILED&%73tatus=FAILED", "status"),
             ("job_type=NOPE", "job_type"),
+            ("job_type=BUILD_IMAGE", "job_type"),
+            ("job_type=image:CREATE_SERVER", "job_type"),
             ("job_type=CREATE_SERVER,", "job_type"),
             ("job_type=,", "job_type"),
             ("job_type=CREATE_SERVER,+DELETE_SERVER", "job_type"),

@@ -40,7 +40,7 @@ fn what_is_given_is_taken() {
     assert_eq!(config.request_timeout, Duration::from_millis(500));
     assert_eq!(config.report_timeout, Duration::from_secs(90));
     assert_eq!((config.drain, config.drain_delay), (Duration::ZERO, Duration::from_secs(3)));
-    assert!(config.job_types.parse("NEW").is_some());
+    assert!(config.job_types.parse(crate::domain::Family::App, "NEW").is_some());
     assert!(config.demo.is_some());
     let config = serve("--access a --data-dir d --retain-finished 30d12h").unwrap();
     assert_eq!(config.data_dir, Some(PathBuf::from("d")));

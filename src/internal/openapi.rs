@@ -8,7 +8,7 @@ use http::header::CONTENT_TYPE;
 use serde_json::Value;
 
 use super::Internal;
-use crate::domain::JobTypes;
+use crate::domain::{Family, JobTypes};
 use crate::web::error::Error;
 
 /// `docs/openapi.yaml`, which the build script writes as JSON.
@@ -27,7 +27,7 @@ pub(super) async fn openapi(State(internal): State<Arc<Internal>>) -> Result<imp
 
 /// The document for a server that knows these types. It is made for each request: few ask for it, and seldom.
 fn with_job_types(job_types: &JobTypes) -> serde_json::Result<String> {
-    let names: Vec<_> = job_types.iter().map(|job_type| job_types.name(job_type)).collect();
+    let names: Vec<_> = job_types.of_family(Family::App).map(|job_type| job_types.name(job_type)).collect();
     // A name holds nothing that means something in a pattern.
     let one = format!("({})", names.join("|"));
     let pattern = format!("^({one}(,{one})*)?$");

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 /// What a text field must be, by the number of the field.
-const EXPECTED: [&str; 9] = [
+const EXPECTED: [&str; 10] = [
     "id must be a string",
     "job_id must be a string",
     "job_type must be a string",
@@ -16,6 +16,7 @@ const EXPECTED: [&str; 9] = [
     "end_time must be a string",
     "error_code must be a string",
     "error_message must be a string",
+    "family must be a string",
 ];
 pub(super) const ID: usize = 0;
 pub(super) const JOB_ID: usize = 1;
@@ -26,6 +27,7 @@ pub(super) const BEGIN_TIME: usize = 5;
 pub(super) const END_TIME: usize = 6;
 pub(super) const ERROR_CODE: usize = 7;
 pub(super) const ERROR_MESSAGE: usize = 8;
+pub(super) const FAMILY: usize = 9;
 
 /// The text of the field with that number, a part of the record's own unless it is written with escapes.
 pub(super) struct Text<'a, const FIELD: usize>(pub(super) Cow<'a, str>);

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::domain::{Details, JobTypes, ProjectId, SubJob, Timestamp};
+use crate::domain::{Details, Family, JobTypes, ProjectId, SubJob, Timestamp};
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -13,6 +13,9 @@ struct Line<'a> {
     id: String,
     job_id: String,
     job_type: &'a str,
+    /// Only of images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    family: Option<&'a str>,
     status: &'a str,
     version: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -47,6 +50,7 @@ pub fn to_load_line(
         id: sub_job.id.to_string(),
         job_id: sub_job.job_id.to_string(),
         job_type: job_types.name(sub_job.job_type),
+        family: Some(sub_job.job_type.family()).filter(|family| *family == Family::Image).map(Family::as_str),
         status: sub_job.status.as_str(),
         version: sub_job.version.get(),
         begin_time: time(details.begin_time),
@@ -76,6 +80,11 @@ mod tests {
             to_load_line(&project, &sub_job, &types, &mut out).unwrap();
             assert_eq!(String::from_utf8(out).unwrap(), line);
         }
+        let image = r#"{"project_id":"p","id":"1","job_id":"j","job_type":"CREATE_SERVER","family":"image","status":"RUNNING","version":0}"#;
+        let (project, sub_job) = from_load_line(image.as_bytes(), &types).unwrap();
+        let mut out = Vec::new();
+        to_load_line(&project, &sub_job, &types, &mut out).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), format!("{image}\n"));
         let lines = format!("{{{bare},\"job_execute_info\":{{\r\n\"a\":\n1}}}}");
         let (project, sub_job) = from_load_line(lines.as_bytes(), &types).unwrap();
         let mut out = Vec::new();

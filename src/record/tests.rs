@@ -47,7 +47,8 @@ fn every_field_arrives() {
 
 #[test]
 fn null_is_as_if_absent() {
-    let fields = "version project_id begin_time end_time job_resource_info job_execute_info error_code error_message";
+    let fields =
+        "version family project_id begin_time end_time job_resource_info job_execute_info error_code error_message";
     let nulls: String = fields.split(' ').map(|field| format!(",\"{field}\":null")).collect();
     assert_eq!(json(&format!("[{}]", with(&nulls))), json(&format!("[{}]", with(""))));
 }
@@ -90,6 +91,9 @@ fn bounds_are_kept_to_the_letter() {
         (",\"project_id\":\"q\"".into(), "project_id must be that of the path"),
         (",\"colour\":\"red\"".into(), "unknown field \"colour\", expected one of `id`, "),
         (",\"id\":\"s\"".into(), "duplicate field `id`"),
+        (",\"family\":\"\"".into(), "family must be app or image"),
+        (",\"family\":\"Image\"".into(), "family must be app or image"),
+        (",\"family\":\"app\",\"family\":\"app\"".into(), "duplicate field `family`"),
         (",\"version\":1,\"version\":1".into(), "duplicate field `version`"),
         (",\"end_time\":null,\"end_time\":null".into(), "duplicate field `end_time`"),
     ] {
@@ -140,6 +144,30 @@ fn required_fields_are_required_and_checked() {
 }
 
 #[test]
+fn a_job_type_is_one_of_the_records_family() {
+    let of = |family: &str, job_type: &str| {
+        let family = if family.is_empty() { String::new() } else { format!(",\"family\":\"{family}\"") };
+        ndjson(&with(&family).replace("CREATE_SERVER", job_type)).map(|batch| batch[0].job_type)
+    };
+    let types = types();
+    for name in ["CREATE_SERVER", "DELETE_SERVER", "BUILD_IMAGE", "DELETE_IMAGE"] {
+        assert_eq!(of("image", name), Ok(types.parse(Family::Image, name).unwrap()));
+    }
+    assert_eq!(of("", "CREATE_SERVER"), of("app", "CREATE_SERVER"));
+    assert_ne!(of("image", "CREATE_SERVER"), of("app", "CREATE_SERVER"));
+    for (family, name, reason) in [
+        ("", "BUILD_IMAGE", "is a job type of images: their records have \"family\":\"image\""),
+        ("app", "DELETE_IMAGE", "is a job type of images: their records have \"family\":\"image\""),
+        ("image", "REINSTALL_OS", "is not a job type of images; those are CREATE_SERVER, CREATE_SERVER_IMAGE, "),
+        ("app", "image:BUILD_IMAGE", "is not a known job type; --job-type adds one"),
+        ("image", "image:BUILD_IMAGE", "is not a job type of images"),
+    ] {
+        let said = of(family, name).unwrap_err().to_string();
+        assert!(said.starts_with(&format!("line 1: job_type {name:?} {reason}")), "{said}");
+    }
+}
+
+#[test]
 fn a_bad_record_is_known_by_its_place() {
     let good = with("");
     for (body, place) in [
@@ -178,7 +206,7 @@ fn a_field_of_another_type_is_named_without_its_value() {
     let secret = "5ecret, expected nothing at line 7";
     let values = [format!("\"{secret}\""), format!("{{\"{secret}\":1}}"), format!("[\"{secret}\"]")];
     let others = ["true", "-1", "1.5", "1e400", "555555555555555555555", "[[[[", "null"];
-    let fields = "id job_id job_type status project_id begin_time end_time error_code error_message version \
+    let fields = "id job_id job_type status family project_id begin_time end_time error_code error_message version \
         job_resource_info job_execute_info";
     for field in fields.split_whitespace() {
         for value in values.iter().map(String::as_str).chain(others) {

@@ -2,12 +2,13 @@
 
 use super::conformance::{now, open, project, sub_job, try_open, types};
 use super::*;
-use crate::domain::Details;
+use crate::domain::{Details, Family};
 
 impl Store {
     /// One in memory, of one subtask, whose counts are off by so many.
     pub(crate) fn drifted_by(drift: i32) -> Self {
-        let (store, project, sub_job) = (Self::in_memory(19), project("p"), sub_job("s", "j", Status::Running, 0));
+        let (store, project, sub_job) =
+            (Self::in_memory(types().len()), project("p"), sub_job("s", "j", Status::Running, 0));
         store.report(&project, vec![sub_job.clone()]).unwrap();
         store.memory.distort_as(&project, &sub_job, "j", drift);
         store
@@ -177,11 +178,12 @@ fn job_types_go_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let (first, second) = (JobTypes::new(["A", "B"]).unwrap(), JobTypes::new(["B"]).unwrap());
     let store = try_open(dir.path(), first.clone()).unwrap();
-    let of_type = |name| SubJob { job_type: first.parse(name).unwrap(), ..sub_job(name, "j", Status::Running, 0) };
+    let of_type =
+        |name| SubJob { job_type: first.parse(Family::App, name).unwrap(), ..sub_job(name, "j", Status::Running, 0) };
     store.report(&project("p"), vec![of_type("B")]).unwrap();
     drop(store);
     let store = try_open(dir.path(), second.clone()).unwrap();
-    assert_eq!(store.total(second.parse("B").unwrap(), Status::Running), Ok(1));
+    assert_eq!(store.total(second.parse(Family::App, "B").unwrap(), Status::Running), Ok(1));
     drop(store);
     let refused = try_open(dir.path(), types()).unwrap_err();
     assert!(matches!(refused, OpenError::Unusable { .. }));

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! changes: project · revision (8) · number of effects (4) · effects
-//! effect:  flags (1) · id · [job · status (1) · length (1) and name of the job type · version (8) · ended (4) · details]
+//! effect:  flags (1) · id · [job · status (1) · length (1) and label of the job type · version (8) · ended (4) · details]
 //! details: length (4) · checksum (8) · mask (1) · each that there is, with its length (2)
 //! ```
 //!
-//! Job types go by name, since their numbers depend on the order of `--job-type`. A job or job type is left out where it is that
+//! Job types go by label, since their numbers depend on the order of `--job-type`. A job or job type is left out where it is that
 //! of the effect before. Numbers are little-endian.
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -20,8 +20,14 @@ use crate::store::ended::Ended;
 pub(super) enum CodecError {
     #[error("a record cannot be read")]
     Record,
-    #[error("there are subtasks of job type {0}, which this server does not know: give --job-type {0}")]
+    #[error("{}", unknown_job_type(.0))]
     JobType(String),
+}
+
+/// What is said of a label that is not known. An operator can add types of app servers only.
+fn unknown_job_type(label: &str) -> String {
+    let unknown = format!("there are subtasks of job type {label}, which this server does not know");
+    if label.contains(':') { unknown } else { format!("{unknown}: give --job-type {label}") }
 }
 
 /// What an effect has.
@@ -127,9 +133,9 @@ impl Codec {
         let status = *Status::ALL.get(usize::from(status)).ok_or(CodecError::Record)?;
         if flags & flag::SAME_TYPE == 0 {
             let [length] = take(rest)?;
-            let name = rest.split_off(..usize::from(length)).ok_or(CodecError::Record)?;
-            let name = std::str::from_utf8(name).map_err(|_| CodecError::Record)?;
-            *job_type = Some(self.0.parse(name).ok_or_else(|| CodecError::JobType(name.into()))?);
+            let label = rest.split_off(..usize::from(length)).ok_or(CodecError::Record)?;
+            let label = std::str::from_utf8(label).map_err(|_| CodecError::Record)?;
+            *job_type = Some(self.0.parse_label(label).ok_or_else(|| CodecError::JobType(label.into()))?);
         }
         let version = if flags & flag::VERSION == 0 { 0 } else { take_u64(rest)? };
         let ended = if flags & flag::ENDED == 0 { Ended::NOT } else { Ended::from_bytes(take(rest)?) };
@@ -181,9 +187,9 @@ impl Encoder<'_> {
         }
         self.out.push(*status as u8);
         if !same_type {
-            let name = self.codec.0.name(*job_type);
-            self.out.push(name.len() as u8);
-            self.out.extend_from_slice(name.as_bytes());
+            let label = self.codec.0.label(*job_type);
+            self.out.push(label.len() as u8);
+            self.out.extend_from_slice(label.as_bytes());
             self.job_type = Some(*job_type);
         }
         if *version != Version::default() {
@@ -279,6 +285,7 @@ pub(super) fn decode_details(mut bytes: &[u8]) -> Result<Details, CodecError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Family;
     use proptest::prelude::*;
 
     fn text() -> impl Strategy<Value = Option<Box<str>>> {
@@ -286,7 +293,7 @@ mod tests {
     }
 
     fn put() -> impl Strategy<Value = Put> {
-        let key = ("[ -~]{1,40}", 0..3u8, 0..20usize, 0..7usize);
+        let key = ("[ -~]{1,40}", 0..3u8, 0..27usize, 0..7usize);
         let rest = (prop_oneof![Just(0), any::<u32>().prop_map(u64::from)], any::<[u8; 4]>(), any::<bool>());
         (key, rest, (text(), text(), proptest::option::of(0..200i32))).prop_map(
             |((id, job, job_type, status), (version, ended, is_new), (code, message, begin))| {
@@ -348,13 +355,11 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_job_type_that_is_not_known_is_named() {
-        let (known, unknown) = (Codec::new(JobTypes::new(["LATER"]).unwrap()), Codec::new(JobTypes::default()));
+    fn encoded(codec: &Codec, job_type: JobType) -> Vec<u8> {
         let sub_job = SubJob {
             id: SubJobId::parse("a").unwrap(),
             job_id: JobId::parse("j").unwrap(),
-            job_type: JobType::from_index(19),
+            job_type,
             status: Status::Running,
             version: Version::default(),
             details: None,
@@ -362,7 +367,27 @@ mod tests {
         let put = Put { sub_job, ended: Ended::NOT, is_new: true, hint: None, details: 0 };
         let (project, effects) = (ProjectId::parse("p").unwrap(), vec![Effect::Put(put)]);
         let mut out = Vec::new();
-        known.encode(&Changes { project, revision: 1, effects }, &mut out, |_, _| ());
-        assert_eq!(unknown.decode(&out, |_| 0, |_| ()), Err(CodecError::JobType("LATER".into())));
+        codec.encode(&Changes { project, revision: 1, effects }, &mut out, |_, _| ());
+        out
+    }
+
+    #[test]
+    fn a_job_type_that_is_not_known_is_named() {
+        let (known, unknown) = (Codec::new(JobTypes::new(["LATER"]).unwrap()), Codec::new(JobTypes::default()));
+        let later = encoded(&known, known.0.parse(Family::App, "LATER").unwrap());
+        let error = unknown.decode(&later, |_| 0, |_| ()).unwrap_err();
+        assert_eq!(error, CodecError::JobType("LATER".into()));
+        assert!(error.to_string().ends_with(": give --job-type LATER"), "{error}");
+        assert!(!CodecError::JobType("other:LATER".into()).to_string().contains("--job-type"));
+    }
+
+    /// A subjobs that knows no images refuses them instead of counting them as app servers' subtasks.
+    #[test]
+    fn an_images_type_is_labelled_and_an_apps_type_is_as_ever() {
+        let codec = Codec::new(JobTypes::default());
+        let of = |family| encoded(&codec, codec.0.parse(family, "DELETE_SERVER").unwrap());
+        let holds = |bytes: Vec<u8>, label: &[u8]| bytes.windows(label.len()).any(|window| window == label);
+        assert!(holds(of(Family::App), b"\x0dDELETE_SERVER"));
+        assert!(holds(of(Family::Image), b"\x13image:DELETE_SERVER"));
     }
 }

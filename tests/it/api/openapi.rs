@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
-use subjobs::domain::JobTypes;
+use subjobs::domain::{Family, JobTypes};
 
 const PATH: &str = "/v1/{project_id}/app-server-sub-jobs/actions/count";
 
@@ -184,8 +184,10 @@ fn the_job_types_are_those_of_the_server() {
         list.iter().find(|parameter| parameter["name"] == "job_type").expect("job_type")
     };
     let types = JobTypes::default();
-    let known: Vec<_> = types.iter().map(|job_type| types.name(job_type)).collect();
+    let of = |family| types.of_family(family).map(|job_type| types.name(job_type)).collect::<Vec<_>>();
+    let known = of(Family::App);
     assert_eq!(ours["components"]["schemas"]["JobType"]["enum"], json!(known));
+    assert_eq!(ours["components"]["schemas"]["ImageJobType"]["enum"], json!(of(Family::Image)));
 
     let publishers = publishers();
     let example = parameter(&publishers)["x-example"].as_str().expect("an example");

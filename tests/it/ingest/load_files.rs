@@ -13,7 +13,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use subjobs::access::{AccessSource, Token};
 use subjobs::config::Config;
-use subjobs::domain::{CountFilter, JobId, JobTypeSet, JobTypes, ProjectId, Status};
+use subjobs::domain::{CountFilter, Family, JobId, JobTypeSet, JobTypes, ProjectId, Status};
 use subjobs::load::{load, summarize};
 use subjobs::store::Store;
 use tempfile::NamedTempFile;
@@ -109,7 +109,8 @@ fn every_count_of_a_large_file_is_that_of_the_file() {
     let store = Store::in_memory(types.len());
     load(std::slice::from_ref(&made.path), &store, &types, &AtomicBool::new(false)).unwrap();
 
-    let type_sets: Vec<JobTypeSet> = made.types.iter().map(|name| types.parse(name).into_iter().collect()).collect();
+    let type_sets: Vec<JobTypeSet> =
+        made.types.iter().map(|name| types.parse(Family::App, name).into_iter().collect()).collect();
     let statuses: Vec<Status> = STATUSES.iter().map(|name| name.parse().unwrap()).collect();
     for (project_name, job, cells) in made.places() {
         let project = ProjectId::parse(project_name).unwrap();
@@ -134,7 +135,7 @@ fn every_count_of_a_large_file_is_that_of_the_file() {
     }
     for (job_type, name) in made.types.iter().enumerate() {
         for (status, known) in statuses.iter().enumerate() {
-            let total = store.total(types.parse(name).unwrap(), *known).unwrap();
+            let total = store.total(types.parse(Family::App, name).unwrap(), *known).unwrap();
             let expected: u64 = made.projects.values().map(|cells| sum(cells, &[job_type], Some(status))).sum();
             assert_eq!(total, expected, "{name} {known}");
         }

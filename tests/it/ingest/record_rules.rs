@@ -50,6 +50,7 @@ async fn one_bad_record_refuses_all() {
             "is not a known job type; --job-type adds one; known are CREATE_SERVER, ",
         ),
         ("status", ["running", "DONE", "", " RUNNING"], "status must be one of"),
+        ("family", ["", "APP", "images", "image "], "family must be app or image"),
         (
             "project_id",
             [OTHER_PROJECT, "", "2B31ED520AB14C7BEBEDB6E57F00AA11", "*"],

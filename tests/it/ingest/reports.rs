@@ -31,7 +31,7 @@ pub(crate) fn array(server: &Running, body: impl Into<reqwest::Body>) -> Request
 pub(crate) fn full(id: &str) -> Value {
     value!({
         "id": id, "job_id": "j", "job_type": "CREATE_SERVER", "status": "FAILED", "version": 7, "project_id": PROJECT,
-        "begin_time": "2022-03-07T10:40:43.858Z", "end_time": "2022-03-07T10:41:43+08:00",
+        "family": "app", "begin_time": "2022-03-07T10:40:43.858Z", "end_time": "2022-03-07T10:41:43+08:00",
         "job_resource_info": { "resource_id": "r", "resource_name": "n" }, "job_execute_info": {},
         "error_code": "WKS.1", "error_message": "it did not work",
     })
@@ -41,7 +41,7 @@ pub(crate) fn full(id: &str) -> Value {
 async fn both_forms_say_the_same() {
     let server = Running::start(config()).await;
     let nulls = value!({
-        "id": "2", "job_id": "j", "job_type": "CREATE_SERVER", "status": "FAILED", "version": null, "project_id": null,
+        "id": "2", "job_id": "j", "job_type": "CREATE_SERVER", "status": "FAILED", "version": null, "project_id": null, "family": null,
         "begin_time": null, "end_time": null, "job_resource_info": null, "job_execute_info": null, "error_code": null,
         "error_message": null,
     });
