@@ -1,4 +1,4 @@
-//! What goes on in the background for as long as the server is ready: recounting, and dropping what ended long ago.
+//! Background work on the store while the server is ready: verifying counters, and deleting expired subtasks.
 
 mod clock;
 mod retention;
@@ -15,16 +15,20 @@ use crate::metrics::Metrics;
 use crate::priority;
 use crate::store::{Store, StoreError};
 
-/// How many records or tallies are recounted at once: some hundred microseconds, for which reports wait.
+/// How many records or counters a slice of the verification compares. Reports wait for some hundred microseconds meanwhile.
 const VERIFY_SLICE: usize = 8192;
 
-/// How long a recount rests after that many: ten million subtasks are recounted in half a minute.
+/// The pause between two slices: verifying ten million subtasks takes half a minute.
 const VERIFY_PAUSE: Duration = Duration::from_millis(20);
 
-/// From the end of a recount to the beginning of the next.
+/// The time from the end of a verification to the start of the next.
 const VERIFY_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Keeps the store well; ends only if it has crashed.
+/// Runs the background work. It ends only if a part of it panics.
+///
+/// # Errors
+///
+/// That panic.
 pub async fn run(store: &Arc<Store>, metrics: &Arc<Metrics>, retain: Option<Duration>) -> Result<(), JoinError> {
     let expiry = async {
         match retain {
@@ -38,7 +42,7 @@ pub async fn run(store: &Arc<Store>, metrics: &Arc<Metrics>, retain: Option<Dura
     }
 }
 
-/// Counts all subtasks again and again, and says what it has found.
+/// Compares the counters with the records, again and again, and reports a mismatch.
 async fn verify_counters(store: &Arc<Store>, metrics: &Metrics) -> Result<Infallible, JoinError> {
     loop {
         let store = store.clone();
@@ -56,6 +60,7 @@ async fn verify_counters(store: &Arc<Store>, metrics: &Metrics) -> Result<Infall
     }
 }
 
+/// Runs work on a blocking thread of low priority.
 async fn spawn_low_priority<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
     spawn_blocking(|| {
         priority::lower();
@@ -64,7 +69,7 @@ async fn spawn_low_priority<T: Send + 'static>(work: impl FnOnce() -> T + Send +
     .await
 }
 
-/// Says so once; that the store is broken for good is what readiness is asked about.
+/// Logs the error once and never returns: the store is broken until a restart, which `/readyz` reports.
 async fn log_and_park(what: &str, error: StoreError) -> ! {
     tracing::error!(%error, "{what} has ended");
     std::future::pending().await

@@ -1,6 +1,6 @@
-//! Both listeners and everything that lives as long as they do.
+//! The server: both listeners, from start to drain.
 //!
-//! [`Server::bind`] gives real addresses before anything is served; [`Server::run`] serves until it is told to stop.
+//! [`Server::bind`] binds both addresses and serves nothing yet; [`Server::run`] serves until it is told to stop.
 
 mod connection;
 mod descriptor_budget;
@@ -41,36 +41,36 @@ use crate::readiness::Phase;
 use crate::store::{DataDir, OpenError, Store};
 use crate::web::error::REASONS;
 
-/// How long the end waits for what the storage engine does in the background, as a merge.
+/// How long shutdown waits for background work of the store, for example a snapshot.
 const STORE_CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why a server could not start, or did not go on.
+/// Why a server could not start or has stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// The access file cannot be used.
+    /// The access file is invalid or cannot be read.
     #[error(transparent)]
     Access(#[from] AccessError),
-    /// A file of subtasks cannot be used.
+    /// A load file is invalid or cannot be read.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// The data directory cannot be used.
+    /// The data directory cannot be opened.
     #[error(transparent)]
     Data(#[from] OpenError),
     /// An address cannot be listened on.
     #[error("{option}: cannot listen on {address}: {cause}")]
     Bind {
-        /// Which option and which variable set the address.
+        /// The option and the environment variable that set the address.
         option: &'static str,
-        /// The address as configured.
+        /// The configured address.
         address: SocketAddr,
-        /// What the system says.
+        /// The system's error.
         cause: io::Error,
     },
-    /// The system refuses something that every server needs.
+    /// The system refuses something that the server needs.
     #[error("cannot start: {0}")]
     System(String),
-    /// A part of the server has crashed; going on with the rest would only hide it.
-    #[error("a part of the server has crashed: {0}")]
+    /// A task of the server has panicked. The server stops, since the other tasks need it.
+    #[error("a server task panicked: {0}")]
     Crashed(#[from] JoinError),
 }
 
@@ -86,13 +86,18 @@ pub struct Server {
 }
 
 impl Server {
-    /// Reads the access, binds both listeners, and puts everything together.
+    /// Reads the access file, locks the data directory and binds both listeners.
+    ///
+    /// # Errors
+    ///
+    /// If the access file is invalid, the data directory is in use, an address cannot be bound, or the system has no random
+    /// bytes.
     pub async fn bind(config: Config) -> Result<Self, ServerError> {
         let metrics = Arc::new(Metrics::new().map_err(system_error)?);
         let identity = metrics.identity().map_err(system_error)?;
         let job_types = Arc::new(config.job_types.clone());
         let (source, hosts) = (config.access.clone(), config.public_hosts.clone());
-        // On a thread that may wait, so that a signal meanwhile is heard.
+        // On a blocking thread, so that signals are handled meanwhile.
         let access = tokio::task::spawn_blocking(move || AccessHandle::open(source, hosts, identity));
         let access = Arc::new(access.await??);
         access.set_reload_metrics(metrics.reload());
@@ -127,28 +132,32 @@ impl Server {
         })
     }
 
-    /// Where the public API is.
+    /// The address of the public listener.
     pub fn public_addr(&self) -> SocketAddr {
         self.public.address
     }
 
-    /// Where health, metrics and workers' reports are.
+    /// The address of the internal listener, which has health, metrics and workers' reports.
     pub fn internal_addr(&self) -> SocketAddr {
         self.internal.address
     }
 
-    /// How many connections each listener takes: what the configuration says, or fewer if the limit of open files is too low.
+    /// How many connections each listener accepts: the configured number, or fewer if the limit of open files is too low.
     pub fn max_connections(&self) -> usize {
         self.public.max_connections
     }
 
-    /// Who may call; to reload it while the server runs.
+    /// Who may call. With the handle the access file can be reloaded while the server runs.
     pub fn access(&self) -> Arc<AccessHandle> {
         self.api.access.clone()
     }
 
-    /// Serves until `stop` is there, then drains. Both listeners answer at once, the public API with 503 until what is in the
-    /// data directory and the files to load has been taken in. Returns how many running requests had to be cut.
+    /// Serves until `stop` resolves, then drains. Both listeners answer from the start; the public API answers 503 until the
+    /// data directory is recovered and the load files are imported. Returns how many running requests the drain aborted.
+    ///
+    /// # Errors
+    ///
+    /// If recovery or import fails, or a task of the server panics.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<usize, ServerError> {
         let Self { config, api, metrics, descriptors, reports, public, internal } = self;
         for bound in [&public, &internal] {
@@ -172,7 +181,7 @@ impl Server {
         let mut demo_run = None;
         let is_ready_at_start = config.load.is_empty() && !is_on_disk;
         if is_ready_at_start {
-            // Before the first connection is taken, so that nobody who starts a server in a test meets a 503.
+            // Before the first connection is accepted, so that a test never gets 503 from a server it has just started.
             demo_run = become_ready(&api, demo.take())?;
         }
         let (public_drain, internal_drain) = (Arc::<Drain>::default(), Arc::<Drain>::default());
@@ -210,15 +219,15 @@ impl Server {
         api.readiness.enter(Phase::Draining);
         public_drain.announce();
         sleep(config.drain_delay).await;
-        // One for both, so that the end comes when it was promised.
+        // One deadline for both listeners, so that `--drain` bounds the whole drain.
         let deadline = Instant::now() + config.drain;
         public_drain.begin(deadline);
         let aborted = (&mut public.0).await?;
-        // From here on new reports are refused; those that run are waited for.
+        // From here on new reports get 503, and running ones may finish.
         api.readiness.enter(Phase::Ending);
         let _ = timeout_at(deadline, reports.ended()).await;
         close_store(api.store.clone()).await?;
-        // Last, so that health and metrics are answered until there is nothing more to tell.
+        // The internal listener ends last, so that health and metrics are answered during the drain.
         internal_drain.begin(deadline);
         let aborted = aborted + (&mut internal.0).await?;
         if aborted > 0 {
@@ -229,7 +238,7 @@ impl Server {
     }
 }
 
-/// A listener's task, which ends when whoever runs the server stops doing so.
+/// A listener's task, which is aborted when the future of [`Server::run`] is dropped.
 struct AbortOnDrop(JoinHandle<usize>);
 
 impl Drop for AbortOnDrop {
@@ -238,12 +247,12 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// Takes in what is in the data directory, then files of subtasks, on a thread that stops when this is dropped.
+/// Recovers the data directory, then imports the load files, on a blocking thread that stops when this future is dropped.
 async fn recover_and_import(api: &Arc<Api>, dir: Option<PathBuf>, files: Vec<PathBuf>) -> Result<(), ServerError> {
     let cancel = CancelOnDrop::default();
     let (store, job_types, flag) = (api.store.clone(), api.job_types.clone(), cancel.0.clone());
     let work = move || {
-        // What the store starts from here works in the background as well.
+        // Threads that the store starts from here inherit the priority.
         priority::lower();
         if let Some(dir) = dir {
             let mut progress = Progress::of_recovery(&dir);
@@ -255,7 +264,7 @@ async fn recover_and_import(api: &Arc<Api>, dir: Option<PathBuf>, files: Vec<Pat
     tokio::task::spawn_blocking(work).await?
 }
 
-/// Opens the server for requests, with the demo's subtasks if it has any.
+/// Adds the demo's subtasks, if configured, and makes the server ready.
 fn become_ready(api: &Api, demo: Option<Demo>) -> Result<Option<RunningDemo>, ServerError> {
     let running = demo.map(|demo| demo.start(&api.store, &api.job_types)).transpose().map_err(system_error)?;
     api.readiness.enter(Phase::Ready);
@@ -263,12 +272,12 @@ fn become_ready(api: &Api, demo: Option<Demo>) -> Result<Option<RunningDemo>, Se
     Ok(running)
 }
 
-/// Closes the store, on a thread of its own.
+/// Closes the store on a blocking thread, for at most [`STORE_CLOSE_TIMEOUT`].
 async fn close_store(store: Arc<Store>) -> Result<(), ServerError> {
     let closed = tokio::task::spawn_blocking(move || store.close());
     match timeout(STORE_CLOSE_TIMEOUT, closed).await {
         Ok(closed) => closed?,
-        // What is acknowledged is on the disk; the end of the process is to it what a kill would be.
+        // All acknowledged reports are on disk already, so ending the process now loses none.
         Err(_) => {
             tracing::warn!(
                 after_seconds = STORE_CLOSE_TIMEOUT.as_secs_f64(),
@@ -283,7 +292,7 @@ fn system_error(error: impl ToString) -> ServerError {
     ServerError::System(error.to_string())
 }
 
-/// Tells a thread that loads to stop when nobody waits for it any more.
+/// The cancellation flag of the recovering thread, which is set when the future that waits for the thread is dropped.
 #[derive(Default)]
 struct CancelOnDrop(Arc<AtomicBool>);
 

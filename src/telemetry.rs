@@ -1,4 +1,4 @@
-//! The log: text for people, JSON for machines, always on standard error; and the last words of a program that fails.
+//! The log: text or JSON, always on standard error; and the line that says why the program ends.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::Display;
@@ -13,16 +13,16 @@ use tracing_subscriber::filter::{Directive, LevelFilter};
 use crate::config::LogFormat;
 use crate::output::log::{self, LogWriter};
 
-/// How long the end of the program waits for a standard error that takes nothing.
+/// How long the program waits at its end until standard error has taken the log.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The same where the end must come at once.
+/// The same after a second signal.
 const FORCED_EXIT_FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Starts the log. `filter` is in the syntax of `RUST_LOG`; parts of it that make no sense are ignored, with a warning.
+/// Starts the log. `filter` has the syntax of `RUST_LOG`; invalid directives are ignored, with a warning.
 pub fn start(format: LogFormat, filter: &str) {
     let (filter, invalid) = parse_filter(filter);
-    // Its own complaints would go to standard error past the queue, and panic when that is closed.
+    // The subscriber would print its own errors to standard error directly, and panic if that is closed.
     let log = tracing_subscriber::fmt().log_internal_errors(false).with_env_filter(filter);
     let log = log.with_writer(|| LogWriter).with_target(false);
     match format {
@@ -35,12 +35,12 @@ pub fn start(format: LogFormat, filter: &str) {
     }
 }
 
-/// The format that is asked for, or the one that suits whoever reads standard error.
+/// The requested format, or text if standard error is a terminal and JSON if not.
 pub fn format_or_default(format: Option<LogFormat>) -> LogFormat {
     format.unwrap_or(if stderr().is_terminal() { LogFormat::Text } else { LogFormat::Json })
 }
 
-/// Says why the program ends, whatever the filter of the log.
+/// Writes why the program ends, regardless of the log's filter.
 pub fn write_fatal_error(format: LogFormat, reason: &dyn Display) {
     log::write_fatal_error(&match format {
         LogFormat::Text => format!("subjobs: {reason}\n"),
@@ -48,23 +48,23 @@ pub fn write_fatal_error(format: LogFormat, reason: &dyn Display) {
     });
 }
 
-/// Gives the log some time to be written; to be called when the program ends.
+/// Waits until the log is written, for at most one second. Called when the program ends.
 pub fn flush() {
     log::flush(FLUSH_TIMEOUT);
 }
 
-/// As [`flush`], for an end that must come at once.
+/// As [`flush`], for at most 100 milliseconds. Called when a second signal ends the program.
 pub fn flush_before_forced_exit() {
     log::flush(FORCED_EXIT_FLUSH_TIMEOUT);
 }
 
-/// An event as the log has it in JSON.
+/// An event in the log's JSON format.
 fn json_line(message: &str) -> String {
     let (timestamp, message) = (jiff::Timestamp::now(), Value::from(message));
     format!("{{\"timestamp\":\"{timestamp:.6}\",\"level\":\"ERROR\",\"message\":{message}}}\n")
 }
 
-/// The hook of the standard library writes to standard error past the queue, so it can wait for ever.
+/// Logs a panic. The standard library's hook writes to standard error directly, which may block for ever.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let text = panic.payload_as_str().unwrap_or("without a text");
     let location = panic.location().map(ToString::to_string);
@@ -73,7 +73,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     tracing::error!(panic = text, location, backtrace, "a thread panicked");
 }
 
-/// The filter, and the parts of its text that make no sense.
+/// The filter, and the invalid directives in its text.
 fn parse_filter(text: &str) -> (EnvFilter, Vec<&str>) {
     let mut invalid = Vec::new();
     let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
@@ -86,7 +86,7 @@ fn parse_filter(text: &str) -> (EnvFilter, Vec<&str>) {
     }
     let is_empty = directives.is_empty();
     let default = if is_empty { LevelFilter::INFO } else { LevelFilter::OFF };
-    // The builder's own parser prints what it ignores.
+    // Directives are added one by one, since the builder's own parser prints invalid ones to standard error.
     let filter = EnvFilter::builder().with_default_directive(default.into());
     let filter = filter.parse_lossy("");
     (directives.into_iter().fold(filter, EnvFilter::add_directive), invalid)
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_empty_filter_is_no_silence() {
+    fn an_empty_filter_means_info() {
         for (text, expected) in
             [("", "info"), (" ", "info"), ("debug", "debug"), ("off", "off"), ("a=trace", "a=trace")]
         {
@@ -109,14 +109,14 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_in_a_filter_is_named_and_the_rest_is_in_force() {
+    fn invalid_directives_are_returned_and_valid_ones_apply() {
         let (filter, invalid) = parse_filter("debug,hyper=loud,a=b=c");
         assert_eq!(invalid, ["hyper=loud", "a=b=c"]);
         assert!(filter.to_string().split(',').any(|part| part == "debug"), "{filter}");
     }
 
     #[test]
-    fn last_words_in_json_are_one_line() {
+    fn a_fatal_error_in_json_is_one_line() {
         let line = json_line("a \"b\"\nc");
         assert_eq!(line.lines().count(), 1);
         let event: serde_json::Value = serde_json::from_str(&line).unwrap();

@@ -1,4 +1,4 @@
-//! What both listeners share: how a request is instrumented, authorized and read, and how an error is answered.
+//! What both listeners share: instrumentation, authorization, limits, bodies and error responses.
 
 pub mod authorize;
 pub mod body;

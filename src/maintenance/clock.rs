@@ -1,7 +1,7 @@
-//! The time by which retention decides: the wall clock, unless it jumps.
+//! The time that retention uses: the wall clock, with protection against jumps.
 //!
-//! A wall clock that jumps ahead would make everything old at once, and what has been dropped cannot be had back. So each
-//! reading of it is compared with a clock that nobody sets.
+//! If the wall clock jumped ahead, all finished subtasks would expire at once, and a deletion cannot be undone. So each reading
+//! of the wall clock is compared with a clock that cannot be set.
 
 use std::time::Duration;
 
@@ -9,26 +9,26 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::domain::Timestamp;
 
-/// How far the wall clock may move beside the time that passes between two readings.
+/// The largest difference between wall clock and elapsed time that is no jump.
 const JUMP_TOLERANCE: Duration = Duration::from_secs(60);
 
-/// How long a server may have been stopped, or have had no reports, without a doubt about the clock at its start.
+/// The longest time since the last write that is no jump at a start.
 const STARTUP_GAP_TOLERANCE: Duration = Duration::from_secs(60 * 60);
 
-/// The longest time for which a jump is doubted.
+/// The longest time after which a jump is accepted.
 const MAX_CONFIRMATION_TIME: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What both clocks say at one moment.
+/// Both clocks at one moment.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ClockReading {
     /// The wall clock.
     pub(super) wall: Timestamp,
-    /// The time since the machine was started, times of suspension included. It is never set.
+    /// The time since boot, including suspension. It cannot be set.
     pub(super) uptime: Duration,
 }
 
 impl ClockReading {
-    /// What they say now.
+    /// The clocks now.
     pub(super) fn now() -> Self {
         let uptime = clock_gettime(ClockId::Boottime);
         // Neither is ever negative.
@@ -37,30 +37,30 @@ impl ClockReading {
     }
 }
 
-/// A jump of the wall clock that is not believed yet.
+/// A jump of the wall clock that is not accepted yet.
 #[derive(Debug, Clone, Copy)]
 struct PendingJump {
-    /// By how many milliseconds it was ahead; negative if behind.
+    /// Its size in milliseconds; negative for a jump back.
     offset_millis: i64,
-    /// By the time since the machine was started.
+    /// When it was noticed, as time since boot.
     since: Duration,
 }
 
-/// Follows the wall clock, and believes a jump only once it has lasted.
+/// Follows the wall clock, and accepts a jump only after a time.
 #[derive(Debug)]
 pub(super) struct RetentionClock {
-    /// The latest reading that was believed.
+    /// The latest reading without a jump, or after an accepted one.
     accepted: ClockReading,
     pending: Option<PendingJump>,
-    /// How long a jump is doubted.
+    /// After which time a jump is accepted.
     confirmation_time: Duration,
 }
 
 impl RetentionClock {
-    /// For subtasks that are kept for `retention`. `since_last_write` is how long ago, by the wall clock, an earlier process last wrote to the
-    /// data directory, which is the only earlier reading that there is.
+    /// A clock for subtasks that are kept for `retention`. `since_last_write` is how long ago, by the wall clock, an earlier
+    /// process last wrote to the data directory. That write is the only reading from before the start.
     pub(super) fn new(now: ClockReading, retention: Duration, since_last_write: Option<Duration>) -> Self {
-        // After `retention` all that was there at the jump is old by either time.
+        // Once `retention` has passed, whatever was stored at the jump is expired by either time.
         let mut clock = Self { accepted: now, pending: None, confirmation_time: retention.min(MAX_CONFIRMATION_TIME) };
         if let Some(since_last_write) =
             since_last_write.filter(|since_last_write| *since_last_write > STARTUP_GAP_TOLERANCE.max(retention / 10))
@@ -77,7 +77,7 @@ impl RetentionClock {
         clock
     }
 
-    /// The moment by which to decide what is old: never later than the wall clock says.
+    /// The time that retention uses for these readings: never later than the wall clock.
     pub(super) fn retention_time(&mut self, now: ClockReading) -> Timestamp {
         let offset_millis = self.offset_millis(now);
         let is_near = |other: i64| (offset_millis - other).unsigned_abs() <= JUMP_TOLERANCE.as_millis() as u64;
@@ -112,14 +112,14 @@ impl RetentionClock {
         );
     }
 
-    /// By how many milliseconds the wall clock has moved further than time has passed since the latest believed reading.
+    /// How many milliseconds the wall clock is ahead of the latest accepted reading plus the time elapsed since.
     fn offset_millis(&self, now: ClockReading) -> i64 {
         let ClockReading { wall, uptime } = self.accepted;
         millis(wall.until(now.wall)) - millis(now.wall.until(wall)) - millis(now.uptime.saturating_sub(uptime))
     }
 }
 
-/// Ten thousand years fit, which no clock exceeds.
+/// Milliseconds of a duration. Those of any two timestamps fit.
 fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX / 4)
 }
@@ -147,13 +147,13 @@ mod tests {
     }
 
     #[test]
-    fn time_that_passes_and_small_corrections_are_followed() {
+    fn elapsed_time_and_small_corrections_are_followed() {
         let mut clock = clock_at_new_year();
         for (wall, uptime) in [
             ("2026-01-01T00:01:00Z", MINUTE),
             ("2026-01-01T00:02:59Z", 2 * MINUTE),
             ("2026-01-01T00:02:10Z", 3 * MINUTE),
-            // Nobody has looked for a day.
+            // No reading for a day.
             ("2026-01-02T00:02:00Z", DAY + 3 * MINUTE),
         ] {
             assert_eq!(clock.retention_time(reading(wall, uptime)), timestamp(wall), "{wall}");
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jump_ahead_makes_nothing_older_until_it_has_lasted_a_day() {
+    fn a_jump_ahead_is_accepted_after_a_day() {
         let mut clock = clock_at_new_year();
         for (wall, uptime, decided) in [
             ("2036-01-01T00:01:00Z", MINUTE, "2026-01-01T00:01:00Z"),
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_comes_back_is_believed_at_once_and_one_that_jumps_again_is_doubted_anew() {
+    fn a_reverted_jump_ends_at_once_and_a_second_jump_waits_a_day_again() {
         let mut clock = clock_at_new_year();
         for (wall, uptime, decided) in [
             ("2036-01-01T00:01:00Z", MINUTE, "2026-01-01T00:01:00Z"),
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_set_back_makes_everything_younger_and_its_correction_is_no_jump() {
+    fn a_clock_set_back_is_used_at_once_and_its_correction_is_no_jump() {
         let mut clock = clock_at_new_year();
         for (wall, uptime, decided) in [
             ("2025-01-01T00:00:00Z", MINUTE, "2025-01-01T00:00:00Z"),
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_for_a_short_time_is_not_kept_for_a_day() {
+    fn with_a_short_retention_a_jump_is_accepted_after_that_time() {
         let mut clock = RetentionClock::new(reading("2026-01-01T00:00:00Z", Duration::ZERO), HOUR, None);
         let jumped = |minutes| reading("2036-01-01T00:00:00Z", minutes * MINUTE);
         assert!(clock.retention_time(jumped(1)) < timestamp("2027-01-01T00:00:00Z"));
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_time_between_two_processes_is_doubted_too() {
+    fn a_long_time_since_the_last_write_is_a_pending_jump() {
         let now = reading("2036-01-01T00:00:00Z", HOUR);
         let ten_years = Duration::from_secs(10 * 365 * 24 * 60 * 60);
         let mut clock = RetentionClock::new(now, AGE, Some(ten_years));
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_since_the_start_goes_on() {
+    fn the_time_since_boot_increases() {
         let first = ClockReading::now();
         let second = ClockReading::now();
         assert!(second.uptime >= first.uptime && first.uptime > Duration::ZERO);

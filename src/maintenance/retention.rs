@@ -1,4 +1,4 @@
-//! Drops what ended long ago, a bounded number at a time.
+//! Deletes expired subtasks, a bounded number at a time.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -12,20 +12,20 @@ use super::{log_and_park, spawn_low_priority};
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 
-/// How many records are looked at, at once, for what ended long ago.
+/// How many records a slice of a pass checks.
 const EXPIRE_SLICE: u32 = 64 * 1024;
 
-/// The shortest and the longest pause between two passes over the records.
+/// The shortest and the longest pause between two passes.
 const MIN_PASS_INTERVAL: Duration = Duration::from_millis(500);
 const MAX_PASS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A pass drops this part of the subtasks at most, so that whoever reads the log can act before all are gone.
+/// A pass deletes at most all subtasks divided by this, so that an operator can act before all are deleted.
 const PASS_DIVISOR: u64 = 8;
 
-/// But so many in any case; the store itself drops no fewer at once.
+/// A pass may delete this many in any case. The store deletes no fewer at once.
 const MIN_PASS_LIMIT: u64 = 1024;
 
-/// Drops subtasks that ended longer ago than `retention`, soon after they have become that old by what `read_clocks` says.
+/// Deletes subtasks that ended longer ago than `retention`, soon after they expire by the clocks that `read_clocks` reads.
 pub(super) async fn expire(
     store: &Arc<Store>,
     metrics: &Metrics,
@@ -50,7 +50,7 @@ pub(super) async fn expire(
                     dropped += step.count;
                     from = step.next;
                 }
-                // The disk takes nothing for now; why has been logged.
+                // The store has logged why. The next pass tries again.
                 Err(StoreError::NotStored) => break,
                 Err(error) => log_and_park("retention", error).await,
             }
@@ -85,7 +85,7 @@ mod tests {
         }
     }
 
-    /// Retention in a store with subtasks that ended at these moments, with clocks of the test's own.
+    /// Retention with clocks that the test sets, on a store in memory.
     struct Retention {
         store: Arc<Store>,
         reading: Arc<Mutex<ClockReading>>,
@@ -114,7 +114,7 @@ mod tests {
             *self.reading.lock().unwrap() = ClockReading { wall: wall.parse::<Timestamp>().unwrap(), uptime };
         }
 
-        /// Waits for the end of a pass, and returns how many subtasks it has left.
+        /// Waits for the end of a pass, and returns how many subtasks are left.
         async fn await_pass(&self) -> u64 {
             sleep(MAX_PASS_INTERVAL).await;
             self.store.sub_jobs().unwrap()
@@ -128,12 +128,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_pass_drops_an_eighth_at_most_but_a_thousand_in_any_case() {
+    async fn a_pass_deletes_at_most_an_eighth_or_1024() {
         let retention = Retention::start(&[(20_000, "2020-01-01T00:00:00Z")]);
         let (mut before, mut passes) = (20_000, 0);
         while before > 0 {
             let left = retention.await_pass().await;
-            // The store drops up to 1,024 at once.
+            // The store deletes up to 1,024 at once.
             assert!(before - left <= (before / 8).max(1024) + 1024, "{before} {left}");
             (before, passes) = (left, passes + 1);
         }
@@ -141,14 +141,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_clock_that_jumps_ahead_drops_nothing_that_was_young() {
+    async fn a_clock_jump_expires_nothing_early() {
         let ends = [(10, "2025-12-31T22:00:00Z"), (10, "2025-12-31T23:30:00Z"), (10, "2026-01-01T00:00:00Z")];
         let retention = Retention::start(&ends);
         assert_eq!(retention.await_pass().await, 20);
         retention.set_clocks("2036-01-01T00:00:10Z", Duration::from_secs(10));
         assert_eq!(retention.await_pass().await, 20);
         assert_eq!(retention.await_pass().await, 20);
-        // By the time that has passed, which goes on.
+        // Elapsed time goes on.
         retention.set_clocks("2036-01-01T00:35:00Z", Duration::from_secs(35 * 60));
         assert_eq!(retention.await_pass().await, 10);
         retention.set_clocks("2026-01-01T00:40:00Z", Duration::from_secs(40 * 60));

@@ -1,4 +1,4 @@
-//! One connection: HTTP/1.1 by hyper, closed by whichever clock runs out, by the drain, or by the peer.
+//! One connection: HTTP/1.1 by hyper, closed by a timeout, by the drain, or by the peer.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -25,47 +25,46 @@ use super::socket::TrackedSocket;
 use super::state::{ConnectionState, LINGER_TIMEOUT, RequestGuard};
 use crate::web::instrument::{App, ResponseFuture};
 
-/// The most bytes of a request's head; past it the HTTP layer answers 431.
+/// The most bytes of a request's head. The HTTP layer answers a longer one with 431.
 const MAX_HEAD_BYTES: usize = 256 * 1024;
 
-/// How long a connection without a request stays open once the drain has begun: a request that had arrived by then is answered.
+/// How long an idle connection stays open after the drain begins, so that a request on its way is still answered.
 const IDLE_DRAIN_GRACE: Duration = Duration::from_millis(20);
 
-/// How long a peer has to close a connection that the drain ends, so that neither its last answer nor the news is lost in a
-/// reset.
+/// How long the server lingers on an idle connection that the drain closes, so that no reset destroys the last response.
 const DRAIN_LINGER_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// The answer to a peer that begins to speak HTTP/2, which the HTTP layer leaves without one.
+/// The response to an HTTP/2 preface. The HTTP layer sends none.
 const VERSION_NOT_SUPPORTED: &[u8] =
     b"HTTP/1.1 505 HTTP Version Not Supported\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
-/// How a turn of a connection's task ended.
+/// How a turn of a connection's task ends.
 enum Turn {
-    /// Others are to have theirs.
+    /// The task yields to other connections.
     Yield,
-    /// The connection has ended.
+    /// The connection ends.
     Outcome(Outcome),
 }
 
-/// How a connection ended.
+/// How a connection ends.
 enum Outcome {
-    /// The peer closed it, or a clock has run out.
+    /// The peer closed it, or a timeout expired.
     Closed,
     /// The peer speaks HTTP/2.
     Http2,
-    /// The drain found no request on it.
+    /// The drain has begun and it has no request.
     IdleAtDrain,
-    /// The drain's deadline came before the answer.
+    /// The drain's deadline passed while a request was running.
     Aborted,
 }
 
-/// Serves a connection until it ends; whether the drain had to cut a running request.
+/// Serves a connection until it ends. Returns whether the drain aborted a running request.
 pub(super) async fn serve<S>(socket: S, app: App, state: Arc<ConnectionState>, drain: Arc<Drain>) -> bool
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let service = Service { app, state: state.clone() };
-    // More than 100 headers are answered with 431 too; saying so here would cost an allocation a request.
+    // The HTTP layer also answers more than 100 headers with 431. Setting that limit would cost an allocation a request.
     let mut connection = http1::Builder::new()
         .header_read_timeout(None)
         .half_close(true)
@@ -73,14 +72,14 @@ where
         .max_header_size(MAX_HEAD_BYTES)
         .serve_connection(TokioIo::new(TrackedSocket::new(socket, state.clone())), service);
     let mut drain_begun = pin!(drain.wait_until_begun());
-    // When the drain closes what is idle, and when it cuts what runs.
+    // When the drain closes the connection if idle, and when it aborts a running request.
     let mut drain_deadlines: Option<(Instant, Instant)> = None;
     let mut is_first_poll = true;
     let tick = state.tick();
     let mut timer = pin!(sleep(tick));
     let mut is_lingering = false;
     let mut poll_turn = |cx: &mut Context<'_>| {
-        // The first poll leaves the task's waker with the drain; later ones only look at a flag, which takes no lock.
+        // The first poll registers the task's waker with the drain. Later turns only read a flag, which takes no lock.
         let look = std::mem::take(&mut is_first_poll) || (drain_deadlines.is_none() && drain.deadline().is_some());
         if look && drain_begun.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
@@ -93,7 +92,7 @@ where
             Poll::Ready(Err(error)) if error.is_parse_version_h2() => {
                 return Poll::Ready(Turn::Outcome(Outcome::Http2));
             }
-            // How it ended is the peer's doing and nobody's error.
+            // An error here is the peer's, so it is not logged.
             Poll::Ready(_) => return Poll::Ready(Turn::Outcome(Outcome::Closed)),
             Poll::Pending => {}
         }
@@ -134,7 +133,7 @@ where
     let outcome = loop {
         match poll_fn(&mut poll_turn).await {
             Turn::Outcome(outcome) => break outcome,
-            // Unlike a task that only wakes itself, this lets the runtime look at what has come on other connections.
+            // A task that only wakes itself is polled again before the runtime polls for input on other connections.
             Turn::Yield => yield_now().await,
         }
     };
@@ -147,17 +146,17 @@ where
     let mut socket = connection.into_parts().io.into_inner();
     let closing = async {
         if !final_bytes.is_empty() {
-            // At most a few answers were written before, so the system has space for all of it.
+            // Few bytes have been written before, so the socket's buffer has space for these.
             poll_fn(|cx| Pin::new(&mut socket).poll_write(cx, final_bytes)).await?;
         }
         poll_fn(|cx| Pin::new(&mut socket).poll_shutdown(cx)).await
     };
-    // A peer that has gone or does not close is closed all the same.
+    // The socket is closed even if that failed or the peer has not closed.
     let _ = timeout(linger, closing).await;
     false
 }
 
-/// The application as one connection calls it.
+/// The application as one connection's service.
 struct Service {
     app: App,
     state: Arc<ConnectionState>,
@@ -191,14 +190,14 @@ impl Future for ServiceFuture {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         if this.guard.as_ref().is_some_and(RequestGuard::must_yield) {
-            // Nothing has to wake this: the connection's next turn comes by itself.
+            // No waker is needed: the connection's task polls again after it has yielded.
             return Poll::Pending;
         }
         let mut response = ready!(this.response.poll(cx));
         let guard = this.guard.take();
         if guard.as_ref().is_some_and(RequestGuard::is_last_response) {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            // To an answer of a later version the HTTP layer adds that the connection stays, if an old caller wants that.
+            // With a newer version than the request's, the HTTP layer would add `keep-alive` for an HTTP/1.0 client.
             *response.version_mut() = *this.version;
         }
         Poll::Ready(Ok(response.map(|body| TrackedBody { body, _guard: guard })))
@@ -206,7 +205,7 @@ impl Future for ServiceFuture {
 }
 
 pin_project! {
-    /// A response's body, which keeps the connection busy until it has been handed over.
+    /// A response's body. It keeps the connection busy until the HTTP layer has all of it.
     struct TrackedBody {
         #[pin]
         body: Body,
@@ -237,7 +236,8 @@ mod tests {
 
     use axum::routing::get;
     use http::Method;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+    use tokio::task::JoinHandle;
 
     use super::super::state::{REQUESTS_PER_TURN, tests::TIMEOUTS};
     use super::*;
@@ -251,6 +251,63 @@ mod tests {
         let (metrics, ids) = (Arc::new(Metrics::new().unwrap()), RequestIds::new().unwrap());
         let names = RouteLabels::new(&table(), Listener::Public, &metrics);
         App::new(router(table(), ()), names, metrics, ids, Duration::from_secs(10))
+    }
+
+    /// A drain that has begun, and a connection that is idle by then.
+    struct Drained {
+        far: DuplexStream,
+        served: JoinHandle<bool>,
+        begun: Instant,
+    }
+
+    impl Drained {
+        async fn begin() -> Self {
+            let (far, near) = duplex(64 * 1024);
+            let drain = Arc::<Drain>::default();
+            let served = tokio::spawn(serve(near, app(), ConnectionState::new(TIMEOUTS, drain.clone()), drain.clone()));
+            yield_now().await;
+            let begun = Instant::now();
+            drain.begin(begun + Duration::from_secs(10));
+            Self { far, served, begun }
+        }
+
+        /// Milliseconds since the drain has begun.
+        fn elapsed(&self) -> u128 {
+            self.begun.elapsed().as_millis()
+        }
+    }
+
+    /// Whether this is the constant, in milliseconds; the runtime's timer rounds up to the next one.
+    fn is_near(elapsed: u128, expected: Duration) -> bool {
+        (expected.as_millis()..expected.as_millis() + 3).contains(&elapsed)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_drain_closes_an_idle_connection_after_20_milliseconds() {
+        let mut drained = Drained::begin().await;
+        assert_eq!(drained.far.read(&mut [0]).await.unwrap(), 0);
+        assert!(is_near(drained.elapsed(), Duration::from_millis(20)), "{}", drained.elapsed());
+        let elapsed = drained.elapsed();
+        drop(drained.far);
+        assert!(!drained.served.await.unwrap());
+        assert_eq!(drained.begun.elapsed().as_millis(), elapsed, "it does not linger once the peer has closed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_drain_lingers_for_100_milliseconds_on_a_peer_that_does_not_close() {
+        let mut drained = Drained::begin().await;
+        assert!(!(&mut drained.served).await.unwrap());
+        assert!(is_near(drained.elapsed(), Duration::from_millis(120)), "{}", drained.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_arrives_just_after_the_drain_has_begun_is_answered() {
+        let mut drained = Drained::begin().await;
+        sleep(Duration::from_millis(15)).await;
+        drained.far.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+        let mut response = String::new();
+        drained.far.read_to_string(&mut response).await.unwrap();
+        assert!(response.starts_with("HTTP/1.1 200 OK\r\n") && response.contains("connection: close"), "{response}");
     }
 
     #[tokio::test]
@@ -274,7 +331,7 @@ mod tests {
             answered += requests_in_turn;
             turns += 1;
         }
-        // Nor does it take many more turns than that makes.
+        // A turn answers about as many as it may.
         assert!(turns <= 3 * REQUESTS / REQUESTS_PER_TURN as usize, "{turns} turns");
     }
 }

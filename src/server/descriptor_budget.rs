@@ -1,32 +1,32 @@
-//! How many connections the limit of open files leaves room for, beside everything else that needs a descriptor.
+//! How many connections the limit of open files allows, after everything else that needs a file descriptor.
 
 use super::reserve::RESERVE_CONNECTIONS;
 use crate::store::STORE_DESCRIPTORS;
 
-/// Standard streams, the runtime's own, signals, both listeners, and a few that the process was started with.
+/// Standard streams, the runtime, signals, both listeners, and a few that the process inherited.
 const PROCESS_DESCRIPTORS: u64 = 24;
 
-/// Read one at a time, but by several parts at once: the access file and its secrets at a reload, a load file, files of the
-/// system for names and time.
+/// Files open for a short time: the access file and its secrets at a reload, a load file, the system's files for host names
+/// and time.
 const FILE_DESCRIPTORS: u64 = 16;
 
-/// Connections to the identity service, with name look-ups.
+/// Connections to the identity service and DNS look-ups.
 const IDENTITY_DESCRIPTORS: u64 = 48;
 
-/// A connection of each listener that has been accepted and not yet given a place.
+/// One connection of each listener that has been accepted and has no permit yet.
 const ACCEPTED_DESCRIPTORS: u64 = 2;
 
-/// What is left to connections of a limit of open files.
+/// How the limit of open files is divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct DescriptorBudget {
     /// The limit of open files.
     pub(super) limit: u64,
-    /// What everything but the listeners' connections may need of it.
+    /// What is reserved for everything but the listeners' connections.
     pub(super) reserved: u64,
 }
 
 impl DescriptorBudget {
-    /// Under the limit of this process.
+    /// The budget of this process, from its soft limit.
     pub(super) fn of_this_process(has_data_dir: bool) -> std::io::Result<Self> {
         let (limit, _) = rlimit::Resource::NOFILE.get()?;
         Ok(Self::new(limit, has_data_dir))
@@ -45,7 +45,7 @@ impl DescriptorBudget {
         }
     }
 
-    /// The connections that each of the two listeners may have: as many as wanted, if there are descriptors for them.
+    /// How many connections each of the two listeners may have: as many as wanted, or fewer if descriptors are scarce.
     pub(super) fn max_connections(self, wanted: usize) -> usize {
         let each = self.limit.saturating_sub(self.reserved) / 2;
         wanted.min(usize::try_from(each).unwrap_or(usize::MAX)).max(1)
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_get_what_everything_else_leaves() {
+    fn connections_get_the_descriptors_that_are_not_reserved() {
         for (limit, has_data_dir, wanted, expected) in [
             (20_000, true, 4096, 4096),
             (u64::MAX, true, usize::MAX, (u64::MAX / 2) as usize - 109),

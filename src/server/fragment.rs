@@ -1,12 +1,13 @@
-//! Finds a `#` in a request target, which the URI type has cut off together with all that follows.
+//! Finds a fragment (`#...`) in a request target. The URI type removes it while parsing.
 //!
-//! A target has no fragment (RFC 9112, section 3.2), so a request with one must be refused; but the HTTP layer hands over a
-//! URI without it, and keeps no other copy. Only the socket sees the bytes as they came, and only the HTTP layer knows where
-//! a head begins: what comes behind a body is a head, and a `#` in a body is nothing. So the two are brought together by
-//! address. A URI is not copied: it is a part of the HTTP layer's buffer, in which the socket has put it. The socket notes
-//! where in the stream of bytes it has seen a `#`, and which address the last byte has; from that follows where in the
-//! stream a URI ends, and so whether a `#` stands right behind it. Addresses are only ever compared. Should the HTTP layer
-//! copy URIs one day, the tests of this say so.
+//! A request target has no fragment (RFC 9112, section 3.2), so a request with one is refused. But the HTTP layer gives its
+//! service a URI without the fragment, and keeps no copy of the original. Only the socket sees the bytes as sent, and only
+//! the HTTP layer knows which of them are a target and which are a body.
+//!
+//! Memory addresses connect the two. A URI is a slice of the HTTP layer's read buffer, into which the socket has read. The
+//! socket records at which offsets of the stream it has seen a `#`, and the address of the last byte read. From these follow
+//! the offset at which a URI ends, and whether a `#` is the next byte. Addresses are compared and never dereferenced. If the
+//! HTTP layer begins to copy URIs, the tests of this module and of the listener fail.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -15,41 +16,41 @@ use std::sync::{Mutex, PoisonError};
 use http::Uri;
 use memchr::{memchr, memchr2, memmem, memrchr2};
 
-/// More bytes than the HTTP layer holds of a connection: its buffer doubles until it has room for the largest head.
+/// More bytes than the HTTP layer buffers of a connection. Its buffer doubles until the largest head fits.
 const MAX_BUFFERED_BYTES: usize = 1024 * 1024;
 
-/// How many places are kept. Each looks like the rest of a request line, so that only somebody who sends very many of those at
-/// once has more.
+/// The most candidates that are kept. Each looks like the end of a request line, so only a client that sends very many of
+/// those at once has more.
 const MAX_CANDIDATES: usize = 256;
 
-/// Where in a connection's stream a `#` may end a request target. All who use it run in the connection's task, so that
-/// relaxed atomics do.
+/// Knows at which offsets of a connection's stream a `#` may follow a request target. It is only used in the connection's task,
+/// so relaxed atomics are enough.
 #[derive(Debug, Default)]
 pub(super) struct FragmentDetector {
     /// How many bytes have been read.
     bytes_read: AtomicU64,
-    /// The address behind the last byte that has been read.
+    /// The address after the last byte that has been read.
     end: AtomicUsize,
-    /// Whether `candidates` holds any place: as a rule it does not, and its lock is not taken.
+    /// Whether `candidates` has any. Usually it has none, and its lock is not taken.
     has_candidates: AtomicBool,
     candidates: Mutex<Candidates>,
 }
 
 #[derive(Debug, Default)]
 struct Candidates {
-    /// Places in the stream, in their order.
+    /// Offsets in the stream, ascending.
     positions: VecDeque<u64>,
-    /// Before this place some are no longer kept.
+    /// Below this offset some candidates have been discarded.
     complete_from: u64,
 }
 
 impl FragmentDetector {
-    /// The next byte goes to this address. To be called before each read, since the HTTP layer may have moved its buffer.
+    /// Sets the address of the next byte. Called before each read, since the HTTP layer may have moved its buffer.
     pub(super) fn before_read(&self, address: usize) {
         self.end.store(address, Relaxed);
     }
 
-    /// These bytes have been read to that address.
+    /// Records bytes that have been read to that address.
     pub(super) fn after_read(&self, bytes: &[u8]) {
         let from = self.bytes_read.load(Relaxed);
         self.bytes_read.store(from + bytes.len() as u64, Relaxed);
@@ -73,8 +74,7 @@ impl FragmentDetector {
         self.has_candidates.store(!candidates.positions.is_empty(), Relaxed);
     }
 
-    /// Whether a `#` stands behind the target of the request whose head has just been read. To be asked of each request, in
-    /// their order.
+    /// Whether a `#` follows the target of the request whose head has just been read. Called once for each request, in order.
     pub(super) fn has_fragment(&self, target: &Uri) -> bool {
         self.has_candidates.load(Relaxed) && self.check_target(target)
     }
@@ -84,11 +84,11 @@ impl FragmentDetector {
         let (bytes_read, end) = (self.bytes_read.load(Relaxed), self.end.load(Relaxed));
         let mut candidates = self.candidates.lock().unwrap_or_else(PoisonError::into_inner);
         let mut is_found = false;
-        // The `#` of `http://host#x` stands behind the authority.
+        // In `http://host#x` the `#` follows the authority.
         let parts = [target.authority().map(|it| it.as_str()), target.path_and_query().map(|it| it.as_str())];
         for part in parts.into_iter().flatten() {
             let behind = end.checked_sub(part.as_ptr().addr() + part.len());
-            // An absent path is given as a `/` that stands elsewhere in memory.
+            // An absent path is represented by a static `/` outside the buffer.
             let Some(behind) = behind.filter(|behind| *behind <= MAX_BUFFERED_BYTES) else { continue };
             let position = bytes_read.saturating_sub(behind as u64);
             is_found |= position < candidates.complete_from || candidates.positions.contains(&position);
@@ -105,8 +105,8 @@ impl FragmentDetector {
     }
 }
 
-/// Calls `found` with the place of each `#` that may end a target: the first in a word that begins as a target does and is
-/// followed by a version. Of a word that has begun before these bytes or goes on behind them, that much is taken for granted.
+/// Calls `found` with the index of each `#` that may end a target: the first one in a word that begins like a target and is
+/// followed by a version. A part of the word or version outside these bytes is assumed to match.
 fn for_each_candidate(bytes: &[u8], mut found: impl FnMut(usize)) {
     const VERSION: &[u8] = b" HTTP/1.";
     let mut from = 0;
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
     use bytes::Bytes;
 
-    /// A buffer as the HTTP layer's, which has been read in pieces of `size` bytes.
+    /// A read buffer like the HTTP layer's, filled in pieces of `size` bytes.
     fn read_in_pieces(stream: &'static [u8], size: usize) -> (FragmentDetector, Bytes) {
         let (detector, buffer) = (FragmentDetector::default(), Bytes::from_static(stream));
         for piece in stream.chunks(size) {
@@ -138,7 +138,7 @@ mod tests {
         (detector, buffer)
     }
 
-    /// What is said of the targets that stand at these places.
+    /// Whether these targets of the stream, in order, have a fragment.
     fn targets_with_fragment<const N: usize>(read: &(FragmentDetector, Bytes), targets: [&str; N]) -> [bool; N] {
         let mut from = 0;
         targets.map(|target| {
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fragment_is_found_however_it_was_read() {
+    fn a_fragment_is_found_for_any_read_size() {
         let stream = b"GET /a#b HTTP/1.1\r\n\r\nGET /a HTTP/1.1\r\nX: #\r\n\r\n{ #}GET /a?# HTTP/1.1\r\n\r\nGET a://h#/# HTTP/1.0\n";
         for size in 1..=stream.len() {
             let read = read_in_pieces(stream, size);
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_and_headers_are_no_targets() {
+    fn number_signs_in_bodies_and_headers_are_ignored() {
         let stream = b"POST /a HTTP/1.1\r\n\r\nPOST /b# HTTP/1.1\n# #\n##\n /b# HTTP/1.1 {\"a\": \"#\"}\nGET /b HTTP/1.1\r\nX: /b#\r\n\r\n";
         for size in 1..=stream.len() {
             let read = read_in_pieces(stream, size);
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moved_buffer_is_followed() {
+    fn a_fragment_is_found_after_the_buffer_has_moved() {
         let (detector, moved) = (FragmentDetector::default(), Bytes::from_static(b"GET /a#b HTTP/1.1\r\n\r\n"));
         let first = Bytes::copy_from_slice(&moved[..8]);
         detector.before_read(first.as_ptr().addr());
@@ -182,13 +182,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_bounded_and_never_missed() {
+    fn candidates_are_bounded_and_none_is_missed() {
         let stream: &'static [u8] = "G /a# HTTP/1.1\n\n".repeat(10_000).leak().as_bytes();
         let read = read_in_pieces(stream, 100_000);
         assert_eq!(read.0.candidates.lock().unwrap().positions.len(), MAX_CANDIDATES);
         let targets = (2..stream.len()).step_by(16).map(|at| Uri::from_maybe_shared(read.1.slice(at..at + 3)).unwrap());
         assert!(targets.fold(true, |all, target| all & read.0.has_fragment(&target)));
-        // Nothing that a report says looks like the rest of a request line.
+        // Hardly anything in a report looks like the end of a request line.
         let report =
             "{\"id\": \"#1\", \"error_message\": \"build #7 of http://h/a#b failed, see /a#b\"}\n".repeat(10_000);
         let mut found = 0;

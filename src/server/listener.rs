@@ -1,4 +1,4 @@
-//! One listener: takes connections, at most so many at once, and ends them when drained.
+//! One listener: accepts connections up to a limit, and ends them when it is drained.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,19 +19,19 @@ use super::state::{ConnectionState, Timeouts};
 use crate::metrics::Listener;
 use crate::web::instrument::App;
 
-/// How long to wait when the system has no connection to give, as when it is out of file descriptors.
+/// How long to wait after `accept` has failed, for example for lack of file descriptors.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
-/// How often at most it is logged that peers have connections refused.
+/// The shortest time between two log lines about refused connections.
 const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// A bound socket and what its connections are served with.
+/// A bound socket and what serves its connections.
 pub(super) struct BoundListener {
     pub(super) kind: Listener,
     pub(super) socket: TcpListener,
     pub(super) address: SocketAddr,
     pub(super) app: App,
-    /// What connections beyond `max_connections` are served with; without it they wait unaccepted.
+    /// What serves connections beyond `max_connections`. Without it they are not accepted.
     pub(super) reserve_app: Option<App>,
     pub(super) timeouts: Timeouts,
     pub(super) max_connections: usize,
@@ -40,8 +40,8 @@ pub(super) struct BoundListener {
 }
 
 impl BoundListener {
-    /// Takes connections until the drain begins, then waits for theirs to end, as they do at its deadline. Returns how many
-    /// of them had a request cut.
+    /// Accepts connections until the drain begins, then waits until all have ended, at the drain's deadline at the latest.
+    /// Returns how many of them had a request aborted.
     pub(super) async fn serve(self, drain: Arc<Drain>) -> usize {
         let Self { kind, socket, app, reserve_app, timeouts, .. } = self;
         let permits = Arc::new(Semaphore::new(self.max_connections));
@@ -50,7 +50,7 @@ impl BoundListener {
         let mut reserve = reserve_app.map(|app| (app, Reserve::new()));
         let mut connections = JoinSet::new();
         let mut aborted = 0;
-        // Until the drain none is cut, but once it has begun, one may have ended before this loop has noticed.
+        // A connection may be aborted after the drain has begun and before this loop notices the drain.
         let mut count = |ended: Result<bool, JoinError>| aborted += usize::from(ended.unwrap_or(false));
         loop {
             let (connection, address, permit) = tokio::select! {
@@ -73,7 +73,7 @@ impl BoundListener {
                 refusals.record(address);
                 continue;
             };
-            // Small answers should leave at once; a socket that cannot promise that still works.
+            // Small responses are sent at once. Without the option the socket still works.
             let _ = connection.set_nodelay(true);
             let serve = |permit, app: &App, timeouts| {
                 let (open_connection, state) =
@@ -105,7 +105,7 @@ impl BoundListener {
     }
 }
 
-/// A connection's place among those that may be open.
+/// An open connection: its permits, and its part of the gauge.
 struct OpenConnection {
     _permit: OwnedSemaphorePermit,
     _peer: PeerConnection,
@@ -125,7 +125,8 @@ impl Drop for OpenConnection {
     }
 }
 
-/// The next connection and its place. When there is none, the connection waits in the system's queue, unless `has_reserve`.
+/// The next connection and its permit. Without `has_reserve` the permit is acquired first, so that a connection beyond the
+/// limit waits in the system's queue. With it the connection is accepted in any case, and may have no permit.
 async fn accept(
     socket: &TcpListener,
     permits: &Arc<Semaphore>,
@@ -138,14 +139,14 @@ async fn accept(
             Ok((connection, peer)) => {
                 return Ok((connection, peer, permit.or_else(|| permits.clone().try_acquire_owned().ok())));
             }
-            // The peer has gone before its turn: no fault of the listener's.
+            // The peer closed the connection before it was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => return Err(error),
         }
     }
 }
 
-/// Connections closed because their peers had as many as they may, and when that was last logged.
+/// How many connections were closed for `--max-connections-per-address` since the last log line about them, and when that was.
 struct RefusalLog {
     kind: Listener,
     count: u64,

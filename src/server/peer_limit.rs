@@ -1,11 +1,11 @@
-//! How many connections each peer address has open.
+//! Limits the open connections of each peer address.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Addresses that count as one peer: an IPv4 address, or the /64 network that a single IPv6 host usually has to itself.
+/// What counts as one peer: an IPv4 address, or a /64 network, which a single IPv6 host usually has for itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Peer {
     V4(Ipv4Addr),
@@ -21,30 +21,30 @@ impl From<IpAddr> for Peer {
     }
 }
 
-/// The open connections of each peer, with an entry for those that have any.
+/// The number of open connections of each peer that has any.
 #[derive(Debug, Default)]
 struct ConnectionCounts(Mutex<HashMap<Peer, u32>>);
 
 impl ConnectionCounts {
     fn lock(&self) -> MutexGuard<'_, HashMap<Peer, u32>> {
-        // Each change is one step, so a panic elsewhere leaves nothing half done.
+        // Each change under the lock is one step, so a poisoned map is still consistent.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A bound on the connections of each peer, or none.
+/// A limit for the connections of each peer, or none.
 #[derive(Debug, Default)]
 pub(super) struct PeerLimit {
     limit: Option<(u32, Arc<ConnectionCounts>)>,
 }
 
 impl PeerLimit {
-    /// Without a number there is no bound, and nothing is counted.
+    /// Without a number connections are neither limited nor counted.
     pub(super) fn new(max: Option<u32>) -> Self {
         Self { limit: max.map(|max| (max, Arc::default())) }
     }
 
-    /// Counts one more connection of an address, unless it has as many as it may.
+    /// Counts one more connection of an address, or returns `None` if it has the limit already.
     pub(super) fn try_connect(&self, address: IpAddr) -> Option<PeerConnection> {
         let Some((max, counts)) = &self.limit else { return Some(PeerConnection(None)) };
         let peer = Peer::from(address);
@@ -56,7 +56,7 @@ impl PeerLimit {
     }
 }
 
-/// One connection among those of its peer, until it is dropped.
+/// One counted connection of a peer. Dropping it subtracts it.
 #[derive(Debug)]
 pub(super) struct PeerConnection(Option<(Peer, Arc<ConnectionCounts>)>);
 
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn one_address_cannot_take_what_others_may_have() {
+    fn the_limit_holds_for_each_address() {
         let limit = PeerLimit::new(Some(2));
         let connect = |text| limit.try_connect(address(text));
         let (first, _second) = (connect("192.0.2.1").unwrap(), connect("192.0.2.1").unwrap());
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_bound_nothing_is_counted() {
+    fn without_a_limit_nothing_is_counted() {
         let limit = PeerLimit::new(None);
         let all: Vec<_> = (0..10_000).map(|_| limit.try_connect(address("::1")).unwrap()).collect();
         assert!(all.iter().all(|connection| connection.0.is_none()));

@@ -1,5 +1,5 @@
-//! Connections beside those that `--max-connections` allows, for health and metrics: each answers one request, and a new one
-//! takes the place of the one that has waited longest, so that idle connections cannot keep a probe out.
+//! Connections beyond `--max-connections`, for health and metrics. Each answers one request. When all are used, a new one
+//! displaces the oldest, so that idle connections cannot lock out a probe.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tokio::task::AbortHandle;
 
 use super::state::ConnectionState;
 
-/// How many there are.
+/// The most connections of the reserve.
 pub(super) const RESERVE_CONNECTIONS: usize = 32;
 
 /// The open connections of the reserve.
@@ -28,8 +28,8 @@ impl Reserve {
         }
     }
 
-    /// A permit for one more connection. If all are taken, it is that of the oldest connection without a complete request, or
-    /// of the oldest at all.
+    /// A permit for one more connection. If none is left, the oldest connection without a complete request is closed for it, or
+    /// the oldest if all have one.
     pub(super) async fn acquire(&mut self) -> Result<OwnedSemaphorePermit, AcquireError> {
         self.open.retain(|(task, _)| !task.is_finished());
         if self.open.len() >= RESERVE_CONNECTIONS {
@@ -38,11 +38,11 @@ impl Reserve {
                 task.abort();
             }
         }
-        // It is given back as soon as the runtime has dropped the task.
+        // The runtime drops the aborted task soon, and its permit with it.
         self.permits.clone().acquire_owned().await
     }
 
-    /// Remembers a connection that has a permit.
+    /// Adds a connection that has a permit.
     pub(super) fn push(&mut self, task: AbortHandle, state: Arc<ConnectionState>) {
         self.open.push_back((task, state));
     }

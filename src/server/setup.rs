@@ -1,4 +1,4 @@
-//! Binds the listeners and puts together what each serves.
+//! Binds the listeners and builds the application of each.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,12 +16,12 @@ use crate::web::instrument::App;
 use crate::web::operation::{Operation, RouteLabels, router};
 use crate::web::request_id::RequestIds;
 
-/// How long a new connection may take to send its first byte, if `--idle-timeout` is not shorter.
+/// How long a new connection may take to send its first byte, unless `--idle-timeout` is shorter.
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // A restart may find connections of its predecessor that have not quite ended.
+    // After a restart, connections of the earlier process may still be in TIME_WAIT.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(LISTEN_BACKLOG)
@@ -36,10 +36,11 @@ fn timeouts(config: &Config) -> Timeouts {
     }
 }
 
-/// How many connections may wait in the system's queue, if it allows that many. Those beyond try again after a second.
+/// How many connections may wait in the system's accept queue, if the system allows that many. Clients of further ones try
+/// again after a second.
 const LISTEN_BACKLOG: u32 = 4096;
 
-/// What both listeners are made from.
+/// What both listeners are built from.
 pub(super) struct Setup<'a> {
     pub(super) config: &'a Config,
     pub(super) metrics: &'a Arc<Metrics>,
@@ -47,7 +48,7 @@ pub(super) struct Setup<'a> {
 }
 
 impl Setup<'_> {
-    /// Binds a listener. Connections beyond `max_connections` get the routes of `reserve`, if there are any.
+    /// Binds a listener. Connections beyond `max_connections` are served with the operations of `reserve`, if given.
     pub(super) async fn listener<S: Clone + Send + Sync + 'static>(
         &self,
         kind: Listener,
@@ -98,7 +99,7 @@ mod tests {
     use crate::access::AccessSource;
 
     #[test]
-    fn a_first_byte_has_ten_seconds_or_what_an_idle_connection_has() {
+    fn the_first_byte_timeout_is_ten_seconds_or_a_shorter_idle_timeout() {
         let config = Config::on_any_port(AccessSource::Text(String::new()));
         let times = |idle_timeout| {
             let Timeouts { first_byte, head, idle, .. } = timeouts(&Config { idle_timeout, ..config.clone() });

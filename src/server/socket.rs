@@ -1,4 +1,4 @@
-//! A connection's socket, which tells the connection's state what has been read and written.
+//! A connection's socket. It reports reads and writes to the connection's state, and lingers when it is closed.
 
 use std::io;
 use std::pin::Pin;
@@ -11,11 +11,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::state::{ConnectionPhase, ConnectionState};
 
-/// How much of what a peer still sends after the last answer is read, so that the answer is not lost in a reset.
+/// The most bytes that are read and discarded while lingering.
 const MAX_LINGER_BYTES: usize = 1024 * 1024;
 
 pin_project! {
-    /// A socket that tells its connection's clock what it does, and that closes without losing the last answer.
+    /// A socket that updates its connection's state, and whose shutdown does not lose the last response.
     #[derive(Debug)]
     pub(super) struct TrackedSocket<S> {
         #[pin]
@@ -71,8 +71,8 @@ impl<S: AsyncRead + AsyncWrite> AsyncWrite for TrackedSocket<S> {
         self.project().socket.poll_flush(cx)
     }
 
-    /// Says that nothing more will come, then reads on until the peer has closed too: a socket closed with unread bytes
-    /// resets the connection, and the peer may lose the answer it was about to read.
+    /// Lingering close: shuts down writing, then reads and discards until the peer closes. Closing a socket that has unread
+    /// bytes resets the connection, and the peer may lose the last response.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut this = self.project();
         if !*this.is_shut_down {
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn the_last_answer_is_waited_for_but_not_long() {
+    async fn shutdown_waits_for_the_peer_until_the_linger_timeout() {
         let (near, far) = tokio::io::duplex(64);
         let state = ConnectionState::new(TIMEOUTS, Arc::default());
         let mut socket = TrackedSocket::new(near, state.clone());

@@ -1,8 +1,8 @@
-//! The two clocks of a connection, and the socket that sets them.
+//! The state machine of a connection, with a timeout for each phase.
 //!
-//! A connection is new until its first byte, idle between requests, in a head until the end of that head, busy until the response is
-//! handed over, and closing once the server has said its last. Idle and head have a clock each: with one for both, either
-//! a gateway's pooled connections would be closed under it or a slow sender would hold a connection for a minute.
+//! Phases: new until the first byte, idle between requests, reading a head, busy until the HTTP layer has the whole response,
+//! lingering once the server has closed its side. Idle connections and heads have different timeouts. With one for both,
+//! a short one would close a gateway's pooled connections, and a long one would let a slow sender hold a connection.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -13,60 +13,64 @@ use tokio::time::Instant;
 use super::drain::Drain;
 use super::fragment::FragmentDetector;
 
-/// How long the server waits for a peer to take the last answer and close.
+/// How long the server waits for a peer to read the last response and close the connection.
 pub(super) const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How many requests of a pipeline are answered before others get their turn. Less than the 16 after which the HTTP layer asks
-/// for a next turn at once, without letting the runtime look at other connections first.
+/// The most requests of a pipeline that are answered before the connection's task yields. It is below 16, since after 16 the
+/// HTTP layer wakes its own task, and the runtime would poll that task again before it polls for input on other connections.
 pub(super) const REQUESTS_PER_TURN: u32 = 12;
 
-/// A state that has begun since the connection's task last looked. Most states begin and end within one turn of the task,
-/// and the system is not asked for the time of those.
+/// In place of a start time: the phase began in this turn of the connection's task. Most phases end within the same turn, and
+/// the clock is never read for those.
 const UNSTAMPED: u64 = u64::MAX;
 
-/// How long a connection may be in a state.
+/// How long a connection may stay in a phase.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Timeouts {
-    /// Until its first byte.
+    /// From accepting it to its first byte.
     pub(super) first_byte: Duration,
     /// From a request's first byte to the end of its head.
     pub(super) head: Duration,
     /// Between requests.
     pub(super) idle: Duration,
-    /// Whether it is closed after its first answer.
+    /// Whether it is closed after its first response.
     pub(super) is_single_request: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum ConnectionPhase {
-    /// No byte has come yet.
+    /// No byte has been read yet.
     New,
+    /// Between two requests.
     Idle,
+    /// A part of a request's head has been read.
     ReadingHead,
+    /// A request is processed or its response is written.
     Busy,
+    /// The server has shut down its side and waits for the peer to close.
     Lingering,
 }
 
-/// Where a connection stands and since when. Its socket, its service and its response bodies share it, and all of them run
-/// in the connection's task, so that relaxed atomics do.
+/// A connection's phase and when it began. The socket, the service and the response bodies share it. All of them run in the
+/// connection's task, so relaxed atomics are enough.
 #[derive(Debug)]
 pub(super) struct ConnectionState {
     timeouts: Timeouts,
     start: Instant,
     phase: AtomicU8,
-    /// Microseconds from `start` to when the state began, or [`UNSTAMPED`].
+    /// When the phase began, in microseconds from `start`, or [`UNSTAMPED`].
     since: AtomicU64,
     /// The last four bytes read, the newest lowest.
     tail: AtomicU32,
-    /// Whether bytes of a next request have come while this one is worked on.
+    /// Whether bytes of the next request were read together with the current one.
     has_next_begun: AtomicBool,
-    /// Whether the peer has yet to make room for what was last written.
+    /// Whether the last write is pending, since the peer's receive window is full.
     pub(super) has_unsent: AtomicBool,
-    /// How many requests have begun in this turn of the task.
+    /// How many requests began in this turn of the task.
     requests_in_turn: AtomicU32,
     drain: Arc<Drain>,
-    /// Where a request target may have a fragment.
+    /// Finds fragments in request targets.
     pub(super) fragment_detector: FragmentDetector,
 }
 
@@ -86,37 +90,38 @@ impl ConnectionState {
         })
     }
 
-    /// Whether a request is being worked on, or its answer waits for the peer to take it.
+    /// Whether a request is processed, or a response waits for the peer to read it.
     pub(super) fn is_busy(&self) -> bool {
         self.phase() == ConnectionPhase::Busy || self.has_unsent.load(Relaxed)
     }
 
-    /// A turn of the connection's task begins, with the request that waited for it if there is one.
+    /// Begins a turn of the connection's task. A request that the last turn postponed counts in this one.
     pub(super) fn begin_turn(&self) {
         self.requests_in_turn.store(u32::from(self.phase() == ConnectionPhase::Busy), Relaxed);
     }
 
-    /// Whether as many requests as a turn may answer have been, and another waits.
+    /// Whether this turn has answered [`REQUESTS_PER_TURN`] requests and another one waits.
     pub(super) fn is_turn_over(&self) -> bool {
         self.requests_in_turn.load(Relaxed) > REQUESTS_PER_TURN
     }
 
-    /// The shortest limit: a timer that is set to it fires before any deadline that comes up meanwhile.
+    /// The shortest timeout. A timer set to it fires before any deadline that a later phase may have.
     pub(super) fn tick(&self) -> Duration {
         self.timeouts.first_byte.min(self.timeouts.head).min(self.timeouts.idle)
     }
 
-    /// Whether the answer that is being made is the connection's last.
+    /// Whether the current response is the connection's last.
     pub(super) fn is_last_response(&self) -> bool {
         self.timeouts.is_single_request || self.drain.is_announced()
     }
 
-    /// Whether the server has said its last.
+    /// Whether the server has shut down its side.
     pub(super) fn is_lingering(&self) -> bool {
         self.phase() == ConnectionPhase::Lingering
     }
 
-    /// When the connection must be closed if nothing changes before. A request that is worked on has its own time-out.
+    /// When the connection is closed unless its phase changes before. A busy one has no deadline: requests have their own
+    /// timeout.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let limit = match self.phase() {
             ConnectionPhase::New => self.timeouts.first_byte,
@@ -128,8 +133,8 @@ impl ConnectionState {
         Some(self.start + Duration::from_micros(self.stamp_phase()) + limit)
     }
 
-    /// Lets the state begin now, if it has begun since the last look; returns when it did. To be called at the end of each
-    /// turn of the task.
+    /// Records the current time as the start of a phase that began in this turn. Called at the end of each turn. Returns when
+    /// the phase began, in microseconds from `start`.
     pub(super) fn stamp_phase(&self) -> u64 {
         match self.since.load(Relaxed) {
             UNSTAMPED => {
@@ -141,10 +146,10 @@ impl ConnectionState {
         }
     }
 
-    /// A request's head has been read whole.
+    /// Enters the busy phase: a request's head is complete.
     pub(super) fn begin(self: &Arc<Self>, has_body: bool) -> RequestGuard {
-        // What follows a head without a body is a next request, and white space before one is nothing. Where a body ends
-        // cannot be told from here; half a request behind one falls under the idle clock.
+        // Bytes after a head without a body belong to the next request, unless they are empty lines. Where a body ends is
+        // unknown here, so a partial request behind a body falls under the idle timeout.
         let tail = self.tail.load(Relaxed);
         let at_end = tail & 0x00ff_ffff == 0x000a_0d0a || tail & 0xffff == 0x0a0a;
         self.has_next_begun.store(!has_body && !at_end, Relaxed);
@@ -171,7 +176,7 @@ impl ConnectionState {
     pub(super) fn has_read(&self, bytes: &[u8]) {
         let last = &bytes[bytes.len().saturating_sub(4)..];
         self.tail.store(last.iter().fold(self.tail.load(Relaxed), |tail, byte| tail << 8 | u32::from(*byte)), Relaxed);
-        // Empty lines before a request are no part of it (RFC 9112, section 2.2), and so begin no head.
+        // Empty lines before a request are ignored (RFC 9112, section 2.2), so they begin no head.
         if matches!(self.phase(), ConnectionPhase::New | ConnectionPhase::Idle)
             && bytes.iter().any(|byte| !matches!(byte, b'\r' | b'\n'))
         {
@@ -180,12 +185,12 @@ impl ConnectionState {
     }
 }
 
-/// A request that is worked on; dropped when its response has been handed over.
+/// Keeps the connection busy. Dropped when the HTTP layer has the whole response.
 #[derive(Debug)]
 pub(super) struct RequestGuard(Arc<ConnectionState>);
 
 impl RequestGuard {
-    /// Whether the request has to wait for the next turn.
+    /// Whether the request waits for the next turn of the task.
     pub(super) fn must_yield(&self) -> bool {
         self.0.is_turn_over()
     }
@@ -222,7 +227,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_new_connection_a_head_and_an_idle_connection_have_a_time_each() {
+    async fn new_connections_heads_and_idle_connections_have_a_timeout_each() {
         let state = ConnectionState::new(TIMEOUTS, Arc::default());
         tokio::time::advance(Duration::from_secs(3)).await;
         assert_eq!(seconds_left(&state), Some(5));
@@ -241,7 +246,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn empty_lines_are_no_head_and_gain_no_time() {
+    async fn empty_lines_begin_no_head_and_extend_no_timeout() {
         let state = ConnectionState::new(TIMEOUTS, Arc::default());
         tokio::time::advance(Duration::from_secs(5)).await;
         state.has_read(b"\r\n");
@@ -252,7 +257,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn half_a_request_behind_another_is_a_head() {
+    async fn a_partial_request_behind_another_has_the_head_timeout() {
         for (read, has_body, expected) in [
             (&b"GET / HTTP/1.1\r\n\r\nGET"[..], false, 10),
             (b"GET / HTTP/1.1\r\n\r\n\r\n", false, 75),
@@ -260,7 +265,7 @@ pub(super) mod tests {
             (b"GET / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}", true, 75),
         ] {
             let state = ConnectionState::new(TIMEOUTS, Arc::default());
-            // Byte by byte, as the worst sender does.
+            // Byte by byte: the worst case.
             read.iter().for_each(|byte| state.has_read(std::slice::from_ref(byte)));
             drop(state.begin(has_body));
             assert_eq!(seconds_left(&state), Some(expected), "{}", String::from_utf8_lossy(read));

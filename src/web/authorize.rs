@@ -1,7 +1,7 @@
-//! Who asks for which project, and whether it may: the part of a decision that all operations share.
+//! Authentication of a request, and the checks of the headers that frame it.
 //!
-//! Order: credential (401), permission (403), the inputs that every operation has (400). What an operation adds to the
-//! inputs comes next, and last whether the project exists (404).
+//! The order of decisions: credential (401), permission (403), inputs that all operations have (400), the operation's own
+//! inputs (400), whether the project exists (404).
 
 use std::sync::Arc;
 
@@ -16,19 +16,24 @@ use super::host::is_host;
 use crate::access::{Access, Principal, Signature, SignatureError, SignatureId, Token, TokenLookup};
 use crate::domain::Timestamp;
 
-/// The published API's header for a token.
+/// The header for a token, as published.
 pub const X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 
-/// Who calls, and the signature by which that is known, if it is by one.
+/// An authenticated caller.
 pub struct Caller {
-    /// Who.
+    /// Who the credential belongs to.
     pub principal: Arc<Principal>,
-    /// Of the signature, which has been checked.
+    /// The id of the request's signature, if it has one. The signature is valid.
     pub signature: Option<SignatureId>,
 }
 
-/// Who calls: the holder of the token, the signer of the request, or one who is both. While the body or the identity service
-/// is waited for, the request gives up its permit.
+/// Authenticates the caller by a token, a signature, or both if they belong to the same principal. The request releases its
+/// permit while it waits for its body or for the identity service.
+///
+/// # Errors
+///
+/// 401 for a missing or refused credential; 503 if the identity service does not answer, or a limit for bodies is reached; the
+/// errors of reading a body.
 pub async fn authenticate(
     access: &Access,
     parts: &Parts,
@@ -40,7 +45,7 @@ pub async fn authenticate(
     let token = headers.token()?;
     let signer = match &signature {
         None => None,
-        // A body is read only for a key that somebody has, so that nobody else can make the server wait for one.
+        // The body is read only if the access key exists, so that a caller without a key cannot make the server wait for one.
         Some(signature) => {
             let claimed = access.key_owner(signature).ok_or(SignatureError::Invalid)?;
             payload.give_to(|| Owner::Claimed(claimed.name().into()))?;
@@ -52,7 +57,7 @@ pub async fn authenticate(
         None => None,
         Some(token) => Some(match access.look_up(token) {
             TokenLookup::Local(result) => result?,
-            // Boxed, so that a request which need not ask does not carry the room for asking with it.
+            // Boxed, so that the futures of all other requests stay small.
             TokenLookup::Remote(query) => Box::pin(permit.await_identity(query.send())).await??,
         }),
     };
@@ -66,10 +71,16 @@ pub async fn authenticate(
     Ok(Caller { principal, signature: signature.map(|signature| signature.id()) })
 }
 
-/// What must be right of the message itself. Host: exactly one in HTTP/1.1, at most one in HTTP/1.0, and a host (RFC 9112,
-/// section 3.2), as is that of a target in absolute form.
-/// Transfer-Encoding: nothing but one `chunked`, though the HTTP layer takes more (section 6.1): what another coding hides
-/// nobody here could read, and a second `chunked` is how requests are smuggled.
+/// Checks the headers that frame the message.
+///
+/// - Host: exactly one in HTTP/1.1, at most one in HTTP/1.0, and a valid host (RFC 9112, section 3.2). The host of a target in
+///   absolute form must be valid too.
+/// - Transfer-Encoding: one `chunked` only (section 6.1). The HTTP layer accepts more, but this server decodes no other coding,
+///   and a second `chunked` is a means of request smuggling.
+///
+/// # Errors
+///
+/// 400 for any other value.
 pub fn check_framing_headers(parts: &Parts, headers: &RequestHeaders<'_>) -> Result<(), Error> {
     match headers.hosts {
         0 if parts.version >= Version::HTTP_11 => return Err(Error::input("Host", "is missing")),
@@ -87,7 +98,7 @@ pub fn check_framing_headers(parts: &Parts, headers: &RequestHeaders<'_>) -> Res
     }
 }
 
-/// What a decision needs of the headers, found in one pass: a look-up of each by name takes longer.
+/// The headers that authentication and framing need, found in one pass, which is faster than a look-up for each name.
 #[derive(Default)]
 pub struct RequestHeaders<'a> {
     tokens: usize,
@@ -100,7 +111,7 @@ pub struct RequestHeaders<'a> {
 }
 
 impl<'a> RequestHeaders<'a> {
-    /// Looks through the headers.
+    /// Finds them.
     pub fn of(headers: &'a HeaderMap) -> Self {
         let mut found = Self::default();
         for (name, value) in headers {

@@ -1,7 +1,8 @@
-//! A request on its way through the decisions that all operations share, as a chain of types: none can be left out.
+//! The decisions that all operations share, as a chain of types, so that a handler cannot omit one.
 //!
 //! ```text
-//! Request -> Call (503, 401, 403, 400 of the message and the project id) -> with_input (400) -> in_existing_project (404)
+//! UnauthorizedRequest -> authorize -> Call -> with_input -> ValidCall -> in_existing_project
+//! 503                    401, 403, 400        400                        404
 //! ```
 
 use std::borrow::Cow;
@@ -20,42 +21,42 @@ use super::operation::path_segment;
 use crate::access::{Access, Action};
 use crate::domain::ProjectId;
 
-/// A request of which nothing is known yet but that it may be worked on.
+/// A request that has a permit and has not been authenticated.
 pub struct UnauthorizedRequest {
-    /// The template of its path.
+    /// The path template of its operation.
     pub template: &'static str,
-    /// Its head.
+    /// The request's head.
     pub parts: Parts,
-    /// Its body, read or not.
+    /// The request's body, read or unread.
     pub payload: Payload,
-    /// What it may be worked on by.
+    /// The request's permit.
     pub permit: Permit,
-    /// Who may call, as it is when the request has come.
+    /// The access configuration when the request arrived.
     pub access: Guard<Arc<Access>>,
 }
 
-/// A request whose caller may do what it asks for, in the project `P` that its path names, or in none: `()`.
+/// A request whose caller is authorized. `P` is the project that its path names, or `()`.
 pub struct Call<P> {
     /// Who calls.
     pub caller: Caller,
-    /// The project that the path names.
+    /// The project in the path.
     pub project: P,
-    /// Boxed, since it is handed on from step to step, and in every future on its way.
+    /// Boxed, so that the steps of the chain move a pointer only.
     request: Box<UnauthorizedRequest>,
 }
 
-/// A call whose own inputs are right.
+/// A call whose own inputs are valid.
 pub struct ValidCall<P, T> {
     call: Call<P>,
     input: T,
 }
 
 impl UnauthorizedRequest {
-    /// A call of whoever has a good credential, for an operation that needs no permission.
+    /// Authenticates the caller, for an operation that needs no permission.
     ///
     /// # Errors
     ///
-    /// 401, or 503 if the credential cannot be checked now; 400 for a message that two readers may take for two.
+    /// 401, or 503 if the credential cannot be checked now; 400 for wrong framing headers.
     pub async fn authenticate(mut self: Box<Self>) -> Result<Call<()>, Error> {
         let Self { access, parts, payload, permit, .. } = &mut *self;
         let headers = RequestHeaders::of(&parts.headers);
@@ -64,11 +65,11 @@ impl UnauthorizedRequest {
         Ok(Call { caller, project: (), request: self })
     }
 
-    /// A call in the project that stands in the path as `{project_id}`, if the caller may do `action` there.
+    /// Authenticates the caller and checks its permission for `action` in the project of the path's `{project_id}`.
     ///
     /// # Errors
     ///
-    /// Those of [`UnauthorizedRequest::authenticate`], 403 before 400, and 400 for a segment that is no project's id.
+    /// Those of [`UnauthorizedRequest::authenticate`]; 403; 400 for an invalid project id. 403 comes before 400.
     pub async fn authorize(mut self: Box<Self>, action: Action) -> Result<Call<ProjectId>, Error> {
         let Self { access, parts, payload, permit, .. } = &mut *self;
         let headers = RequestHeaders::of(&parts.headers);
@@ -92,12 +93,12 @@ impl UnauthorizedRequest {
 }
 
 impl<P> Call<P> {
-    /// The target's query, as it was sent.
+    /// The query of the request target, undecoded.
     pub fn query(&self) -> &str {
         self.request.parts.uri.query().unwrap_or_default()
     }
 
-    /// The target, as it was sent.
+    /// The request target, undecoded.
     pub fn target(&self) -> String {
         self.request.parts.uri.to_string()
     }
@@ -107,12 +108,12 @@ impl<P> Call<P> {
         &self.request.parts.headers
     }
 
-    /// Who may call, as it was when the request came.
+    /// The access configuration when the request arrived.
     pub fn access(&self) -> &Access {
         &self.request.access
     }
 
-    /// The segment of the path that stands where the template has `{name}`, decoded.
+    /// The path segment at the template's `{name}`, decoded.
     ///
     /// # Errors
     ///
@@ -121,45 +122,45 @@ impl<P> Call<P> {
         self.request.path_parameter(name)
     }
 
-    /// The call with what `parse` makes of its own inputs.
+    /// Parses the operation's own inputs.
     ///
     /// # Errors
     ///
-    /// What `parse` finds wrong.
+    /// Those of `parse`.
     pub fn with_input<T>(self, parse: impl FnOnce(&Self) -> Result<T, Error>) -> Result<ValidCall<P, T>, Error> {
         let input = parse(&self)?;
         Ok(ValidCall { call: self, input })
     }
 
-    /// Reads the body of an operation that has none, so that the connection can be used again.
+    /// Reads and discards the body, for an operation that expects none, so that the connection can be reused.
     ///
     /// # Errors
     ///
-    /// 503 if the body takes too long, or too many are waited for.
+    /// 503 if the body takes too long, or too many requests wait for theirs.
     pub async fn ignore_body(&mut self) -> Result<(), Error> {
         let UnauthorizedRequest { payload, permit, .. } = &mut *self.request;
         Ok(payload.ignore(permit).await?)
     }
 
-    /// The body, for an operation that has one, and who has sent it.
+    /// The caller, the project and the body, for an operation that expects a body.
     pub fn into_payload(self) -> (Caller, P, Payload) {
         (self.caller, self.project, self.request.payload)
     }
 }
 
 impl Call<ProjectId> {
-    /// Whether the project exists. For an operation that reads its body before the last decision.
+    /// Checks that the project exists. For an operation that reads its body before this last decision.
     ///
     /// # Errors
     ///
-    /// 404 if the access file lists the projects that exist and this is not one.
+    /// 404 if the access file lists the existing projects and this one is not among them.
     pub fn project_exists(&self) -> Result<(), Error> {
         if self.access().project_exists(&self.project) { Ok(()) } else { Err(Error::Project) }
     }
 }
 
 impl<T> ValidCall<ProjectId, T> {
-    /// The call and its input, if its project exists: the last decision.
+    /// The call and its input, after the last decision: whether the project exists.
     ///
     /// # Errors
     ///
@@ -171,7 +172,7 @@ impl<T> ValidCall<ProjectId, T> {
 }
 
 impl<T> ValidCall<(), T> {
-    /// The call and its input, of an operation that is in no project.
+    /// The call and its input, for an operation outside projects.
     pub fn in_no_project(self) -> (Call<()>, T) {
         (self.call, self.input)
     }

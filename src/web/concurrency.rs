@@ -1,7 +1,7 @@
-//! Limits how many requests are worked on at once; one more is refused at once instead of making all of them slow.
+//! The concurrency limit: a request beyond it gets 503 at once, instead of slowing down all others.
 //!
-//! A permit is held by a request that is worked on, and released by one that waits: for the identity service, or for its own body.
-//! Bodies that are waited for have a smaller limit of their own, and a short time.
+//! A request holds a permit while it is processed, and releases it while it waits for the identity service or for its own
+//! body. Waits for bodies have a smaller limit of their own and a timeout.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use tokio::time::timeout;
 use super::error::Unavailable;
 use crate::readiness::{Phase, Readiness};
 
-/// How many requests may be worked on for each whose body may be waited for.
+/// The ratio of the concurrency limit to the limit of waits for bodies.
 const REQUESTS_PER_BODY: u32 = 4;
 
-/// How long the body of a public request may take, at most 64 KiB of it, once it is waited for.
+/// How long a public request may wait for its body, of which at most 64 KiB are read.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The requests of the public API under way, and how many there may be.
+/// The limit of public requests in flight, and how many there are.
 #[derive(Debug)]
 pub struct ConcurrencyLimit {
     max: u32,
@@ -30,37 +30,41 @@ pub struct ConcurrencyLimit {
     identity_waits: AtomicU32,
 }
 
-/// A permit to work on a request, released when dropped.
+/// A permit to process a request, released when dropped.
 #[derive(Debug)]
 pub struct Permit {
-    /// None of a request that is not limited.
+    /// `None` if the request is not limited.
     limit: Option<Arc<ConcurrencyLimit>>,
     is_held: bool,
 }
 
 impl ConcurrencyLimit {
-    /// A limit of `max` requests, and of a quarter of that, but at least one, whose bodies are waited for.
+    /// A limit of `max` requests, and of a quarter of that, at least one, for waits for bodies.
     pub fn new(max: u32) -> Self {
         let max_body_waits = (max / REQUESTS_PER_BODY).max(1);
         Self { max, acquired: 0.into(), max_body_waits, body_waits: 0.into(), identity_waits: 0.into() }
     }
 
-    /// How many are under way: worked on, or waiting.
+    /// The number of requests in flight: processed or waiting.
     pub fn in_flight(&self) -> u32 {
         self.acquired.load(Ordering::Relaxed) + self.waiting_for_bodies() + self.waiting_for_identity()
     }
 
-    /// How many wait for their own bodies.
+    /// The number of requests that wait for their bodies.
     pub fn waiting_for_bodies(&self) -> u32 {
         self.body_waits.load(Ordering::Relaxed)
     }
 
-    /// How many wait for the identity service.
+    /// The number of requests that wait for the identity service.
     pub fn waiting_for_identity(&self) -> u32 {
         self.identity_waits.load(Ordering::Relaxed)
     }
 
-    /// A permit, or why there is none now. A draining server still answers what reaches it.
+    /// Acquires a permit. A draining server still gives permits.
+    ///
+    /// # Errors
+    ///
+    /// If the limit is reached, or the server is still loading or about to end.
     pub fn try_acquire(self: &Arc<Self>, readiness: &Readiness) -> Result<Permit, Unavailable> {
         check_is_loaded(readiness)?;
         increment_up_to(&self.acquired, self.max)?;
@@ -68,7 +72,11 @@ impl ConcurrencyLimit {
     }
 }
 
-/// Whether everything has been taken in, or why nothing can be answered yet.
+/// Checks that the server has recovered and imported everything and is not about to end.
+///
+/// # Errors
+///
+/// `Starting` before that, `Draining` at the end.
 pub fn check_is_loaded(readiness: &Readiness) -> Result<(), Unavailable> {
     match readiness.phase() {
         Phase::Ready | Phase::Draining => Ok(()),
@@ -77,14 +85,14 @@ pub fn check_is_loaded(readiness: &Readiness) -> Result<(), Unavailable> {
     }
 }
 
-/// One more, if that is not more than `max`.
+/// Adds one, unless `max` is reached.
 fn increment_up_to(acquired: &AtomicU32, max: u32) -> Result<(), Unavailable> {
     let one_more = |acquired| (acquired < max).then_some(acquired + 1);
     let acquired = acquired.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
     acquired.map(drop).map_err(|_| Unavailable::Overloaded)
 }
 
-/// One that waits, until it is dropped.
+/// A counted wait. Dropping it subtracts it.
 struct WaitGuard<'a>(&'a AtomicU32);
 
 impl<'a> WaitGuard<'a> {
@@ -100,19 +108,27 @@ impl Drop for WaitGuard<'_> {
 }
 
 impl Permit {
-    /// The permit of a request that is not limited, as a report.
+    /// The permit of a request that is not limited, for example a report.
     pub fn unbounded() -> Self {
         Self { limit: None, is_held: false }
     }
 
-    /// Waits for what the identity service says. If it is not there at once, the permit is released, and acquired again after.
+    /// Waits for an answer of the identity service. If it is not ready at once, the permit is released during the wait.
+    ///
+    /// # Errors
+    ///
+    /// If there is no permit after the wait.
     pub async fn await_identity<T>(&mut self, answer: impl Future<Output = T>) -> Result<T, Unavailable> {
-        // How many may wait is the connections' bound.
+        // The number of connections limits these waits.
         self.release_while(answer, |limit| (&limit.identity_waits, u32::MAX)).await
     }
 
-    /// Waits for the request's own body. If it is not there at once, the permit is released, and acquired again after; meanwhile
-    /// the body has one of the permits for bodies, for at most [`BODY_TIMEOUT`].
+    /// Waits for the request's own body. If it is not ready at once, the permit is released during the wait, which lasts at
+    /// most [`BODY_TIMEOUT`] and counts towards the limit of waits for bodies.
+    ///
+    /// # Errors
+    ///
+    /// If that limit is reached, the wait times out, or there is no permit after it.
     pub async fn await_body<T>(&mut self, body: impl Future<Output = T>) -> Result<T, Unavailable> {
         match self.limit {
             None => Ok(body.await),
@@ -175,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_past_the_limit_is_refused() {
+    fn a_request_beyond_the_limit_is_refused() {
         let (limit, readiness) = (Arc::new(ConcurrencyLimit::new(2)), Readiness::default());
         assert_eq!(limit.try_acquire(&readiness).unwrap_err(), Unavailable::Starting);
         readiness.enter(Phase::Ready);
@@ -190,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn no_permit_before_everything_is_loaded() {
+    fn there_is_no_permit_before_the_server_is_loaded() {
         let (limit, readiness) = (Arc::new(ConcurrencyLimit::new(1)), Readiness::default());
         readiness.enter(Phase::Draining);
         assert_eq!(limit.try_acquire(&readiness).unwrap_err(), Unavailable::Draining);
@@ -219,7 +235,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_permit_is_kept_without_a_wait() {
+    async fn a_future_that_is_ready_at_once_releases_no_permit() {
         let (limit, readiness) = limit(1);
         let mut permit = limit.try_acquire(&readiness).unwrap();
         assert_eq!(permit.await_identity(ready(1)).await, Ok(1));
@@ -241,9 +257,9 @@ mod tests {
         assert_eq!(limit.in_flight(), 0);
     }
 
-    /// As when its caller goes away.
+    /// As happens when a caller closes its connection.
     #[tokio::test]
-    async fn whoever_stops_waiting_leaves_nothing_behind() {
+    async fn a_cancelled_wait_releases_its_counts() {
         let (limit, readiness) = limit(4);
         let mut permit = limit.try_acquire(&readiness).unwrap();
         for _ in 0..3 {

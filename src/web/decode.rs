@@ -1,4 +1,4 @@
-//! Percent-decoding that refuses what it cannot decode, where the usual one passes it on.
+//! Strict percent-decoding. The usual one leaves invalid sequences as they are; this one refuses them.
 
 use std::borrow::Cow;
 
@@ -10,9 +10,13 @@ use percent_encoding::percent_decode_str;
 #[error("must be percent-encoded UTF-8")]
 pub struct BadEncoding;
 
-/// Decodes a path segment, in which `+` is itself.
+/// Decodes a path segment, in which `+` stands for itself.
+///
+/// # Errors
+///
+/// If it is not percent-encoded UTF-8.
 pub fn segment(text: &str) -> Result<Cow<'_, str>, BadEncoding> {
-    // As most are.
+    // Fast path: nothing to decode.
     if memchr(b'%', text.as_bytes()).is_none() {
         return Ok(Cow::Borrowed(text));
     }
@@ -26,9 +30,13 @@ pub fn segment(text: &str) -> Result<Cow<'_, str>, BadEncoding> {
     percent_decode_str(text).decode_utf8().map_err(|_| BadEncoding)
 }
 
-/// Decodes a name or value of a query, in which `+` is a space.
+/// Decodes a name or value of a query, in which `+` stands for a space.
+///
+/// # Errors
+///
+/// If it is not percent-encoded UTF-8.
 pub fn query(text: &str) -> Result<Cow<'_, str>, BadEncoding> {
-    // As most are.
+    // Fast path: nothing to decode.
     if memchr2(b'%', b'+', text.as_bytes()).is_none() {
         return Ok(Cow::Borrowed(text));
     }
@@ -39,7 +47,7 @@ pub fn query(text: &str) -> Result<Cow<'_, str>, BadEncoding> {
     }
 }
 
-/// The name and value pairs of a query, as they are written; a name alone has an empty value.
+/// The pairs of name and value in a query, undecoded. A name without `=` has an empty value.
 pub fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut rest = Some(query);
     std::iter::from_fn(move || {
@@ -50,7 +58,7 @@ pub fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
-/// The text before the first such ASCII character, and the text behind it if there is one.
+/// Splits a text at the first occurrence of an ASCII character: what is before it, and what is after it if it occurs.
 pub fn split_at_byte(text: &str, at: u8) -> (&str, Option<&str>) {
     match memchr(at, text.as_bytes()) {
         Some(at) => (&text[..at], Some(&text[at + 1..])),
@@ -64,7 +72,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn bad_encoding_is_refused() {
+    fn invalid_encoding_is_refused() {
         for text in ["%", "%1", "a%zz", "%%20", "%2", "%+1", "%ff%fe", "%c3", "%ed%a0%80", "%c0%80"] {
             assert_eq!(segment(text), Err(BadEncoding), "{text}");
             assert_eq!(query(text), Err(BadEncoding), "{text}");
@@ -74,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn pairs_are_cut_at_the_first_equals_sign() {
+    fn pairs_are_split_at_the_first_equals_sign() {
         let cut = |query| pairs(query).collect::<Vec<_>>();
         assert_eq!(cut(""), [("", "")]);
         assert_eq!(cut("é=ü&&a&b==c&="), [("é", "ü"), ("", ""), ("a", ""), ("b", "=c"), ("", "")]);
@@ -82,7 +90,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_was_encoded_comes_back(text in "\\PC{0,20}") {
+        fn decoding_reverts_encoding(text in "\\PC{0,20}") {
             let encoded: String = text.bytes().map(|byte| format!("%{byte:02X}")).collect();
             prop_assert_eq!(segment(&encoded), Ok(Cow::from(&text)));
             prop_assert_eq!(query(&encoded), Ok(Cow::from(&text)));

@@ -1,7 +1,7 @@
-//! Every error that a caller can see, and the one place where it becomes a response.
+//! Every error that a caller can see. Here and nowhere else it becomes a response.
 //!
-//! Sources: the codes are the examples of the publisher's own definition of the operation, one a status; 413 and 415
-//! follow its pattern for 405.
+//! The error codes are the examples in the publisher's definition of the operation, one for each status. Those for 413 and 415
+//! follow the pattern of its code for 405.
 
 use std::borrow::Cow;
 
@@ -13,21 +13,21 @@ use serde::Serialize;
 use crate::access::{AuthenticationError, Denied, SignatureError};
 use crate::store::StoreError;
 
-/// The most characters of an `error_msg` (the publisher's bound).
+/// The most characters of an `error_msg`, as published.
 const MAX_MESSAGE: usize = 255;
 
-/// Why a request is not answered with what it asked for.
+/// Why a request fails.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// An input breaks a rule.
     #[error("{input} {reason}")]
     Input {
-        /// Which one, as the caller knows it.
+        /// The input's name, as the caller knows it.
         input: &'static str,
         /// What is wrong, as the rest of a sentence. Never a credential.
         reason: Cow<'static, str>,
     },
-    /// There is no credential, or no good one.
+    /// The credential is missing or not accepted.
     #[error("{0}")]
     Credential(CredentialError),
     /// The caller may not do this.
@@ -36,10 +36,10 @@ pub enum Error {
     /// No route has this path.
     #[error("no such path")]
     Path,
-    /// The access file lists the projects that exist, and this is not one.
+    /// The access file lists the existing projects, and this one is not among them.
     #[error("the project does not exist")]
     Project,
-    /// The path has other methods.
+    /// The path exists and does not have this method.
     #[error("the method is not allowed for this path")]
     Method,
     /// The body is larger than the operation takes.
@@ -54,10 +54,10 @@ pub enum Error {
     /// The body is compressed or otherwise coded, and would have to be decoded first.
     #[error("Content-Encoding must be identity")]
     ContentCoding,
-    /// Not now; the same request may succeed later.
+    /// The request cannot be served now; the same request may succeed later.
     #[error("{0}")]
     Unavailable(Unavailable),
-    /// A fault of ours. The text is for the log, never for the caller.
+    /// An error of the server. The text goes to the log and not to the caller.
     #[error("{0}")]
     Internal(String),
 }
@@ -71,7 +71,7 @@ pub enum CredentialError {
     /// It says nothing.
     #[error("X-Auth-Token is empty")]
     Empty,
-    /// There are several, and which is meant is anybody's guess.
+    /// There are several.
     #[error("X-Auth-Token is given more than once")]
     Repeated,
     /// It is not accepted.
@@ -80,7 +80,7 @@ pub enum CredentialError {
     /// The request's signature is not accepted.
     #[error("{0}")]
     Signature(SignatureError),
-    /// The token is one caller's and the signature another's.
+    /// Token and signature belong to different principals.
     #[error("X-Auth-Token and Authorization are of different callers")]
     Different,
 }
@@ -91,27 +91,27 @@ pub enum Unavailable {
     /// Subtasks are still being loaded.
     #[error("the service is starting")]
     Starting,
-    /// The end has been asked for.
+    /// The server drains.
     #[error("the service is shutting down")]
     Draining,
-    /// As many requests as may be are being worked on.
+    /// The concurrency limit is reached.
     #[error("the service is overloaded")]
     Overloaded,
-    /// As many bytes of reports as may be are being held.
+    /// The limit of buffered report bytes is reached.
     #[error("too many reports are being taken in")]
     ReportsHeld,
-    /// The disk does not take a report.
+    /// Writing to the data directory fails.
     #[error("reports cannot be stored")]
     NotStored,
-    /// A token cannot be checked.
+    /// The identity service does not answer.
     #[error("the identity service gives no answer")]
     Identity,
-    /// It took too long, most likely to send its body.
+    /// The request's timeout expired, most likely while its body was read.
     #[error("the request timed out")]
     TimedOut,
 }
 
-/// Every label that `Error::parts` gives, so that each refusal is in the metrics before it first happens.
+/// Every `reason` label of `Error::parts`. Each is in the metrics from the start.
 pub const REASONS: [&str; 17] = [
     "input",
     "cut_off",
@@ -132,12 +132,12 @@ pub const REASONS: [&str; 17] = [
     "timed_out",
 ];
 
-/// What [`super::instrument`] is to know of an error response beyond its status.
+/// What [`super::instrument`] records of an error response, apart from its status.
 #[derive(Debug, Clone)]
 pub struct ErrorReport {
-    /// The label of the refusal in the metrics.
+    /// The `reason` label in the metrics.
     pub reason: &'static str,
-    /// What the log says and the caller does not.
+    /// The text for the log, which is not in the response.
     pub internal_error: Option<String>,
 }
 
@@ -153,12 +153,12 @@ impl Error {
         Self::Input { input, reason: reason.into() }
     }
 
-    /// The status it is answered with.
+    /// The status of its response.
     pub fn status(&self) -> StatusCode {
         self.parts().0
     }
 
-    /// Status, error code, and the label in the metrics.
+    /// Status, error code, and `reason` label in the metrics.
     fn parts(&self) -> (StatusCode, &'static str, &'static str) {
         match self {
             Self::Input { .. } => (StatusCode::BAD_REQUEST, "WKS.00211102", "input"),
@@ -210,7 +210,7 @@ impl IntoResponse for Error {
     }
 }
 
-/// The text, cut to what an `error_msg` may have.
+/// The text, truncated to [`MAX_MESSAGE`] characters.
 fn truncate_message(text: &str) -> &str {
     text.char_indices().nth(MAX_MESSAGE).map_or(text, |(end, _)| &text[..end])
 }
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_error_has_its_status_code_and_sentence() {
+    async fn each_error_has_its_status_code_and_message() {
         for (error, status, body) in [
             (Error::input("status", "is odd"), 400, r#"{"error_code":"WKS.00211102","error_msg":"status is odd"}"#),
             (
@@ -321,14 +321,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_fault_is_for_the_log_alone() {
+    async fn an_internal_error_is_hidden_from_the_caller() {
         let (status, body, _, internal_error) = answer(Error::Internal("disk sda1 is on fire".into())).await;
         assert_eq!((status, internal_error.as_deref()), (500, Some("disk sda1 is on fire")));
         assert!(!body.contains("sda1") && body.contains("WKS.00211401"), "{body}");
     }
 
     #[tokio::test]
-    async fn messages_are_cut_at_the_published_bound() {
+    async fn messages_are_truncated_to_the_published_maximum() {
         let (_, body, _, _) = answer(Error::input("body", "é\"".repeat(300))).await;
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert_eq!(body["error_msg"].as_str().unwrap().chars().count(), 255);

@@ -1,18 +1,18 @@
-//! What may stand in Host: a host, and a port or none.
+//! Validation of a Host header: a host and an optional port.
 //!
 //! Source: RFC 9110, section 7.2, and RFC 3986, sections 3.2.2 and 3.2.3.
 
 use std::net::Ipv6Addr;
 
-/// Whether this is a host: a name, an IPv4 address or an IPv6 address in brackets, with `:` and a port behind it or none. A
-/// field without a value says that the target has no host, and is taken as well.
+/// Whether this is a host: a name, an IPv4 address or an IPv6 address in brackets, with an optional `:` and port. An empty value
+/// is valid too: it says that the target has no host.
 pub fn is_host(value: &[u8]) -> bool {
     let end = value.iter().position(|byte| !NAME[usize::from(*byte)]).unwrap_or(value.len());
-    // Fast path: the name alone.
+    // Fast path: a name without a port.
     end == value.len() || is_host_with_more(value, end)
 }
 
-/// As [`is_host`], of a value in which the byte at `end` is the first that no plain name has.
+/// As [`is_host`], for a value in which the byte at `end` is the first that is not in [`NAME`].
 fn is_host_with_more(value: &[u8], end: usize) -> bool {
     match value[end] {
         b':' => end > 0 && is_port(&value[end + 1..]),
@@ -41,7 +41,7 @@ fn is_host_with_more(value: &[u8], end: usize) -> bool {
     }
 }
 
-/// Whether this is a port: digits that are no larger number than a port can be, or nothing.
+/// Whether this is a port: a decimal number up to 65,535, or empty.
 fn is_port(text: &[u8]) -> bool {
     let number = text.iter().try_fold(0u32, |number, byte| {
         let more = 10 * number + char::from(*byte).to_digit(10)?;
@@ -50,7 +50,7 @@ fn is_port(text: &[u8]) -> bool {
     number.is_some()
 }
 
-/// The bytes that a name may have as they are: unreserved characters and delimiters within a part of a URI.
+/// The bytes that a name may have unencoded: the unreserved characters and sub-delimiters of RFC 3986.
 const NAME: [bool; 256] = {
     let mut table = [false; 256];
     let mut at = 0;
@@ -72,7 +72,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn hosts_and_nothing_else() {
+    fn only_hosts_are_valid() {
         for host in [
             "",
             "h",
@@ -145,7 +145,7 @@ mod tests {
     }
 
     proptest! {
-        /// What the URI type takes for an authority without a user is a host here, and the other way round.
+        /// A text is a host exactly if the URI type parses it as an authority, without a user.
         #[test]
         fn agrees_with_the_uri_type(text in "[a-c._~0-9 /]{1,6}(:[0-9a ]{0,6})?") {
             prop_assume!(!text.contains('/'));

@@ -1,7 +1,7 @@
-//! The one layer around everything: request id, panic guard, time-out, metrics and the log of errors.
+//! The one layer around each listener's router: request id, panics, timeout, metrics and the log of errors.
 //!
-//! One layer rather than the usual stack of small ones, each of which boxes a future or starts a timer a request; what a
-//! request may cost is in `docs/performance.md`.
+//! It is one layer instead of the usual stack of small ones, most of which box a future or start a timer for each request.
+//! `docs/performance.md` says what a request costs.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,13 +27,13 @@ use super::operation::RouteLabels;
 use super::request_id::{RequestIds, X_REQUEST_ID};
 use crate::metrics::{MethodLabel, Metrics};
 
-/// A listener's whole application: its router, observed.
+/// A listener's application: its router with instrumentation.
 #[derive(Clone)]
 pub struct App(Arc<Shared>);
 
 struct Shared {
     router: Router,
-    /// Answers requests whose path has no template.
+    /// Answers requests whose path matches no template.
     not_found: Router,
     /// Answers requests whose target has a fragment.
     reject_fragment: Router,
@@ -44,7 +44,7 @@ struct Shared {
 }
 
 impl App {
-    /// Observes a router. A request whose answer is not there after `timeout` is answered with 503.
+    /// Instruments a router. A request that has no response after `timeout` is answered with 503.
     pub fn new(router: Router, labels: RouteLabels, metrics: Arc<Metrics>, ids: RequestIds, timeout: Duration) -> Self {
         let reject_fragment =
             Router::new().fallback(async || Error::input("the request target", "must not have a #: write %23"));
@@ -52,8 +52,8 @@ impl App {
         Self(Arc::new(Shared { router, not_found, reject_fragment, labels, metrics, ids, timeout }))
     }
 
-    /// Answers one request; whatever happens, there is an answer. Of a target that has a fragment, which its URI does not show,
-    /// nobody can say what was meant, so that such a request is refused before anything else is looked at.
+    /// Answers one request. There is always a response. A request whose target has a fragment, which its URI does not show, is
+    /// refused before anything else is checked.
     pub fn call<B>(&self, mut request: Request<B>, has_fragment: bool) -> ResponseFuture
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -75,7 +75,7 @@ impl App {
 }
 
 pin_project! {
-    /// The answer to one request, to be.
+    /// The response to one request, as a future.
     pub struct ResponseFuture {
         #[pin]
         inner: RouteFuture<std::convert::Infallible>,
@@ -87,11 +87,11 @@ pin_project! {
     }
 }
 
-/// What is left of a request when it has been answered.
+/// What metrics and log need of a request.
 struct RequestContext {
     start: Instant,
     request_id: HeaderValue,
-    /// The number of its path's template.
+    /// The index of its path template.
     label: Option<usize>,
     method: MethodLabel,
 }
@@ -101,8 +101,7 @@ impl Future for ResponseFuture {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        // A panic leaves nothing behind that is used again: the future is dropped, and a store that a panic interrupted
-        // refuses to answer.
+        // Unwind safe: the future is dropped after a panic, and a store that a panic interrupted is poisoned.
         let result = catch_unwind(AssertUnwindSafe(|| this.inner.as_mut().poll(cx)));
         let response = match result {
             Ok(Poll::Ready(Ok(response))) => response,
@@ -166,7 +165,7 @@ fn mark_credentials(headers: &mut HeaderMap) {
     }
 }
 
-/// A request id as text: those of callers are visible ASCII characters, and so are ours.
+/// A request id as text. All ids consist of visible ASCII characters.
 fn text(request_id: &HeaderValue) -> &str {
     request_id.to_str().unwrap_or_default()
 }

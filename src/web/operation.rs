@@ -1,4 +1,4 @@
-//! A listener's table of operations: from it come the router, the labels in the metrics, and what each needs permission for.
+//! A listener's table of operations. The router, the route labels of the metrics and the permissions come from it.
 
 use std::sync::Arc;
 
@@ -13,17 +13,17 @@ use super::error::Error;
 use crate::access::Action;
 use crate::metrics::{Listener, Metrics, RouteMetrics};
 
-/// One row of the table: which requests an operation answers, and how.
+/// One row of the table: an operation.
 pub struct Operation<S> {
     /// Its `operationId` in `docs/openapi.yaml`.
     pub id: &'static str,
-    /// The method of its requests; GET answers HEAD too.
+    /// Its method. GET includes HEAD.
     pub method: Method,
-    /// The path's template, in which `{name}` stands for one segment that is not empty. It labels the metrics.
+    /// Its path template, in which `{name}` stands for one non-empty segment. It is the route label of the metrics.
     pub path: &'static str,
-    /// What its caller needs permission for; without it any caller may, or the handler asks nobody.
+    /// The action that its caller needs permission for, if any.
     pub action: Option<Action>,
-    /// What answers.
+    /// Its handler.
     pub handler: MethodRouter<S>,
 }
 
@@ -34,11 +34,11 @@ impl<S: Clone + Send + Sync + 'static> Operation<S> {
     }
 }
 
-/// The router of a table. Unknown paths and methods are answered as every other error is.
+/// The router of a table. Unknown paths and methods get the error body that all errors have.
 ///
 /// # Panics
 ///
-/// If two rows have the same path and method, or paths that cannot be told apart.
+/// If two rows have the same path and method, or path templates that conflict.
 pub fn router<S: Clone + Send + Sync + 'static>(table: Vec<Operation<S>>, state: S) -> Router {
     let mut by_path: Vec<(&'static str, MethodRouter<S>)> = Vec::new();
     for Operation { path, handler, .. } in table {
@@ -53,7 +53,7 @@ pub fn router<S: Clone + Send + Sync + 'static>(table: Vec<Operation<S>>, state:
     routes.fallback(async || Error::Path).with_state(state)
 }
 
-/// The metrics of every path of a table, found by that of a request.
+/// Finds the metrics of a request's path template.
 pub struct RouteLabels {
     paths: matchit::Router<usize>,
     known: Vec<RouteMetrics>,
@@ -61,12 +61,12 @@ pub struct RouteLabels {
 }
 
 impl RouteLabels {
-    /// The labels of a table's paths.
+    /// The labels of a table's path templates.
     pub fn new<S>(table: &[Operation<S>], listener: Listener, metrics: &Arc<Metrics>) -> Self {
         let mut labels =
             Self { paths: matchit::Router::new(), known: Vec::new(), unknown: metrics.route(listener, "unknown") };
         for Operation { path, .. } in table {
-            // It fails for a path that the table has already, which needs no second label.
+            // It fails for a template that several rows share, which needs one label.
             if labels.paths.insert(*path, labels.known.len()).is_ok() {
                 labels.known.push(metrics.route(listener, path));
             }
@@ -74,19 +74,19 @@ impl RouteLabels {
         labels
     }
 
-    /// The number of the path's template, if it has one. The router would also take an empty segment for a placeholder.
+    /// The index of the template that matches the path, if any. Unlike in the router, a placeholder matches no empty segment.
     pub fn find(&self, path: &str) -> Option<usize> {
         let found = self.paths.at(path).ok()?;
         found.params.iter().all(|(_, segment)| !segment.is_empty()).then_some(*found.value)
     }
 
-    /// The metrics of a template by its number, or of all paths that have none.
+    /// The metrics of a template by its index, or those of unknown paths.
     pub fn metrics(&self, number: Option<usize>) -> &RouteMetrics {
         number.and_then(|number| self.known.get(number)).unwrap_or(&self.unknown)
     }
 }
 
-/// The segment of a path that stands where its template has `{name}`, as it was sent.
+/// The segment of a path at its template's `{name}`, undecoded.
 pub fn path_segment<'p>(template: &str, path: &'p str, name: &str) -> Option<&'p str> {
     let is_name = |segment: &str| segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) == Some(name);
     // Fast path: up to the first placeholder, template and path are the same.
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_segment_is_no_such_path() {
+    fn a_path_with_an_empty_segment_is_unknown() {
         let labels = labels();
         for path in ["/a//b", "/a//b/c", "/a//b/1", "/a/1/b/", "//a", "/a/", "/a/x//b", "//", "//1/d", "/1//d"] {
             assert_eq!(label(&labels, path), "unknown", "{path}");
@@ -173,7 +173,7 @@ mod tests {
     }
 
     proptest! {
-        /// A label is never that of another template than the one that answers, and one that has a label is answered.
+        /// A path has a label exactly if the router finds it.
         #[test]
         fn labels_agree_with_the_router(path in prop_oneof!["(/[abcd%.]{0,2}){1,5}", "(/[abd]?){1,5}", "/a/[ab]?/b/?c?"]) {
             if labels().find(&path).is_some() {

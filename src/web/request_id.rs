@@ -1,13 +1,14 @@
-//! The identifier that a request carries through logs and answers.
+//! The request id, in logs and responses.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// The header's name, in requests and responses; the publisher's SDKs read it.
+/// The header's name in requests and responses. The publisher's SDKs read it.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Makes identifiers: a random part for this process, then a number. A random one each would cost more than a count.
+/// Generates request ids: a random part for the process, then a sequence number. A random number for each request would cost
+/// more than a count.
 #[derive(Debug)]
 pub struct RequestIds {
     process: [u8; 16],
@@ -15,12 +16,16 @@ pub struct RequestIds {
 }
 
 impl RequestIds {
-    /// Fails if the system has no random bytes to give.
+    /// Ids that start at 0, with a new random part.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no random bytes.
     pub fn new() -> Result<Self, getrandom::Error> {
         Ok(Self { process: hex(getrandom::u64()?), next: AtomicU64::new(0) })
     }
 
-    /// The caller's own identifier if it sent exactly one of 1 to 128 visible ASCII characters, else a new one.
+    /// The caller's id if it sent exactly one of 1 to 128 visible ASCII characters, else a new one.
     pub fn identify(&self, headers: &HeaderMap) -> HeaderValue {
         let mut own = headers.get_all(X_REQUEST_ID).iter();
         match (own.next(), own.next()) {
@@ -54,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn the_callers_own_is_kept_if_it_is_fit_to_print() {
+    fn a_callers_id_is_kept_if_it_is_printable() {
         for own in [b"a".as_slice(), b"!~", &[b'x'; 128]] {
             assert_eq!(identify(&[own]), own);
         }
@@ -66,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn new_ones_differ() {
+    fn new_ids_differ() {
         let ids = RequestIds::new().unwrap();
         let (one, other) = (ids.next(), ids.next());
         assert_ne!(one, other);
