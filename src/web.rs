@@ -4,6 +4,7 @@ pub mod authorize;
 pub mod body;
 pub mod budget;
 pub mod call;
+pub mod coding;
 pub mod compress;
 pub mod concurrency;
 pub mod decode;

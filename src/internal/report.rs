@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Request, State};
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 
 use super::Internal;
@@ -25,6 +25,7 @@ use crate::store::{Outcome, Submitted};
 use crate::web::body::Payload;
 use crate::web::budget::{HeldBytes, Owner};
 use crate::web::call::UnauthorizedRequest;
+use crate::web::coding::ContentCoding;
 use crate::web::concurrency::Permit;
 use crate::web::error::Error;
 
@@ -34,8 +35,11 @@ pub(super) const PATH: &str = "/v1/{project_id}/app-server-sub-jobs/actions/repo
 /// What a worker needs permission for.
 pub(super) const ACTION: Action = Action::ReportSubJobs;
 
-/// The most bytes of one report.
+/// The most bytes of one report, decoded if it is coded.
 const MAX_BODY: usize = 16 * 1024 * 1024;
+
+/// The most bytes of one report that is coded, as it is sent: a coding makes what it cannot compress a little longer.
+const MAX_CODED: usize = MAX_BODY + 1024 * 1024;
 
 /// The most records that are handed over to the store within a turn; with more, others' turns come before.
 const MAX_IN_TURN: usize = 1000;
@@ -78,18 +82,19 @@ async fn take(internal: &Internal, request: Request) -> Result<Outcome, Error> {
     let (api, intake) = (internal.api.clone(), internal.intake.clone());
     check_is_loaded(&api.readiness)?;
     let (parts, body) = request.into_parts();
-    let payload = Payload::kept(body, MAX_BODY, HeldBytes::new(&intake.bytes));
+    let coding = ContentCoding::of(&parts.headers);
+    let max = if matches!(coding, Ok(Some(_))) { MAX_CODED } else { MAX_BODY };
+    let payload = Payload::kept(body, max, HeldBytes::new(&intake.bytes));
     let access = api.access.load();
     let received =
         Box::new(UnauthorizedRequest { template: PATH, parts, payload, permit: Permit::unbounded(), access });
     let call = received.authorize(ACTION).await?;
     let exists = call.project_exists();
     let form = form(call.headers());
-    let is_plain = is_not_coded(call.headers());
     let (caller, project, mut payload) = call.into_payload();
     payload.give_to(|| Owner::Principal(caller.principal.name().into()))?;
     let form = form?;
-    is_plain?;
+    let coding = coding?;
     payload.whole().await?;
     let (body, held) = payload.into_held();
     let attempt = match caller.signature {
@@ -100,14 +105,13 @@ async fn take(internal: &Internal, request: Request) -> Result<Outcome, Error> {
         },
     };
     let turn = intake.turns.acquire(caller.principal.name()).await;
-    let work = Work { api, intake, principal: caller.principal, project, exists, form };
+    let work = Work { api, intake, principal: caller.principal, project, exists, form, coding, body, held };
     // A task of its own, since what is held of a report is held until it is stored, whether the caller waits for it or not.
     let taken = tokio::spawn(async move {
-        let outcome = work.run(body, turn).await?;
+        let outcome = work.run(turn).await?;
         if let Some(attempt) = attempt {
             attempt.succeed(outcome);
         }
-        drop(held);
         Ok(outcome)
     });
     taken.await.map_err(fault)?
@@ -121,17 +125,29 @@ struct Work {
     project: ProjectId,
     exists: Result<(), Error>,
     form: Form,
+    coding: Option<ContentCoding>,
+    body: Vec<u8>,
+    held: Option<HeldBytes>,
 }
 
 impl Work {
     /// Reads the records and hands them over to the store, when the principal's share of it is free, on threads that may be
     /// held up; then waits without one.
-    async fn run(self, body: Vec<u8>, mut turn: Turn) -> Result<Outcome, Error> {
-        let Self { api, intake, principal, project, exists, form } = self;
+    async fn run(self, mut turn: Turn) -> Result<Outcome, Error> {
+        let Self { api, intake, principal, project, exists, form, coding, body, held } = self;
         let (store, shares, name) = (api.store.clone(), intake.shares.clone(), principal.clone());
+        let bytes = intake.bytes.clone();
         let read = tokio::task::spawn_blocking(move || {
             priority::lower();
             let mut pause = || turn.yield_to_others();
+            // What is sent is held until it is decoded, what is decoded until it is stored.
+            let (body, held) = match coding {
+                None => (body, held),
+                Some(coding) => {
+                    let mut held = HeldBytes::of(&bytes, Owner::Principal(name.name().into()));
+                    (coding.decode(&body, MAX_BODY, &mut held, &mut pause)?, Some(held))
+                }
+            };
             let batch = match form {
                 Form::Json => record::from_json_in_slices(&body, &project, &api.job_types, &mut pause),
                 Form::Ndjson => record::from_ndjson_in_slices(&body, &project, &api.job_types, &mut pause),
@@ -142,12 +158,14 @@ impl Work {
             if batch.len() > MAX_IN_TURN {
                 drop(turn);
             }
-            Ok::<_, Error>(match shares.try_take(name.name(), batch.len()) {
+            let read = match shares.try_take(name.name(), batch.len()) {
                 Some(share) => Read::Submitted(share, api.store.submit(project, batch)),
                 None => Read::Waits(project, batch),
-            })
+            };
+            Ok::<_, Error>((read, held))
         });
-        let (share, submitted) = match read.await.map_err(fault)?? {
+        let (read, _held) = read.await.map_err(fault)??;
+        let (share, submitted) = match read {
             Read::Submitted(share, submitted) => (share, submitted),
             Read::Waits(project, batch) => {
                 let share = intake.shares.take(principal.name(), batch.len()).await;
@@ -186,14 +204,6 @@ fn form(headers: &HeaderMap) -> Result<Form, Error> {
     } else {
         Err(Error::MediaType)
     }
-}
-
-/// Whether the body is as it was before it was sent: only then can it be read here.
-fn is_not_coded(headers: &HeaderMap) -> Result<(), Error> {
-    let codings = headers.get_all(CONTENT_ENCODING).iter().flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
-    // A list may have empty elements (RFC 9110, section 5.6.1).
-    let is_identity = |coding: &[u8]| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity");
-    if codings.map(<[u8]>::trim_ascii).all(is_identity) { Ok(()) } else { Err(Error::ContentCoding) }
 }
 
 #[cfg(test)]

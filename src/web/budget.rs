@@ -101,7 +101,17 @@ pub struct HeldBytes {
 impl HeldBytes {
     /// None yet, of a request that says nothing of who sends it.
     pub fn new(budget: &Arc<ByteBudget>) -> Self {
-        Self { budget: budget.clone(), owner: Owner::Claimed("".into()), bytes: 0 }
+        Self::of(budget, Owner::Claimed("".into()))
+    }
+
+    /// None yet, of that owner.
+    pub fn of(budget: &Arc<ByteBudget>, owner: Owner) -> Self {
+        Self { budget: budget.clone(), owner, bytes: 0 }
+    }
+
+    /// None yet, of the same owner.
+    pub fn none_yet(&self) -> Self {
+        Self::of(&self.budget, self.owner.clone())
     }
 
     /// Holds so many more, unless a limit is reached.

@@ -45,14 +45,17 @@ pub enum Error {
     /// The body is larger than the operation takes.
     #[error("the body must have at most {0} bytes")]
     TooLarge(usize),
+    /// The body is larger than the operation takes, once it is decoded.
+    #[error("the body must have at most {0} bytes when decoded")]
+    DecodedTooLarge(usize),
     /// The connection was lost, or the caller stopped sending, before the end of the body.
     #[error("the body is not complete: its sender has stopped")]
     IncompleteBody,
     /// The body is of another kind than the operation takes.
     #[error("Content-Type must be application/json or application/x-ndjson")]
     MediaType,
-    /// The body is compressed or otherwise coded, and would have to be decoded first.
-    #[error("Content-Encoding must be identity")]
+    /// The body has a content coding that the operation does not know, or several.
+    #[error("Content-Encoding must be gzip, zstd or identity")]
     ContentCoding,
     /// The request cannot be served now; the same request may succeed later.
     #[error("{0}")]
@@ -168,7 +171,9 @@ impl Error {
             Self::Path => (StatusCode::NOT_FOUND, "WKS.00211902", "path"),
             Self::Project => (StatusCode::NOT_FOUND, "WKS.00211902", "project"),
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "WKS.00000405", "method"),
-            Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "WKS.00000413", "too_large"),
+            Self::TooLarge(_) | Self::DecodedTooLarge(_) => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "WKS.00000413", "too_large")
+            }
             Self::MediaType | Self::ContentCoding => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "WKS.00000415", "media_type"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "WKS.00211401", "fault"),
             Self::Unavailable(why) => {
@@ -203,7 +208,7 @@ impl IntoResponse for Error {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if is_coding {
-            response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip, zstd, identity"));
         }
         response.extensions_mut().insert(ErrorReport { reason, internal_error });
         response
@@ -301,6 +306,11 @@ mod tests {
                 Error::TooLarge(9),
                 413,
                 r#"{"error_code":"WKS.00000413","error_msg":"the body must have at most 9 bytes"}"#,
+            ),
+            (
+                Error::DecodedTooLarge(9),
+                413,
+                r#"{"error_code":"WKS.00000413","error_msg":"the body must have at most 9 bytes when decoded"}"#,
             ),
             (
                 Error::IncompleteBody,

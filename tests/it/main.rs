@@ -30,6 +30,7 @@ mod api {
 
 mod ingest {
     mod body_limits;
+    mod coded_reports;
     mod families;
     pub(crate) mod load_files;
     mod record_rules;

@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, reason = "the figures are worth seeing")]
 
 mod access;
+mod codings;
 mod records;
 mod requests;
 
@@ -67,5 +68,6 @@ fn no_parser_takes_more_than_a_multiple_of_its_input() {
     records::load_lines();
     access::files();
     access::answers_of_the_identity_service();
+    codings::gzip_bodies();
     records::data_directories();
 }

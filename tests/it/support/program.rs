@@ -180,6 +180,13 @@ impl Program {
         })
     }
 
+    /// The most bytes of memory that it has had in use at once.
+    pub(crate) fn peak_memory(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB")).unwrap();
+        line.trim().parse::<usize>().unwrap() * 1024
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         let name = format!("{signal:?}").to_uppercase();
         let kill = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", self.child.id())).status().unwrap();
