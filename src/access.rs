@@ -138,6 +138,8 @@ pub struct Access {
     principals: usize,
     tokens: HashMap<TokenDigest, TokenEntry>,
     keys: HashMap<Box<str>, AccessKey>,
+    /// The environment variables that `secret_env` names.
+    secret_variables: HashSet<Box<str>>,
     /// The projects that exist; without a list any may.
     projects: Option<HashSet<ProjectId>>,
     /// Those of them that have names.
@@ -238,6 +240,11 @@ impl Access {
             self.hosts.warn_of_mismatch(signature.access(), host);
         }
         verified.map(|()| &key.principal)
+    }
+
+    /// Whether the access file takes a secret from the environment variable of that name.
+    pub fn reads_variable(&self, name: &str) -> bool {
+        self.secret_variables.contains(name)
     }
 
     /// False if the access file lists the projects that exist and this is not one of them.

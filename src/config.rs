@@ -1,14 +1,15 @@
-//! What the operator says: raw flags and environment, and the checked [`Config`] made from them.
+//! The configuration: flags and environment variables, and the checked [`Config`] made from them.
 
 mod address;
+mod defaults;
 mod environment;
 mod flags;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::access::{AccessSource, MAX_PUBLIC_HOSTS, PublicHost};
+use crate::access::{AccessHandle, AccessSource, MAX_PUBLIC_HOSTS, PublicHost};
 use crate::demo::Demo;
 use crate::domain::JobTypes;
 pub use environment::{UnknownVariable, UsageError, read_command_line, unknown_variables};
@@ -16,76 +17,88 @@ pub use flags::{
     CheckFlags, Cli, Command, ExportFlags, HealthcheckFlags, JobTypeFlags, LogFlags, LogFormat, ServeFlags, TokenFlags,
 };
 
-/// A configuration that cannot be used, in one line.
+/// Why a configuration cannot be used, in one line.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct ConfigError(String);
 
-/// What a server is started with.
+/// The configuration of a server.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where the public API listens.
+    /// Address of the public API.
     pub listen: SocketAddr,
-    /// Where health, metrics and workers' reports are.
+    /// Address for health, metrics and workers' reports.
     pub internal_listen: SocketAddr,
-    /// Who may call.
+    /// Where the access file comes from.
     pub access: AccessSource,
-    /// What callers may have signed as Host, where a gateway replaces it.
+    /// Hosts that callers may have signed, for a gateway that replaces Host.
     pub public_hosts: Vec<PublicHost>,
-    /// Files of subtasks, taken in before the server is ready.
+    /// Files of subtasks to load before the server is ready.
     pub load: Vec<PathBuf>,
-    /// Where subtasks are kept; without it they are in memory only.
+    /// The data directory; without it subtasks are in memory only.
     pub data_dir: Option<PathBuf>,
-    /// How long subtasks are kept that have ended; without it for ever.
+    /// How long a subtask is kept after its end; without it for ever.
     pub retain_finished: Option<Duration>,
-    /// Requests of the public API worked on at once.
+    /// Requests of the public API that are processed at once.
     pub max_in_flight: u32,
-    /// Connections of each listener.
+    /// Open connections of each listener.
     pub max_connections: usize,
-    /// Connections of one peer address to each listener; without it there is no bound.
+    /// Open connections of one peer address to each listener; without it there is no limit.
     pub max_connections_per_address: Option<u32>,
-    /// For a public request.
+    /// Time limit of a public request.
     pub request_timeout: Duration,
-    /// For a report, its body included.
+    /// Time limit of a report, its body included.
     pub report_timeout: Duration,
-    /// From a request's first byte to the end of its head.
+    /// Time limit from a request's first byte to the end of its head.
     pub head_timeout: Duration,
-    /// For a connection without a request.
+    /// How long a connection may be idle.
     pub idle_timeout: Duration,
-    /// How long running requests may take to finish at the end.
+    /// How long running requests may take to finish after the stop signal.
     pub drain: Duration,
-    /// How long the public listener goes on taking connections at the end.
+    /// How long the public listener accepts connections after the stop signal.
     pub drain_delay: Duration,
-    /// The job types that there are.
+    /// All known job types.
     pub job_types: JobTypes,
-    /// Sample subtasks and an access of their own, in place of `access`.
+    /// Sample subtasks that change their statuses.
     pub demo: Option<Demo>,
+    /// Environment variables that look like options and set none. The program fills it; the server warns about those that the
+    /// access file does not name either.
+    #[doc(hidden)]
+    pub unknown_variables: Vec<UnknownVariable>,
 }
 
 impl Config {
-    /// The defaults of the command line, on ports that the system chooses: what a test wants.
+    /// The defaults of the command line, but with ports that the system chooses: what a test wants.
     pub fn on_any_port(access: AccessSource) -> Self {
-        let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         Self {
-            listen: loopback,
-            internal_listen: loopback,
+            listen: defaults::loopback(0),
+            internal_listen: defaults::loopback(0),
             access,
             public_hosts: Vec::new(),
             load: Vec::new(),
             data_dir: None,
             retain_finished: None,
-            max_in_flight: 1024,
-            max_connections: 4096,
+            max_in_flight: defaults::MAX_IN_FLIGHT,
+            max_connections: defaults::MAX_CONNECTIONS as usize,
             max_connections_per_address: None,
-            request_timeout: Duration::from_secs(10),
-            report_timeout: Duration::from_secs(60),
-            head_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(75),
-            drain: Duration::from_secs(10),
-            drain_delay: Duration::ZERO,
+            request_timeout: defaults::REQUEST_TIMEOUT,
+            report_timeout: defaults::REPORT_TIMEOUT,
+            head_timeout: defaults::HEAD_TIMEOUT,
+            idle_timeout: defaults::IDLE_TIMEOUT,
+            drain: defaults::DRAIN,
+            drain_delay: defaults::DRAIN_DELAY,
             job_types: JobTypes::default(),
             demo: None,
+            unknown_variables: Vec::new(),
         }
+    }
+
+    /// Warns about the environment variables that neither an option nor the access file names. Without `access`, whose file
+    /// could not be used, it warns about all of [`Config::unknown_variables`].
+    pub(crate) fn warn_about_unknown_variables(&self, access: Option<&AccessHandle>) {
+        let access = access.map(AccessHandle::load);
+        let is_secret = |name: &str| access.as_ref().is_some_and(|access| access.reads_variable(name));
+        self.unknown_variables.iter().filter(|unknown| !is_secret(&unknown.name)).for_each(UnknownVariable::warn);
     }
 }
 
@@ -103,22 +116,26 @@ impl TryFrom<ServeFlags> for Config {
                 return Err(ConfigError("SUBJOBS_DEMO_TOKEN must be visible ASCII characters, at least one".into()));
             }
             (true, Some(token)) => Some(Demo::with_token(token)),
-            (true, None) => Some(Demo::new().map_err(|error| ConfigError(format!("no random token: {error}")))?),
+            (true, None) => Some(
+                Demo::new()
+                    .map_err(|error| ConfigError(format!("the system has no random bytes for a token: {error}")))?,
+            ),
         };
         let access = match (flags.access, &demo) {
             (Some(path), None) => AccessSource::File(path),
             (None, Some(demo)) => AccessSource::Text(demo.access()),
             (None, None) => {
-                return Err(ConfigError("nobody could call: give --access FILE, or --demo for a first look".into()));
+                return Err(ConfigError(
+                    "there is no access file: give --access FILE, or --demo to try the server".into(),
+                ));
             }
             (Some(_), Some(_)) => {
-                let reason =
-                    "--demo (SUBJOBS_DEMO) has an access of its own: give it or --access (SUBJOBS_ACCESS), not both";
+                let reason = "--demo (SUBJOBS_DEMO) and --access (SUBJOBS_ACCESS) exclude each other: give one of them";
                 return Err(ConfigError(reason.into()));
             }
         };
         if demo.is_some() && flags.data_dir.is_some() {
-            let reason = "--demo (SUBJOBS_DEMO) keeps nothing: give it or --data-dir (SUBJOBS_DATA_DIR), not both";
+            let reason = "--demo (SUBJOBS_DEMO) and --data-dir (SUBJOBS_DATA_DIR) exclude each other: give one of them";
             return Err(ConfigError(reason.into()));
         }
         Ok(Self {
@@ -132,19 +149,20 @@ impl TryFrom<ServeFlags> for Config {
             max_in_flight: flags.max_in_flight,
             max_connections: flags.max_connections as usize,
             max_connections_per_address: flags.max_connections_per_address,
-            request_timeout: flags.request_timeout,
-            report_timeout: flags.report_timeout,
-            head_timeout: flags.head_timeout,
-            idle_timeout: flags.idle_timeout,
-            drain: flags.drain,
-            drain_delay: flags.drain_delay,
+            request_timeout: flags.request_timeout.0,
+            report_timeout: flags.report_timeout.0,
+            head_timeout: flags.head_timeout.0,
+            idle_timeout: flags.idle_timeout.0,
+            drain: flags.drain.0,
+            drain_delay: flags.drain_delay.0,
             job_types,
             demo,
+            unknown_variables: Vec::new(),
         })
     }
 }
 
-/// The built-in job types and those of the flags.
+/// The built-in job types and those of `--job-type`.
 pub fn job_types(added: &[String]) -> Result<JobTypes, ConfigError> {
     JobTypes::new(added).map_err(|error| ConfigError(format!("--job-type (SUBJOBS_JOB_TYPE): {error}")))
 }

@@ -96,9 +96,6 @@ fn check(flags: &CheckFlags) -> ExitCode {
 fn start_log(flags: &LogFlags) -> LogFormat {
     let format = telemetry::format_or_default(flags.format);
     telemetry::start(format, &flags.filter);
-    for UnknownVariable { name, nearest } in unknown_variables() {
-        tracing::warn!(name, nearest, "an environment variable that looks like an option sets none");
-    }
     format
 }
 
@@ -130,9 +127,13 @@ impl RuntimeWithSignals {
 
 fn serve(flags: ServeFlags, started: io::Result<RuntimeWithSignals>) -> ExitCode {
     let format = start_log(&flags.log);
+    let unknown_variables = unknown_variables();
     let config = match Config::try_from(flags) {
-        Ok(config) => config,
-        Err(error) => return fail(format, &error, EXIT_BAD_INPUT),
+        Ok(config) => Config { unknown_variables, ..config },
+        Err(error) => {
+            unknown_variables.iter().for_each(UnknownVariable::warn);
+            return fail(format, &error, EXIT_BAD_INPUT);
+        }
     };
     // Connections are what most descriptors are for, and the usual soft limit is far below what may be open.
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
@@ -153,6 +154,7 @@ fn serve(flags: ServeFlags, started: io::Result<RuntimeWithSignals>) -> ExitCode
 
 fn export(flags: &ExportFlags) -> ExitCode {
     let format = start_log(&flags.log);
+    unknown_variables().iter().for_each(UnknownVariable::warn);
     // Whether anybody gets it is asked last: what is wrong with the data directory is the better answer.
     let exported = cli::export(flags, Stdout).and_then(|()| Ok(Stdout::open()?.sync()?));
     match exported {

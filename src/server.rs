@@ -99,7 +99,9 @@ impl Server {
         let (source, hosts) = (config.access.clone(), config.public_hosts.clone());
         // On a blocking thread, so that signals are handled meanwhile.
         let access = tokio::task::spawn_blocking(move || AccessHandle::open(source, hosts, identity));
-        let access = Arc::new(access.await??);
+        let access = access.await?;
+        config.warn_about_unknown_variables(access.as_ref().ok());
+        let access = Arc::new(access?);
         access.set_reload_metrics(metrics.reload());
         let store = match &config.data_dir {
             Some(path) => Store::on_disk(DataDir::claim(path)?, config.job_types.clone()),

@@ -168,7 +168,10 @@ fn add_access_key(
     let about = |reason: &str| format!("{} {}: {reason}", place(), quoted(id));
     let secret = match (&raw.secret, &raw.secret_env, &raw.secret_file) {
         (Some(secret), None, None) => secret.clone(),
-        (None, Some(name), None) => read_variable(name).map_err(|reason| about(&format!("secret_env: {reason}")))?,
+        (None, Some(name), None) => {
+            access.secret_variables.insert(name.as_str().into());
+            read_variable(name).map_err(|reason| about(&format!("secret_env: {reason}")))?
+        }
         (None, None, Some(file)) => {
             let secret = bounded_read::read_file(&dir.join(file), MAX_SECRET_BYTES);
             let secret = secret.map_err(|reason| about(&format!("secret_file: {reason}")))?;

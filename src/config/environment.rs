@@ -1,4 +1,4 @@
-//! What the environment adds to the command line: which variables are heard, which of them are empty, and which are not known.
+//! Environment variables as options: an empty one counts as unset, an unknown one is warned about.
 
 use std::ffi::{OsStr, OsString};
 
@@ -8,25 +8,25 @@ use clap::{Command, CommandFactory as _, FromArgMatches as _, ValueEnum as _};
 
 use super::flags::{Cli, LogFormat};
 
-/// What every variable of ours begins with.
+/// The prefix of every variable that sets an option.
 const PREFIX: &str = "SUBJOBS_";
 
-/// How many letters a mistyped name may be off.
+/// The most letters in which a mistyped name may differ from a known one.
 const MAX_TYPO_DISTANCE: usize = 2;
 
 /// A command line that cannot be used, or one that asks for help.
 #[derive(Debug)]
 pub struct UsageError {
-    /// What clap says; it names the variable where a value came from one.
+    /// The error of clap. It names the variable if the value came from one.
     pub error: clap::Error,
-    /// The format of the log that was asked for, if the command has a log.
+    /// The log format that the command line or the environment asks for.
     pub log_format: Option<LogFormat>,
     /// Whether the command has a log.
     pub has_log: bool,
 }
 
 impl UsageError {
-    /// What is wrong, without the usage.
+    /// The error as one line, without the usage.
     pub fn one_line_message(&self) -> String {
         let text = self.error.render().to_string();
         let reason = text.split("\n\n").next().unwrap_or_default();
@@ -35,7 +35,7 @@ impl UsageError {
     }
 }
 
-/// The command line and the environment of this process.
+/// Parses the command line and the environment of this process.
 pub fn read_command_line() -> Result<Cli, UsageError> {
     let args: Vec<OsString> = std::env::args_os().collect();
     parse(&args, |_| false).map_err(|error| {
@@ -44,7 +44,7 @@ pub fn read_command_line() -> Result<Cli, UsageError> {
     })
 }
 
-/// Parses a command line. Empty variables and those that are to be skipped count as unset.
+/// Parses a command line. Empty variables and those for which `skip` is true count as unset.
 fn parse(args: &[OsString], skip: impl Fn(&OsStr) -> bool) -> Result<Cli, clap::Error> {
     let is_unset = |name: &OsStr| skip(name) || std::env::var_os(name).is_none_or(|value| value.is_empty());
     let mut command = Cli::command().mut_subcommands(|command| {
@@ -57,11 +57,11 @@ fn parse(args: &[OsString], skip: impl Fn(&OsStr) -> bool) -> Result<Cli, clap::
     Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }
 
-/// Names the variable in place of the option, if the value came from one.
+/// Replaces the option in an error by its variable, if the value came from the variable.
 fn name_variable(mut error: clap::Error, args: &[OsString]) -> clap::Error {
     let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg) else { return error };
     let Some(variable) = variable_of(option) else { return error };
-    // Without the variable there is another error or none, if it was the variable's.
+    // If the variable is at fault, parsing without it gives no error, or a different one.
     let is_same = |other: clap::Error| {
         other.kind() == error.kind() && other.get(ContextKind::InvalidArg) == error.get(ContextKind::InvalidArg)
     };
@@ -73,17 +73,17 @@ fn name_variable(mut error: clap::Error, args: &[OsString]) -> clap::Error {
     error
 }
 
-/// The variable of an option, which is written as clap's errors have it.
+/// The variable of an option, which is written as in clap's errors (`--listen <ADDR>`).
 fn variable_of(option: &str) -> Option<String> {
     let mut cli = Cli::command();
-    // Only then does an option know how it is written.
+    // `Arg::to_string` needs a built command.
     cli.build();
     let mut args = cli.get_subcommands().flat_map(Command::get_arguments);
     let arg = args.find(|arg| arg.to_string() == option)?;
     arg.get_env().map(|name| name.to_string_lossy().into_owned())
 }
 
-/// The format of the log as far as a command line tells that cannot be used.
+/// The log format that an unusable command line asks for.
 fn requested_log_format(args: &[OsString]) -> Option<LogFormat> {
     let flag = args.iter().enumerate().find_map(|(at, arg)| match arg.to_str()? {
         "--log-format" => args.get(at + 1)?.to_str().map(str::to_owned),
@@ -93,16 +93,24 @@ fn requested_log_format(args: &[OsString]) -> Option<LogFormat> {
     LogFormat::from_str(&value, false).ok()
 }
 
-/// A variable that looks like one of ours and that nothing reads.
-#[derive(Debug, PartialEq, Eq)]
+/// A variable that looks like an option and that no option reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownVariable {
-    /// As it was written.
+    /// The name as it is in the environment.
     pub name: String,
-    /// The name of ours that comes nearest.
+    /// The most similar name of an option.
     pub nearest: String,
 }
 
-/// The variables of this process that look like ours and that nothing reads.
+impl UnknownVariable {
+    /// Logs a warning that names the variable and the nearest option's.
+    pub fn warn(&self) {
+        let Self { name, nearest } = self;
+        tracing::warn!(name, nearest, "unknown environment variable: no option reads it");
+    }
+}
+
+/// The variables of this process that look like options and that no option reads.
 pub fn unknown_variables() -> Vec<UnknownVariable> {
     let variables = std::env::vars_os();
     let with_value = variables.filter(|(_, value)| !value.is_empty());
@@ -128,7 +136,7 @@ fn find_unknown(names: impl Iterator<Item = String>) -> Vec<UnknownVariable> {
     unknown
 }
 
-/// Kubernetes gives every container variables for each service, so also for one that is called `subjobs` or `subjobs-…`.
+/// Whether Kubernetes sets the variable: every container has some for each service, also for one named `subjobs` or `subjobs-…`.
 fn is_set_by_kubernetes(name: &str) -> bool {
     let ends_with_port = name.strip_suffix("_PORT").is_some();
     let has_port_number = name.split("_PORT_").skip(1).any(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
@@ -145,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistyped_variable_is_found_with_the_name_that_comes_nearest() {
+    fn a_mistyped_variable_is_reported_with_the_most_similar_name() {
         for (typo, nearest) in [
             ("SUBJOBS_DATADIR", "SUBJOBS_DATA_DIR"),
             ("SUBJOBS_DATA_DIRECTORY", "SUBJOBS_DATA_DIR"),
@@ -160,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn other_variables_are_left_alone() {
+    fn known_and_foreign_variables_are_not_reported() {
         for name in [
             "SUBJOBS_LISTEN",
             "SUBJOBS_DEMO_TOKEN",
@@ -178,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn the_format_of_the_log_is_known_before_the_rest() {
+    fn the_log_format_is_found_in_an_unusable_command_line() {
         let format = |args: &str| {
             let args: Vec<_> = args.split(' ').map(OsString::from).collect();
             requested_log_format(&args)

@@ -1,4 +1,4 @@
-//! Flags, and what becomes of them.
+//! From flags to a `Config`.
 
 use clap::Parser as _;
 
@@ -13,21 +13,21 @@ fn serve(flags: &str) -> Result<Config, String> {
 }
 
 #[test]
-fn defaults_are_those_of_the_documentation() {
+fn the_command_line_and_an_embedded_config_have_the_same_defaults() {
     let config = serve("--access a.toml").unwrap();
-    let documented = Config::on_any_port(AccessSource::File("a.toml".into()));
+    let embedded = Config::on_any_port(AccessSource::File("a.toml".into()));
     assert_eq!(
         (config.listen, config.internal_listen),
         ("127.0.0.1:8080".parse().unwrap(), "127.0.0.1:9090".parse().unwrap())
     );
     assert_eq!(
-        format!("{:?}", Config { listen: documented.listen, internal_listen: documented.internal_listen, ..config }),
-        format!("{documented:?}")
+        format!("{:?}", Config { listen: embedded.listen, internal_listen: embedded.internal_listen, ..config }),
+        format!("{embedded:?}")
     );
 }
 
 #[test]
-fn what_is_given_is_taken() {
+fn each_flag_sets_its_field() {
     let config = serve(
         "--demo --listen [::1]:0 --load a --load b --max-in-flight 1 --max-connections 2 --max-connections-per-address 7 --request-timeout 500ms \
          --report-timeout 1m30s --head-timeout 2h --idle-timeout 1s --drain 0s --drain-delay 3s --job-type NEW --demo-token t --public-host a,b:1 --public-host c",
@@ -48,10 +48,10 @@ fn what_is_given_is_taken() {
 }
 
 #[test]
-fn what_is_wrong_is_named() {
+fn an_error_names_the_flag_and_the_rule() {
     for (flags, reason) in [
-        ("", "give --access FILE, or --demo"),
-        ("--demo --access a", "--demo (SUBJOBS_DEMO) has an access of its own"),
+        ("", "there is no access file: give --access FILE, or --demo"),
+        ("--demo --access a", "--demo (SUBJOBS_DEMO) and --access (SUBJOBS_ACCESS) exclude each other"),
         ("--demo --public-host a/b", "--public-host <NAME>': must be a host or a host and port"),
         ("--demo --public-host a,b,c,d,e --public-host f,g,h,i", "--public-host: at most 8 may be given"),
         ("--demo --job-type new", "'--job-type <NAME>': job type \"new\" must be"),
@@ -59,7 +59,7 @@ fn what_is_wrong_is_named() {
         ("--demo --drain=-1s", "--drain <DURATION>': must not be negative"),
         (
             "--demo --data-dir d",
-            "--demo (SUBJOBS_DEMO) keeps nothing: give it or --data-dir (SUBJOBS_DATA_DIR), not both",
+            "--demo (SUBJOBS_DEMO) and --data-dir (SUBJOBS_DATA_DIR) exclude each other: give one of them",
         ),
         ("--demo --retain-finished 30", "--retain-finished <DURATION>': must be a number and a unit, as 12h or 30d"),
         ("--demo --retain-finished 1month", "must be in days, hours, minutes or seconds"),
@@ -75,5 +75,24 @@ fn what_is_wrong_is_named() {
     ] {
         let error = serve(flags).unwrap_err();
         assert!(error.contains(reason), "{flags}: {error}");
+    }
+}
+
+/// The tables of README.md and docs/contract.md show the default that clap has.
+#[test]
+fn documented_defaults_are_those_of_the_command_line() {
+    use clap::CommandFactory as _;
+    let cli = Cli::command();
+    let serve = cli.find_subcommand("serve").unwrap();
+    for document in [include_str!("../../README.md"), include_str!("../../docs/contract.md")] {
+        let mut checked = 0;
+        for arg in serve.get_arguments().filter(|arg| !arg.is_hide_set() && !arg.get_default_values().is_empty()) {
+            let Some(option) = arg.get_long().filter(|option| *option != "demo") else { continue };
+            let default = arg.get_default_values()[0].to_str().unwrap();
+            let row = document.lines().find(|line| line.starts_with(&format!("| `--{option} "))).unwrap();
+            assert_eq!(row.split('|').nth(2).unwrap().trim(), default, "--{option}");
+            checked += 1;
+        }
+        assert_eq!(checked, 10);
     }
 }

@@ -64,7 +64,7 @@ fn an_error_names_the_variable_that_the_value_came_from() {
         let said = text(&output.stderr);
         if option == "log-format" || option == "demo-token" {
             // A flag beats its variable; a token is looked at only where there is a demo.
-            assert!(said.starts_with("subjobs: nobody could call"), "{said}");
+            assert!(said.starts_with("subjobs: there is no access file"), "{said}");
             continue;
         }
         assert!(said.starts_with(&format!("error: invalid value 'no such value' for '{variable}'")), "{said}");
@@ -95,4 +95,29 @@ fn a_variable_that_nothing_reads_is_warned_of_once_with_the_nearest_name() {
     assert_eq!(pairs, [("SUBJOBS_DATADIR", &"SUBJOBS_DATA_DIR".into()), ("SUBJOB_DRAIN", &"SUBJOBS_DRAIN".into())]);
     assert!(warned.iter().all(|event| event["level"] == "WARN"));
     assert!(!log.iter().any(|line| line.contains("secret")), "{}", log.join("\n"));
+}
+
+#[test]
+fn a_variable_that_holds_a_secret_of_the_access_file_is_not_warned_of() {
+    let files = Files::new();
+    let keys = r#"access_keys = [{ id = "AK", secret_env = "SUBJOBS_OPS_SECRET" }]"#;
+    let principal = format!("[[principal]]\nname = \"signer\"\nkind = \"account\"\nprojects = [\"*\"]\n{keys}\n");
+    let text = std::fs::read_to_string(files.path("access.toml")).unwrap() + "\n" + &principal;
+    std::fs::write(files.path("access.toml"), text).unwrap();
+    let warned = |log: &[String]| {
+        let events = log.iter().map(|line| event(line)).filter(|event| event["nearest"].is_string());
+        events.map(|event| event["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let start = |more: &[&str]| {
+        let mut command = serve(&[&["--access", &files.access()], more].concat());
+        command.env("SUBJOBS_OPS_SECRET", "s").env("SUBJOBS_OPS_SECRETS", "s");
+        Program::begin_with(&mut command)
+    };
+    let program = start(&[]);
+    program.await_log("ready");
+    program.signal(Signal::Term);
+    assert_eq!(warned(&program.ended().1), ["SUBJOBS_OPS_SECRETS"]);
+    // A start that fails after the access file has been read knows it too.
+    let (code, log) = start(&["--load", "/nowhere"]).ended();
+    assert_eq!((code, warned(&log)), (2, vec!["SUBJOBS_OPS_SECRETS".to_owned()]));
 }

@@ -61,7 +61,7 @@ fn a_fatal_error_is_a_line_of_json_where_the_log_is() {
     let access = files.access();
     for (args, said) in [
         (&["--access", "/nowhere"][..], "/nowhere: No such file"),
-        (&[], "nobody could call"),
+        (&[], "there is no access file"),
         (&["--colour"], "unexpected argument '--colour' found"),
         (&["--access", &access, "--load", "/nowhere"], "/nowhere: No such file"),
         (&["--access", &access, "--drain", "x"], "invalid value 'x' for '--drain <DURATION>'"),
