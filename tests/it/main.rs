@@ -39,6 +39,7 @@ mod ingest {
 }
 
 mod http {
+    mod compression;
     mod connection_limits;
     mod descriptors;
     mod drain;
