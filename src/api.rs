@@ -1,8 +1,13 @@
 //! The public API: every operation in one table.
 
+mod count_image_sub_jobs;
 mod count_sub_jobs;
+mod json;
+mod list_image_sub_jobs;
 mod list_projects;
+mod list_sub_jobs;
 pub mod query;
+mod sub_job_info;
 
 use std::sync::Arc;
 
@@ -11,8 +16,11 @@ use axum::response::IntoResponse;
 use axum::routing::{MethodFilter, on};
 use http::Method;
 
+use self::count_image_sub_jobs::count_image_sub_jobs;
 use self::count_sub_jobs::count_sub_jobs;
+use self::list_image_sub_jobs::list_image_sub_jobs;
 use self::list_projects::list_projects;
+use self::list_sub_jobs::list_sub_jobs;
 use crate::access::{AccessHandle, Action};
 use crate::domain::{JobTypes, ProjectId};
 use crate::readiness::Readiness;
@@ -49,6 +57,29 @@ pub fn operations() -> Vec<Operation<Arc<Api>>> {
             Action::CountSubJobs,
             count_sub_jobs,
         ),
+        in_project(
+            "ListSubJobs",
+            Method::GET,
+            "/v1/{project_id}/app-server-sub-jobs",
+            Action::ListSubJobs,
+            list_sub_jobs,
+        )
+        .compressed(),
+        in_project(
+            "CountImageSubJobs",
+            Method::GET,
+            "/v1/{project_id}/image-server-sub-jobs/actions/count",
+            Action::CountImageSubJobs,
+            count_image_sub_jobs,
+        ),
+        in_project(
+            "ListImageSubJobs",
+            Method::GET,
+            "/v1/{project_id}/image-server-sub-jobs",
+            Action::ListImageSubJobs,
+            list_image_sub_jobs,
+        )
+        .compressed(),
         for_any_caller("ListProjects", Method::GET, "/v3/projects", list_projects),
     ]
 }

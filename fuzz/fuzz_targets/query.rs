@@ -6,12 +6,12 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::{Corpus, fuzz_target};
 use subjobs::api::query;
-use subjobs::domain::{CountFilter, JobTypeSet, JobTypes, Status};
+use subjobs::domain::{CountFilter, Family, JobTypeSet, JobTypes, Status};
 
 static TYPES: LazyLock<JobTypes> = LazyLock::new(JobTypes::default);
 
 fn parse(query: &str) -> Result<CountFilter, String> {
-    query::parse(query, &TYPES).map_err(|error| error.to_string())
+    query::count(query, Family::App, &TYPES).map_err(|error| error.to_string())
 }
 
 fn digit(byte: Option<&u8>) -> Option<u8> {
@@ -56,6 +56,9 @@ fn encode_plain(text: &str) -> String {
 
 fuzz_target!(|data: &[u8]| -> Corpus {
     let Ok(query) = std::str::from_utf8(data) else { return Corpus::Reject };
+    if let Ok(list) = query::list(query, Family::Image, &TYPES) {
+        assert!(list.offset <= i32::MAX as u32 && (1..=100).contains(&list.limit));
+    }
     let parsed = parse(query);
     let pairs = query.split('&').map(|pair| match pair.split_once('=') {
         Some((name, value)) => format!("{}={}", encode(name), encode(value)),

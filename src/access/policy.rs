@@ -8,20 +8,30 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Action {
-    /// Count subtasks; the published page names this permission.
+    /// Count app subtasks. The published page of an operation names its permission, here and below.
     CountSubJobs,
+    /// List app subtasks.
+    ListSubJobs,
+    /// Count image subtasks.
+    CountImageSubJobs,
+    /// List image subtasks.
+    ListImageSubJobs,
     /// Report subtasks, as workers do; named in the same manner.
     ReportSubJobs,
 }
 
 impl Action {
     /// Every action there is.
-    pub const ALL: [Self; 2] = [Self::CountSubJobs, Self::ReportSubJobs];
+    pub const ALL: [Self; 5] =
+        [Self::CountSubJobs, Self::ListSubJobs, Self::CountImageSubJobs, Self::ListImageSubJobs, Self::ReportSubJobs];
 
     /// The action's name in policies.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::CountSubJobs => "workspace:jobs:countSubJobs",
+            Self::ListSubJobs => "workspace:jobs:listSubJobs",
+            Self::CountImageSubJobs => "workspace:imageServer:countImageSubJobs",
+            Self::ListImageSubJobs => "workspace:imageServer:listImageSubJobs",
             Self::ReportSubJobs => "workspace:jobs:reportSubJobs",
         }
     }
@@ -35,11 +45,11 @@ impl fmt::Display for Action {
 
 /// A set of actions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ActionSet(u8);
+pub struct ActionSet(u32);
 
 impl ActionSet {
     /// The set of every action.
-    pub const ALL: Self = Self(u8::MAX);
+    pub const ALL: Self = Self(u32::MAX);
 
     /// Whether the action is in the set.
     pub fn contains(self, action: Action) -> bool {
@@ -211,9 +221,21 @@ mod tests {
         assert_eq!(allowed(&[&all]), Action::ALL);
         assert_eq!(allowed(&[&count]), [Action::CountSubJobs]);
         assert_eq!(allowed(&[&no_reports]), []);
-        assert_eq!(allowed(&[&all, &no_reports]), [Action::CountSubJobs]);
-        assert_eq!(allowed(&[&no_reports, &all]), [Action::CountSubJobs]);
-        assert_eq!(allowed(&[&format!("{no_reports}{all}")]), [Action::CountSubJobs]);
+        let all_but_reports: Vec<_> =
+            Action::ALL.into_iter().filter(|action| *action != Action::ReportSubJobs).collect();
+        assert_eq!(allowed(&[&all, &no_reports]), all_but_reports);
+        assert_eq!(allowed(&[&no_reports, &all]), all_but_reports);
+        assert_eq!(allowed(&[&format!("{no_reports}{all}")]), all_but_reports);
+        assert_eq!(allowed(&[&count, &no_reports]), [Action::CountSubJobs]);
+    }
+
+    #[test]
+    fn jobs_do_not_cover_images() {
+        let is_of_images = |action: &Action| action.as_str().starts_with("workspace:image");
+        let (images, jobs): (Vec<_>, Vec<_>) = Action::ALL.into_iter().partition(is_of_images);
+        assert_eq!(allowed(&[&statement("Allow", "workspace:jobs:*")]), jobs);
+        assert_eq!(allowed(&[&statement("Allow", "workspace:image*")]), images);
+        assert_eq!(allowed(&[&statement("Allow", "workspace:*")]), Action::ALL);
     }
 
     #[test]

@@ -5,27 +5,37 @@ use std::sync::Arc;
 
 use axum::response::IntoResponse;
 use bytes::Bytes;
-use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 
+use super::json::APPLICATION_JSON;
 use super::{Api, query};
-use crate::domain::ProjectId;
+use crate::domain::{Family, ProjectId};
 use crate::web::call::Call;
 use crate::web::error::Error;
 
 /// The published maximum of `count`.
-const MAX_COUNT: u64 = i32::MAX as u64;
+pub(super) const MAX_COUNT: u64 = i32::MAX as u64;
 
-/// How many subtasks of the project match. A larger number than the published maximum is reported as that.
-pub(super) async fn count_sub_jobs(api: Arc<Api>, call: Call<ProjectId>) -> Result<impl IntoResponse, Error> {
-    let call = call.with_input(|call| query::parse(call.query(), &api.job_types))?;
+/// How many of the project's app subtasks match.
+pub(super) fn count_sub_jobs(
+    api: Arc<Api>,
+    call: Call<ProjectId>,
+) -> impl Future<Output = Result<impl IntoResponse, Error>> {
+    count(api, call, Family::App)
+}
+
+/// How many of the project's subtasks of a family match. A larger number than the published maximum is reported as that.
+pub(super) async fn count(
+    api: Arc<Api>,
+    call: Call<ProjectId>,
+    family: Family,
+) -> Result<impl IntoResponse + use<>, Error> {
+    let call = call.with_input(|call| query::count(call.query(), family, &api.job_types))?;
     let (mut call, filter) = call.in_existing_project()?;
     call.ignore_body().await?;
     let count = api.store.count(&call.project, &filter).await?;
     Ok(([(CONTENT_TYPE, APPLICATION_JSON)], json_body(count.min(MAX_COUNT))))
 }
-
-const APPLICATION_JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// `{"count":N}`, in one allocation of its own size: the usual way through a growing buffer takes three.
 fn json_body(count: u64) -> Bytes {

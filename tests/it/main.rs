@@ -22,6 +22,7 @@ mod api {
     pub(crate) mod filters;
     mod list_projects;
     mod openapi;
+    mod openapi_siblings;
     mod order_of_decisions;
     mod project_ids;
     mod responses;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use subjobs::access::{Access, Signature, Token};
 use subjobs::api::query;
-use subjobs::domain::{JobTypes, Timestamp};
+use subjobs::domain::{Family, JobTypes, Timestamp};
 
 use crate::Bound;
 
@@ -86,7 +86,8 @@ pub(crate) fn queries() {
     let types = JobTypes::default();
     let mut bound = Bound::new("query", 3);
     let mut check = |name: &str, text: &str| {
-        bound.hold(name, text.len(), || query::parse(text, &types).is_ok());
+        bound.hold(name, text.len(), || query::count(text, Family::App, &types).is_ok());
+        bound.hold(name, text.len(), || query::list(text, Family::Image, &types).is_ok());
     };
     for (name, piece) in [
         ("empty pairs", "&"),

@@ -168,7 +168,7 @@ fn tables_may_stand_in_any_order() {
     let access = read(&good).unwrap();
     assert_eq!(access.tokens.len(), 3);
     for entry in access.tokens.values().filter(|entry| entry.principal.name() == "a") {
-        for action in super::super::Action::ALL {
+        for action in [super::super::Action::CountSubJobs, super::super::Action::ReportSubJobs] {
             assert!(entry.principal.authorize(ProjectId::parse("p").ok().as_ref(), action).is_ok(), "{action}");
         }
     }

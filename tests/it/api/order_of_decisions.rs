@@ -115,10 +115,19 @@ impl Row {
         self.path.split('/').map(fill).collect::<Vec<_>>().join("/")
     }
 
+    /// The least query that the operation takes.
+    fn good_query(&self) -> &'static str {
+        match self.id {
+            "ListSubJobs" | "ListImageSubJobs" => "?job_type=",
+            _ => "",
+        }
+    }
+
     /// A query that breaks a rule of the operation's own, if it has one.
     fn bad_query(&self) -> Option<&'static str> {
         match self.id {
-            "CountSubJobs" => Some("?status=x"),
+            "CountSubJobs" | "CountImageSubJobs" => Some("?status=x"),
+            "ListSubJobs" | "ListImageSubJobs" => Some(""),
             "ListProjects" => Some("?name=%ff"),
             _ => None,
         }
@@ -179,7 +188,7 @@ async fn ask_for_everything_wrong(address: SocketAddr, row: &Row, full: bool) ->
             2 => good_path.replace("/v", "/V"),
             _ => good_path.replacen('/', "//", 1),
         };
-        let query = if input == Input::Query { row.bad_query().unwrap() } else { "" };
+        let query = if input == Input::Query { row.bad_query().unwrap() } else { row.good_query() };
         let method_sent = [row.method, row.other_methods[0], row.other_methods[1]][method];
         wire.send(head(&format!("{method_sent} {path_sent}{query} HTTP/1.1"), &headers)).await;
         let answer = wire.answer().await;
@@ -212,7 +221,9 @@ async fn of_every_public_operation() {
         assert_eq!(ask_for_everything_wrong(full.public, &row, true).await, once + 1);
         asked.push((row.id, once));
     }
-    assert!(asked.contains(&("CountSubJobs", 4 * 3 * 7 * 3 * 5 * 2 - 1)), "{asked:?}");
+    for id in ["CountSubJobs", "ListSubJobs", "CountImageSubJobs", "ListImageSubJobs"] {
+        assert!(asked.contains(&(id, 4 * 3 * 7 * 3 * 5 * 2 - 1)), "{asked:?}");
+    }
     assert!(asked.contains(&("ListProjects", 4 * 3 * 7 * 4 - 1)), "{asked:?}");
 }
 
