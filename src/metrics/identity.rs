@@ -4,9 +4,19 @@ use std::time::Duration;
 
 use prometheus::{Histogram, IntCounter, IntCounterVec, Registry};
 
-use super::register::Registrar;
+use super::register::metrics;
 
-/// What is measured of the identity service and of what is remembered of its answers.
+metrics! {
+    struct Families {
+        calls: IntCounterVec = "subjobs_identity_calls_total" ["outcome"]
+            "Calls to the identity service: accepted, refused or failed.",
+        durations: Histogram = "subjobs_identity_call_duration_seconds" [] "Calls to the identity service.",
+        cache: IntCounterVec = "subjobs_identity_cache_total" ["result"]
+            "Look-ups of tokens: hit, refused (a hit among the refused) or miss.",
+    }
+}
+
+/// The calls to the identity service, and the look-ups in the cache of its answers.
 #[derive(Debug, Clone)]
 pub struct IdentityMetrics {
     calls: IntCounterVec,
@@ -18,29 +28,17 @@ pub struct IdentityMetrics {
 
 impl IdentityMetrics {
     /// Registers the metrics of the identity service.
+    ///
+    /// # Errors
+    ///
+    /// If `registry` has them already.
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let new = Registrar(registry);
-        let calls = new.counters(
-            "subjobs_identity_calls_total",
-            "Calls to the identity service: accepted, refused or failed.",
-            &["outcome"],
-        )?;
-        let durations = new.histogram("subjobs_identity_call_duration_seconds", "Calls to the identity service.")?;
-        let cache = new.counters(
-            "subjobs_identity_cache_total",
-            "Look-ups of tokens: hit, refused (a hit among the refused) or miss.",
-            &["result"],
-        )?;
+        let Families { calls, durations, cache } = Families::register(registry)?;
         for outcome in ["accepted", "refused", "failed"] {
             calls.with_label_values(&[outcome]);
         }
-        Ok(Self {
-            calls,
-            durations,
-            hits: cache.with_label_values(&["hit"]),
-            misses: cache.with_label_values(&["miss"]),
-            refused_hits: cache.with_label_values(&["refused"]),
-        })
+        let [hits, misses, refused_hits] = ["hit", "miss", "refused"].map(|result| cache.with_label_values(&[result]));
+        Ok(Self { calls, durations, hits, misses, refused_hits })
     }
 
     /// Counts a call by its outcome.
@@ -49,17 +47,17 @@ impl IdentityMetrics {
         self.durations.observe(duration.as_secs_f64());
     }
 
-    /// A token was remembered as good.
+    /// Counts a look-up that found an accepted token in the cache.
     pub fn hit(&self) {
         self.hits.inc();
     }
 
-    /// A token was remembered as refused.
+    /// Counts a look-up that found a refused token in the cache.
     pub fn refused_hit(&self) {
         self.refused_hits.inc();
     }
 
-    /// A token was not remembered.
+    /// Counts a look-up that found no token in the cache.
     pub fn miss(&self) {
         self.misses.inc();
     }

@@ -1,4 +1,4 @@
-//! How many lines the log has lost, read where they are counted.
+//! The number of dropped log lines, which the log itself counts.
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
@@ -24,7 +24,7 @@ impl Collector for DroppedLines {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        // A counter of its own for each reading, so that two at once are both right.
+        // A new counter for each scrape, so that concurrent scrapes are both right.
         let Ok(Self(counter)) = Self::new() else { return Vec::new() };
         counter.inc_by(log::dropped_lines());
         counter.collect()

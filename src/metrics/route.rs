@@ -1,4 +1,4 @@
-//! The counters of a route, and the labels of a request.
+//! The metrics of a route, and the method label of a request.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -8,13 +8,13 @@ use prometheus::{Histogram, IntCounter};
 
 use super::{Listener, Metrics};
 
-/// The methods that a label tells apart; every other one is `other`.
+/// The values of the method label. Every other method is `other`.
 const METHODS: [&str; 4] = ["GET", "HEAD", "POST", "other"];
 
-/// The statuses that this server answers with.
+/// The statuses whose counters are looked up once.
 const STATUSES: [u16; 10] = [200, 400, 401, 403, 404, 405, 413, 415, 500, 503];
 
-/// The label of a method, which outlives the request.
+/// The method label of a request.
 #[derive(Debug, Clone, Copy)]
 pub struct MethodLabel(usize);
 
@@ -31,7 +31,7 @@ impl MethodLabel {
     }
 }
 
-/// The counters of one route, found once and then only added to: a look-up by label costs more than the count itself.
+/// The metrics of one route. They are looked up by labels once, since a look-up costs more than a count.
 #[derive(Debug)]
 pub struct RouteMetrics {
     pub(super) metrics: Arc<Metrics>,
@@ -42,18 +42,18 @@ pub struct RouteMetrics {
 }
 
 impl RouteMetrics {
-    /// The path's pattern, or `unknown`.
+    /// The path template, or `unknown`.
     pub fn route(&self) -> &'static str {
         self.route
     }
 
-    /// Counts one answered request.
+    /// Records one answered request.
     pub fn observe(&self, method: MethodLabel, status: StatusCode, duration: Duration) {
         self.duration.observe(duration.as_secs_f64());
         let MethodLabel(method) = method;
         let new = || {
             let labels = [self.listener.as_str(), self.route, METHODS[method], status.as_str()];
-            self.metrics.requests.with_label_values(&labels)
+            self.metrics.server.requests.with_label_values(&labels)
         };
         match STATUSES.iter().position(|known| *known == status.as_u16()) {
             Some(known) => self.requests[method][known].get_or_init(new).inc(),

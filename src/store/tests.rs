@@ -13,6 +13,13 @@ impl Store {
         store.memory.distort_as(&project, &sub_job, "j", drift);
         store
     }
+
+    /// One in memory that a panic has poisoned.
+    pub(crate) fn poisoned() -> Self {
+        let store = Self::in_memory(types().len());
+        store.memory.poison();
+        store
+    }
 }
 
 fn outcome(created: u64, updated: u64, unchanged: u64, stale: u64) -> Result<Outcome, StoreError> {

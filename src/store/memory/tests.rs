@@ -196,17 +196,24 @@ fn effects_that_are_applied_again_change_nothing() {
     assert_eq!(store.verify_all(7), 0);
 }
 
+impl MemoryStore {
+    /// Poisons the counters, as a panic while they are changed does.
+    pub(in crate::store) fn poison(&self) {
+        let panicked = std::thread::scope(|scope| {
+            let work = || {
+                let _counters = self.write_counters();
+                panic!("on purpose");
+            };
+            scope.spawn(work).join().is_err()
+        });
+        assert!(panicked);
+    }
+}
+
 #[test]
 fn a_panic_in_a_report_is_never_counted_over() {
     let store = MemoryStore::new(types().len());
-    let panicked = std::thread::scope(|scope| {
-        let work = || {
-            let _counters = store.write_counters();
-            panic!("on purpose");
-        };
-        scope.spawn(work).join().is_err()
-    });
-    assert!(panicked);
+    store.poison();
     assert_eq!(store.check(), Err(StoreError::Broken));
     assert_eq!(store.count(&project("p"), &CountFilter::default()), Err(StoreError::Broken));
     assert_eq!(store.report(&project("p"), batch(0..1, Status::Running)), Err(StoreError::Broken));
