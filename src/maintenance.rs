@@ -51,11 +51,11 @@ async fn verify_counters(store: &Arc<Store>, metrics: &Metrics) -> Result<Infall
             Ok(Some(mismatch)) => {
                 metrics.record_verification(mismatch);
                 if mismatch != 0 {
-                    tracing::error!(drift = mismatch, "the counts have drifted from the records");
+                    tracing::error!(mismatch, "counters do not match the records");
                 }
                 sleep(VERIFY_INTERVAL).await;
             }
-            Err(error) => log_and_park("recounting", error).await,
+            Err(error) => log_and_park("counter verification", error).await,
         }
     }
 }
@@ -71,7 +71,7 @@ async fn spawn_low_priority<T: Send + 'static>(work: impl FnOnce() -> T + Send +
 
 /// Logs the error once and never returns: the store is broken until a restart, which `/readyz` reports.
 async fn log_and_park(what: &str, error: StoreError) -> ! {
-    tracing::error!(%error, "{what} has ended");
+    tracing::error!(%error, "{what} stopped");
     std::future::pending().await
 }
 
@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(store.check(), Err(StoreError::Drifted(5)));
         let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
         assert!(
-            logged.contains("ERROR") && logged.contains("the counts have drifted from the records drift=5"),
+            logged.contains("ERROR") && logged.contains("counters do not match the records mismatch=5"),
             "{logged}"
         );
     }

@@ -167,15 +167,15 @@ impl Server {
         }
         let is_on_disk = config.data_dir.is_some();
         if !is_on_disk {
-            tracing::warn!("subtasks live in memory only: a restart forgets them");
+            tracing::warn!("no --data-dir: a restart loses all subtasks");
         }
         if public.max_connections < config.max_connections {
             tracing::warn!(
-                limit_of_open_files = descriptors.limit,
-                needed_beside_connections = descriptors.reserved,
+                open_file_limit = descriptors.limit,
+                reserved_descriptors = descriptors.reserved,
                 max_connections = config.max_connections,
-                taken_by_each_listener = public.max_connections,
-                "the limit of open files is too low for --max-connections: each listener takes fewer"
+                accepted_by_each_listener = public.max_connections,
+                "open file limit too low for --max-connections: each listener accepts fewer connections"
             );
         }
 
@@ -216,8 +216,8 @@ impl Server {
             crashed = &mut internal.0 => return Ok(crashed?),
         }
 
-        let (delay_seconds, at_most_seconds) = (config.drain_delay.as_secs_f64(), config.drain.as_secs_f64());
-        tracing::info!(delay_seconds, at_most_seconds, "draining");
+        let (delay_seconds, timeout_seconds) = (config.drain_delay.as_secs_f64(), config.drain.as_secs_f64());
+        tracing::info!(delay_seconds, timeout_seconds, "draining");
         api.readiness.enter(Phase::Draining);
         public_drain.announce();
         sleep(config.drain_delay).await;
@@ -233,7 +233,7 @@ impl Server {
         internal_drain.begin(deadline);
         let aborted = aborted + (&mut internal.0).await?;
         if aborted > 0 {
-            tracing::warn!(cut = aborted, "the drain was cut short: requests were still running");
+            tracing::warn!(aborted, "drain timed out: running requests were aborted");
         }
         tracing::info!("stopped");
         Ok(aborted)
@@ -281,10 +281,7 @@ async fn close_store(store: Arc<Store>) -> Result<(), ServerError> {
         Ok(closed) => closed?,
         // All acknowledged reports are on disk already, so ending the process now loses none.
         Err(_) => {
-            tracing::warn!(
-                after_seconds = STORE_CLOSE_TIMEOUT.as_secs_f64(),
-                "the data directory is still busy and is left as it is"
-            );
+            tracing::warn!(after_seconds = STORE_CLOSE_TIMEOUT.as_secs_f64(), "closing the data directory timed out");
         }
     }
     Ok(())

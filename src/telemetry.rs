@@ -31,7 +31,7 @@ pub fn start(format: LogFormat, filter: &str) {
     }
     std::panic::set_hook(Box::new(log_panic));
     for part in invalid {
-        tracing::warn!(part, "a part of RUST_LOG makes no sense and is ignored");
+        tracing::warn!(part, "invalid directive in RUST_LOG ignored");
     }
 }
 

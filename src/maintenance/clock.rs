@@ -70,8 +70,8 @@ impl RetentionClock {
             tracing::warn!(
                 ahead_seconds = since_last_write.as_secs(),
                 until_seconds = clock.confirmation_time.as_secs(),
-                "the clock is far ahead of the last write to the data directory: until that time has passed, finished \
-                 subtasks are dropped as if no time had passed between"
+                "wall clock is far ahead of the last write to the data directory: retention ignores the time between, for \
+                 until_seconds"
             );
         }
         clock
@@ -84,13 +84,16 @@ impl RetentionClock {
         match self.pending {
             _ if is_near(0) => {
                 if self.pending.take().is_some() {
-                    tracing::info!("the clock agrees again with the time that has passed");
+                    tracing::info!("wall clock agrees with elapsed time again");
                 }
                 self.accepted = now;
             }
             Some(pending) if !is_near(pending.offset_millis) => self.suspect_jump(offset_millis, now),
             Some(pending) if now.uptime.saturating_sub(pending.since) >= self.confirmation_time => {
-                tracing::warn!(ahead_seconds = offset_millis / 1000, "the clock has kept its new time and is believed");
+                tracing::warn!(
+                    ahead_seconds = offset_millis / 1000,
+                    "wall clock jump accepted: retention uses the new time"
+                );
                 (self.accepted, self.pending) = (now, None);
             }
             Some(_) => {}
@@ -107,8 +110,8 @@ impl RetentionClock {
         tracing::warn!(
             ahead_seconds = offset_millis / 1000,
             until_seconds = self.confirmation_time.as_secs(),
-            "the clock has jumped: until it agrees again, or that time has passed, finished subtasks are dropped by the \
-             earlier one of its old time and its new time"
+            "wall clock jumped: retention uses the earlier of the old and the new time until the clock agrees with elapsed \
+             time again, or for until_seconds"
         );
     }
 

@@ -37,17 +37,17 @@ pub(super) async fn expire(
     let mut from = 0;
     loop {
         let pass_store = store.clone();
-        let max_dropped = match spawn_low_priority(move || pass_store.sub_jobs()).await? {
+        let max_deleted = match spawn_low_priority(move || pass_store.sub_jobs()).await? {
             Ok(sub_jobs) => (sub_jobs / PASS_DIVISOR).max(MIN_PASS_LIMIT),
             Err(error) => log_and_park("retention", error).await,
         };
-        let mut dropped = 0;
-        while dropped < max_dropped {
+        let mut deleted = 0;
+        while deleted < max_deleted {
             let (step_store, now) = (store.clone(), clock.retention_time(read_clocks()));
             match spawn_low_priority(move || step_store.expire(retention, now, from, EXPIRE_SLICE)).await? {
                 Ok(step) => {
                     metrics.count_expired(step.count);
-                    dropped += step.count;
+                    deleted += step.count;
                     from = step.next;
                 }
                 // The store has logged why. The next pass tries again.
@@ -58,8 +58,8 @@ pub(super) async fn expire(
                 break;
             }
         }
-        if dropped > 0 {
-            tracing::info!(dropped, "finished subtasks dropped: they ended longer ago than --retain-finished");
+        if deleted > 0 {
+            tracing::info!(deleted, "expired subtasks deleted: they ended longer ago than --retain-finished");
         }
         sleep(interval).await;
     }

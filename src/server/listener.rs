@@ -62,7 +62,7 @@ impl BoundListener {
                 accepted = accept(&socket, &permits, reserve.is_some()) => match accepted {
                     Ok(accepted) => accepted,
                     Err(error) => {
-                        tracing::warn!(listener = kind.as_str(), %error, "cannot take a connection");
+                        tracing::warn!(listener = kind.as_str(), %error, "cannot accept a connection");
                         sleep(ACCEPT_BACKOFF).await;
                         continue;
                     }
@@ -163,7 +163,7 @@ impl RefusalLog {
             listener = self.kind.as_str(),
             count = self.count,
             latest_peer = %peer.ip(),
-            "closed connections of peers that have --max-connections-per-address open"
+            "connections closed: their peers have --max-connections-per-address open already"
         );
         (self.count, self.logged_at) = (0, Some(Instant::now()));
     }

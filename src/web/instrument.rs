@@ -150,7 +150,7 @@ impl Shared {
         if let Some(internal_error) = &report.internal_error {
             let (route, method) = (self.labels.metrics(context.label).route(), context.method.as_str());
             let request_id = text(&context.request_id);
-            tracing::error!(request_id, method, route, fault = internal_error, "a request failed by a fault of ours");
+            tracing::error!(request_id, method, route, error = internal_error, "internal server error");
         }
     }
 }

@@ -301,7 +301,7 @@ fn every_option_can_come_from_the_environment() {
     let (code, log) = program.ended();
     assert_eq!(code, 0);
     let draining = log.iter().find(|line| line.contains(" INFO draining ")).unwrap();
-    assert!(draining.contains("delay_seconds=1.0 ") && draining.contains("at_most_seconds=3600.0"), "{draining}");
+    assert!(draining.contains("delay_seconds=1.0 ") && draining.contains("timeout_seconds=3600.0"), "{draining}");
 
     let mut quiet = serve(&["--load", "/nowhere", "--access", &files.access()]);
     let log = text(&run(quiet.env("RUST_LOG", "error"), "").stderr);

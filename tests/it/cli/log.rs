@@ -23,7 +23,7 @@ fn request_ids_are_plain_strings_and_durations_are_seconds() {
     let took = answered["duration_seconds"].as_f64().unwrap();
     assert!(took > 0.0 && took < 10.0, "{answered}");
     let draining = events.iter().find(|event| event["message"] == "draining").unwrap();
-    assert_eq!((draining["delay_seconds"].as_f64(), draining["at_most_seconds"].as_f64()), (Some(0.0), Some(1.5)));
+    assert_eq!((draining["delay_seconds"].as_f64(), draining["timeout_seconds"].as_f64()), (Some(0.0), Some(1.5)));
     let loaded = events.iter().find(|event| event["message"] == "loaded").unwrap();
     assert!(loaded["duration_seconds"].as_f64().unwrap() < 30.0, "{loaded}");
     // No duration in another form, as 1.5s or 3µs.

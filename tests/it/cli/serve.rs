@@ -45,7 +45,7 @@ fn serves_what_it_was_given_and_ends_on_a_signal() {
             assert_eq!((&event["listener"], &event["address"]), (&(*listener).into(), &address.as_str().into()));
         }
         assert_eq!(events[2]["level"], "WARN");
-        assert!(events[2]["message"].as_str().unwrap().contains("memory only"), "{}", log[2]);
+        assert!(events[2]["message"].as_str().unwrap().contains("a restart loses all subtasks"), "{}", log[2]);
         assert_eq!(events.last().unwrap()["message"], "stopped");
         assert_silent_about_tokens(&log);
     }
@@ -103,7 +103,7 @@ fn a_drain_lets_balancers_notice_and_running_requests_end() {
     assert_eq!((answer.status, answer.body.as_str()), (200, r#"{"count":1}"#));
     let (code, log) = program.ended();
     assert_eq!(code, 0);
-    assert!(!log.iter().any(|line| line.contains("cut short")), "{}", log.join("\n"));
+    assert!(!log.iter().any(|line| line.contains("drain timed out")), "{}", log.join("\n"));
 }
 
 #[test]
@@ -119,8 +119,9 @@ fn a_drain_that_is_cut_short_says_how_many_and_is_a_clean_end() {
     let (code, log) = program.ended();
     let took = start.elapsed();
     assert_eq!(code, 0);
-    let cut = log.iter().map(|line| event(line)).find(|event| event["message"].as_str().unwrap().contains("cut short"));
-    assert_eq!(cut.expect("it says so")["cut"], 2, "{}", log.join("\n"));
+    let timed_out =
+        log.iter().map(|line| event(line)).find(|event| event["message"].as_str().unwrap().contains("drain timed out"));
+    assert_eq!(timed_out.expect("it says so")["aborted"], 2, "{}", log.join("\n"));
     assert_eq!([rest(&mut count), rest(&mut report)], ["", ""]);
     // One time for everything that runs, not one for each listener.
     assert!(took >= Duration::from_secs(2) && took < Duration::from_millis(3900), "{took:?}");
@@ -139,8 +140,9 @@ fn a_drain_of_no_time_cuts_running_requests_alone() {
     program.signal(Signal::Term);
     let (code, log) = program.ended();
     assert_eq!(code, 0);
-    let cut = log.iter().map(|line| event(line)).find(|event| event["message"].as_str().unwrap().contains("cut short"));
-    assert_eq!(cut.expect("it says so")["cut"], 1, "{}", log.join("\n"));
+    let timed_out =
+        log.iter().map(|line| event(line)).find(|event| event["message"].as_str().unwrap().contains("drain timed out"));
+    assert_eq!(timed_out.expect("it says so")["aborted"], 1, "{}", log.join("\n"));
 }
 
 #[test]

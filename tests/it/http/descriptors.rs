@@ -46,9 +46,9 @@ fn idle_connections_take_no_descriptor_that_something_else_needs() {
         let args = ["--access", &files.access(), "--data-dir", &data_dir];
         let program = under(limit, if has_data_dir { &args } else { &args[..2] });
         let warning =
-            program.await_log("the limit of open files is too low for --max-connections: each listener takes fewer");
-        assert_eq!((warning["level"].as_str(), warning["limit_of_open_files"].as_u64()), (Some("WARN"), Some(limit)));
-        let taken = warning["taken_by_each_listener"].as_u64().unwrap();
+            program.await_log("open file limit too low for --max-connections: each listener accepts fewer connections");
+        assert_eq!((warning["level"].as_str(), warning["open_file_limit"].as_u64()), (Some("WARN"), Some(limit)));
+        let taken = warning["accepted_by_each_listener"].as_u64().unwrap();
         assert!((10..limit / 2).contains(&taken), "{warning}");
         let mut worker = connect(program.internal);
         let mut report = |body: &str| {

@@ -43,7 +43,7 @@ fn what_was_reported_is_there_after_a_restart() {
     let program = Program::start(&args);
     report(&program, &[record("1", "j", "CREATE_SERVER", "RUNNING"), record("2", "k", "CREATE_SERVER", "FAILED")]);
     let log = stop(program);
-    assert!(!log.iter().any(|line| line.contains("in memory only")), "{log:?}");
+    assert!(!log.iter().any(|line| line.contains("a restart loses all subtasks")), "{log:?}");
 
     let program = Program::start(&args);
     assert_eq!((program.count(""), program.count("?job_id=k"), program.count("?status=FAILED")), (2, 1, 1));

@@ -17,12 +17,12 @@ use crate::support::server::{OPS, PROJECT};
 static CLOCK: LazyLock<PathBuf> = LazyLock::new(|| compile("clock"));
 
 const DAY: i64 = 24 * 60 * 60;
-const JUMPED: &str = "the clock has jumped: until it agrees again, or that time has passed, finished subtasks are dropped by \
-                      the earlier one of its old time and its new time";
-const AGREES: &str = "the clock agrees again with the time that has passed";
-const FAR_AHEAD: &str = "the clock is far ahead of the last write to the data directory: until that time has passed, \
-                         finished subtasks are dropped as if no time had passed between";
-const DROPPED: &str = "finished subtasks dropped: they ended longer ago than --retain-finished";
+const JUMPED: &str = "wall clock jumped: retention uses the earlier of the old and the new time until the clock agrees with \
+                      elapsed time again, or for until_seconds";
+const AGREES: &str = "wall clock agrees with elapsed time again";
+const FAR_AHEAD: &str = "wall clock is far ahead of the last write to the data directory: retention ignores the time between, \
+                         for until_seconds";
+const DELETED: &str = "expired subtasks deleted: they ended longer ago than --retain-finished";
 
 /// The program on a data directory, which it keeps for thirty days, and its wall clock.
 fn command(files: &Files) -> Command {
@@ -54,13 +54,13 @@ fn report(program: &Program, prefix: &str, number: u32, end_time: Option<&str>) 
     assert_eq!(post(program.internal, &report_path(PROJECT), OPS, &body).status, 200);
 }
 
-fn dropped(program: &Program) -> u64 {
+fn deleted(program: &Program) -> u64 {
     program.metric("subjobs_expired_total").unwrap()
 }
 
-/// Waits until so many have been dropped in all.
-fn await_dropped(program: &Program, number: u64) {
-    until("the old ones are dropped", || (dropped(program) == number).then_some(()));
+/// Waits until so many have been deleted in all.
+fn await_deleted(program: &Program, number: u64) {
+    until("the expired ones are deleted", || (deleted(program) == number).then_some(()));
 }
 
 #[test]
@@ -69,9 +69,9 @@ fn a_clock_that_jumps_ahead_drops_only_what_was_old_before() {
     let program = start(&files);
     report(&program, "new", 100, None);
     report(&program, "old", 10, Some("2020-01-01T00:00:00Z"));
-    await_dropped(&program, 10);
-    let line = program.await_log(DROPPED);
-    assert_eq!((&line["level"], &line["dropped"]), (&Value::from("INFO"), &Value::from(10)));
+    await_deleted(&program, 10);
+    let line = program.await_log(DELETED);
+    assert_eq!((&line["level"], &line["deleted"]), (&Value::from("INFO"), &Value::from(10)));
 
     set_clock(&files, 3650 * DAY);
     let line = program.await_log(JUMPED);
@@ -80,17 +80,22 @@ fn a_clock_that_jumps_ahead_drops_only_what_was_old_before() {
     assert_eq!((&line["level"], &line["until_seconds"]), (&Value::from("WARN"), &Value::from(DAY)));
     // What is old by the time before the jump goes, which also tells that a pass has been made since.
     report(&program, "other", 10, Some("2020-01-01T00:00:00Z"));
-    await_dropped(&program, 20);
+    await_deleted(&program, 20);
     assert_eq!(program.count(""), 100);
 
     set_clock(&files, 0);
     program.await_log(AGREES);
     report(&program, "more", 10, Some("2020-01-01T00:00:00Z"));
-    await_dropped(&program, 30);
+    await_deleted(&program, 30);
     assert_eq!(program.count(""), 100);
     program.signal(Signal::Term);
     let (code, log) = program.ended();
-    assert_eq!((code, log.iter().filter(|line| line.contains("has jumped")).count()), (0, 1), "{}", log.join("\n"));
+    assert_eq!(
+        (code, log.iter().filter(|line| line.contains("wall clock jumped")).count()),
+        (0, 1),
+        "{}",
+        log.join("\n")
+    );
 }
 
 #[test]
@@ -103,7 +108,7 @@ fn a_clock_that_is_ahead_at_a_start_drops_nothing_that_was_young() {
     let program = start(&files);
     program.await_log(FAR_AHEAD);
     report(&program, "old", 10, Some("2020-01-01T00:00:00Z"));
-    await_dropped(&program, 10);
+    await_deleted(&program, 10);
     assert_eq!(program.count(""), 100);
 }
 
@@ -112,13 +117,13 @@ fn a_clock_that_goes_back_drops_nothing_early() {
     let files = Files::new();
     let program = start(&files);
     report(&program, "old", 10, Some("2020-01-01T00:00:00Z"));
-    await_dropped(&program, 10);
+    await_deleted(&program, 10);
     set_clock(&files, -20 * 365 * DAY);
     program.await_log(JUMPED);
     report(&program, "other", 10, Some("2020-01-01T00:00:00Z"));
     report(&program, "ancient", 5, Some("1990-01-01T00:00:00Z"));
-    await_dropped(&program, 15);
+    await_deleted(&program, 15);
     assert_eq!(program.count(""), 10);
     set_clock(&files, 0);
-    await_dropped(&program, 25);
+    await_deleted(&program, 25);
 }
