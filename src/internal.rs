@@ -8,14 +8,14 @@
 //! | `GET /openapi.json` | every operation as OpenAPI 3.1, with the job types of this server |
 //! | `POST /v1/{project_id}/app-server-sub-jobs/actions/report` | takes workers' reports |
 
+mod fair_queue;
 mod health;
-mod intake;
 mod openapi;
-mod replays;
+mod replay_cache;
 mod report;
-mod running;
-mod shares;
-mod turns;
+mod report_limits;
+mod running_reports;
+mod store_quotas;
 
 use std::sync::Arc;
 
@@ -29,8 +29,8 @@ use crate::api::Api;
 use crate::metrics::{InFlight, Metrics};
 use crate::web::error::{Error, Unavailable};
 use crate::web::operation::Operation;
-pub use intake::Intake;
-pub use running::RunningReports;
+pub use report_limits::ReportLimits;
+pub use running_reports::RunningReports;
 
 /// What the endpoints work with.
 #[derive(Clone)]
@@ -40,7 +40,7 @@ pub struct Internal {
     /// What is shown.
     pub metrics: Arc<Metrics>,
     /// How much of reports may be held.
-    pub intake: Arc<Intake>,
+    pub report_limits: Arc<ReportLimits>,
     /// The reports being taken in.
     pub reports: Arc<RunningReports>,
 }
@@ -56,12 +56,12 @@ pub fn reserve_operations() -> Vec<Operation<Arc<Internal>>> {
 }
 
 fn with_report(report: MethodRouter<Arc<Internal>>) -> Vec<Operation<Arc<Internal>>> {
-    let for_anybody = |id, path, handler| Operation { id, method: Method::GET, path, action: None, handler };
+    let without_credential = |id, path, handler| Operation { id, method: Method::GET, path, action: None, handler };
     vec![
-        for_anybody("Healthz", "/healthz", get(health::healthz)),
-        for_anybody("Readyz", "/readyz", get(health::readyz)),
-        for_anybody("Metrics", "/metrics", get(metrics)).compressed(),
-        for_anybody("OpenApi", "/openapi.json", get(openapi::openapi)).compressed(),
+        without_credential("Healthz", "/healthz", get(health::healthz)),
+        without_credential("Readyz", "/readyz", get(health::readyz)),
+        without_credential("Metrics", "/metrics", get(metrics)).compressed(),
+        without_credential("OpenApi", "/openapi.json", get(openapi::openapi)).compressed(),
         Operation {
             id: "ReportSubJobs",
             method: Method::POST,

@@ -31,7 +31,7 @@ use crate::access::{AccessError, AccessHandle};
 use crate::api::{self, Api, ConcurrencyLimit};
 use crate::config::Config;
 use crate::demo::{Demo, RunningDemo};
-use crate::internal::{self, Intake, Internal, RunningReports};
+use crate::internal::{self, Internal, ReportLimits, RunningReports};
 use crate::load::{self, LoadError};
 use crate::maintenance;
 use crate::metrics::{Listener, Metrics};
@@ -116,9 +116,10 @@ impl Server {
         });
         metrics.init_error_reasons(&REASONS);
         metrics.set_in_flight_limit(config.max_in_flight);
-        let (intake, reports) = (Arc::new(Intake::new(config.report_timeout)), Arc::<RunningReports>::default());
+        let (report_limits, reports) =
+            (Arc::new(ReportLimits::new(config.report_timeout)), Arc::<RunningReports>::default());
         let internal =
-            Arc::new(Internal { api: api.clone(), metrics: metrics.clone(), intake, reports: reports.clone() });
+            Arc::new(Internal { api: api.clone(), metrics: metrics.clone(), report_limits, reports: reports.clone() });
         let descriptors = DescriptorBudget::of_this_process(config.data_dir.is_some()).map_err(system_error)?;
         let max_connections = descriptors.max_connections(config.max_connections);
         let setup = Setup { config: &config, metrics: &metrics, max_connections };

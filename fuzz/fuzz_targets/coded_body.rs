@@ -9,7 +9,7 @@ use subjobs::web::budget::{ByteBudget, HeldBytes, Limits};
 use subjobs::web::coding::ContentCoding;
 
 const MAX: usize = 1024 * 1024;
-const LIMITS: Limits = Limits { total: 16 * MAX, principal: 16 * MAX, claimed: 16 * MAX, all_claimed: 16 * MAX };
+const LIMITS: Limits = Limits { total: 16 * MAX, principal: 16 * MAX, unverified: 16 * MAX, all_unverified: 16 * MAX };
 
 static BUDGET: LazyLock<Arc<ByteBudget>> = LazyLock::new(|| ByteBudget::new(LIMITS));
 

@@ -38,7 +38,7 @@ mod tests {
     use crate::access::{AccessHandle, AccessSource};
     use crate::api::ConcurrencyLimit;
     use crate::domain::JobTypes;
-    use crate::internal::Intake;
+    use crate::internal::ReportLimits;
     use crate::metrics::Metrics;
     use crate::readiness::Readiness;
     use crate::store::Store;
@@ -58,7 +58,7 @@ mod tests {
         let internal = Arc::new(Internal {
             api: Arc::new(api),
             metrics,
-            intake: Arc::new(Intake::new(Duration::ZERO)),
+            report_limits: Arc::new(ReportLimits::new(Duration::ZERO)),
             reports: Arc::default(),
         });
         internal.api.readiness.enter(Phase::Ready);

@@ -11,10 +11,10 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 
 use super::Internal;
-use super::intake::Intake;
-use super::replays::Known;
-use super::shares::Share;
-use super::turns::Turn;
+use super::fair_queue::Turn;
+use super::replay_cache::LookUp;
+use super::report_limits::ReportLimits;
+use super::store_quotas::QuotaPermit;
 use crate::access::{Action, Principal};
 use crate::api::{Api, check_is_loaded};
 use crate::domain::{ProjectId, SubJob};
@@ -42,11 +42,11 @@ const MAX_BODY: usize = 16 * 1024 * 1024;
 const MAX_CODED: usize = MAX_BODY + 1024 * 1024;
 
 /// The most records that are handed over to the store within a turn; with more, others' turns come before.
-const MAX_IN_TURN: usize = 1000;
+const MAX_RECORDS_IN_TURN: usize = 1000;
 
 /// The two forms of a report.
 #[derive(Clone, Copy)]
-enum Form {
+enum Format {
     Json,
     Ndjson,
 }
@@ -55,9 +55,9 @@ enum Form {
 pub(super) async fn report(State(internal): State<Arc<Internal>>, request: Request) -> Result<Json<Outcome>, Error> {
     // Before the look at whether reports are still taken, so that the end waits for each that is.
     let _running = internal.reports.begin();
-    let mut answered = Answered { metrics: &internal.metrics, with: StatusCode::SERVICE_UNAVAILABLE };
-    let outcome = take(&internal, request).await;
-    answered.with = match &outcome {
+    let mut metric = ReportMetric { metrics: &internal.metrics, with: StatusCode::SERVICE_UNAVAILABLE };
+    let outcome = ingest(&internal, request).await;
+    metric.with = match &outcome {
         Ok(_) => StatusCode::OK,
         // The worker is not to blame: its connection was lost.
         Err(Error::IncompleteBody) => StatusCode::SERVICE_UNAVAILABLE,
@@ -67,48 +67,49 @@ pub(super) async fn report(State(internal): State<Arc<Internal>>, request: Reque
 }
 
 /// Counts the report when dropped: as failed if no answer was reached, as when it times out.
-struct Answered<'a> {
+struct ReportMetric<'a> {
     metrics: &'a Metrics,
     with: StatusCode,
 }
 
-impl Drop for Answered<'_> {
+impl Drop for ReportMetric<'_> {
     fn drop(&mut self) {
         self.metrics.count_report(self.with);
     }
 }
 
-async fn take(internal: &Internal, request: Request) -> Result<Outcome, Error> {
-    let (api, intake) = (internal.api.clone(), internal.intake.clone());
+async fn ingest(internal: &Internal, request: Request) -> Result<Outcome, Error> {
+    let (api, report_limits) = (internal.api.clone(), internal.report_limits.clone());
     check_is_loaded(&api.readiness)?;
     let (parts, body) = request.into_parts();
     let coding = ContentCoding::of(&parts.headers);
     let max = if matches!(coding, Ok(Some(_))) { MAX_CODED } else { MAX_BODY };
-    let payload = Payload::kept(body, max, HeldBytes::new(&intake.bytes));
+    let payload = Payload::buffered(body, max, HeldBytes::new(&report_limits.bytes));
     let access = api.access.load();
     let received =
         Box::new(UnauthorizedRequest { template: PATH, parts, payload, permit: Permit::unbounded(), access });
     let call = received.authorize(ACTION).await?;
     let exists = call.project_exists();
-    let form = form(call.headers());
+    let format = format(call.headers());
     let (caller, project, mut payload) = call.into_payload();
-    payload.give_to(|| Owner::Principal(caller.principal.name().into()))?;
-    let form = form?;
+    payload.set_owner(|| Owner::Principal(caller.principal.name().into()))?;
+    let format = format?;
     let coding = coding?;
-    payload.whole().await?;
-    let (body, held) = payload.into_held();
+    payload.read_all().await?;
+    let (body, held) = payload.into_bytes();
     let attempt = match caller.signature {
         None => None,
-        Some(signature) => match intake.replays.look_up(signature).await {
-            Known::Taken(outcome) => return exists.map(|()| outcome),
-            Known::New(attempt) => Some(attempt),
+        Some(signature) => match report_limits.replay_cache.look_up(signature).await {
+            LookUp::Accepted(outcome) => return exists.map(|()| outcome),
+            LookUp::New(attempt) => Some(attempt),
         },
     };
-    let turn = intake.turns.acquire(caller.principal.name()).await;
-    let work = Work { api, intake, principal: caller.principal, project, exists, form, coding, body, held };
+    let turn = report_limits.turns.acquire(caller.principal.name()).await;
+    let received_report =
+        ReceivedReport { api, report_limits, principal: caller.principal, project, exists, format, coding, body, held };
     // A task of its own, since what is held of a report is held until it is stored, whether the caller waits for it or not.
     let taken = tokio::spawn(async move {
-        let outcome = work.run(turn).await?;
+        let outcome = received_report.run(turn).await?;
         if let Some(attempt) = attempt {
             attempt.succeed(outcome);
         }
@@ -118,25 +119,25 @@ async fn take(internal: &Internal, request: Request) -> Result<Outcome, Error> {
 }
 
 /// A report whose body is there.
-struct Work {
+struct ReceivedReport {
     api: Arc<Api>,
-    intake: Arc<Intake>,
+    report_limits: Arc<ReportLimits>,
     principal: Arc<Principal>,
     project: ProjectId,
     exists: Result<(), Error>,
-    form: Form,
+    format: Format,
     coding: Option<ContentCoding>,
     body: Vec<u8>,
     held: Option<HeldBytes>,
 }
 
-impl Work {
+impl ReceivedReport {
     /// Reads the records and hands them over to the store, when the principal's share of it is free, on threads that may be
     /// held up; then waits without one.
     async fn run(self, mut turn: Turn) -> Result<Outcome, Error> {
-        let Self { api, intake, principal, project, exists, form, coding, body, held } = self;
-        let (store, shares, name) = (api.store.clone(), intake.shares.clone(), principal.clone());
-        let bytes = intake.bytes.clone();
+        let Self { api, report_limits, principal, project, exists, format, coding, body, held } = self;
+        let (store, store_quotas, name) = (api.store.clone(), report_limits.store_quotas.clone(), principal.clone());
+        let bytes = report_limits.bytes.clone();
         let read = tokio::task::spawn_blocking(move || {
             priority::lower();
             let mut pause = || turn.yield_to_others();
@@ -148,43 +149,43 @@ impl Work {
                     (coding.decode(&body, MAX_BODY, &mut held, &mut pause)?, Some(held))
                 }
             };
-            let batch = match form {
-                Form::Json => record::from_json_in_slices(&body, &project, &api.job_types, &mut pause),
-                Form::Ndjson => record::from_ndjson_in_slices(&body, &project, &api.job_types, &mut pause),
+            let batch = match format {
+                Format::Json => record::from_json_in_slices(&body, &project, &api.job_types, &mut pause),
+                Format::Ndjson => record::from_ndjson_in_slices(&body, &project, &api.job_types, &mut pause),
             };
             drop(body);
             let batch = batch.map_err(|refused| Error::input("body", refused.to_string()))?;
             exists?;
-            if batch.len() > MAX_IN_TURN {
+            if batch.len() > MAX_RECORDS_IN_TURN {
                 drop(turn);
             }
-            let read = match shares.try_take(name.name(), batch.len()) {
-                Some(share) => Read::Submitted(share, api.store.submit(project, batch)),
-                None => Read::Waits(project, batch),
+            let read = match store_quotas.try_acquire(name.name(), batch.len()) {
+                Some(permit) => ParsedReport::Submitted(permit, api.store.submit(project, batch)),
+                None => ParsedReport::Waits(project, batch),
             };
             Ok::<_, Error>((read, held))
         });
         let (read, _held) = read.await.map_err(fault)??;
-        let (share, submitted) = match read {
-            Read::Submitted(share, submitted) => (share, submitted),
-            Read::Waits(project, batch) => {
-                let share = intake.shares.take(principal.name(), batch.len()).await;
+        let (permit, submitted) = match read {
+            ParsedReport::Submitted(permit, submitted) => (permit, submitted),
+            ParsedReport::Waits(project, batch) => {
+                let permit = report_limits.store_quotas.acquire(principal.name(), batch.len()).await;
                 let submit = tokio::task::spawn_blocking(move || {
                     priority::lower();
                     store.submit(project, batch)
                 });
-                (share, submit.await.map_err(fault)?)
+                (permit, submit.await.map_err(fault)?)
             }
         };
         let outcome = submitted.outcome().await;
-        drop(share);
+        drop(permit);
         Ok(outcome?)
     }
 }
 
 /// A report whose records have been read.
-enum Read {
-    Submitted(Share, Submitted),
+enum ParsedReport {
+    Submitted(QuotaPermit, Submitted),
     /// What the principal's other reports take of its share is too much.
     Waits(ProjectId, Vec<SubJob>),
 }
@@ -193,14 +194,14 @@ fn fault(error: impl ToString) -> Error {
     Error::Internal(error.to_string())
 }
 
-fn form(headers: &HeaderMap) -> Result<Form, Error> {
+fn format(headers: &HeaderMap) -> Result<Format, Error> {
     let mut given = headers.get_all(CONTENT_TYPE).iter();
     let (Some(only), None) = (given.next(), given.next()) else { return Err(Error::MediaType) };
     let essence = only.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case("application/json") {
-        Ok(Form::Json)
+        Ok(Format::Json)
     } else if essence.eq_ignore_ascii_case("application/x-ndjson") {
-        Ok(Form::Ndjson)
+        Ok(Format::Ndjson)
     } else {
         Err(Error::MediaType)
     }
@@ -212,15 +213,15 @@ mod tests {
 
     #[test]
     fn media_types() {
-        let form = |values: &[&str]| {
-            form(&values.iter().map(|value| (CONTENT_TYPE, value.parse().unwrap())).collect()).is_ok()
+        let format = |values: &[&str]| {
+            format(&values.iter().map(|value| (CONTENT_TYPE, value.parse().unwrap())).collect()).is_ok()
         };
         for good in ["application/json", "Application/JSON; charset=utf-8", "application/x-ndjson ;a=b"] {
-            assert!(form(&[good]), "{good}");
+            assert!(format(&[good]), "{good}");
         }
         for bad in [&[][..], &[""], &["text/plain"], &["application/jsonx"], &["application/json", "application/json"]]
         {
-            assert!(!form(bad), "{bad:?}");
+            assert!(!format(bad), "{bad:?}");
         }
     }
 }

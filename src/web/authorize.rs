@@ -48,7 +48,7 @@ pub async fn authenticate(
         // The body is read only if the access key exists, so that a caller without a key cannot make the server wait for one.
         Some(signature) => {
             let claimed = access.key_owner(signature).ok_or(SignatureError::Invalid)?;
-            payload.give_to(|| Owner::Claimed(claimed.name().into()))?;
+            payload.set_owner(|| Owner::Unverified(claimed.name().into()))?;
             let body = Box::pin(permit.await_body(payload.digest())).await??;
             Some(access.verify_signature(signature, parts, &body)?)
         }

@@ -1,6 +1,6 @@
 //! Request bodies, of which never more is read than the operation takes.
 
-mod pace;
+mod minimum_rate;
 
 use std::io;
 
@@ -9,14 +9,14 @@ use http_body::{Body as _, Frame};
 use http_body_util::BodyExt as _;
 use ring::digest::{Context, SHA256};
 
-use self::pace::Pace;
+use self::minimum_rate::MinimumRate;
 use super::budget::{HeldBytes, Owner};
 use super::concurrency::Permit;
 use super::error::{Error, Unavailable};
 use crate::access::{BodyDigest, SignatureError};
 
 /// How much of a body that means nothing is read.
-const IGNORED: usize = 64 * 1024;
+const MAX_IGNORED: usize = 64 * 1024;
 
 /// A body, and as much of it as has been read.
 pub struct Payload {
@@ -29,7 +29,7 @@ enum Kind {
     /// It means nothing, but a signature may cover it.
     Ignored,
     /// It is what the request is about.
-    Kept { max: usize, held: HeldBytes },
+    Buffered { max: usize, held: HeldBytes },
 }
 
 impl Payload {
@@ -39,25 +39,25 @@ impl Payload {
     }
 
     /// A body of at most `max` bytes, which are held while it is.
-    pub fn kept(body: Body, max: usize, held: HeldBytes) -> Self {
-        Self { body, read: Vec::new(), kind: Kind::Kept { max, held } }
+    pub fn buffered(body: Body, max: usize, held: HeldBytes) -> Self {
+        Self { body, read: Vec::new(), kind: Kind::Buffered { max, held } }
     }
 
     /// Says whose bytes these are, and those that are still to come.
-    pub fn give_to(&mut self, owner: impl FnOnce() -> Owner) -> Result<(), Unavailable> {
+    pub fn set_owner(&mut self, owner: impl FnOnce() -> Owner) -> Result<(), Unavailable> {
         match &mut self.kind {
             Kind::Ignored => Ok(()),
-            Kind::Kept { held, .. } => held.give_to(owner()),
+            Kind::Buffered { held, .. } => held.set_owner(owner()),
         }
     }
 
     /// Reads it to its end, if that has not been done. One that is too long is refused: as a report with 413, elsewhere as
     /// nothing that can have been signed.
-    pub async fn whole(&mut self) -> Result<(), Error> {
+    pub async fn read_all(&mut self) -> Result<(), Error> {
         self.read_to_end(|_| ()).await
     }
 
-    /// Reads it to its end, as [`Payload::whole`] does, and digests it. Piece by piece as it comes, so that a long body does
+    /// Reads it to its end, as [`Payload::read_all`] does, and digests it. Piece by piece as it comes, so that a long body does
     /// not keep others waiting.
     pub async fn digest(&mut self) -> Result<BodyDigest, Error> {
         let mut digest = Context::new(&SHA256);
@@ -73,21 +73,21 @@ impl Payload {
         let max = self.max();
         let announced = self.body.size_hint().lower();
         if announced > max as u64 {
-            return Err(self.too_long());
+            return Err(self.too_large());
         }
         // What was announced is not held until it comes: untouched capacity takes no memory.
         self.read.reserve_exact(announced as usize);
-        let mut pace = Pace::begin();
-        while let Some(frame) = self.next(&mut pace).await? {
-            let frame = frame.map_err(unreadable)?;
+        let mut rate = MinimumRate::begin();
+        while let Some(frame) = self.next(&mut rate).await? {
+            let frame = frame.map_err(read_error)?;
             let Some(data) = frame.data_ref() else { continue };
             if self.read.len() + data.len() > max {
-                return Err(self.too_long());
+                return Err(self.too_large());
             }
-            if let Kind::Kept { held, .. } = &mut self.kind {
+            if let Kind::Buffered { held, .. } = &mut self.kind {
                 held.add(data.len())?;
             }
-            pace.came(data.len());
+            rate.add(data.len());
             each(data);
             self.read.extend_from_slice(data);
         }
@@ -95,24 +95,24 @@ impl Payload {
     }
 
     /// The next piece. What is held must come at a pace; for what means nothing there is a time in all.
-    async fn next(&mut self, pace: &mut Pace) -> Result<Option<Result<Frame<Bytes>, axum::Error>>, Unavailable> {
+    async fn next(&mut self, rate: &mut MinimumRate) -> Result<Option<Result<Frame<Bytes>, axum::Error>>, Unavailable> {
         match self.kind {
             Kind::Ignored => Ok(self.body.frame().await),
-            Kind::Kept { .. } => pace.frame(&mut self.body).await,
+            Kind::Buffered { .. } => rate.frame(&mut self.body).await,
         }
     }
 
     fn max(&self) -> usize {
         match self.kind {
-            Kind::Ignored => IGNORED,
-            Kind::Kept { max, .. } => max,
+            Kind::Ignored => MAX_IGNORED,
+            Kind::Buffered { max, .. } => max,
         }
     }
 
-    fn too_long(&self) -> Error {
+    fn too_large(&self) -> Error {
         match self.kind {
             Kind::Ignored => SignatureError::Body.into(),
-            Kind::Kept { max, .. } => Error::TooLarge(max),
+            Kind::Buffered { max, .. } => Error::TooLarge(max),
         }
     }
 
@@ -122,10 +122,10 @@ impl Payload {
     }
 
     /// What has been read, and what holds its bytes, of a body that is kept.
-    pub fn into_held(self) -> (Vec<u8>, Option<HeldBytes>) {
+    pub fn into_bytes(self) -> (Vec<u8>, Option<HeldBytes>) {
         match self.kind {
             Kind::Ignored => (self.read, None),
-            Kind::Kept { held, .. } => (self.read, Some(held)),
+            Kind::Buffered { held, .. } => (self.read, Some(held)),
         }
     }
 
@@ -133,12 +133,12 @@ impl Payload {
     /// is left after that is the connection's to deal with.
     pub async fn ignore(&mut self, permit: &mut Permit) -> Result<(), Unavailable> {
         // Hardly any request has one.
-        if self.body.is_end_stream() { Ok(()) } else { Box::pin(permit.await_body(self.read_on())).await }
+        if self.body.is_end_stream() { Ok(()) } else { Box::pin(permit.await_body(self.discard_rest())).await }
     }
 
-    async fn read_on(&mut self) {
+    async fn discard_rest(&mut self) {
         let mut read = self.read.len();
-        while !self.body.is_end_stream() && read <= IGNORED {
+        while !self.body.is_end_stream() && read <= MAX_IGNORED {
             match self.body.frame().await {
                 Some(Ok(frame)) => read += frame.data_ref().map_or(0, |data| data.len()),
                 // The end, or a sender that has gone: neither changes the answer.
@@ -149,7 +149,7 @@ impl Payload {
 }
 
 /// Why a body cannot be read: it ends too early, or it is not framed as it should be.
-fn unreadable(error: axum::Error) -> Error {
+fn read_error(error: axum::Error) -> Error {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     while let Some(error) = cause {
         let is_lost = match (error.downcast_ref::<hyper::Error>(), error.downcast_ref::<io::Error>()) {

@@ -13,23 +13,23 @@ pub struct Limits {
     /// For one principal.
     pub principal: usize,
     /// For one principal whose signature has yet to be checked, which takes the whole body.
-    pub claimed: usize,
+    pub unverified: usize,
     /// For all such principals together.
-    pub all_claimed: usize,
+    pub all_unverified: usize,
 }
 
 /// Whose bytes they are.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Owner {
     /// The principal whose access key a request names; anybody may name it.
-    Claimed(Box<str>),
+    Unverified(Box<str>),
     /// The principal who has sent the request.
     Principal(Box<str>),
 }
 
 impl Owner {
-    fn is_claimed(&self) -> bool {
-        matches!(self, Self::Claimed(_))
+    fn is_unverified(&self) -> bool {
+        matches!(self, Self::Unverified(_))
     }
 }
 
@@ -43,23 +43,23 @@ pub struct ByteBudget {
 #[derive(Debug, Default)]
 struct Held {
     total: usize,
-    claimed: usize,
+    unverified: usize,
     by_owner: HashMap<Owner, usize>,
 }
 
 impl Held {
     fn add(&mut self, limits: Limits, owner: &Owner, bytes: usize) -> Result<(), Unavailable> {
         let own = self.by_owner.get(owner).copied().unwrap_or(0) + bytes;
-        let claimed = if owner.is_claimed() { self.claimed + bytes } else { self.claimed };
-        let own_limit = if owner.is_claimed() { limits.claimed } else { limits.principal };
-        if own > own_limit || claimed > limits.all_claimed || self.total + bytes > limits.total {
+        let unverified = if owner.is_unverified() { self.unverified + bytes } else { self.unverified };
+        let own_limit = if owner.is_unverified() { limits.unverified } else { limits.principal };
+        if own > own_limit || unverified > limits.all_unverified || self.total + bytes > limits.total {
             return Err(Unavailable::ReportsHeld);
         }
         match self.by_owner.get_mut(owner) {
             Some(held) => *held = own,
             None => drop(self.by_owner.insert(owner.clone(), own)),
         }
-        self.claimed = claimed;
+        self.unverified = unverified;
         self.total += bytes;
         Ok(())
     }
@@ -71,8 +71,8 @@ impl Held {
                 self.by_owner.remove(owner);
             }
         }
-        if owner.is_claimed() {
-            self.claimed -= bytes;
+        if owner.is_unverified() {
+            self.unverified -= bytes;
         }
         self.total -= bytes;
     }
@@ -101,7 +101,7 @@ pub struct HeldBytes {
 impl HeldBytes {
     /// None yet, of a request that says nothing of who sends it.
     pub fn new(budget: &Arc<ByteBudget>) -> Self {
-        Self::of(budget, Owner::Claimed("".into()))
+        Self::of(budget, Owner::Unverified("".into()))
     }
 
     /// None yet, of that owner.
@@ -110,7 +110,7 @@ impl HeldBytes {
     }
 
     /// None yet, of the same owner.
-    pub fn none_yet(&self) -> Self {
+    pub fn empty_for_same_owner(&self) -> Self {
         Self::of(&self.budget, self.owner.clone())
     }
 
@@ -124,7 +124,7 @@ impl HeldBytes {
     }
 
     /// Lets another own them. If that one has no room for them, nobody holds them any more.
-    pub fn give_to(&mut self, owner: Owner) -> Result<(), Unavailable> {
+    pub fn set_owner(&mut self, owner: Owner) -> Result<(), Unavailable> {
         let bytes = std::mem::take(&mut self.bytes);
         if bytes > 0 {
             let mut held = self.budget.lock();
@@ -149,26 +149,26 @@ impl Drop for HeldBytes {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { total: 100, principal: 50, claimed: 25, all_claimed: 40 };
+    const LIMITS: Limits = Limits { total: 100, principal: 50, unverified: 25, all_unverified: 40 };
     const REFUSED: Result<(), Unavailable> = Err(Unavailable::ReportsHeld);
 
     fn of(budget: &Arc<ByteBudget>, owner: Owner) -> HeldBytes {
         let mut held = HeldBytes::new(budget);
-        held.give_to(owner).unwrap();
+        held.set_owner(owner).unwrap();
         held
     }
 
     fn is_unused(budget: &ByteBudget) -> bool {
         let held = budget.lock();
-        held.total == 0 && held.claimed == 0 && held.by_owner.is_empty()
+        held.total == 0 && held.unverified == 0 && held.by_owner.is_empty()
     }
 
     fn principal(name: &str) -> Owner {
         Owner::Principal(name.into())
     }
 
-    fn claimed(name: &str) -> Owner {
-        Owner::Claimed(name.into())
+    fn unverified(name: &str) -> Owner {
+        Owner::Unverified(name.into())
     }
 
     #[test]
@@ -189,15 +189,15 @@ mod tests {
     #[test]
     fn a_claimed_name_takes_nothing_of_its_principal() {
         let budget = ByteBudget::new(LIMITS);
-        let (mut one, mut other) = (of(&budget, claimed("a")), of(&budget, claimed("b")));
+        let (mut one, mut other) = (of(&budget, unverified("a")), of(&budget, unverified("b")));
         assert_eq!((one.add(26), one.add(25), other.add(16), other.add(15)), (REFUSED, Ok(()), REFUSED, Ok(())));
         assert_eq!(HeldBytes::new(&budget).add(1), REFUSED);
         let mut own = of(&budget, principal("a"));
         assert_eq!(own.add(50), Ok(()));
         // Proven now, it is the principal's, who has no room left.
-        assert_eq!(one.give_to(principal("a")), REFUSED);
-        assert_eq!(other.give_to(principal("b")), Ok(()));
-        assert_eq!(budget.lock().claimed, 0);
+        assert_eq!(one.set_owner(principal("a")), REFUSED);
+        assert_eq!(other.set_owner(principal("b")), Ok(()));
+        assert_eq!(budget.lock().unverified, 0);
         assert_eq!(budget.lock().total, 65);
         drop((one, other, own));
         assert!(is_unused(&budget));

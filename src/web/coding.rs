@@ -83,7 +83,7 @@ impl ContentCoding {
             Self::Zstd => Box::new(Zstd::new(body)?),
         };
         let (mut decoded, mut slice) = (Vec::new(), vec![0; SLICE]);
-        let (mut held_by_decoder, mut memory) = (held.none_yet(), 0);
+        let (mut held_by_decoder, mut memory) = (held.empty_for_same_owner(), 0);
         let invalid = |reason| Error::input("body", format!("is not valid {}: {reason}", self.name()));
         while let Some(length) = decoder.decode(&mut slice).map_err(invalid)? {
             if decoded.len() + length > max {

@@ -23,8 +23,12 @@ fn gzip(mut encoder: GzEncoder<Vec<u8>>, data: &[u8]) -> Vec<u8> {
 pub(crate) fn gzip_bodies() {
     let mut bound = Bound::new("body in gzip", 3);
     bound.base = DECODER;
-    let budget =
-        ByteBudget::new(Limits { total: MIB * 64, principal: MIB * 64, claimed: MIB * 64, all_claimed: MIB * 64 });
+    let budget = ByteBudget::new(Limits {
+        total: MIB * 64,
+        principal: MIB * 64,
+        unverified: MIB * 64,
+        all_unverified: MIB * 64,
+    });
     let mut check = |name: &str, body: &[u8], length: usize| {
         bound.hold(name, length, || {
             let decoded = ContentCoding::Gzip.decode(body, 16 * MIB, &mut HeldBytes::new(&budget), || {});

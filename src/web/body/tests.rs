@@ -10,15 +10,15 @@ use crate::web::error::CredentialError;
 const MAX: usize = 16 * 1024 * 1024;
 
 fn budget(total: usize) -> Arc<ByteBudget> {
-    ByteBudget::new(Limits { total, principal: total, claimed: total, all_claimed: total })
+    ByteBudget::new(Limits { total, principal: total, unverified: total, all_unverified: total })
 }
 
-fn kept_as(body: Body, budget: &Arc<ByteBudget>) -> Payload {
-    Payload::kept(body, MAX, HeldBytes::new(budget))
+fn buffered_body(body: Body, budget: &Arc<ByteBudget>) -> Payload {
+    Payload::buffered(body, MAX, HeldBytes::new(budget))
 }
 
-fn kept(size: usize, budget: &Arc<ByteBudget>) -> Payload {
-    kept_as(Body::from(vec![b'x'; size]), budget)
+fn buffered(size: usize, budget: &Arc<ByteBudget>) -> Payload {
+    buffered_body(Body::from(vec![b'x'; size]), budget)
 }
 
 /// A body of pieces, each of so many bytes and so long after the one before.
@@ -33,38 +33,38 @@ fn in_pieces(pieces: Vec<(Duration, usize)>) -> Body {
 #[tokio::test]
 async fn what_is_held_is_bounded_and_given_back() {
     let budget = budget(100);
-    let (mut first, mut second) = (kept(60, &budget), kept(41, &budget));
-    assert_eq!(first.whole().await.map(|()| first.read().len()).unwrap(), 60);
-    assert_eq!(first.whole().await.map(|()| first.read().len()).unwrap(), 60);
-    assert!(matches!(second.whole().await, Err(Error::Unavailable(Unavailable::ReportsHeld))));
-    assert!(kept(40, &budget).whole().await.is_ok());
-    let (read, held) = first.into_held();
+    let (mut first, mut second) = (buffered(60, &budget), buffered(41, &budget));
+    assert_eq!(first.read_all().await.map(|()| first.read().len()).unwrap(), 60);
+    assert_eq!(first.read_all().await.map(|()| first.read().len()).unwrap(), 60);
+    assert!(matches!(second.read_all().await, Err(Error::Unavailable(Unavailable::ReportsHeld))));
+    assert!(buffered(40, &budget).read_all().await.is_ok());
+    let (read, held) = first.into_bytes();
     assert_eq!(read.len(), 60);
     drop(read);
-    assert!(kept(41, &budget).whole().await.is_err());
+    assert!(buffered(41, &budget).read_all().await.is_err());
     drop(held);
-    assert!(kept(100, &budget).whole().await.is_ok());
-    assert!(kept(0, &budget).whole().await.is_ok());
+    assert!(buffered(100, &budget).read_all().await.is_ok());
+    assert!(buffered(0, &budget).read_all().await.is_ok());
 }
 
 #[tokio::test]
 async fn a_body_has_its_bound_announced_or_not() {
     let budget = budget(2 * MAX);
-    assert!(kept(MAX, &budget).whole().await.is_ok());
-    assert!(matches!(kept(MAX + 1, &budget).whole().await, Err(Error::TooLarge(MAX))));
+    assert!(buffered(MAX, &budget).read_all().await.is_ok());
+    assert!(matches!(buffered(MAX + 1, &budget).read_all().await, Err(Error::TooLarge(MAX))));
     let unannounced = in_pieces(vec![(Duration::ZERO, 1024 * 1024); 17]);
-    assert!(matches!(kept_as(unannounced, &budget).whole().await, Err(Error::TooLarge(_))));
-    assert!(kept_as(Body::from(vec![b'x'; MAX]), &budget).whole().await.is_ok());
+    assert!(matches!(buffered_body(unannounced, &budget).read_all().await, Err(Error::TooLarge(_))));
+    assert!(buffered_body(Body::from(vec![b'x'; MAX]), &budget).read_all().await.is_ok());
 }
 
 #[tokio::test]
 async fn of_a_body_that_means_nothing_64_kib_can_be_signed() {
-    let mut fits = Payload::ignored(Body::from(vec![b'x'; IGNORED]));
-    let whole = ring::digest::digest(&SHA256, &vec![b'x'; IGNORED]);
+    let mut fits = Payload::ignored(Body::from(vec![b'x'; MAX_IGNORED]));
+    let whole = ring::digest::digest(&SHA256, &vec![b'x'; MAX_IGNORED]);
     assert_eq!(fits.digest().await.unwrap(), whole.as_ref());
     assert_eq!(fits.digest().await.unwrap(), whole.as_ref());
-    let mut too_long = Payload::ignored(Body::from(vec![b'x'; IGNORED + 1]));
-    let refused = too_long.digest().await;
+    let mut too_large = Payload::ignored(Body::from(vec![b'x'; MAX_IGNORED + 1]));
+    let refused = too_large.digest().await;
     assert!(matches!(refused, Err(Error::Credential(CredentialError::Signature(SignatureError::Body)))));
 }
 
@@ -87,12 +87,12 @@ async fn a_body_that_is_held_must_come_at_64_kib_a_second() {
         (vec![(second(1), 70 * KIB), (second(1), 300 * KIB), (second(4), 20 * KIB), (second(9), KIB)], false, 10),
     ] {
         let (budget, start) = (budget(MAX), Instant::now());
-        let mut payload = kept_as(in_pieces(pieces.clone()), &budget);
-        let taken = payload.whole().await;
+        let mut payload = buffered_body(in_pieces(pieces.clone()), &budget);
+        let taken = payload.read_all().await;
         assert_eq!(taken.is_ok(), is_taken, "{pieces:?}");
         assert!(is_taken || matches!(taken, Err(Error::Unavailable(Unavailable::TimedOut))));
         assert_eq!(start.elapsed().as_secs(), after, "{pieces:?}");
         drop(payload);
-        assert!(kept(MAX, &budget).whole().await.is_ok());
+        assert!(buffered(MAX, &budget).read_all().await.is_ok());
     }
 }

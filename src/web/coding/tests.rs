@@ -15,7 +15,7 @@ const MAX: usize = 16 * MIB;
 const ALL: [ContentCoding; 2] = [ContentCoding::Gzip, ContentCoding::Zstd];
 
 fn budget(total: usize) -> Arc<ByteBudget> {
-    ByteBudget::new(Limits { total, principal: total, claimed: total, all_claimed: total })
+    ByteBudget::new(Limits { total, principal: total, unverified: total, all_unverified: total })
 }
 
 fn decode(coding: ContentCoding, body: &[u8]) -> Result<Vec<u8>, Error> {

@@ -14,26 +14,26 @@ use crate::web::error::Unavailable;
 const WINDOW: Duration = Duration::from_secs(5);
 
 /// 64 KiB a second.
-const LEAST: usize = 5 * 64 * 1024;
+const MIN_BYTES_IN_WINDOW: usize = 5 * 64 * 1024;
 
 /// How much has come in this window.
-pub(super) struct Pace {
+pub(super) struct MinimumRate {
     end: Instant,
     bytes: usize,
 }
 
-impl Pace {
+impl MinimumRate {
     /// The first window begins.
     pub(super) fn begin() -> Self {
         Self { end: Instant::now() + WINDOW, bytes: 0 }
     }
 
     /// So many bytes have come.
-    pub(super) fn came(&mut self, bytes: usize) {
+    pub(super) fn add(&mut self, bytes: usize) {
         self.bytes += bytes;
     }
 
-    /// The next piece of the body, if it comes at that pace.
+    /// The next piece of the body, if it comes at that rate.
     pub(super) async fn frame(
         &mut self,
         body: &mut Body,
@@ -41,7 +41,7 @@ impl Pace {
         loop {
             match timeout_at(self.end, body.frame()).await {
                 Ok(frame) => return Ok(frame),
-                Err(_) if self.bytes < LEAST => return Err(Unavailable::TimedOut),
+                Err(_) if self.bytes < MIN_BYTES_IN_WINDOW => return Err(Unavailable::TimedOut),
                 // From now on, since what has come while nobody looked is in the window before.
                 Err(_) => *self = Self::begin(),
             }

@@ -13,7 +13,7 @@ const MAX_PAUSED: usize = 64;
 
 /// The turns there are, and who waits for one.
 #[derive(Debug)]
-pub(super) struct Turns {
+pub(super) struct FairQueue {
     queues: Mutex<Queues>,
 }
 
@@ -63,7 +63,7 @@ impl Queues {
     }
 }
 
-impl Turns {
+impl FairQueue {
     /// So many turns.
     pub(super) fn new(count: usize) -> Arc<Self> {
         let queues = Queues { free: count, paused: 0, waiting: HashMap::new(), round: VecDeque::new() };
@@ -119,7 +119,7 @@ impl Turns {
 #[derive(Debug)]
 pub(super) struct Turn {
     /// None of a turn that has been passed on.
-    turns: Option<Arc<Turns>>,
+    turns: Option<Arc<FairQueue>>,
     principal: Arc<str>,
 }
 
@@ -166,21 +166,21 @@ mod tests {
     use super::*;
 
     /// Waits until so many are queued.
-    async fn queued(turns: &Arc<Turns>, count: usize) {
+    async fn queued(turns: &Arc<FairQueue>, count: usize) {
         while turns.lock().waiting.values().map(VecDeque::len).sum::<usize>() != count {
             tokio::task::yield_now().await;
         }
     }
 
     /// Whether the one turn is free and nobody is remembered.
-    fn is_unused(turns: &Turns) -> bool {
+    fn is_unused(turns: &FairQueue) -> bool {
         let queues = turns.lock();
         (queues.free, queues.paused) == (1, 0) && queues.waiting.is_empty() && queues.round.is_empty()
     }
 
     #[tokio::test]
     async fn principals_take_turns() {
-        let turns = Turns::new(1);
+        let turns = FairQueue::new(1);
         let first = turns.acquire("a").await;
         let (sender, order) = mpsc::channel();
         let mut tasks = Vec::new();
@@ -203,7 +203,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn whoever_works_in_slices_lets_another_principal_go_first() {
-        let turns = Turns::new(1);
+        let turns = FairQueue::new(1);
         let mut large = turns.acquire("a").await;
         // Its own principal's reports do not make it wait.
         let own = tokio::spawn({
@@ -239,7 +239,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_turn_is_not_lost_with_who_waited_for_it() {
-        let turns = Turns::new(1);
+        let turns = FairQueue::new(1);
         let first = turns.acquire("a").await;
         for _ in 0..100 {
             let gone = tokio::time::timeout(Duration::from_millis(1), turns.acquire("b")).await;

@@ -36,7 +36,7 @@ impl Expiry {
 
 /// The signed reports that are remembered, and those under way.
 #[derive(Debug)]
-pub(super) struct Replays {
+pub(super) struct ReplayCache {
     /// How long after its date is looked at a report may still be under way.
     grace: Duration,
     max: usize,
@@ -47,62 +47,62 @@ pub(super) struct Replays {
 struct Memory {
     reports: HashMap<[u8; 32], Report>,
     /// Those that have been taken, oldest first.
-    taken: VecDeque<([u8; 32], Expiry)>,
+    accepted: VecDeque<([u8; 32], Expiry)>,
     warned: Option<Instant>,
 }
 
 #[derive(Debug)]
 enum Report {
     /// Closed when the attempt has ended.
-    UnderWay(watch::Receiver<()>),
-    Taken(Outcome),
+    InProgress(watch::Receiver<()>),
+    Accepted(Outcome),
 }
 
 /// What is known of a signed report.
-pub(super) enum Known {
+pub(super) enum LookUp {
     /// It has been taken, with this outcome.
-    Taken(Outcome),
+    Accepted(Outcome),
     /// Nothing: this is the attempt to take it.
     New(Attempt),
 }
 
 /// A signed report under way. Unless it is taken it is forgotten when this is dropped, and may be sent again.
 pub(super) struct Attempt {
-    replays: Arc<Replays>,
+    replays: Arc<ReplayCache>,
     /// The digest of its signature.
     id: [u8; 32],
     expiry: Expiry,
-    is_taken: bool,
+    is_accepted: bool,
     /// Dropped last, when the memory says what has become of the report.
     _end: watch::Sender<()>,
 }
 
-impl Replays {
+impl ReplayCache {
     /// A memory of reports that take at most `report_timeout`.
     pub(super) fn new(report_timeout: Duration) -> Arc<Self> {
-        Self::with_room_for(MAX_REMEMBERED, report_timeout)
+        Self::with_capacity(MAX_REMEMBERED, report_timeout)
     }
 
-    fn with_room_for(max: usize, grace: Duration) -> Arc<Self> {
+    fn with_capacity(max: usize, grace: Duration) -> Arc<Self> {
         Arc::new(Self { grace, max, memory: Mutex::default() })
     }
 
     /// What is known of the report with that signature, which has been checked. If it is under way, waits for its end.
-    pub(super) async fn look_up(self: &Arc<Self>, signature: SignatureId) -> Known {
+    pub(super) async fn look_up(self: &Arc<Self>, signature: SignatureId) -> LookUp {
         let SignatureId { digest: id, signed_at: date } = signature;
         loop {
             let mut end = {
                 let mut memory = self.lock();
                 match memory.reports.get(&id) {
-                    Some(Report::Taken(outcome)) => return Known::Taken(*outcome),
-                    Some(Report::UnderWay(end)) => end.clone(),
+                    Some(Report::Accepted(outcome)) => return LookUp::Accepted(*outcome),
+                    Some(Report::InProgress(end)) => end.clone(),
                     None => {
                         let (sender, end) = watch::channel(());
                         let replays = self.clone();
                         let at_least_until = Instant::now() + 2 * MAX_SKEW + self.grace;
                         let expiry = Expiry { date, at_least_until };
-                        memory.reports.insert(id, Report::UnderWay(end));
-                        return Known::New(Attempt { replays, id, expiry, is_taken: false, _end: sender });
+                        memory.reports.insert(id, Report::InProgress(end));
+                        return LookUp::New(Attempt { replays, id, expiry, is_accepted: false, _end: sender });
                     }
                 }
             };
@@ -120,17 +120,17 @@ impl Replays {
 impl Attempt {
     /// The report has been taken.
     pub(super) fn succeed(mut self, outcome: Outcome) {
-        self.is_taken = true;
+        self.is_accepted = true;
         let now = (Timestamp::now(), Instant::now());
         let mut memory = self.replays.lock();
-        memory.reports.insert(self.id, Report::Taken(outcome));
-        memory.taken.push_back((self.id, self.expiry));
-        while let Some((oldest, expiry)) = memory.taken.front().copied() {
+        memory.reports.insert(self.id, Report::Accepted(outcome));
+        memory.accepted.push_back((self.id, self.expiry));
+        while let Some((oldest, expiry)) = memory.accepted.front().copied() {
             let is_past = expiry.is_past(now, self.replays.grace);
-            if !is_past && memory.taken.len() <= self.replays.max {
+            if !is_past && memory.accepted.len() <= self.replays.max {
                 break;
             }
-            memory.taken.pop_front();
+            memory.accepted.pop_front();
             memory.reports.remove(&oldest);
             if !is_past {
                 memory.warn(now.1);
@@ -150,7 +150,7 @@ impl Memory {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        if !self.is_taken {
+        if !self.is_accepted {
             self.replays.lock().reports.remove(&self.id);
         }
     }
@@ -160,7 +160,7 @@ impl Drop for Attempt {
 mod tests {
     use super::*;
 
-    const TAKEN: Outcome = Outcome { created: 3, updated: 2, unchanged: 1, stale: 0 };
+    const ACCEPTED: Outcome = Outcome { created: 3, updated: 2, unchanged: 1, stale: 0 };
 
     /// A signature that differs by a number.
     fn signature(number: usize) -> SignatureId {
@@ -169,11 +169,11 @@ mod tests {
         SignatureId { digest, signed_at: "2022-03-07T10:40:43Z".parse().unwrap() }
     }
 
-    async fn new(replays: &Arc<Replays>, number: usize) -> Option<Attempt> {
+    async fn new(replays: &Arc<ReplayCache>, number: usize) -> Option<Attempt> {
         match replays.look_up(signature(number)).await {
-            Known::New(attempt) => Some(attempt),
-            Known::Taken(outcome) => {
-                assert_eq!(outcome, TAKEN);
+            LookUp::New(attempt) => Some(attempt),
+            LookUp::Accepted(outcome) => {
+                assert_eq!(outcome, ACCEPTED);
                 None
             }
         }
@@ -181,9 +181,9 @@ mod tests {
 
     #[tokio::test]
     async fn only_a_report_that_was_taken_is_remembered() {
-        let replays = Replays::new(Duration::ZERO);
+        let replays = ReplayCache::new(Duration::ZERO);
         drop(new(&replays, 1).await.unwrap());
-        new(&replays, 1).await.unwrap().succeed(TAKEN);
+        new(&replays, 1).await.unwrap().succeed(ACCEPTED);
         assert!(new(&replays, 1).await.is_none());
         assert!(new(&replays, 2).await.is_some());
         assert_eq!(replays.lock().reports.len(), 1);
@@ -191,13 +191,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_second_waits_for_the_first_and_tries_itself_if_that_fails() {
-        let replays = Replays::new(Duration::ZERO);
+        let replays = ReplayCache::new(Duration::ZERO);
         for succeeds in [false, true] {
             let first = new(&replays, 1).await.unwrap();
             let others = async { tokio::join!(new(&replays, 1), new(&replays, 1)) };
             let end = async {
                 tokio::task::yield_now().await;
-                if succeeds { first.succeed(TAKEN) } else { drop(first) }
+                if succeeds { first.succeed(ACCEPTED) } else { drop(first) }
             };
             let both = async {
                 // Whichever is first to try again must end before the other can.
@@ -213,9 +213,9 @@ mod tests {
 
     #[tokio::test]
     async fn past_the_bound_the_oldest_are_forgotten() {
-        let replays = Replays::with_room_for(2, Duration::from_secs(60));
+        let replays = ReplayCache::with_capacity(2, Duration::from_secs(60));
         for number in 0..4 {
-            new(&replays, number).await.unwrap().succeed(TAKEN);
+            new(&replays, number).await.unwrap().succeed(ACCEPTED);
         }
         let mut remembered = Vec::new();
         for number in 0..4 {
