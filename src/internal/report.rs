@@ -145,8 +145,10 @@ impl ReceivedReport {
             let (body, held) = match coding {
                 None => (body, held),
                 Some(coding) => {
-                    let mut held = HeldBytes::of(&bytes, Owner::Principal(name.name().into()));
-                    (coding.decode(&body, MAX_BODY, &mut held, &mut pause)?, Some(held))
+                    let mut held_decoded = HeldBytes::of(&bytes, Owner::Principal(name.name().into()));
+                    let decoded = coding.decode(&body, MAX_BODY, &mut held_decoded, &mut pause)?;
+                    drop((body, held));
+                    (decoded, Some(held_decoded))
                 }
             };
             let batch = match format {
