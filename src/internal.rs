@@ -1,4 +1,4 @@
-//! The internal listener: what operators and workers ask, never behind the public gateway.
+//! The internal listener, for operators and workers. The public gateway must not forward to it.
 //!
 //! | path | answer |
 //! | --- | --- |
@@ -32,16 +32,16 @@ use crate::web::operation::Operation;
 pub use report_limits::ReportLimits;
 pub use running_reports::RunningReports;
 
-/// What the endpoints work with.
+/// The state that the handlers share.
 #[derive(Clone)]
 pub struct Internal {
-    /// What the public API works with, and reports change.
+    /// The state of the public API, which reports change.
     pub api: Arc<Api>,
-    /// What is shown.
+    /// The metrics that `/metrics` shows.
     pub metrics: Arc<Metrics>,
-    /// How much of reports may be held.
+    /// What bounds the reports that are being processed.
     pub report_limits: Arc<ReportLimits>,
-    /// The reports being taken in.
+    /// The reports that are being processed.
     pub reports: Arc<RunningReports>,
 }
 
@@ -50,7 +50,7 @@ pub fn operations() -> Vec<Operation<Arc<Internal>>> {
     with_report(post(report::report))
 }
 
-/// The operations of the connections that are left when `--max-connections` are open: reports are refused there.
+/// The operations on connections above `--max-connections`: reports are refused there.
 pub fn reserve_operations() -> Vec<Operation<Arc<Internal>>> {
     with_report(post(refuse_report))
 }

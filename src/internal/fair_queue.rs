@@ -1,17 +1,17 @@
-//! Turns at work of which only some can go on at once, one principal's after another's.
+//! Fair queueing: a bounded number of reports is worked on at once, and principals take turns (round robin).
 //!
-//! Each principal has a queue of its own, and the queues take turns. Who has a turn works in slices, and between two of them
-//! lets a principal that waits go first, so that a small report waits for a slice of a large one and not for all of it.
+//! Each principal has a queue of its own. The holder of a turn works in slices, and between two slices lets the next principal go
+//! first. So a small report waits for a slice of a large one, rather than for all of it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-/// How many may be paused between two slices, since each keeps a thread. One more goes on to its end.
+/// How many holders may be paused between two slices, since each blocks a thread. One more continues to its end.
 const MAX_PAUSED: usize = 64;
 
-/// The turns there are, and who waits for one.
+/// The free turns, and the queues of those that wait for one.
 #[derive(Debug)]
 pub(super) struct FairQueue {
     queues: Mutex<Queues>,
@@ -21,9 +21,9 @@ pub(super) struct FairQueue {
 struct Queues {
     free: usize,
     paused: usize,
-    /// None of them is empty. As many wait as requests are under way, of which the connections are the bound.
+    /// No queue is empty. The number of connections bounds how many wait.
     waiting: HashMap<Arc<str>, VecDeque<oneshot::Sender<Turn>>>,
-    /// The principals of the queues, the next one first.
+    /// The principals that have queues, the next one first.
     round: VecDeque<Arc<str>>,
 }
 
@@ -35,7 +35,7 @@ impl Queues {
             round.push_back(principal.clone());
             VecDeque::new()
         });
-        // Those who have gone in the meantime are not kept.
+        // Drops those that no longer wait.
         queue.retain(|sender| !sender.is_closed());
         if goes_first {
             queue.push_front(sender);
@@ -64,13 +64,13 @@ impl Queues {
 }
 
 impl FairQueue {
-    /// So many turns.
+    /// A queue for that many turns.
     pub(super) fn new(count: usize) -> Arc<Self> {
         let queues = Queues { free: count, paused: 0, waiting: HashMap::new(), round: VecDeque::new() };
         Arc::new(Self { queues: Mutex::new(queues) })
     }
 
-    /// Waits for a turn among the principal's own.
+    /// Waits for a turn in the principal's queue.
     pub(super) async fn acquire(self: &Arc<Self>, principal: &str) -> Turn {
         let principal: Arc<str> = principal.into();
         loop {
@@ -88,7 +88,7 @@ impl FairQueue {
         }
     }
 
-    /// Gives a turn to whoever is next.
+    /// Gives the turn to the next in the round, or frees it.
     fn pass_on(self: Arc<Self>) {
         loop {
             let (principal, sender) = {
@@ -103,29 +103,29 @@ impl FairQueue {
             };
             match sender.send(Turn { turns: Some(self.clone()), principal }) {
                 Ok(()) => return,
-                // It has gone this very moment; the turn is for the one after it.
+                // The receiver was dropped in this moment: the turn goes to the next one.
                 Err(mut turn) => turn.turns = None,
             }
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Queues> {
-        // Nothing is left half done under this lock.
+        // A panic cannot leave the queues half changed.
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A turn, which passes to the next when it is dropped.
+/// A turn, which passes to the next in the round when it is dropped.
 #[derive(Debug)]
 pub(super) struct Turn {
-    /// None of a turn that has been passed on.
+    /// `None` once the turn has passed on.
     turns: Option<Arc<FairQueue>>,
     principal: Arc<str>,
 }
 
 impl Turn {
-    /// Between two slices: if another principal waits, lets it go first and waits, on a thread that may be held up, for the next
-    /// turn.
+    /// Called between two slices, on a thread that may block. If another principal waits, passes the turn on and waits for the
+    /// next one.
     pub(super) fn yield_to_others(&mut self) {
         let Some(turns) = self.turns.clone() else { return };
         let wait = {
@@ -135,7 +135,7 @@ impl Turn {
                 return;
             }
             queues.paused += 1;
-            // Before the principal's other reports, so that few are begun and not ended.
+            // Ahead of the principal's other reports, so that few reports are begun and unfinished.
             queues.enqueue(&self.principal, true)
         };
         if let Some(own) = self.turns.take() {
@@ -143,7 +143,7 @@ impl Turn {
         }
         let next = wait.blocking_recv();
         turns.lock().paused -= 1;
-        // A sender is dropped only with the turn that it carries.
+        // A sender is dropped only together with the turn that it carries.
         if let Ok(next) = next {
             *self = next;
         }
@@ -172,7 +172,7 @@ mod tests {
         }
     }
 
-    /// Whether the one turn is free and nobody is remembered.
+    /// Whether the one turn is free and no queue is left.
     fn is_unused(turns: &FairQueue) -> bool {
         let queues = turns.lock();
         (queues.free, queues.paused) == (1, 0) && queues.waiting.is_empty() && queues.round.is_empty()
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn whoever_works_in_slices_lets_another_principal_go_first() {
+    async fn a_slice_of_another_principal_comes_between_two_slices() {
         let turns = FairQueue::new(1);
         let mut large = turns.acquire("a").await;
         // Its own principal's reports do not make it wait.
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_turn_is_not_lost_with_who_waited_for_it() {
+    async fn a_cancelled_wait_loses_no_turn() {
         let turns = FairQueue::new(1);
         let first = turns.acquire("a").await;
         for _ in 0..100 {

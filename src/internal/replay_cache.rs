@@ -1,7 +1,7 @@
-//! Signed reports that have been taken, so that one sent again gets the same answer and changes nothing.
+//! Remembers signed reports that were accepted, so that a replay gets the same response and changes nothing.
 //!
-//! A signature is good for as long as its date is near; whoever has seen a signed report could send it again and undo a newer
-//! one. So each is remembered while its date is good. The memory is the process's own: a restart forgets it.
+//! A signature is valid while its date is near the server's. Someone who has seen a signed report could send it again in that
+//! time and undo a newer one. So each is remembered until its date is no longer valid. A restart forgets all of them.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,15 +13,15 @@ use crate::access::{MAX_SKEW, SignatureId};
 use crate::domain::Timestamp;
 use crate::store::Outcome;
 
-/// How many reports are remembered. Past it the oldest are forgotten: refusing reports would hurt honest workers, while only
-/// a principal that reports can push others out.
+/// How many reports are remembered. With more, the oldest are forgotten. Refusing reports instead would hurt honest workers, and
+/// only a principal that may report can push others out.
 const MAX_REMEMBERED: usize = 100_000;
 
-/// How often it is said that reports are forgotten too early.
+/// The least time between two warnings that reports are forgotten too early.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// When a signature is no longer good: by the clock that it is checked against, and by one that nobody sets, so that a clock
-/// which jumps brings none back.
+/// When a signature is no longer valid: by the wall clock, which the signature is checked against, and by the monotonic clock, so
+/// that no signature becomes valid again when the wall clock jumps.
 #[derive(Debug, Clone, Copy)]
 struct Expiry {
     date: Timestamp,
@@ -34,10 +34,10 @@ impl Expiry {
     }
 }
 
-/// The signed reports that are remembered, and those under way.
+/// The signed reports that were accepted, and those in progress.
 #[derive(Debug)]
 pub(super) struct ReplayCache {
-    /// How long after its date is looked at a report may still be under way.
+    /// How long a report may be in progress after its date was checked.
     grace: Duration,
     max: usize,
     memory: Mutex<Memory>,
@@ -46,39 +46,39 @@ pub(super) struct ReplayCache {
 #[derive(Debug, Default)]
 struct Memory {
     reports: HashMap<[u8; 32], Report>,
-    /// Those that have been taken, oldest first.
+    /// The accepted ones, oldest first.
     accepted: VecDeque<([u8; 32], Expiry)>,
     warned: Option<Instant>,
 }
 
 #[derive(Debug)]
 enum Report {
-    /// Closed when the attempt has ended.
+    /// Closed when the attempt ends.
     InProgress(watch::Receiver<()>),
     Accepted(Outcome),
 }
 
 /// What is known of a signed report.
 pub(super) enum LookUp {
-    /// It has been taken, with this outcome.
+    /// It was accepted, with this outcome.
     Accepted(Outcome),
-    /// Nothing: this is the attempt to take it.
+    /// It is new; this is the attempt to process it.
     New(Attempt),
 }
 
-/// A signed report under way. Unless it is taken it is forgotten when this is dropped, and may be sent again.
+/// A signed report in progress. Unless it is accepted, it is forgotten when this is dropped, and may be sent again.
 pub(super) struct Attempt {
     replays: Arc<ReplayCache>,
     /// The digest of its signature.
     id: [u8; 32],
     expiry: Expiry,
     is_accepted: bool,
-    /// Dropped last, when the memory says what has become of the report.
+    /// Dropped last, after the memory has the outcome.
     _end: watch::Sender<()>,
 }
 
 impl ReplayCache {
-    /// A memory of reports that take at most `report_timeout`.
+    /// A memory of reports of which each is in progress for at most `report_timeout`.
     pub(super) fn new(report_timeout: Duration) -> Arc<Self> {
         Self::with_capacity(MAX_REMEMBERED, report_timeout)
     }
@@ -87,7 +87,7 @@ impl ReplayCache {
         Arc::new(Self { grace, max, memory: Mutex::default() })
     }
 
-    /// What is known of the report with that signature, which has been checked. If it is under way, waits for its end.
+    /// Looks up the report with that signature, which must have been verified. If it is in progress, waits for its end.
     pub(super) async fn look_up(self: &Arc<Self>, signature: SignatureId) -> LookUp {
         let SignatureId { digest: id, signed_at: date } = signature;
         loop {
@@ -106,19 +106,19 @@ impl ReplayCache {
                     }
                 }
             };
-            // Nothing is ever sent: the error is the end.
+            // No value is ever sent; the error says that the sender was dropped.
             let _ = end.changed().await;
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Memory> {
-        // What a panic would leave behind is whole: an entry is there or not.
+        // A panic cannot leave an entry half changed.
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Attempt {
-    /// The report has been taken.
+    /// The report was accepted.
     pub(super) fn succeed(mut self, outcome: Outcome) {
         self.is_accepted = true;
         let now = (Timestamp::now(), Instant::now());

@@ -1,7 +1,7 @@
 //! Workers' reports: `POST /v1/{project_id}/app-server-sub-jobs/actions/report`.
 //!
-//! Decided in the order of the public API; what a report adds to the inputs is its media type and coding (415), its size (413) and its
-//! records (400).
+//! The order of decisions is that of the public API. The inputs of a report are its media type and content coding (415), its size
+//! (413) and its records (400), in this order.
 
 use std::sync::Arc;
 
@@ -41,19 +41,19 @@ const MAX_BODY: usize = 16 * 1024 * 1024;
 /// The most bytes of one report that is coded, as it is sent: a coding makes what it cannot compress a little longer.
 const MAX_CODED: usize = MAX_BODY + 1024 * 1024;
 
-/// The most records that are handed over to the store within a turn; with more, others' turns come before.
+/// The most records that are submitted to the store within a turn. With more, the turn ends first.
 const MAX_RECORDS_IN_TURN: usize = 1000;
 
-/// The two forms of a report.
+/// The two formats of a report.
 #[derive(Clone, Copy)]
 enum Format {
     Json,
     Ndjson,
 }
 
-/// Takes a report whole or not at all; once this is answered, every count sees it.
+/// Stores all of a report or nothing. Once the response is sent, every count includes it.
 pub(super) async fn report(State(internal): State<Arc<Internal>>, request: Request) -> Result<Json<Outcome>, Error> {
-    // Before the look at whether reports are still taken, so that the end waits for each that is.
+    // Counted before the phase is checked, so that the shutdown waits for each report that passes the check.
     let _running = internal.reports.begin();
     let mut metric = ReportMetric { metrics: &internal.metrics, with: StatusCode::SERVICE_UNAVAILABLE };
     let outcome = ingest(&internal, request).await;
@@ -66,7 +66,7 @@ pub(super) async fn report(State(internal): State<Arc<Internal>>, request: Reque
     outcome.map(Json)
 }
 
-/// Counts the report when dropped: as failed if no answer was reached, as when it times out.
+/// Counts the report when dropped: as failed if there is no response, as after a time-out.
 struct ReportMetric<'a> {
     metrics: &'a Metrics,
     with: StatusCode,
@@ -107,7 +107,7 @@ async fn ingest(internal: &Internal, request: Request) -> Result<Outcome, Error>
     let turn = report_limits.turns.acquire(caller.principal.name()).await;
     let received_report =
         ReceivedReport { api, report_limits, principal: caller.principal, project, exists, format, coding, body, held };
-    // A task of its own, since what is held of a report is held until it is stored, whether the caller waits for it or not.
+    // A task of its own: the bytes are held until the report is stored, even if the connection is lost.
     let taken = tokio::spawn(async move {
         let outcome = received_report.run(turn).await?;
         if let Some(attempt) = attempt {
@@ -118,7 +118,7 @@ async fn ingest(internal: &Internal, request: Request) -> Result<Outcome, Error>
     taken.await.map_err(fault)?
 }
 
-/// A report whose body is there.
+/// A report whose body is complete.
 struct ReceivedReport {
     api: Arc<Api>,
     report_limits: Arc<ReportLimits>,
@@ -132,8 +132,8 @@ struct ReceivedReport {
 }
 
 impl ReceivedReport {
-    /// Reads the records and hands them over to the store, when the principal's share of it is free, on threads that may be
-    /// held up; then waits without one.
+    /// Parses the records and submits them to the store when the principal's quota allows it, on threads that may block. Then waits
+    /// for the outcome without a thread.
     async fn run(self, mut turn: Turn) -> Result<Outcome, Error> {
         let Self { api, report_limits, principal, project, exists, format, coding, body, held } = self;
         let (store, store_quotas, name) = (api.store.clone(), report_limits.store_quotas.clone(), principal.clone());
@@ -141,7 +141,7 @@ impl ReceivedReport {
         let read = tokio::task::spawn_blocking(move || {
             priority::lower();
             let mut pause = || turn.yield_to_others();
-            // What is sent is held until it is decoded, what is decoded until it is stored.
+            // The bytes that were sent are held until they are decoded, the decoded ones until they are stored.
             let (body, held) = match coding {
                 None => (body, held),
                 Some(coding) => {
@@ -185,10 +185,10 @@ impl ReceivedReport {
     }
 }
 
-/// A report whose records have been read.
+/// A report whose records have been parsed.
 enum ParsedReport {
     Submitted(QuotaPermit, Submitted),
-    /// What the principal's other reports take of its share is too much.
+    /// The principal's other reports have used up its quota.
     Waits(ProjectId, Vec<SubJob>),
 }
 

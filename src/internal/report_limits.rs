@@ -1,4 +1,4 @@
-//! How much of reports may be held and worked on, and by whom.
+//! Limits on the reports that are processed at once, together and for each principal.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,16 +10,16 @@ use crate::web::budget::{ByteBudget, Limits};
 
 const MIB: usize = 1024 * 1024;
 
-/// The bytes of reports that are held. Those of one principal are half of them at most, and so are those that anybody may have
-/// sent who knows the ids of access keys.
+/// The bytes of reports that are held. One principal has at most half of them, and so have all senders whose signatures are not
+/// verified yet: such a sender only needs to know the id of an access key.
 const BYTES: Limits =
     Limits { total: 256 * MIB, principal: 128 * MIB, unverified: 64 * MIB, all_unverified: 128 * MIB };
 
-/// What reports share.
+/// The limits that all reports share.
 #[derive(Debug)]
 pub struct ReportLimits {
     pub(super) bytes: Arc<ByteBudget>,
-    /// One for each report that a thread may work on: more threads than cores would only get in each other's way.
+    /// As many turns as there are cores: more threads would compete for them.
     pub(super) turns: Arc<FairQueue>,
     pub(super) store_quotas: Arc<StoreQuotas>,
     pub(super) replay_cache: Arc<ReplayCache>,

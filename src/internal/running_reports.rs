@@ -1,26 +1,26 @@
-//! How many reports are being taken in, so that the end can wait for them.
+//! Counts the reports that are being processed, so that the shutdown can wait for them.
 
 use tokio::sync::watch;
 
-/// The reports that run.
+/// The number of reports that are being processed.
 #[derive(Debug, Default)]
 pub struct RunningReports(watch::Sender<usize>);
 
 impl RunningReports {
-    /// One more, until it is dropped.
+    /// Counts one more report until the guard is dropped.
     pub fn begin(&self) -> RunningReport<'_> {
         self.0.send_modify(|running| *running += 1);
         RunningReport(self)
     }
 
-    /// Waits until none runs.
+    /// Waits until no report is being processed.
     pub async fn ended(&self) {
-        // It fails only without a sender, which this is.
+        // This fails only if the sender is dropped, and `self` is the sender.
         let _ = self.0.subscribe().wait_for(|running| *running == 0).await;
     }
 }
 
-/// A report that runs.
+/// Keeps a report counted.
 #[derive(Debug)]
 pub struct RunningReport<'a>(&'a RunningReports);
 

@@ -1,29 +1,29 @@
-//! How many subtasks of a principal's reports the store may be working on, so that another's report waits for few.
+//! Limits how many subtasks of one principal are in the store's queue at once.
 //!
-//! The store takes reports one after another. What one principal has handed over is therefore what another waits for: a
-//! report that is larger than a quota, or many that together are a quota.
+//! The store processes reports one after another. So a report of another principal waits for what is in the queue: for one large
+//! report, or for several that together fill a quota.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// A quota: two groups of those that a store on a disk makes durable at once.
+/// The subtasks of one quota: twice as many as a store on a disk writes as one group.
 const QUOTA: u32 = 32 * 1024;
 
-/// The quotas of all principals that use theirs.
+/// The quotas of the principals that use any of theirs.
 #[derive(Debug, Default)]
 pub(super) struct StoreQuotas(Mutex<HashMap<Arc<str>, Arc<Semaphore>>>);
 
 impl StoreQuotas {
-    /// So much of the principal's quota, if it is free now. A larger report takes all of it.
+    /// Acquires that many subtasks of the principal's quota, if they are free now. A report larger than the quota acquires all of it.
     pub(super) fn try_acquire(self: &Arc<Self>, principal: &str, sub_jobs: usize) -> Option<QuotaPermit> {
         let mut permit = self.find(principal);
         permit.permit = permit.semaphore.clone().try_acquire_many_owned(permits(sub_jobs)).ok();
         permit.permit.is_some().then_some(permit)
     }
 
-    /// The same, once it is free.
+    /// Waits until that many subtasks of the principal's quota are free and acquires them.
     pub(super) async fn acquire(self: &Arc<Self>, principal: &str, sub_jobs: usize) -> QuotaPermit {
         let mut permit = self.find(principal);
         // The semaphore is never closed.
@@ -47,7 +47,7 @@ fn permits(sub_jobs: usize) -> u32 {
     u32::try_from(sub_jobs).unwrap_or(QUOTA).min(QUOTA)
 }
 
-/// A part of a principal's quota, or a wait for one; free again when dropped.
+/// An acquired part of a principal's quota, or a wait for one; released when dropped.
 #[derive(Debug)]
 pub(super) struct QuotaPermit {
     semaphore: Arc<Semaphore>,
@@ -60,7 +60,7 @@ impl Drop for QuotaPermit {
     fn drop(&mut self) {
         drop(self.permit.take());
         let mut used = self.store_quotas.lock();
-        // The map's own and this one. Others take theirs under the lock only.
+        // One reference is the map's and one this. New references are made under the lock only.
         if Arc::strong_count(&self.semaphore) == 2 {
             used.remove(&self.principal);
         }

@@ -1,4 +1,4 @@
-//! Request bodies, of which never more is read than the operation takes.
+//! Reads request bodies, up to the limit of the operation.
 
 mod minimum_rate;
 
@@ -15,10 +15,10 @@ use super::concurrency::Permit;
 use super::error::{Error, Unavailable};
 use crate::access::{BodyDigest, SignatureError};
 
-/// How much of a body that means nothing is read.
+/// The most bytes that are read of a body that the operation ignores.
 const MAX_IGNORED: usize = 64 * 1024;
 
-/// A body, and as much of it as has been read.
+/// A body, and the bytes of it that have been read.
 pub struct Payload {
     body: Body,
     read: Vec<u8>,
@@ -26,24 +26,24 @@ pub struct Payload {
 }
 
 enum Kind {
-    /// It means nothing, but a signature may cover it.
+    /// The operation ignores it, but a signature may cover it.
     Ignored,
-    /// It is what the request is about.
+    /// The operation needs it.
     Buffered { max: usize, held: HeldBytes },
 }
 
 impl Payload {
-    /// A body that means nothing.
+    /// A body that the operation ignores.
     pub fn ignored(body: Body) -> Self {
         Self { body, read: Vec::new(), kind: Kind::Ignored }
     }
 
-    /// A body of at most `max` bytes, which are held while it is.
+    /// A body of at most `max` bytes, which `held` counts.
     pub fn buffered(body: Body, max: usize, held: HeldBytes) -> Self {
         Self { body, read: Vec::new(), kind: Kind::Buffered { max, held } }
     }
 
-    /// Says whose bytes these are, and those that are still to come.
+    /// Sets the owner of the bytes, those included that are yet to come.
     pub fn set_owner(&mut self, owner: impl FnOnce() -> Owner) -> Result<(), Unavailable> {
         match &mut self.kind {
             Kind::Ignored => Ok(()),
@@ -51,14 +51,13 @@ impl Payload {
         }
     }
 
-    /// Reads it to its end, if that has not been done. One that is too long is refused: as a report with 413, elsewhere as
-    /// nothing that can have been signed.
+    /// Reads the rest of it. A body that is too large is refused: with 413 if the operation needs it, else as one that cannot have
+    /// been signed.
     pub async fn read_all(&mut self) -> Result<(), Error> {
         self.read_to_end(|_| ()).await
     }
 
-    /// Reads it to its end, as [`Payload::read_all`] does, and digests it. Piece by piece as it comes, so that a long body does
-    /// not keep others waiting.
+    /// Reads the rest of it, as [`Payload::read_all`] does, and hashes it frame by frame, so that a long body blocks no other task.
     pub async fn digest(&mut self) -> Result<BodyDigest, Error> {
         let mut digest = Context::new(&SHA256);
         digest.update(&self.read);
@@ -75,7 +74,7 @@ impl Payload {
         if announced > max as u64 {
             return Err(self.too_large());
         }
-        // What was announced is not held until it comes: untouched capacity takes no memory.
+        // Capacity that is not written to takes no memory, so it is not counted yet.
         self.read.reserve_exact(announced as usize);
         let mut rate = MinimumRate::begin();
         while let Some(frame) = self.next(&mut rate).await? {
@@ -94,7 +93,7 @@ impl Payload {
         Ok(())
     }
 
-    /// The next piece. What is held must come at a pace; for what means nothing there is a time in all.
+    /// The next frame. A buffered body must come at the minimum rate; for an ignored one the caller has a time-out.
     async fn next(&mut self, rate: &mut MinimumRate) -> Result<Option<Result<Frame<Bytes>, axum::Error>>, Unavailable> {
         match self.kind {
             Kind::Ignored => Ok(self.body.frame().await),
@@ -116,12 +115,12 @@ impl Payload {
         }
     }
 
-    /// As much of it as has been read.
+    /// The bytes that have been read.
     pub fn read(&self) -> &[u8] {
         &self.read
     }
 
-    /// What has been read, and what holds its bytes, of a body that is kept.
+    /// The bytes that have been read, and what counts them if the body is buffered.
     pub fn into_bytes(self) -> (Vec<u8>, Option<HeldBytes>) {
         match self.kind {
             Kind::Ignored => (self.read, None),
@@ -129,10 +128,10 @@ impl Payload {
         }
     }
 
-    /// Reads what is left of a body that means nothing, at most 64 KiB of it, so that the connection can be used again. What
-    /// is left after that is the connection's to deal with.
+    /// Reads and drops the rest of an ignored body, at most 64 KiB, so that the connection can be reused. The HTTP layer deals with
+    /// the rest of a longer one.
     pub async fn ignore(&mut self, permit: &mut Permit) -> Result<(), Unavailable> {
-        // Hardly any request has one.
+        // Fast path: hardly any request has a body.
         if self.body.is_end_stream() { Ok(()) } else { Box::pin(permit.await_body(self.discard_rest())).await }
     }
 
@@ -141,20 +140,20 @@ impl Payload {
         while !self.body.is_end_stream() && read <= MAX_IGNORED {
             match self.body.frame().await {
                 Some(Ok(frame)) => read += frame.data_ref().map_or(0, |data| data.len()),
-                // The end, or a sender that has gone: neither changes the answer.
+                // The end, or a lost connection: neither changes the response.
                 _ => return,
             }
         }
     }
 }
 
-/// Why a body cannot be read: it ends too early, or it is not framed as it should be.
+/// The error for a body that ends too early or is framed wrongly.
 fn read_error(error: axum::Error) -> Error {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     while let Some(error) = cause {
         let is_lost = match (error.downcast_ref::<hyper::Error>(), error.downcast_ref::<io::Error>()) {
             (Some(error), _) => error.is_incomplete_message() || error.is_closed() || error.is_canceled(),
-            // Bytes that are wrong are InvalidInput or InvalidData.
+            // InvalidInput and InvalidData are wrong bytes, not a lost connection.
             (_, Some(error)) => !matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData),
             _ => false,
         };

@@ -1,4 +1,4 @@
-//! Bytes of request bodies that are held in memory: bounded together, and for each principal.
+//! Limits the bytes of request bodies in memory, together and for each principal.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,18 +12,18 @@ pub struct Limits {
     pub total: usize,
     /// For one principal.
     pub principal: usize,
-    /// For one principal whose signature has yet to be checked, which takes the whole body.
+    /// For one principal while its signature is not verified yet, which needs the whole body.
     pub unverified: usize,
-    /// For all such principals together.
+    /// For all unverified ones together.
     pub all_unverified: usize,
 }
 
-/// Whose bytes they are.
+/// The owner of held bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Owner {
-    /// The principal whose access key a request names; anybody may name it.
+    /// The principal whose access key a request names; its signature is not verified yet.
     Unverified(Box<str>),
-    /// The principal who has sent the request.
+    /// The principal that has sent the request.
     Principal(Box<str>),
 }
 
@@ -33,7 +33,7 @@ impl Owner {
     }
 }
 
-/// All bytes that are held. Only owners of some are in the map, so that it is as small as what is held.
+/// All bytes that are held. Only owners that hold some are in the map, so that it stays small.
 #[derive(Debug)]
 pub struct ByteBudget {
     limits: Limits,
@@ -79,18 +79,18 @@ impl Held {
 }
 
 impl ByteBudget {
-    /// A budget of which nothing is held.
+    /// A budget of which no bytes are held.
     pub fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Self { limits, held: Mutex::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {
-        // Only sums are under this lock, and nothing in between can panic.
+        // Only sums are changed under this lock, and that cannot panic.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The bytes of one body, given back when this is dropped.
+/// The bytes of one body, released when this is dropped.
 #[derive(Debug)]
 pub struct HeldBytes {
     budget: Arc<ByteBudget>,
@@ -99,22 +99,22 @@ pub struct HeldBytes {
 }
 
 impl HeldBytes {
-    /// None yet, of a request that says nothing of who sends it.
+    /// No bytes yet, of a request whose sender is unknown.
     pub fn new(budget: &Arc<ByteBudget>) -> Self {
         Self::of(budget, Owner::Unverified("".into()))
     }
 
-    /// None yet, of that owner.
+    /// No bytes yet, of that owner.
     pub fn of(budget: &Arc<ByteBudget>, owner: Owner) -> Self {
         Self { budget: budget.clone(), owner, bytes: 0 }
     }
 
-    /// None yet, of the same owner.
+    /// No bytes yet, of the same owner.
     pub fn empty_for_same_owner(&self) -> Self {
         Self::of(&self.budget, self.owner.clone())
     }
 
-    /// Holds so many more, unless a limit is reached.
+    /// Holds that many more bytes, unless that exceeds a limit.
     pub fn add(&mut self, bytes: usize) -> Result<(), Unavailable> {
         if bytes > 0 {
             self.budget.lock().add(self.budget.limits, &self.owner, bytes)?;
@@ -123,7 +123,7 @@ impl HeldBytes {
         Ok(())
     }
 
-    /// Lets another own them. If that one has no room for them, nobody holds them any more.
+    /// Moves the bytes to another owner. If they exceed a limit of that owner, they are released.
     pub fn set_owner(&mut self, owner: Owner) -> Result<(), Unavailable> {
         let bytes = std::mem::take(&mut self.bytes);
         if bytes > 0 {
@@ -187,14 +187,14 @@ mod tests {
     }
 
     #[test]
-    fn a_claimed_name_takes_nothing_of_its_principal() {
+    fn unverified_bytes_do_not_count_for_the_principal() {
         let budget = ByteBudget::new(LIMITS);
         let (mut one, mut other) = (of(&budget, unverified("a")), of(&budget, unverified("b")));
         assert_eq!((one.add(26), one.add(25), other.add(16), other.add(15)), (REFUSED, Ok(()), REFUSED, Ok(())));
         assert_eq!(HeldBytes::new(&budget).add(1), REFUSED);
         let mut own = of(&budget, principal("a"));
         assert_eq!(own.add(50), Ok(()));
-        // Proven now, it is the principal's, who has no room left.
+        // Verified now, they count for the principal, whose limit they exceed.
         assert_eq!(one.set_owner(principal("a")), REFUSED);
         assert_eq!(other.set_owner(principal("b")), Ok(()));
         assert_eq!(budget.lock().unverified, 0);

@@ -1,4 +1,4 @@
-//! The least pace of a body that is held: whoever sends more slowly would hold memory for little.
+//! The minimum rate of a buffered body, so that a slow sender cannot hold memory for long.
 
 use std::time::Duration;
 
@@ -9,31 +9,31 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::web::error::Unavailable;
 
-/// In each window that a body is waited for, one after another, it must be complete or so many bytes of it must come. A sender
-/// that stalls is found out within two windows.
+/// In each window the body must end, or [`MIN_BYTES_IN_WINDOW`] bytes of it must come. A sender that stalls is detected within two
+/// windows.
 const WINDOW: Duration = Duration::from_secs(5);
 
 /// 64 KiB a second.
 const MIN_BYTES_IN_WINDOW: usize = 5 * 64 * 1024;
 
-/// How much has come in this window.
+/// The bytes that have come in the current window.
 pub(super) struct MinimumRate {
     end: Instant,
     bytes: usize,
 }
 
 impl MinimumRate {
-    /// The first window begins.
+    /// Begins the first window.
     pub(super) fn begin() -> Self {
         Self { end: Instant::now() + WINDOW, bytes: 0 }
     }
 
-    /// So many bytes have come.
+    /// Counts bytes that have come.
     pub(super) fn add(&mut self, bytes: usize) {
         self.bytes += bytes;
     }
 
-    /// The next piece of the body, if it comes at that rate.
+    /// The next frame of the body, if the body comes at the minimum rate.
     pub(super) async fn frame(
         &mut self,
         body: &mut Body,
@@ -42,7 +42,7 @@ impl MinimumRate {
             match timeout_at(self.end, body.frame()).await {
                 Ok(frame) => return Ok(frame),
                 Err(_) if self.bytes < MIN_BYTES_IN_WINDOW => return Err(Unavailable::TimedOut),
-                // From now on, since what has come while nobody looked is in the window before.
+                // The next window begins now: bytes that came before this poll belong to the last one.
                 Err(_) => *self = Self::begin(),
             }
         }
