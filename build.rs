@@ -1,4 +1,4 @@
-//! Writes `docs/openapi.yaml` as JSON, so that the server can show it without reading YAML.
+//! Converts `docs/openapi.yaml` to JSON, so that the server needs no YAML parser.
 
 use std::error::Error;
 use std::path::Path;

@@ -45,13 +45,13 @@ const JOB_TYPES: [(&str, u64); 19] = [
     ("UNINSTALL_CES_AGENT", 6),
 ];
 
-/// What becomes of a job's subtasks depends on how far the job is.
+/// The stages of a job, and the statuses of its subtasks in each.
 const STAGES: [(&[(&str, u64)], u64); 3] = [(&OVER, 92), (&UNDER_WAY, 6), (&STOPPED, 2)];
 const OVER: [(&str, u64); 3] = [("SUCCESS", 955), ("FAILED", 35), ("ABNORMAL", 10)];
 const UNDER_WAY: [(&str, u64); 4] = [("SUCCESS", 40), ("WAITING", 32), ("RUNNING", 25), ("FAILED", 3)];
 const STOPPED: [(&str, u64); 4] = [("ABORTING", 45), ("ROLLBACK", 35), ("SUCCESS", 15), ("FAILED", 5)];
 
-/// Error codes and messages, as they stand in JSON.
+/// Error codes and messages, escaped for JSON.
 const ERRORS: [(&str, u64); 5] = [
     (r#""WKS.00129901","error_message":"The service is now unavailable to process the request.""#, 50),
     (r#""WKS.00129902","error_message":"The flavor is sold out in this availability zone.""#, 25),
@@ -60,7 +60,7 @@ const ERRORS: [(&str, u64); 5] = [
     (r#""WKS.00149901","error_message":"内部错误。""#, 3),
 ];
 
-/// Every job has begun before this. Times are milliseconds since 2025 began, by a calendar whose months have 28 days.
+/// Every job begins before this. Times are milliseconds since the start of 2025, in a calendar with months of 28 days.
 const NOW: u64 = 300 * 86_400_000;
 
 pub(crate) struct Options {
@@ -83,14 +83,15 @@ fn main() -> ExitCode {
             eprintln!("generate: cannot write to standard output: {error}");
             ExitCode::FAILURE
         }
-        _ => ExitCode::SUCCESS, // whoever closed the pipe has read enough
+        _ => ExitCode::SUCCESS, // the reader closed the pipe, as `head` does
     }
 }
 
-/// The options, or none if help is wanted.
+/// Parses the options; `None` asks for help.
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
     let (mut subtasks, mut seed, mut required_only) = (None, None, false);
-    let number = |text: &str| text.parse::<u64>().map_err(|_| format!("{text:?} is no number from 0 to {}", u64::MAX));
+    let number =
+        |text: &str| text.parse::<u64>().map_err(|_| format!("{text:?} is not a number from 0 to {}", u64::MAX));
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "-h" | "--help" => return Ok(None),
@@ -99,7 +100,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, Stri
             "--seed" => return Err("--seed is given twice".to_owned()),
             option if option.starts_with('-') => return Err(format!("unknown option {option:?}")),
             text if subtasks.is_none() => subtasks = Some(number(text)?),
-            more => return Err(format!("one N is enough, {more:?} is too much")),
+            more => return Err(format!("N is given twice: {more:?}")),
         }
     }
     let subtasks = subtasks.ok_or("N, the number of subtasks, is missing")?;
@@ -123,7 +124,7 @@ pub(crate) fn generate(options: &Options, out: &mut impl Write) -> io::Result<()
         left -= size;
         let extras = (!options.required_only).then(|| Extras::draw(&mut extra, stage != OVER));
         for position in 0..size {
-            // A job is of one type, save for the odd subtask that it needs besides.
+            // The subtasks of a job have one type, but for one in 64.
             let job_type = if rng.below(64) == 0 { rng.pick(&JOB_TYPES) } else { job_type };
             let status = rng.pick(stage);
             put(&mut buf, &[br#"{"project_id":""#, project, br#"","id":""#, &rng.uuid()]);
@@ -143,7 +144,7 @@ pub(crate) fn generate(options: &Options, out: &mut impl Write) -> io::Result<()
     out.flush()
 }
 
-/// Which optional fields the subtasks of one job have, and when the job began.
+/// The optional fields of the subtasks of one job, and the time at which it began.
 struct Extras {
     versioned: bool,
     begin: Option<u64>,
@@ -151,7 +152,7 @@ struct Extras {
 }
 
 impl Extras {
-    /// Jobs that are not over yet began in the last two hours.
+    /// Unfinished jobs began in the last two hours.
     fn draw(rng: &mut Random, recent: bool) -> Self {
         let ago = rng.below(if recent { 7_200_000 } else { NOW });
         let begin = (rng.below(4) != 0).then_some(NOW - ago);

@@ -1,8 +1,8 @@
-//! Who calls, and what they may do.
+//! Authentication and authorization.
 //!
-//! [`Access::authenticate`] and [`Access::signer`] turn a credential into a [`Principal`]: a token of the access file, a
-//! token of the identity service, or a signature. [`Principal::authorize`] decides, without knowing which it was. An `Access` never
-//! changes: a reload makes a new one, see [`AccessHandle`].
+//! [`Access::authenticate`] and [`Access::verify_signature`] turn a credential into a [`Principal`]: a token of the access file, a
+//! token of the identity service, or a signature. [`Principal::authorize`] decides the same way for all three. An `Access` never
+//! changes: a reload replaces it, see [`AccessHandle`].
 
 mod bounded_read;
 mod file;
@@ -38,10 +38,10 @@ pub use token::{Token, TokenDigest, random as random_token};
 /// The most bytes of an access file: some hundred thousand principals.
 const MAX_FILE_BYTES: usize = 64 * 1024 * 1024;
 
-/// How long the first reading may take.
+/// How long the first read of the access file may take, in which it may be a pipe.
 const FIRST_READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// An access file that cannot be used, with its name and the line where that is known.
+/// Why an access file cannot be used: its name and the reason, with the line if it is known.
 #[derive(Debug, thiserror::Error)]
 #[error("{name}: {reason}", name = path.display())]
 pub struct AccessError {
@@ -49,32 +49,32 @@ pub struct AccessError {
     reason: String,
 }
 
-/// Why a credential is not accepted.
+/// Why a token is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AuthenticationError {
-    /// Nobody has this token.
+    /// No principal has this token.
     #[error("is not valid")]
     Unknown,
-    /// Somebody had it.
+    /// The token has expired.
     #[error("has expired")]
     Expired,
-    /// The identity service, which would know, gives no answer.
+    /// The identity service does not answer.
     #[error("cannot be checked now")]
     Unavailable,
 }
 
-/// Why a principal may not do what it asks for.
+/// Why a principal is not authorized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// The project is not one of the principal's.
+    /// The principal has no access to the project.
     #[error("the caller has no access to this project")]
     Project,
-    /// No policy allows the action, or one denies it.
+    /// The principal has no permission for the action.
     #[error("the caller has no permission for {0}")]
     Action(Action),
 }
 
-/// Somebody who may call: an account or an IAM user.
+/// The owner of a credential: an account or an IAM user.
 #[derive(Debug)]
 pub struct Principal {
     name: String,
@@ -89,12 +89,12 @@ enum Projects {
 }
 
 impl Principal {
-    /// The name in the access file.
+    /// Its name in the access file, or its user id at the identity service.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether the project is one of its own.
+    /// Whether it has access to the project.
     pub fn has_project(&self, project: &ProjectId) -> bool {
         match &self.projects {
             Projects::All => true,
@@ -102,8 +102,12 @@ impl Principal {
         }
     }
 
-    /// Whether it may do `action` in `project`. `None` is a project that cannot exist: it belongs to those who may enter
-    /// every project, so that they learn what is wrong with it, and to nobody else.
+    /// Checks whether it may do `action` in `project`. `None` stands for a malformed project id: only a principal with access
+    /// to every project passes, so that it is told what is wrong with the id.
+    ///
+    /// # Errors
+    ///
+    /// The principal has no access to the project, or no permission for the action.
     pub fn authorize(&self, project: Option<&ProjectId>, action: Action) -> Result<(), Denied> {
         let is_own_project = match project {
             Some(project) => self.has_project(project),
@@ -131,46 +135,50 @@ struct AccessKey {
     principal: Arc<Principal>,
 }
 
-/// Who may call, as one reading of the access file says.
+/// The principals and credentials of one version of the access file.
 #[derive(Debug, Default)]
 pub struct Access {
-    /// How many there are, with a credential or without.
+    /// The number of principals, with a credential or without.
     principals: usize,
     tokens: HashMap<TokenDigest, TokenEntry>,
     keys: HashMap<Box<str>, AccessKey>,
     /// The environment variables that `secret_env` names.
     secret_variables: HashSet<Box<str>>,
-    /// The projects that exist; without a list any may.
+    /// The projects that exist; `None` means that every project does.
     projects: Option<HashSet<ProjectId>>,
-    /// Those of them that have names.
+    /// The projects that have names.
     names: Vec<(ProjectId, String)>,
-    /// Where other tokens are asked about, and what the answers allow.
+    /// The identity service for other tokens, and what its roles allow.
     identity: Option<(identity::Settings, Roles)>,
     service: Option<Arc<IdentityService>>,
-    /// What callers may have signed in place of the Host that comes.
+    /// Hosts that callers may have signed in place of the Host received.
     hosts: Arc<PublicHosts>,
 }
 
 impl Access {
-    /// Reads and checks an access file, which may be a pipe here. Whatever it is, this ends.
+    /// Reads and checks an access file. It may be a pipe. Returns within 30 s.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read in time, or breaks a rule.
     pub fn read(path: &Path) -> Result<Self, AccessError> {
         let (sender, receiver) = mpsc::channel();
         let error = |reason: String| AccessError { path: path.into(), reason };
         let own = path.to_owned();
-        // A network's disk may never answer, and then neither does the thread.
+        // A read from a network file system may hang for ever; then only this thread hangs.
         let thread = std::thread::Builder::new().name("access".into());
         let thread = thread.spawn(move || {
-            // Nobody hears it who has given up.
+            // Fails if the receiver has timed out.
             let _ = sender.send(Self::read_and_parse(&own, bounded_read::read_file_or_pipe));
         });
         thread.map_err(|cause| error(cause.to_string()))?;
         match receiver.recv_timeout(FIRST_READ_TIMEOUT) {
             Ok(read) => read,
-            Err(_) => Err(error(format!("it could not be read within {} s", FIRST_READ_TIMEOUT.as_secs()))),
+            Err(_) => Err(error(format!("reading it took longer than {} s", FIRST_READ_TIMEOUT.as_secs()))),
         }
     }
 
-    /// As [`Access::read`], of a regular file and for as long as it takes.
+    /// As [`Access::read`], but only for a regular file and without a time limit.
     fn reread(path: &Path) -> Result<Self, AccessError> {
         Self::read_and_parse(path, bounded_read::read_file)
     }
@@ -183,21 +191,29 @@ impl Access {
         read(path, MAX_FILE_BYTES).and_then(parse).map_err(|reason| AccessError { path: path.into(), reason })
     }
 
-    /// Takes the text of an access file; the error is the reason, with the line where that is known.
+    /// Parses the text of an access file.
+    ///
+    /// # Errors
+    ///
+    /// The reason, with the line if it is known.
     pub fn parse(text: &str) -> Result<Self, String> {
         file::parse(text, Path::new(""))
     }
 
-    /// Whose token this is. One that the file does not hold is asked about, if there is anybody to ask.
+    /// Finds the principal of a token, in the access file or at the identity service.
+    ///
+    /// # Errors
+    ///
+    /// The token is unknown or expired, or the identity service does not answer.
     pub async fn authenticate(&self, token: Token<'_>) -> Result<Arc<Principal>, AuthenticationError> {
         match self.look_up(token) {
             TokenLookup::Local(result) => result,
-            // Boxed, so that a request which need not ask does not carry the room for asking with it.
+            // Boxed, so that the future of other requests stays small.
             TokenLookup::Remote(query) => Box::pin(query.send()).await,
         }
     }
 
-    /// Whose token this is as far as the file says; never waits.
+    /// Looks a token up in the access file only; never waits.
     pub fn look_up<'a>(&'a self, token: Token<'a>) -> TokenLookup<'a> {
         let digest = token.digest();
         match (self.find_token(digest, Timestamp::now), &self.identity, &self.service) {
@@ -208,7 +224,7 @@ impl Access {
         }
     }
 
-    /// Whose token has that digest as the file says, at the moment `now` tells.
+    /// Finds the principal of the token with that digest in the access file.
     fn find_token(
         &self,
         digest: TokenDigest,
@@ -221,12 +237,16 @@ impl Access {
         }
     }
 
-    /// Who has the access key that a signature names, so that its body is worth reading. Anybody may name it.
+    /// The principal of the access key that a signature names. The signature itself is not verified yet.
     pub fn key_owner(&self, signature: &Signature<'_>) -> Option<&Principal> {
         self.keys.get(signature.access()).map(|key| &*key.principal)
     }
 
-    /// Whose signature this is of that request.
+    /// Verifies the signature of a request and returns the principal of its access key.
+    ///
+    /// # Errors
+    ///
+    /// The access key is unknown, or the signature does not match.
     pub fn verify_signature(
         &self,
         signature: &Signature<'_>,
@@ -247,28 +267,28 @@ impl Access {
         self.secret_variables.contains(name)
     }
 
-    /// False if the access file lists the projects that exist and this is not one of them.
+    /// Whether the project exists. Without a list of projects in the access file every project does.
     pub fn project_exists(&self, project: &ProjectId) -> bool {
         self.projects.as_ref().is_none_or(|projects| projects.contains(project))
     }
 
-    /// The projects with names that the principal may enter.
+    /// The named projects to which the principal has access.
     pub fn named_projects(&self, principal: &Principal) -> impl Iterator<Item = (&ProjectId, &str)> {
         let own = self.names.iter().filter(move |(project, _)| principal.has_project(project));
         own.map(|(project, name)| (project, name.as_str()))
     }
 }
 
-/// What the access file says of a token.
+/// The result of looking a token up in the access file.
 #[derive(Debug)]
 pub enum TokenLookup<'a> {
-    /// All that is needed.
+    /// The access file decides.
     Local(Result<Arc<Principal>, AuthenticationError>),
-    /// Nothing; the identity service may know.
+    /// The access file does not have the token; the identity service decides.
     Remote(IdentityQuery<'a>),
 }
 
-/// A token to ask the identity service about.
+/// A query to the identity service about a token.
 #[derive(Debug)]
 pub struct IdentityQuery<'a> {
     token: Token<'a>,
@@ -278,7 +298,11 @@ pub struct IdentityQuery<'a> {
 }
 
 impl IdentityQuery<'_> {
-    /// Whose token it is, as the service says or has said.
+    /// Returns the principal of the token, from the cache or from the service.
+    ///
+    /// # Errors
+    ///
+    /// The service refuses the token or does not answer.
     pub async fn send(self) -> Result<Arc<Principal>, AuthenticationError> {
         match self.service.validate(self.token, self.digest).await {
             Ok(validated) => Ok(Arc::new(validated.principal(self.roles))),

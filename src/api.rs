@@ -31,22 +31,22 @@ pub use crate::web::concurrency::{ConcurrencyLimit, check_is_loaded};
 use crate::web::error::{Error, Unavailable};
 use crate::web::operation::Operation;
 
-/// What the operations work with.
+/// The state that all public operations share.
 #[derive(Clone)]
 pub struct Api {
-    /// Where subtasks are counted.
+    /// The stored subtasks.
     pub store: Arc<Store>,
-    /// Who may call.
+    /// Authentication and authorization.
     pub access: Arc<AccessHandle>,
-    /// The types that a filter may name.
+    /// All known job types.
     pub job_types: Arc<JobTypes>,
-    /// Whether there is anything to answer yet.
+    /// The phase of the server.
     pub readiness: Arc<Readiness>,
-    /// How many requests may be worked on at once.
+    /// The limit of requests that are processed at once.
     pub limit: Arc<ConcurrencyLimit>,
 }
 
-/// Every operation of the public listener. Decided for each, in this order: path (404), method (405), limit (503), credential
+/// Every operation of the public listener. Each checks in this order: path (404), method (405), limit (503), credential
 /// (401), permission (403), inputs (400), project (404).
 pub fn operations() -> Vec<Operation<Arc<Api>>> {
     vec![
@@ -84,7 +84,7 @@ pub fn operations() -> Vec<Operation<Arc<Api>>> {
     ]
 }
 
-/// An operation in the project that its path names, for which a caller needs permission.
+/// Makes an operation on the project of its path, which needs a permission.
 fn in_project<F, R>(
     id: &'static str,
     method: Method,
@@ -103,7 +103,7 @@ where
     Operation { id, handler: on(method_filter(&method), handler), method, path, action: Some(action) }
 }
 
-/// An operation that every caller with a good credential may do.
+/// Makes an operation that needs a valid credential and no permission.
 fn for_any_caller<F, R>(
     id: &'static str,
     method: Method,
@@ -122,12 +122,12 @@ where
 }
 
 fn method_filter(method: &Method) -> MethodFilter {
-    // Only a method that RFC 9110 and RFC 5789 do not name has no filter, and none stands in the table.
+    // Every method of RFC 9110 and RFC 5789 has a filter, and the table has only such methods.
     MethodFilter::try_from(method.clone()).expect("a standard method")
 }
 
 impl Api {
-    /// A request that may be worked on, with a body that means nothing.
+    /// Acquires a permit for a request whose body is ignored.
     fn receive(&self, template: &'static str, request: Request) -> Result<Box<UnauthorizedRequest>, Unavailable> {
         let permit = self.limit.try_acquire(&self.readiness)?;
         let (parts, body) = request.into_parts();

@@ -1,4 +1,4 @@
-//! What the program does beside serving: make tokens, check files, export subtasks, ask a server whether it is ready.
+//! The commands other than `serve`: `token`, `check`, `export` and `healthcheck`.
 
 use std::io::{self, BufWriter, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -11,20 +11,28 @@ use crate::progress::Progress;
 use crate::record;
 use crate::store::{self, DataDir, OpenError};
 
-/// The most bytes of a token that is read: more than any header may have.
+/// The most bytes of a token on standard input: more than a request head may have.
 const MAX_TOKEN_BYTES: u64 = 256 * 1024;
 
-/// How long each step of a health check may take.
+/// Time limit of each step of a health check: connect, write, read.
 const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Prints a new token, then its line for the access file.
+///
+/// # Errors
+///
+/// The system has no random bytes, or `out` cannot be written.
 pub fn new_token(mut out: impl Write) -> io::Result<()> {
     let token = random_token()?;
     writeln!(out, "{token}")?;
     print_hash(token.as_bytes(), out)
 }
 
-/// Reads a token up to the end of its line and prints its line for the access file.
+/// Reads a token up to the end of the line and prints its line for the access file.
+///
+/// # Errors
+///
+/// The token is empty, or reading or writing fails.
 pub fn hash_token(input: impl Read, out: impl Write) -> io::Result<()> {
     let mut token = Vec::new();
     input.take(MAX_TOKEN_BYTES).read_to_end(&mut token)?;
@@ -37,7 +45,11 @@ fn print_hash(token: &[u8], mut out: impl Write) -> io::Result<()> {
     writeln!(out, "tokens = [{{ sha256 = \"{}\" }}]", token.digest())
 }
 
-/// Reads every file that is named and says of each what is wrong with it; false if anything is.
+/// Checks every named file and prints its errors, or what it has. Returns whether all files are good.
+///
+/// # Errors
+///
+/// `out` cannot be written.
 pub fn check(flags: &CheckFlags, mut out: impl Write) -> io::Result<bool> {
     let job_types = match job_types(&flags.types.added) {
         Ok(job_types) => job_types,
@@ -69,21 +81,25 @@ pub fn check(flags: &CheckFlags, mut out: impl Write) -> io::Result<bool> {
     Ok(all_good)
 }
 
-/// Why subtasks cannot be exported.
+/// Why an export fails.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// A job type cannot be one.
+    /// A value of `--job-type` is not a job type.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The data directory cannot be used.
+    /// The data directory cannot be opened.
     #[error(transparent)]
     Data(#[from] OpenError),
-    /// They cannot be written down.
+    /// The output cannot be written.
     #[error("cannot write: {0}")]
     Output(#[from] io::Error),
 }
 
-/// Writes every subtask of a data directory, a line each, as load files have them.
+/// Writes every subtask of a data directory as a line of a load file.
+///
+/// # Errors
+///
+/// A job type is invalid, the data directory cannot be opened, or `out` cannot be written.
 pub fn export(flags: &ExportFlags, out: impl Write) -> Result<(), ExportError> {
     let job_types = job_types(&flags.types.added)?;
     let dir = DataDir::claim_used(&flags.data_dir)?;
@@ -95,7 +111,7 @@ pub fn export(flags: &ExportFlags, out: impl Write) -> Result<(), ExportError> {
     Ok(out.flush()?)
 }
 
-/// The address at which a listener on this machine can be reached: a wildcard address means loopback.
+/// The address at which a client on this machine reaches a listener: loopback in place of a wildcard address.
 pub fn connect_address(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -105,7 +121,11 @@ pub fn connect_address(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// Asks `/readyz` of the server whose internal listener is at `address`; a wildcard address means loopback.
+/// Requests `/readyz` from the internal listener at `address`; a wildcard address means loopback.
+///
+/// # Errors
+///
+/// The server cannot be reached, or is not ready.
 pub fn healthcheck(address: SocketAddr) -> io::Result<()> {
     let mut server = TcpStream::connect_timeout(&connect_address(address), HEALTHCHECK_TIMEOUT)?;
     server.set_read_timeout(Some(HEALTHCHECK_TIMEOUT))?;
@@ -134,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_new_token_opens_what_its_line_says() {
+    async fn the_printed_line_accepts_the_new_token() {
         let mut out = Vec::new();
         new_token(&mut out).unwrap();
         let out = String::from_utf8(out).unwrap();
@@ -145,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_hashed_without_its_end_of_line() {
+    fn a_token_is_hashed_without_its_line_end() {
         let hash = |input: &str| {
             let mut out = Vec::new();
             hash_token(input.as_bytes(), &mut out).map(|()| String::from_utf8(out).unwrap()).map_err(|e| e.to_string())

@@ -1,4 +1,4 @@
-//! The demo: a token of its own, two projects, and subtasks of every type and status whose statuses move on.
+//! The demo: its own token, two projects, and subtasks of every type and status whose statuses change over time.
 
 use std::io;
 use std::time::Duration;
@@ -12,19 +12,19 @@ use crate::store::{Store, StoreError};
 /// The demo's projects.
 pub const PROJECTS: [&str; 2] = ["0f5c1e7a9b3d42c68e1f7a2b4c6d8e90", "7c02d94be8f14a5d9c3b6a1e0f2d4c58"];
 
-/// How many subtasks each project has of each type: one in every status at first, so that none is missing.
+/// How many subtasks of each type a project has: at first one in every status.
 const SUB_JOBS_PER_TYPE: usize = Status::COUNT;
 
-/// How many subtasks of each type make a job.
+/// The most subtasks in a job.
 const JOB_SIZE: usize = 4;
 
-/// How often statuses move on.
+/// The time between two steps.
 const STEP_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How many subtasks of a project move at a time.
+/// How many subtasks of a project change in a step.
 const MOVES_PER_STEP: usize = 5;
 
-/// What the demo needs before it runs.
+/// The demo before it has started.
 #[derive(Clone)]
 pub struct Demo {
     token: String,
@@ -37,22 +37,26 @@ impl std::fmt::Debug for Demo {
 }
 
 impl Demo {
-    /// With a new token.
+    /// Makes a demo with a random token.
+    ///
+    /// # Errors
+    ///
+    /// The system has no random bytes.
     pub fn new() -> io::Result<Self> {
         random_token().map(Self::with_token)
     }
 
-    /// With a token that is known already; it must not be empty.
+    /// Makes a demo with the given token, which must not be empty.
     pub fn with_token(token: String) -> Self {
         Self { token }
     }
 
-    /// The token of the demo's account.
+    /// The token of the demo's only principal.
     pub fn token(&self) -> &str {
         &self.token
     }
 
-    /// The demo's access file: one account, and the two projects that exist.
+    /// The text of the demo's access file: one account and two projects.
     pub fn access(&self) -> String {
         let digest = Token::new(self.token.as_bytes()).map(|token| token.digest().to_string()).unwrap_or_default();
         format!(
@@ -65,11 +69,15 @@ impl Demo {
         )
     }
 
-    /// Stores the subtasks; from then on [`RunningDemo::step`] moves them.
+    /// Stores the subtasks.
+    ///
+    /// # Errors
+    ///
+    /// The store refuses them.
     pub fn start(self, store: &Store, job_types: &JobTypes) -> Result<RunningDemo, StoreError> {
         let mut running = RunningDemo { sub_jobs: Vec::new(), random: Random(0x005e_ed0f_de30) };
         for name in PROJECTS {
-            // Fixed names of 32 hexadecimal digits keep every rule of a project's.
+            // The fixed names are valid project ids.
             let Ok(project) = ProjectId::parse(name) else { continue };
             let batch = sub_jobs(&project, job_types);
             store.report(&project, batch.clone())?;
@@ -79,7 +87,7 @@ impl Demo {
     }
 }
 
-/// A project's subtasks as they are at first.
+/// The initial subtasks of a project.
 fn sub_jobs(project: &ProjectId, job_types: &JobTypes) -> Vec<SubJob> {
     let of_type = |job_type: JobType| {
         (0..SUB_JOBS_PER_TYPE).filter_map(move |at| {
@@ -98,14 +106,18 @@ fn sub_jobs(project: &ProjectId, job_types: &JobTypes) -> Vec<SubJob> {
     job_types.iter().flat_map(of_type).collect()
 }
 
-/// The demo as it runs.
+/// The demo after it has started.
 pub struct RunningDemo {
     sub_jobs: Vec<(ProjectId, Vec<SubJob>)>,
     random: Random,
 }
 
 impl RunningDemo {
-    /// Waits a little, then moves a few subtasks of each project on.
+    /// Waits for half a second, then changes the statuses of five subtasks of each project.
+    ///
+    /// # Errors
+    ///
+    /// The store refuses them.
     pub async fn step(&mut self, store: &Store) -> Result<(), StoreError> {
         sleep(STEP_INTERVAL).await;
         for (project, sub_jobs) in &mut self.sub_jobs {
@@ -113,7 +125,7 @@ impl RunningDemo {
                 let at = self.random.below(sub_jobs.len());
                 let moved = &mut sub_jobs[at];
                 moved.status = next_status(moved.status, &mut self.random);
-                // Far from the end of what versions can be.
+                // A demo cannot run long enough to reach the largest version.
                 moved.version = Version::try_from(moved.version.get() + 1).unwrap_or_default();
                 moved.clone()
             });
@@ -123,7 +135,7 @@ impl RunningDemo {
     }
 }
 
-/// Where a subtask goes from a status. One that has ended waits again, so that the demo never runs out.
+/// The status that follows. A subtask that has ended waits again, so that the demo goes on.
 fn next_status(status: Status, random: &mut Random) -> Status {
     match status {
         Status::Waiting => Status::Running,
@@ -139,7 +151,7 @@ fn next_status(status: Status, random: &mut Random) -> Status {
     }
 }
 
-/// SplitMix64: the same moves each time, from nothing but a number.
+/// SplitMix64: a deterministic generator, so that every demo runs the same way.
 struct Random(u64);
 
 impl Random {
@@ -160,7 +172,7 @@ mod tests {
     use futures_util::FutureExt as _;
 
     #[test]
-    fn every_type_and_status_is_there_at_first() {
+    fn at_first_every_type_has_every_status() {
         let (types, store) = (JobTypes::default(), Store::in_memory(JobTypes::default().len()));
         Demo::with_token("t".into()).start(&store, &types).unwrap();
         for job_type in types.iter() {
@@ -171,7 +183,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn statuses_move_and_none_is_lost() {
+    async fn statuses_change_and_no_subtask_is_lost() {
         let (types, store) = (JobTypes::default(), Store::in_memory(JobTypes::default().len()));
         let mut running = Demo::with_token("t".into()).start(&store, &types).unwrap();
         let project = ProjectId::parse(PROJECTS[0]).unwrap();

@@ -1,4 +1,4 @@
-//! Takes in files of subtasks before the server is ready: one JSON object a line, each with its `project_id`.
+//! Loads files of subtasks before the server is ready: one JSON object a line, each with its `project_id`.
 
 mod summary;
 
@@ -15,53 +15,57 @@ use crate::store::{OpenError, Store, StoreError};
 
 pub use self::summary::{Summary, summarize};
 
-/// The most bytes of a line: a record has at most some tens of KiB, so a longer line is another kind of file.
+/// The most bytes of a line. A record has at most some tens of KiB, so a longer line means another kind of file.
 const MAX_LINE_BYTES: usize = 1024 * 1024;
 
-/// How many subtasks are handed to the store at once.
+/// How many records are read before they are stored.
 const BATCH_RECORDS: usize = 8192;
 
-/// Why files of subtasks cannot be taken in.
+/// Why files of subtasks cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// A file cannot be read.
     #[error("{}: {cause}", path.display())]
     File {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         cause: io::Error,
     },
     /// A line breaks a rule.
     #[error("{}:{line}: {reason}", path.display())]
     Line {
-        /// Of which file.
+        /// The path of the file.
         path: PathBuf,
-        /// Counted from 1.
+        /// The number of the line, from 1.
         line: u64,
-        /// Which rule.
+        /// The rule.
         reason: String,
     },
-    /// The store does not take them.
+    /// The store refuses the subtasks.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The data directory does not.
+    /// The data directory cannot be opened.
     #[error(transparent)]
     Data(#[from] OpenError),
-    /// Nobody waits for it any more.
+    /// The server stops before all files are loaded.
     #[error("cancelled")]
     Cancelled,
 }
 
-/// Takes the files in, in their order, with a progress bar on a terminal and progress lines in the log elsewhere. Stops at
-/// the first bad line, and soon after `cancelled` has become true; of what it has taken by then nothing is ever served.
+/// Loads the files in their order and shows the progress. Stops at the first bad line, and soon after `cancelled` becomes true.
+/// The caller must not serve a partly loaded store.
+///
+/// # Errors
+///
+/// A file cannot be read, a line breaks a rule, the store refuses the subtasks, or the load was cancelled.
 pub fn load(files: &[PathBuf], store: &Store, job_types: &JobTypes, cancelled: &AtomicBool) -> Result<(), LoadError> {
     if files.is_empty() {
         return Ok(());
     }
     let is_discarded_unless_ended = store.begin_load()?;
     if !is_discarded_unless_ended {
-        // A pipe can be read only once.
+        // Checked first, because the store keeps what is loaded before a bad line. A pipe can be read only once.
         for path in files.iter().filter(|path| path.is_file()) {
             check_file(path, job_types)?;
         }
@@ -98,7 +102,7 @@ fn load_file(path: &Path, store: &Store, job_types: &JobTypes, cancelled: &Atomi
     Ok(())
 }
 
-/// Reads a file and says what is wrong with it, if anything.
+/// Reads a file and returns its first error.
 fn check_file(path: &Path, job_types: &JobTypes) -> Result<(), LoadError> {
     for_each_record(path, job_types, |_, _, _| Ok(()))
 }
@@ -108,7 +112,7 @@ fn store_batches(batches: &mut HashMap<ProjectId, Vec<SubJob>>, store: &Store) -
     Ok(())
 }
 
-/// Calls `each` with every subtask of a file, its project, and how many bytes have been read since the last call.
+/// Calls `each` with every subtask of a file, its project, and the bytes read since the last call.
 fn for_each_record(
     path: &Path,
     job_types: &JobTypes,
@@ -162,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_taken_in_line_by_line() {
+    fn files_are_loaded_line_by_line() {
         let many: String = (0..2 * BATCH_RECORDS + 1).map(|id| line(id, "RUNNING") + "\n").collect();
         let again = format!("\n  \r\n{}\r\n{}", line(0, "FAILED"), line(99_999, "FAILED"));
         assert_eq!(load_all(&[&file(many.as_bytes()), &file(again.as_bytes())]).unwrap(), 2 * BATCH_RECORDS as u64 + 2);
@@ -203,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn loading_stops_when_nobody_waits_for_it() {
+    fn a_cancelled_load_stops() {
         let many: String = (0..BATCH_RECORDS).map(|id| line(id, "RUNNING") + "\n").collect();
         let file = file(many.as_bytes());
         let stopped = load(

@@ -1,4 +1,4 @@
-//! The program: arguments, then configuration, then the log, then the server; and the exit codes.
+//! The program: command line, log, configuration, server, signals and exit codes.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _, stderr, stdin, stdout};
@@ -20,17 +20,17 @@ use subjobs::telemetry;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Bad configuration or input.
+/// Exit code: bad configuration or input.
 const EXIT_BAD_INPUT: u8 = 2;
 
-/// A data directory that does not hold what was acknowledged.
+/// Exit code: a data directory that is damaged.
 const EXIT_CORRUPT_DATA: u8 = 3;
 
-/// Anything else.
+/// Exit code: any other failure.
 const EXIT_FAILURE: u8 = 1;
 
 fn main() -> ExitCode {
-    // Before anything else: until then a signal ends the process, and one that asks for a reload must not.
+    // First of all: without handlers SIGHUP, which asks for a reload, ends the process.
     let started = Cli::asks_to_serve().then(RuntimeWithSignals::start);
     let code = match read_command_line() {
         Ok(cli) => run_command(cli.command, started),
@@ -61,7 +61,7 @@ fn fail(format: LogFormat, error: &dyn Display, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Answers a command line that asks for help, or that cannot be used.
+/// Prints the help, or the error of an unusable command line.
 fn print_usage(refused: &UsageError) -> ExitCode {
     let error = &refused.error;
     if !error.use_stderr() {
@@ -84,7 +84,7 @@ fn print_usage(refused: &UsageError) -> ExitCode {
     ExitCode::from(EXIT_BAD_INPUT)
 }
 
-/// The exit code is the answer, so it stands even if nobody can be told the rest.
+/// Checks files. The exit code tells the result even if standard output cannot be written.
 fn check(flags: &CheckFlags) -> ExitCode {
     let mut said = Vec::new();
     let is_good = cli::check(flags, &mut said).unwrap_or(false);
@@ -92,14 +92,14 @@ fn check(flags: &CheckFlags) -> ExitCode {
     if is_good { ExitCode::SUCCESS } else { ExitCode::from(EXIT_BAD_INPUT) }
 }
 
-/// Starts the log of a command; the format that it has.
+/// Starts the log and returns its format.
 fn start_log(flags: &LogFlags) -> LogFormat {
     let format = telemetry::format_or_default(flags.format);
     telemetry::start(format, &flags.filter);
     format
 }
 
-/// The runtime, and the signals that have come since it began. Many of one kind are one.
+/// The runtime and its signal handlers. A handler merges signals that arrive before it is polled.
 struct RuntimeWithSignals {
     runtime: Runtime,
     signals: Signals,
@@ -109,7 +109,7 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
-    /// Otherwise a file that has reached its largest size, the log's for one, ends the program.
+    /// SIGXFSZ would end the program when a file, such as the log's, reaches the size limit of the process.
     _file_too_large: Signal,
 }
 
@@ -135,7 +135,7 @@ fn serve(flags: ServeFlags, started: io::Result<RuntimeWithSignals>) -> ExitCode
             return fail(format, &error, EXIT_BAD_INPUT);
         }
     };
-    // Connections are what most descriptors are for, and the usual soft limit is far below what may be open.
+    // The usual soft limit is far below the number of connections.
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
@@ -144,7 +144,7 @@ fn serve(flags: ServeFlags, started: io::Result<RuntimeWithSignals>) -> ExitCode
         Err(error) => return fail(format, &error, EXIT_FAILURE),
     };
     let ended = runtime.block_on(run(config, signals));
-    // A thread that still reads a load file must not hold up the end.
+    // Does not wait for a thread that still reads a load file.
     runtime.shutdown_background();
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -155,11 +155,11 @@ fn serve(flags: ServeFlags, started: io::Result<RuntimeWithSignals>) -> ExitCode
 fn export(flags: &ExportFlags) -> ExitCode {
     let format = start_log(&flags.log);
     unknown_variables().iter().for_each(UnknownVariable::warn);
-    // Whether anybody gets it is asked last: what is wrong with the data directory is the better answer.
+    // Standard output is checked last, so that an error of the data directory is reported first.
     let exported = cli::export(flags, Stdout).and_then(|()| Ok(Stdout::open()?.sync()?));
     match exported {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever read it has had enough, as `head` has.
+        // The reader closed the pipe, as `head` does.
         Err(ExportError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => fail(format, &error, export_exit_code(&error)),
     }
@@ -198,12 +198,12 @@ async fn run(config: Config, signals: Signals) -> Result<(), ServerError> {
     let server = tokio::select! {
         server = Server::bind(config) => server?,
         () = await_stop_signal(&mut terminate, &mut interrupt) => {
-            tracing::info!("stopped before it was started");
+            tracing::info!("stopped by a signal before the server had started");
             return Ok(());
         }
     };
     if let Some(demo) = demo {
-        // Nobody may be there to read it, which is no reason to end or to wait.
+        // On its own thread, because standard output may block; errors are ignored.
         let greeting = demo_greeting(&server, demo.token());
         thread::spawn(move || Stdout.write_all(greeting.as_bytes()));
     }
@@ -212,7 +212,7 @@ async fn run(config: Config, signals: Signals) -> Result<(), ServerError> {
         await_stop_signal(&mut terminate, &mut interrupt).await;
         tokio::spawn(async move {
             await_stop_signal(&mut terminate, &mut interrupt).await;
-            tracing::warn!("a second signal: ending now");
+            tracing::warn!("second stop signal: exiting at once");
             telemetry::flush_before_forced_exit();
             std::process::exit(EXIT_FAILURE.into());
         });
@@ -227,14 +227,14 @@ async fn await_stop_signal(terminate: &mut Signal, interrupt: &mut Signal) {
     }
 }
 
-/// What a newcomer needs to see a count.
+/// The text that `--demo` prints: the token, the projects and a curl command.
 fn demo_greeting(server: &Server, token: &str) -> String {
     let (public, internal) = (cli::connect_address(server.public_addr()), cli::connect_address(server.internal_addr()));
     let (project, projects) = (demo::PROJECTS[0], demo::PROJECTS.join(" "));
-    // As a shell reads a quote within quotes.
+    // A quote inside single quotes of a shell.
     let quoted = token.replace('\'', r"'\''");
     format!(
-        "subjobs demo: two projects whose subtasks move on by themselves\n\
+        "subjobs demo: two projects whose subtasks change by themselves\n\
          \n\
          \x20 token     {token}\n\
          \x20 projects  {projects}\n\

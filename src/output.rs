@@ -1,7 +1,6 @@
-//! Standard output and standard error, such that neither of them can stop or slow down the program.
+//! Standard output and standard error. Neither can block or end the server.
 //!
-//! [`log`] is the log's way to standard error: bounded, and never waited for. [`Stdout`] reports every byte that could not
-//! be written.
+//! [`log`] is a bounded queue of lines for standard error. [`Stdout`] reports every write that fails.
 
 pub mod log;
 
@@ -12,36 +11,44 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FileType, OFlags, Stat, fcntl_getfl, fstat, makedev};
 use rustix::io::Errno;
 
-/// Standard output without a buffer. The handle of the standard library takes a descriptor that cannot be written for success.
+/// Unbuffered standard output. The standard library hides the error of a closed descriptor; this reports it.
 #[derive(Debug)]
 pub struct Stdout;
 
 impl Stdout {
-    /// Standard output, unless the program was started without one.
+    /// Opens standard output.
+    ///
+    /// # Errors
+    ///
+    /// It was closed when the program started.
     pub fn open() -> io::Result<Self> {
         if was_closed(rustix::stdio::stdout()) {
-            return Err(io::Error::new(io::ErrorKind::NotConnected, "there is no standard output"));
+            return Err(io::Error::new(io::ErrorKind::NotConnected, "standard output is closed"));
         }
         Ok(Self)
     }
 
-    /// Waits until a file has what was written. Some file systems only say here that their disk is full.
+    /// Flushes a file to its disk. Some file systems report a full disk only here.
+    ///
+    /// # Errors
+    ///
+    /// The disk is full or fails.
     pub fn sync(&self) -> io::Result<()> {
         match rustix::fs::fsync(rustix::stdio::stdout()) {
             Err(error @ (Errno::IO | Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => Err(error.into()),
-            // A pipe or a terminal has nothing to wait for.
+            // A pipe or a terminal cannot be flushed.
             Ok(()) | Err(_) => Ok(()),
         }
     }
 }
 
-/// A number with its noun, for people.
+/// A number with its noun in singular or plural, such as "1 token".
 pub fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
-/// Whether a standard stream was closed when the program was started. The runtime of Rust puts `/dev/null` in its place, so
-/// that no later file gets its number, and opens it for reading and writing; a shell's `>/dev/null` is for writing only.
+/// Whether a standard stream was closed when the program started. Rust's runtime then opens `/dev/null` for reading and writing
+/// in its place; a shell's `>/dev/null` is open for writing only.
 fn was_closed(stream: BorrowedFd<'_>) -> bool {
     let is_null = |stat: Stat| {
         FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == makedev(1, 3)
@@ -60,7 +67,7 @@ impl Write for Stdout {
     }
 }
 
-/// Writes what the descriptor takes, and waits while a non-blocking one takes nothing.
+/// Writes once; waits while a non-blocking descriptor is not writable.
 fn write_some(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     loop {
         match rustix::io::write(fd, bytes) {

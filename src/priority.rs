@@ -1,33 +1,33 @@
-//! Which threads go first: those that answer counts, before everything that can wait.
+//! Thread priorities: threads that answer counts run before background work.
 //!
-//! A lower priority alone does not do it: a thread that has got a core keeps it for some milliseconds, whoever wakes up. So
-//! what can wait also keeps off one core.
+//! A lower priority alone is not enough: the kernel lets a running thread keep its core for some milliseconds. So background
+//! threads also avoid one core.
 
 use std::cell::Cell;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// How much lower than usual, of 19 steps: such a thread gets a tenth of a core that others want too.
+/// The niceness that is added: such a thread gets about a tenth of a core that others also use.
 const NICENESS: i32 = 10;
 
 thread_local! {
     static IS_LOWERED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Lets other threads go first from now on; threads that this one starts inherit it. For threads that do not answer counts. One
-/// that the runtime lends stays lowered, whatever it does next: read reports, open files, look up names of hosts.
+/// Lowers the priority of the current thread and of threads that it starts. For threads that do not answer counts. A thread of
+/// the runtime's blocking pool stays lowered for its later tasks: parsing reports, opening files, resolving host names.
 pub fn lower() {
     if IS_LOWERED.replace(true) {
         return;
     }
-    // Linux has both for each thread. Where they are refused, nothing is lost but the order.
+    // On Linux both are per thread. If the system refuses, only the order of threads is lost.
     let lowered = rustix::process::nice(NICENESS).and_then(|_| avoid_first_core());
     if let Err(error) = lowered {
-        tracing::debug!(%error, "a thread keeps its priority");
+        tracing::debug!(%error, "cannot lower the priority of a thread");
     }
 }
 
-/// Leaves the first core that this process may use to others, if it may use more than one.
+/// Excludes the first core that this process may use, if it may use more than one.
 fn avoid_first_core() -> rustix::io::Result<()> {
     let mut cores = sched_getaffinity(None)?;
     if cores.count() < 2 {
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thread_is_lowered_once_and_what_it_starts_with_it() {
+    fn a_thread_is_lowered_once_and_its_children_inherit_it() {
         let state = || (rustix::process::nice(0).unwrap(), sched_getaffinity(None).unwrap().count());
         let (usual, cores) = state();
         let (lowered, inherited) = std::thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! How far something long has come: a bar for people, lines in the log for everybody else.
+//! The progress of long work: a bar on a terminal, otherwise lines in the log.
 
 mod terminal;
 
@@ -10,27 +10,27 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use self::terminal::Terminal;
 
-/// How often a line is logged.
+/// The time between two lines in the log.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many subtasks of a file go by before the clock or the bar is looked at.
+/// How many records are read between two updates.
 const RECORDS_PER_UPDATE: u64 = 4096;
 
-/// What the log calls it to take subtasks in.
+/// The messages of loading: in progress, finished.
 const LOADING_MESSAGES: [&str; 2] = ["loading", "loaded"];
 
-/// The bar of reading a file.
+/// The bar for a file, in bytes.
 const BYTES_TEMPLATE: &str = "{msg} {wide_bar} {bytes}/{total_bytes} {eta}";
 
-/// The bar of anything else.
+/// The bar for a data directory, in subtasks.
 const SUB_JOBS_TEMPLATE: &str = "{msg} {wide_bar} {human_pos}/{human_len} subtasks {eta}";
 
-/// The progress of taking subtasks in, or out.
+/// The progress of loading or exporting subtasks.
 pub struct Progress {
-    /// How the log calls it while it goes on, and in the end.
+    /// The messages while it runs and when it is finished.
     messages: [&'static str; 2],
     from: String,
-    /// How far it goes, in bytes or in subtasks.
+    /// The total, in bytes or in subtasks.
     size: u64,
     position: u64,
     sub_jobs: u64,
@@ -40,18 +40,18 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Of reading a file, measured in bytes.
+    /// Starts the progress of reading a file, in bytes.
     pub fn of_file(path: &Path) -> Self {
         let size = path.metadata().map_or(0, |metadata| metadata.len());
         Self::start(LOADING_MESSAGES, path, size, BYTES_TEMPLATE)
     }
 
-    /// Of taking in a data directory, measured in subtasks.
+    /// Starts the progress of recovering a data directory, in subtasks.
     pub fn of_recovery(dir: &Path) -> Self {
         Self::start(LOADING_MESSAGES, dir, 0, SUB_JOBS_TEMPLATE)
     }
 
-    /// Of writing down a data directory, measured in subtasks.
+    /// Starts the progress of exporting a data directory, in subtasks.
     pub fn of_export(dir: &Path) -> Self {
         Self::start(["exporting", "exported"], dir, 0, SUB_JOBS_TEMPLATE)
     }
@@ -61,7 +61,7 @@ impl Progress {
         let bar = stderr().is_terminal().then(|| {
             let target = ProgressDrawTarget::term_like(Box::new(Terminal));
             let bar = ProgressBar::with_draw_target(Some(size), target).with_message(from.clone());
-            // The templates are right, as the test shows; were they not, the default style would do.
+            // A test holds that the templates are valid; the default style is the fallback.
             let style = ProgressStyle::with_template(template);
             style.map(|style| bar.set_style(style)).map_or(bar.clone(), |()| bar)
         });
@@ -69,7 +69,7 @@ impl Progress {
         Self { messages, from, size, position: 0, sub_jobs: 0, start: now, logged_at: now, bar }
     }
 
-    /// One more subtask of a file, after so many bytes.
+    /// Adds one subtask of a file and the bytes read for it.
     pub fn add(&mut self, bytes: u64) {
         self.position += bytes;
         self.sub_jobs += 1;
@@ -78,7 +78,7 @@ impl Progress {
         }
     }
 
-    /// So many subtasks of so many.
+    /// Sets the number of finished subtasks and the total.
     pub fn set_position(&mut self, sub_jobs: u64, of: u64) {
         (self.position, self.sub_jobs, self.size) = (sub_jobs, sub_jobs, of);
         if let Some(bar) = &self.bar {
@@ -99,7 +99,7 @@ impl Progress {
         }
     }
 
-    /// All of it is done; how many subtasks it was stands in the log.
+    /// Removes the bar and logs the number of subtasks and the time.
     pub fn finish(self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_templates_are_right() {
+    fn the_templates_are_valid() {
         for template in [BYTES_TEMPLATE, SUB_JOBS_TEMPLATE] {
             assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
         }

@@ -1,31 +1,31 @@
-//! Whether the server takes requests: loading, then ready, then draining, then ending, and never back.
+//! The phase of the server: loading, ready, draining, ending. It only moves forward.
 //!
-//! An end that is asked for while loading skips ready for good: what is half loaded is never served.
+//! A stop signal while loading leads to [`Phase::Abandoned`], so that a partly loaded store is never served.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// Where the server stands in its life.
+/// A phase of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Phase {
-    /// Subtasks are still being taken in; no count would be true.
+    /// Subtasks are being loaded; counts would be wrong.
     Loading,
-    /// Everything is answered.
+    /// Every request is answered.
     Ready,
-    /// The end has been asked for; balancers should look elsewhere.
+    /// A stop signal has come; load balancers should use another server.
     Draining,
-    /// The public listener has ended; what runs may end, and nothing more is taken in.
+    /// The public listener is closed; running reports finish and new ones are refused.
     Ending,
-    /// The end has been asked for before everything had been taken in; no count would be true.
+    /// A stop signal came while loading; counts would be wrong.
     Abandoned,
 }
 
-/// A latch that all rooms read and only the server moves on.
+/// The current phase. Only the server changes it.
 #[derive(Debug, Default)]
 pub struct Readiness(AtomicU8);
 
 impl Readiness {
-    /// Where the server stands now.
+    /// The current phase.
     pub fn phase(&self) -> Phase {
         match self.0.load(Ordering::Acquire) {
             0 => Phase::Loading,
@@ -36,13 +36,13 @@ impl Readiness {
         }
     }
 
-    /// Moves on to a phase; one that has passed already changes nothing.
+    /// Moves forward to a phase. An earlier phase changes nothing.
     pub fn enter(&self, phase: Phase) {
         let next = |now| match (now, phase as u8) {
             (LOADING, DRAINING) => Some(Phase::Abandoned as u8),
             (now, next) => (now < next).then_some(next),
         };
-        // That nothing is to be done is no failure.
+        // An error means that the phase was reached before.
         let _ = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
     }
 }
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn never_goes_back() {
+    fn phases_only_move_forward() {
         let readiness = Readiness::default();
         assert_eq!(readiness.phase(), Phase::Loading);
         readiness.enter(Phase::Ready);
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_loaded_never_opens() {
+    fn a_stop_while_loading_abandons_the_start() {
         let readiness = Readiness::default();
         readiness.enter(Phase::Draining);
         assert_eq!(readiness.phase(), Phase::Abandoned);

@@ -1,4 +1,4 @@
-//! A subtask as workers and load files write it: JSON, checked field by field into a [`SubJob`].
+//! Parses a record, one subtask as JSON in a report or a load file, into a [`SubJob`].
 
 mod field;
 mod line;
@@ -21,35 +21,43 @@ pub use line::to_load_line;
 /// The most bytes of a `job_resource_info` or `job_execute_info`.
 const MAX_OBJECT_BYTES: usize = 8 * 1024;
 
-/// A record that breaks a rule.
+/// Why a body is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
-    /// The body is no JSON at all.
+    /// The body is not JSON.
     #[error("must be a JSON array of subtasks: {0}")]
     InvalidJson(String),
-    /// The body begins with an object.
+    /// The body is one object instead of an array.
     #[error("must be a JSON array of subtasks; wrap one object in [ ] or send it as application/x-ndjson")]
     SingleObject,
-    /// The body is other JSON.
+    /// The body is other JSON than an array.
     #[error("must be a JSON array of subtasks")]
     NotAnArray,
-    /// The record at this place of a JSON array, counted from 1.
+    /// The record at this position of a JSON array, counted from 1, breaks a rule.
     #[error("record {0}: {1}")]
     Record(usize, String),
-    /// The record in this line, counted from 1.
+    /// The record in this line, counted from 1, breaks a rule.
     #[error("line {0}: {1}")]
     Line(usize, String),
 }
 
-/// How many records, or lines, are read in one go.
+/// How many records, or lines, are parsed between two calls of `pause`.
 const RECORDS_PER_SLICE: usize = 100;
 
-/// Takes the subtasks of a JSON array, which all belong to `project`.
+/// Parses a JSON array of records of `project`.
+///
+/// # Errors
+///
+/// The body is not an array of records, or a record breaks a rule.
 pub fn from_json(body: &[u8], project: &ProjectId, job_types: &JobTypes) -> Result<Vec<SubJob>, RecordError> {
     from_json_in_slices(body, project, job_types, &mut || ())
 }
 
-/// The same, in slices, between which `pause` may let others go first.
+/// As [`from_json`], and calls `pause` before every 100 records, so that other threads can run.
+///
+/// # Errors
+///
+/// As [`from_json`].
 pub fn from_json_in_slices(
     body: &[u8],
     project: &ProjectId,
@@ -72,12 +80,20 @@ pub fn from_json_in_slices(
     })
 }
 
-/// Takes the subtasks of a body with one JSON object a line, which all belong to `project`. Blank lines are skipped.
+/// Parses one record of `project` a line. Blank lines are skipped.
+///
+/// # Errors
+///
+/// A record breaks a rule.
 pub fn from_ndjson(body: &[u8], project: &ProjectId, job_types: &JobTypes) -> Result<Vec<SubJob>, RecordError> {
     from_ndjson_in_slices(body, project, job_types, &mut || ())
 }
 
-/// The same, in slices, between which `pause` may let others go first.
+/// As [`from_ndjson`], and calls `pause` before every 100 lines, so that other threads can run.
+///
+/// # Errors
+///
+/// As [`from_ndjson`].
 pub fn from_ndjson_in_slices(
     body: &[u8],
     project: &ProjectId,
@@ -103,7 +119,11 @@ pub fn from_ndjson_in_slices(
     lines.map(|(at, line)| read(line).map_err(|reason| RecordError::Line(at + 1, reason))).collect()
 }
 
-/// Takes one line of a load file, which must name its project; the error is the reason.
+/// Parses one line of a load file, which must name its project.
+///
+/// # Errors
+///
+/// The reason, without the position.
 pub fn from_load_line(line: &[u8], job_types: &JobTypes) -> Result<(ProjectId, SubJob), String> {
     let raw = parse_line(line)?;
     let project = raw.project_id.as_ref().ok_or("missing field `project_id`")?;
@@ -111,25 +131,24 @@ pub fn from_load_line(line: &[u8], job_types: &JobTypes) -> Result<(ProjectId, S
     Ok((project, raw.into_sub_job(job_types)?))
 }
 
-/// The one JSON object of a line.
+/// Parses the one JSON object of a line.
 fn parse_line(line: &[u8]) -> Result<RawRecord<'_>, String> {
     let mut json = serde_json::Deserializer::from_slice(line);
     let raw = RecordVisitor.deserialize(&mut json).and_then(|raw| json.end().map(|()| raw));
     raw.map_err(|error| reason_without_value(&error))
 }
 
-/// Whether a line holds nothing but white space.
+/// Whether a line is only white space.
 pub fn is_blank(line: &[u8]) -> bool {
     line.iter().all(u8::is_ascii_whitespace)
 }
 
-/// The text without the byte order mark that some editors and spreadsheets begin a file with; RFC 8259, section 8.1, lets a
-/// reader skip it.
+/// The text without the byte order mark that some editors and spreadsheets write. RFC 8259, section 8.1, allows to skip it.
 pub fn without_bom(text: &[u8]) -> &[u8] {
     text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
 }
 
-/// Reads a [`RawRecord`] from an object only: of itself it would take an array of its fields' values too.
+/// Deserializes a [`RawRecord`] from an object only. The derived code would also accept an array of the fields' values.
 struct RecordVisitor;
 
 impl<'de> de::DeserializeSeed<'de> for RecordVisitor {
@@ -221,7 +240,7 @@ fn parse_job_type(family: Option<Text<'_, FAMILY>>, name: &str, job_types: &JobT
     job_types.parse(family, name).ok_or_else(|| unknown_job_type(family, name, job_types))
 }
 
-/// Why a name is no job type of the family: first what helps the operator, since the end may be cut.
+/// The message for an unknown job type. The remedy comes first, because a long message is truncated.
 #[cold]
 fn unknown_job_type(family: Family, name: &str, job_types: &JobTypes) -> String {
     let known: Vec<_> = job_types.of_family(family).map(|job_type| job_types.name(job_type)).collect();
@@ -262,14 +281,14 @@ fn check_text<const FIELD: usize>(
     }
 }
 
-/// Reads an array record by record, so that no second copy of it is made and a bad one is known by its place.
+/// Deserializes an array record by record, so that the position of a bad record is known and the array is not copied.
 struct ArrayVisitor<'a> {
     project: &'a ProjectId,
     job_types: &'a JobTypes,
     pause: &'a mut dyn FnMut(),
-    /// The place of the record being read.
+    /// The position of the current record, from 1.
     at: usize,
-    /// Why that record is refused, if it is JSON of the right form.
+    /// Why the current record is refused, if it breaks a rule that is not one of JSON.
     reason: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-# Varnish 7. Start it with room for long tokens, as it takes 8 KiB for a header:
+# Varnish 7. Start it with larger limits, because a header may have only 8 KiB by default:
 #
 #     varnishd -a :8000 -f /etc/varnish/subjobs.vcl -p http_req_hdr_len=64k -p http_req_size=96k \
 #         -p workspace_client=256k -p workspace_backend=256k
@@ -14,7 +14,7 @@ backend subjobs {
 }
 
 sub vcl_recv {
-    # A count is exact at the moment of asking, so nothing is kept. Returning here also leaves out what comes built in, which
-    # puts Host in lower case (signatures cover it) and forwards unknown methods blindly.
+    # Nothing is cached, because a count is exact at the time of the request. Returning here also skips the built-in rules,
+    # which convert Host to lower case (signatures cover it) and pipe unknown methods.
     return (pass);
 }

@@ -1,4 +1,4 @@
-//! Reading what the operator names, whatever it turns out to be: nothing is read without end or waited for for ever.
+//! Reads files that the operator names, with limits on size and time. Devices, sockets and directories are refused.
 
 use std::fs::{File, FileType, OpenOptions};
 use std::io::{self, Read as _};
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 
-/// How long a pipe is waited for, all in all.
+/// The time limit for reading a pipe to its end.
 const PIPE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The bytes of a regular file of at most `max` bytes.
+/// Reads a regular file of at most `max` bytes.
 pub(super) fn read_file(path: &Path, max: usize) -> Result<Vec<u8>, String> {
     let file = open(path, FileType::is_file)?;
     let before = file.metadata().map_err(reason)?;
@@ -25,13 +25,13 @@ pub(super) fn read_file(path: &Path, max: usize) -> Result<Vec<u8>, String> {
     if bytes.len() > max {
         Err(too_large(max))
     } else if (before.len(), before.modified().ok()) != (after.len(), after.modified().ok()) {
-        Err("it was changed while it was read".into())
+        Err("it changed while it was being read".into())
     } else {
         Ok(bytes)
     }
 }
 
-/// As [`read_file`], or what comes out of a pipe until its writers are done, as a shell's `<(command)` is one.
+/// As [`read_file`], but the path may also be a pipe, such as a shell's `<(command)`. Reads it until its writers close it.
 pub(super) fn read_file_or_pipe(path: &Path, max: usize) -> Result<Vec<u8>, String> {
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.file_type().is_fifo() => read_pipe(&open(path, FileType::is_fifo)?, max),
@@ -44,14 +44,11 @@ fn read_pipe(mut pipe: &File, max: usize) -> Result<Vec<u8>, String> {
     loop {
         let left = end.saturating_duration_since(Instant::now());
         let timeout = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
-        // A pipe that has had no writer yet is not at its end, though a read says so: only this tells.
+        // A read returns 0 also while no writer has opened the pipe yet; poll distinguishes that from the end.
         let ready =
             poll(&mut [PollFd::new(&pipe, PollFlags::IN)], Some(&timeout)).map_err(|errno| reason(errno.into()));
         if ready? == 0 {
-            return Err(format!(
-                "it is a pipe, and nothing, or no end, has come out of it within {} s",
-                PIPE_TIMEOUT.as_secs()
-            ));
+            return Err(format!("it is a pipe whose writer did not close it within {} s", PIPE_TIMEOUT.as_secs()));
         }
         match pipe.read(&mut buffer) {
             Ok(0) => return Ok(bytes),
@@ -63,13 +60,13 @@ fn read_pipe(mut pipe: &File, max: usize) -> Result<Vec<u8>, String> {
     }
 }
 
-/// Opens what is there without waiting for anybody, if it is of a kind that can be read.
+/// Opens a file of an accepted type without blocking.
 fn open(path: &Path, is_readable: impl Fn(&FileType) -> bool) -> Result<File, String> {
     let check = |metadata: std::fs::Metadata| match metadata.file_type() {
         kind if is_readable(&kind) => Ok(()),
         kind => Err(format!("it is {}, not a regular file", kind_name(kind))),
     };
-    // Before it is opened, since that alone does something to some devices; and after, since it may be another by then.
+    // Checked before opening, because opening a device can have effects, and after, because the path may lead elsewhere by then.
     check(std::fs::metadata(path).map_err(|error| open_error(path, error))?)?;
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path).map_err(reason)?;
@@ -79,7 +76,7 @@ fn open(path: &Path, is_readable: impl Fn(&FileType) -> bool) -> Result<File, St
 
 fn open_error(path: &Path, error: io::Error) -> String {
     let is_link = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink());
-    let about = if is_link && error.kind() == io::ErrorKind::NotFound { "what the link leads to: " } else { "" };
+    let about = if is_link && error.kind() == io::ErrorKind::NotFound { "target of the link: " } else { "" };
     format!("{about}{error}")
 }
 
@@ -89,7 +86,7 @@ fn kind_name(kind: FileType) -> &'static str {
         _ if kind.is_fifo() => "a pipe",
         _ if kind.is_socket() => "a socket",
         _ if kind.is_block_device() || kind.is_char_device() => "a device",
-        _ => "something else",
+        _ => "a file of an unknown type",
     }
 }
 
@@ -112,7 +109,7 @@ mod tests {
     const MAX: usize = 2048;
 
     #[test]
-    fn only_a_regular_file_is_read() {
+    fn only_regular_files_are_read() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         std::fs::write(path("good"), "text").unwrap();
@@ -136,7 +133,7 @@ mod tests {
             (path("."), Err("it is a directory, not a regular file")),
             (zero, Err("it is a device, not a regular file")),
             (path("none"), Err("No such file")),
-            (path("dangling"), Err("what the link leads to: No such file")),
+            (path("dangling"), Err("target of the link: No such file")),
             (path("loop"), Err("symbolic link")),
         ] {
             match (read_file(&path, MAX), what) {
@@ -148,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_is_read_to_its_end_and_not_waited_for_for_ever() {
+    fn a_pipe_is_read_to_its_end_within_a_time_limit() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pipe");
         assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
@@ -158,7 +155,7 @@ mod tests {
             let path = path.clone();
             std::thread::spawn(move || {
                 let mut pipe = OpenOptions::new().write(true).open(path).unwrap();
-                // Who reads no further is not written to.
+                // The write fails when the reader stops at its limit.
                 let _ = io::Write::write_all(&mut pipe, &vec![b'x'; bytes]);
             })
         };

@@ -1,4 +1,4 @@
-//! The access file: its form, and the checks that make it an [`Access`].
+//! Parses and checks the access file.
 
 mod chunks;
 mod identity_section;
@@ -21,14 +21,13 @@ use crate::domain::{ProjectId, Timestamp};
 /// The most bytes of a file that holds a secret.
 const MAX_SECRET_BYTES: usize = 64 * 1024;
 
-/// The access that a file's text describes, or the reason why it describes none. `dir` is where the files that it names
-/// are looked for.
+/// Parses an access file. Relative paths in it start at `dir`. The error is the reason, with the line if it is known.
 pub(super) fn parse(text: &str, dir: &Path) -> Result<Access, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let chunks = Chunks::split(text);
     let line_of_rest = |at: usize| line(text, chunks.position_in_text(at));
     let file: File = toml::from_str(&chunks.rest).map_err(|error| message::describe(&error, line_of_rest))?;
-    // Each policy is looked through once, however many principals name it.
+    // Each policy is evaluated once, not for each principal that names it.
     let policies: Policies =
         file.policies.iter().map(|(name, policy)| (name.as_str(), Permissions::from_policy(policy))).collect();
     let names = named_projects(&file.named_projects)?;
@@ -49,26 +48,28 @@ pub(super) fn parse(text: &str, dir: &Path) -> Result<Access, String> {
     access.identity =
         file.identity.map(|raw| identity_section::parse_identity(raw, line_of_rest, dir, &policies)).transpose()?;
     if access.tokens.is_empty() && access.keys.is_empty() && access.identity.is_none() {
-        return Err("nobody could call: no principal has a token or an access key, and there is no [identity]".into());
+        return Err(
+            "it has no credentials: no principal has a token or an access key, and there is no [identity]".into()
+        );
     }
     Ok(access)
 }
 
-/// What has been read, and what the principals to come are held against.
+/// Adds principals one by one and checks each against those before.
 struct AccessBuilder<'a> {
     access: Access,
-    /// The names of those read.
+    /// The names of the principals so far.
     seen_names: HashSet<Box<str>>,
     policies: &'a Policies<'a>,
     dir: &'a Path,
 }
 
 impl AccessBuilder<'_> {
-    /// Adds a principal with what it calls with. `line` tells the line of a place, where there is something to say.
+    /// Adds a principal with its credentials. `line` converts a byte offset to a line number, for errors.
     fn add(&mut self, raw: RawPrincipal, line: &dyn Fn(usize) -> usize) -> Result<(), String> {
         let about = |reason: String| format!("principal {}: {reason}", quoted(&raw.name));
         if !self.seen_names.insert(raw.name.as_str().into()) {
-            return Err(about("the name stands twice".into()));
+            return Err(about("the name is used twice".into()));
         }
         let principal = Arc::new(principal(&raw, self.policies).map_err(about)?);
         for token in &raw.tokens {
@@ -81,13 +82,13 @@ impl AccessBuilder<'_> {
     }
 }
 
-/// What is said of a file whose text is none.
+/// The reason for a file that is not UTF-8.
 pub(super) fn not_utf8(error: &std::string::FromUtf8Error) -> String {
     let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
     format!("line {}: it is not UTF-8", good.iter().filter(|byte| **byte == b'\n').count() + 1)
 }
 
-/// What each policy says, by its name.
+/// The permissions of each policy, by its name.
 type Policies<'a> = HashMap<&'a str, Permissions>;
 
 fn principal(raw: &RawPrincipal, policies: &Policies<'_>) -> Result<Principal, String> {
@@ -100,7 +101,7 @@ fn principal(raw: &RawPrincipal, policies: &Policies<'_>) -> Result<Principal, S
     Ok(Principal { name: raw.name.clone(), projects, permissions })
 }
 
-/// What the policies of those names say together.
+/// The permissions of all policies with those names.
 fn permissions_of(names: &[String], policies: &Policies<'_>) -> Result<Permissions, String> {
     names.iter().try_fold(Permissions::default(), |all, name| match policies.get(name.as_str()) {
         Some(granted) => Ok(all.union(*granted)),
@@ -116,7 +117,7 @@ fn named_projects(list: &[NamedProject]) -> Result<Vec<(ProjectId, String)>, Str
             if name.is_empty() {
                 Err(format!("project {} has an empty name", quoted(id)))
             } else if !seen_names.insert(id) {
-                Err(format!("project {} stands twice", quoted(id)))
+                Err(format!("project {} is listed twice", quoted(id)))
             } else {
                 Ok((project, name.clone()))
             }
@@ -126,7 +127,7 @@ fn named_projects(list: &[NamedProject]) -> Result<Vec<(ProjectId, String)>, Str
 
 fn projects(list: &[String]) -> Result<HashSet<ProjectId>, String> {
     let project = |text: &String| match text.as_str() {
-        "*" => Err("\"*\" can only stand alone, in a principal's projects".to_owned()),
+        "*" => Err("\"*\" must be the only item, and only in the projects of a principal".to_owned()),
         text => ProjectId::parse(text).map_err(|error| format!("project {} {error}", quoted(text))),
     };
     list.iter().map(project).collect()
@@ -148,7 +149,7 @@ fn add_token(
     let expires_at = raw.expires_at.map(moment).transpose()?;
     match access.tokens.insert(digest, TokenEntry { expires_at, principal: principal.clone() }) {
         None => Ok(()),
-        Some(_) => Err(about("the token stands twice")),
+        Some(_) => Err(about("the token is used twice")),
     }
 }
 
@@ -164,7 +165,7 @@ fn add_access_key(
     if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',') {
         return Err(format!("{}: the id must be visible ASCII characters without a comma", place()));
     }
-    // What stands for a name of a variable or file may be the secret itself, so it is not repeated.
+    // A secret may have been pasted in place of the name of its variable or file, so no name is repeated.
     let about = |reason: &str| format!("{} {}: {reason}", place(), quoted(id));
     let secret = match (&raw.secret, &raw.secret_env, &raw.secret_file) {
         (Some(secret), None, None) => secret.clone(),
@@ -175,7 +176,7 @@ fn add_access_key(
         (None, None, Some(file)) => {
             let secret = bounded_read::read_file(&dir.join(file), MAX_SECRET_BYTES);
             let secret = secret.map_err(|reason| about(&format!("secret_file: {reason}")))?;
-            let secret = String::from_utf8(secret).map_err(|_| about("secret_file: it does not hold UTF-8"))?;
+            let secret = String::from_utf8(secret).map_err(|_| about("secret_file: it is not UTF-8"))?;
             secret.trim_end_matches(['\r', '\n']).to_owned()
         }
         _ => return Err(about("give one of secret, secret_env and secret_file")),
@@ -183,17 +184,17 @@ fn add_access_key(
     let secret = Secret::new(&secret).ok_or_else(|| about("the secret is empty"))?;
     match access.keys.insert(id.as_str().into(), AccessKey { secret, principal: principal.clone() }) {
         None => Ok(()),
-        Some(_) => Err(about("it stands twice")),
+        Some(_) => Err(about("the id is used twice")),
     }
 }
 
 fn read_variable(name: &str) -> Result<String, &'static str> {
-    // The system's own functions panic at names that cannot be.
-    let can_be = !name.is_empty() && !name.contains(['=', '\0']);
-    match can_be.then(|| std::env::var(name)) {
+    // `std::env::var` panics at such names.
+    let is_valid_name = !name.is_empty() && !name.contains(['=', '\0']);
+    match is_valid_name.then(|| std::env::var(name)) {
         Some(Ok(value)) => Ok(value),
-        Some(Err(std::env::VarError::NotUnicode(_))) => Err("the variable does not hold UTF-8"),
-        Some(Err(std::env::VarError::NotPresent)) | None => Err("the environment has no such variable"),
+        Some(Err(std::env::VarError::NotUnicode(_))) => Err("the environment variable is not UTF-8"),
+        Some(Err(std::env::VarError::NotPresent)) | None => Err("the environment variable is not set"),
     }
 }
 

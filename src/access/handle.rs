@@ -1,4 +1,4 @@
-//! The access in force, which a reload replaces whole.
+//! The current [`Access`], which a reload replaces as a whole.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,29 +14,33 @@ use crate::metrics::{IdentityMetrics, ReloadMetrics};
 /// Where an access file's text comes from.
 #[derive(Debug, Clone)]
 pub enum AccessSource {
-    /// A file, read again on each reload.
+    /// A file that each reload reads.
     File(PathBuf),
-    /// The text itself, as tests and the demo have it; a reload changes nothing.
+    /// The text itself, for tests and the demo. A reload changes nothing.
     Text(String),
 }
 
-/// The access in force.
+/// Holds the current [`Access`] and reloads it.
 #[derive(Debug)]
 pub struct AccessHandle {
     source: AccessSource,
     metrics: IdentityMetrics,
     hosts: Arc<PublicHosts>,
     current: ArcSwap<Access>,
-    /// How many reloads have begun.
+    /// The number of reloads that have begun.
     reloads_begun: AtomicU64,
-    /// Which of them made what is in force.
+    /// The number of the reload that made the current access.
     active_reload: Mutex<u64>,
-    /// Where it is shown how reloads end.
+    /// Counts successes and failures, once it is set.
     reload_metrics: OnceLock<ReloadMetrics>,
 }
 
 impl AccessHandle {
-    /// Reads the source for the first time. Signatures are also tried with each of `hosts` in place of Host.
+    /// Reads the source for the first time. Signatures are also verified with each of `hosts` in place of Host.
+    ///
+    /// # Errors
+    ///
+    /// The source cannot be read, or breaks a rule.
     pub fn open(source: AccessSource, hosts: Vec<PublicHost>, metrics: IdentityMetrics) -> Result<Self, AccessError> {
         let hosts = Arc::new(PublicHosts::new(hosts));
         let access = match &source {
@@ -56,27 +60,31 @@ impl AccessHandle {
         })
     }
 
-    /// Shows from now on how reloads end; the first reading was a good one.
+    /// Sets the metrics that record reloads; the first read counts as a success.
     pub fn set_reload_metrics(&self, metrics: ReloadMetrics) {
         metrics.reloaded(true);
-        // A second one would be shown nowhere.
+        // Set once; a second call has no effect.
         let _ = self.reload_metrics.set(metrics);
     }
 
-    /// The access in force now; a request holds on to one for as long as it decides.
+    /// The current access. A request uses the same one for all its decisions.
     pub fn load(&self) -> Guard<Arc<Access>> {
         self.current.load()
     }
 
-    /// Reads the source again. A good one is in force for every later request, a bad one changes nothing. False if a reload
-    /// that began later was done earlier, and is in force instead.
+    /// Reads the source and replaces the current access. Returns false if a reload that began later has already finished; then
+    /// that one stays current.
+    ///
+    /// # Errors
+    ///
+    /// The source cannot be read, or breaks a rule. The current access stays.
     pub fn reload(&self) -> Result<bool, AccessError> {
         let done = self.try_reload();
         self.record_reload(done.is_ok());
         done
     }
 
-    /// Shows how a reload has ended, or that it has not.
+    /// Records in the metrics whether a reload succeeded.
     pub(super) fn record_reload(&self, is_good: bool) {
         if let Some(metrics) = self.reload_metrics.get() {
             metrics.reloaded(is_good);
@@ -92,9 +100,9 @@ impl AccessHandle {
         self.activate(number, access)
     }
 
-    /// Puts in force what the reload of that number has read, unless a later one has.
+    /// Makes the access of the reload with that number current, unless a later reload has finished.
     pub(super) fn activate(&self, number: u64, access: Access) -> Result<bool, AccessError> {
-        // A number, which a panic cannot leave half changed.
+        // A panic cannot leave a number half written.
         let mut active_reload = self.active_reload.lock().unwrap_or_else(PoisonError::into_inner);
         if *active_reload > number {
             return Ok(false);
@@ -111,7 +119,7 @@ fn parse(text: &str) -> Result<Access, AccessError> {
     Access::parse(text).map_err(|reason| AccessError { path: PathBuf::from("access text"), reason })
 }
 
-/// With its identity service. What is remembered of the service's answers is kept if its settings are the same as before.
+/// Adds the identity service, if one is configured. The service and its cache are kept if the settings are unchanged.
 fn with_identity_service(
     access: Access,
     source: &AccessSource,

@@ -1,7 +1,7 @@
-//! The identity service: tokens that the access file does not hold are asked about, once, and remembered for a while.
+//! The identity service: validates tokens that the access file does not have, and caches the results.
 //!
 //! Source: the Identity API v3, as Keystone and the publisher's IAM speak it: `GET {url}/auth/tokens?nocatalog`, the token
-//! itself being both the caller's and the one asked about.
+//! being both the caller's and the subject.
 
 mod circuit_breaker;
 mod client;
@@ -21,27 +21,27 @@ use super::{Principal, Projects, Token, TokenDigest};
 use crate::domain::{ProjectId, Timestamp};
 use crate::metrics::IdentityMetrics;
 
-/// How many tokens are remembered, of the good and of the refused each.
+/// The most tokens in each cache, of accepted and of refused ones.
 const CACHE_CAPACITY: u64 = 10_000;
 
-/// How long a refused token is remembered.
+/// How long a refused token is cached.
 const REFUSED_TTL: Duration = Duration::from_secs(5);
 
-/// What the access file says of the service.
+/// The settings of the service, from the access file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Settings {
-    /// Without a slash at the end.
+    /// The base URL, without a slash at the end.
     pub(super) url: String,
-    /// How long a token is trusted unasked.
+    /// How long an accepted token is cached.
     pub(super) cache: Duration,
-    /// For a whole call.
+    /// Time limit of a call.
     pub(super) timeout: Duration,
-    /// The certificates to trust, in PEM, instead of the usual roots.
+    /// The certificate authorities to trust, in PEM, instead of the public ones.
     pub(super) ca: Option<Vec<u8>>,
 }
 
 impl Settings {
-    /// The reason why no client can be made of them, if there is one.
+    /// Checks that a client can be made with these settings.
     pub(super) fn check(&self) -> Result<(), String> {
         if self.timeout.is_zero() {
             return Err("timeout must not be zero".into());
@@ -50,22 +50,22 @@ impl Settings {
     }
 }
 
-/// What each role of the service allows here.
+/// The permissions of each role of the service.
 #[derive(Debug, Default)]
 pub(super) struct Roles(pub(super) HashMap<String, Permissions>);
 
-/// What the service has said of a token.
+/// A token that the service has accepted.
 #[derive(Debug, Clone)]
 pub(super) struct ValidatedToken {
     user: String,
-    /// None of an unscoped or domain-scoped token.
+    /// `None` for an unscoped or domain-scoped token.
     project: Option<ProjectId>,
     roles: Vec<String>,
     ttl: Duration,
 }
 
 impl ValidatedToken {
-    /// The principal that this makes under the roles now in force.
+    /// The principal of the token, with the permissions of the current roles.
     pub(super) fn principal(&self, roles: &Roles) -> Principal {
         let granted = self.roles.iter().filter_map(|role| roles.0.get(role));
         let permissions = granted.fold(Permissions::default(), |all, granted| all.union(*granted));
@@ -80,13 +80,13 @@ impl ValidatedToken {
 /// Why a token is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum IdentityError {
-    /// The service does not know it, or no longer.
+    /// The service refuses the token, or it has expired.
     Refused,
-    /// The service gave no answer that can be believed.
+    /// The service gave no valid answer.
     Unavailable,
 }
 
-/// The service with its memory. It outlives reloads of the access file that leave its settings as they are.
+/// The service with its caches. Reloads of the access file keep it if the settings are unchanged.
 #[derive(Debug)]
 pub(super) struct IdentityService {
     settings: Settings,
@@ -113,7 +113,7 @@ impl IdentityService {
         &self.settings
     }
 
-    /// What the service says of a token with that digest. Many requests with one new token make one call.
+    /// Validates a token, from the cache or by a call. Concurrent requests with one new token share one call.
     pub(super) async fn validate(
         &self,
         token: Token<'_>,
@@ -133,7 +133,7 @@ impl IdentityService {
 
     async fn call(&self, token: Token<'_>, digest: TokenDigest) -> Result<Arc<ValidatedToken>, IdentityError> {
         let start = Instant::now();
-        // Neither is logged: what makes it so is, and there may be as many as there are requests.
+        // Not logged here: the failed call is, and there may be as many refusals as requests.
         let _permit = self.breaker.try_acquire(start).map_err(|_| IdentityError::Unavailable)?;
         let response = self.client.get_token(token).await;
         match &response {
@@ -155,7 +155,7 @@ impl IdentityService {
             }
             Err(failure) => {
                 if self.breaker.may_warn(Instant::now()) {
-                    tracing::warn!(%failure, "the identity service gave no answer");
+                    tracing::warn!(%failure, "identity service call failed");
                 }
                 Err(IdentityError::Unavailable)
             }
@@ -182,17 +182,17 @@ impl IdentityService {
     }
 }
 
-/// What is wrong with an answer, and where. The library's own message quotes it, and it may hold the token.
+/// The kind and position of a JSON error. The error's own message quotes the response, which may contain the token.
 fn describe_json_error(error: &serde_json::Error) -> String {
     let kind = match error.classify() {
-        serde_json::error::Category::Data => "it has another form",
-        serde_json::error::Category::Eof => "it ends too early",
-        serde_json::error::Category::Syntax | serde_json::error::Category::Io => "it is no JSON",
+        serde_json::error::Category::Data => "unexpected structure",
+        serde_json::error::Category::Eof => "unexpected end",
+        serde_json::error::Category::Syntax | serde_json::error::Category::Io => "not JSON",
     };
     format!("{kind}: line {}, column {}", error.line(), error.column())
 }
 
-/// Each token is trusted for as long as was found when it was asked about.
+/// Each token has its own time to live.
 struct TokenExpiry;
 
 impl Expiry<TokenDigest, Arc<ValidatedToken>> for TokenExpiry {

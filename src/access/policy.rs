@@ -63,8 +63,7 @@ impl FromIterator<Action> for ActionSet {
     }
 }
 
-/// A policy as it is pasted into the access file. What it could say beyond this would change its meaning, so a key that
-/// is not known here is refused.
+/// A policy in the access file. An unknown key, such as a condition, could restrict it, so it is refused.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Policy {
@@ -97,9 +96,9 @@ enum Effect {
 struct Pattern(String);
 
 impl Pattern {
-    /// Case-insensitive, as the policy grammar has it.
+    /// Matches a name, ignoring case as the policy grammar does.
     ///
-    /// Goes back only to the last `*`, so the time is at most the product of the lengths.
+    /// Backtracks only to the last `*`, so the time is at most the product of the lengths.
     fn matches(&self, name: &str) -> bool {
         let (pattern, name) = (self.0.as_bytes(), name.as_bytes());
         let (mut p, mut n) = (0, 0);
@@ -128,7 +127,7 @@ impl Pattern {
     }
 }
 
-/// What policies say together, before the Denies have won, so that it can be joined with what others say.
+/// The actions that policies allow and deny, kept apart so that further policies can be added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Permissions {
     allowed: ActionSet,
@@ -136,7 +135,7 @@ pub(super) struct Permissions {
 }
 
 impl Permissions {
-    /// An account's: every permission.
+    /// The permissions of an account: all of them.
     pub(super) const ACCOUNT: Self = Self { allowed: ActionSet::ALL, denied: ActionSet(0) };
 
     pub(super) fn from_policy(policy: &Policy) -> Self {
@@ -154,7 +153,7 @@ impl Permissions {
         Self { allowed: ActionSet(self.allowed.0 | other.allowed.0), denied: ActionSet(self.denied.0 | other.denied.0) }
     }
 
-    /// An explicit Deny wins, what nothing allows is denied.
+    /// The actions that are allowed and not denied.
     pub(super) fn effective(self) -> ActionSet {
         ActionSet(self.allowed.0 & !self.denied.0)
     }
@@ -198,7 +197,7 @@ mod tests {
     proptest! {
         /// Against the definition, by recursion.
         #[test]
-        fn matching_is_what_the_grammar_says(pattern in "[abA*?]{0,8}", name in "[abB]{0,8}") {
+        fn matching_agrees_with_a_recursive_definition(pattern in "[abA*?]{0,8}", name in "[abB]{0,8}") {
             fn truth(pattern: &[u8], name: &[u8]) -> bool {
                 match (pattern, name) {
                     ([], []) => true,
@@ -213,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn an_explicit_deny_wins_and_silence_denies() {
+    fn an_explicit_deny_wins_and_the_default_is_deny() {
         let all = statement("Allow", "*");
         let count = statement("Allow", "workspace:jobs:countSubJobs");
         let no_reports = statement("Deny", "*:report*");
@@ -239,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn pasted_policies_are_taken_and_what_would_change_them_is_refused() {
+    fn version_and_sid_are_ignored_and_unknown_keys_are_refused() {
         let pasted = "Version = \"5.0\"\n[[Statement]]\nSid = \"S1\"\nEffect = \"Allow\"\nAction = [\"*\"]";
         assert_eq!(allowed(&[pasted]), Action::ALL);
         for (text, reason) in [

@@ -1,4 +1,4 @@
-//! The names by which callers know this server, for signed requests that come through a gateway which replaces Host.
+//! The host names that callers use and sign, for requests through a gateway that replaces Host.
 
 use std::str::FromStr;
 use std::sync::Mutex;
@@ -6,17 +6,17 @@ use std::time::{Duration, Instant};
 
 use http::uri::Authority;
 
-/// The most names that one signature is tried with.
+/// The most host names against which a signature is verified.
 pub const MAX_PUBLIC_HOSTS: usize = 8;
 
-/// How long after a warning of signatures that do not match there is no other.
+/// The shortest time between two warnings of a signature that does not match.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// A host, or host and port, as a caller's Host says it.
+/// A host, or host and port, as in a caller's Host header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicHost(Box<str>);
 
-/// The text is no host.
+/// The text is not a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be a host or a host and port, as jobs.example.com or jobs.example.com:8443")]
 pub struct InvalidHost;
@@ -39,7 +39,7 @@ impl FromStr for PublicHost {
     }
 }
 
-/// The names given, and when the last warning was. It outlives reloads of the access file.
+/// The configured host names and the time of the last warning. Reloads of the access file keep it.
 #[derive(Debug, Default)]
 pub(super) struct PublicHosts {
     names: Vec<PublicHost>,
@@ -55,23 +55,23 @@ impl PublicHosts {
         &self.names
     }
 
-    /// Warns that a signature with a key of somebody's does not match, at most once a minute, since strangers can make it so.
+    /// Warns that a signature with a known key does not match, at most once a minute, because any caller can cause it.
     pub(super) fn warn_of_mismatch(&self, access_key: &str, host: &[u8]) {
         if self.may_warn(Instant::now()) {
-            // What stands there may be anything; only a host is worth a line.
+            // Host may hold any bytes; only a valid host is logged.
             let host = std::str::from_utf8(host).ok().and_then(|host| host.parse::<PublicHost>().ok());
             let host = host.as_ref().map(PublicHost::as_str);
             tracing::warn!(
                 access_key,
                 host,
-                "a signature does not match: the secret is wrong, or a gateway changes the request; if one replaces Host, give \
-                 the host that callers use as --public-host (other such signatures are not logged for a minute)"
+                "signature does not match: the secret is wrong, or a gateway changes the request; if a gateway replaces Host, \
+                 set --public-host to the host that callers use (logged at most once a minute)"
             );
         }
     }
 
     fn may_warn(&self, now: Instant) -> bool {
-        // What a panic elsewhere has left is a moment as good as any.
+        // A panic cannot leave a time half written.
         let mut warned_at = self.warned_at.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let may = warned_at.is_none_or(|before| now.saturating_duration_since(before) >= WARNING_INTERVAL);
         if may {
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_public_host_is_a_host_with_a_port_or_without() {
+    fn a_public_host_has_a_host_and_an_optional_port() {
         for good in
             ["jobs.example.com", "jobs.example.com:8443", "localhost", "10.0.0.1:80", "[::1]:8443", "[::1]", "A_b"]
         {
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mismatch_is_warned_of_once_a_minute() {
+    fn a_mismatch_is_logged_once_a_minute() {
         let (hosts, start) = (PublicHosts::default(), Instant::now());
         let warned = [0, 0, 59, 60, 61, 119, 120].map(|after| hosts.may_warn(start + Duration::from_secs(after)));
         assert_eq!(warned, [true, false, false, true, false, false, true]);

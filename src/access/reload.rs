@@ -1,4 +1,4 @@
-//! Reading the access file again while the server runs, such that no reading can end it, hold it up, or undo a later one.
+//! Reloads the access file while the server runs. A reload that fails or hangs leaves the current access in use.
 
 use std::io;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use tokio::time::timeout;
 
 use super::{AccessError, AccessHandle};
 
-/// How long a reading is waited for before another may begin. One that takes longer, as on a network's disk, goes on.
+/// How long to wait for a read before the next may begin. A slower read, as from a network file system, continues.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Readings at once.
+/// The most reads that run at once.
 const MAX_CONCURRENT_READS: usize = 4;
 
 /// Reads the file again each time that `next_signal` returns. Signals that come meanwhile are one more reading, however often.
@@ -20,11 +20,9 @@ pub async fn reload_on_signal(mut next_signal: impl AsyncFnMut() -> Option<()>, 
     let reads = Arc::new(Semaphore::new(MAX_CONCURRENT_READS));
     while next_signal().await.is_some() {
         if reads.available_permits() == 0 {
-            tracing::error!(
-                "the access file is not read again before an earlier reading has ended: {MAX_CONCURRENT_READS} hang"
-            );
+            tracing::error!("access file reload delayed: {MAX_CONCURRENT_READS} earlier reads have not finished");
         }
-        // It is never closed.
+        // The semaphore is never closed.
         let Ok(permit) = reads.clone().acquire_owned().await else { return };
         match spawn_reload(&access, permit) {
             Ok(done) => {
@@ -35,22 +33,22 @@ pub async fn reload_on_signal(mut next_signal: impl AsyncFnMut() -> Option<()>, 
                 if ended.is_err() {
                     tracing::warn!(
                         after_seconds = READ_TIMEOUT.as_secs_f64(),
-                        "the access file is still being read; the one before stays in force"
+                        "access file reload is slow: still using the previous file"
                     );
                 }
             }
-            Err(error) => tracing::error!(%error, "the access file is not read again: no thread"),
+            Err(error) => tracing::error!(%error, "access file not reloaded: cannot start a thread"),
         }
     }
 }
 
-/// Begins a reading on a thread of its own, since it may never end; the receiver hears when it has.
+/// Starts a reload on its own thread, because the read may hang. The receiver is told when it ends.
 fn spawn_reload(access: &Arc<AccessHandle>, permit: OwnedSemaphorePermit) -> io::Result<oneshot::Receiver<()>> {
     let (ended, done) = oneshot::channel();
     let access = access.clone();
     std::thread::Builder::new().name("access".into()).spawn(move || {
         log_result(access.reload());
-        // Before it is told, so that whoever hears it may begin another.
+        // Dropped before the message, so that its receiver can start the next read.
         drop(permit);
         let _ = ended.send(());
     })?;
@@ -59,8 +57,8 @@ fn spawn_reload(access: &Arc<AccessHandle>, permit: OwnedSemaphorePermit) -> io:
 
 fn log_result(reloaded: Result<bool, AccessError>) {
     match reloaded {
-        Ok(true) => tracing::info!("the access file has been read again and is in force"),
-        Ok(false) => tracing::warn!("a reading of the access file has come too late: a later one is in force"),
-        Err(error) => tracing::error!(%error, "the access file cannot be used; the one before stays in force"),
+        Ok(true) => tracing::info!("access file reloaded"),
+        Ok(false) => tracing::warn!("access file reload discarded: a later one has finished first"),
+        Err(error) => tracing::error!(%error, "access file not reloaded: still using the previous file"),
     }
 }

@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-/// A secret as an SDK holds it.
+/// The secret of an access key.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Secret(Box<[u8]>);
 
 impl Secret {
-    /// Any text but none at all.
+    /// Any text that is not empty.
     pub(super) fn new(text: &str) -> Option<Self> {
         (!text.is_empty()).then(|| Self(text.as_bytes().into()))
     }

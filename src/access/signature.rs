@@ -21,7 +21,7 @@ const ALGORITHM: &str = "SDK-HMAC-SHA256";
 
 const X_SDK_DATE: &str = "x-sdk-date";
 
-/// How far the signer's clock may be from ours, both ways.
+/// How far the signer's clock may be ahead of or behind the server's.
 pub const MAX_SKEW: Duration = Duration::from_secs(15 * 60);
 
 /// The SHA-256 of a request's body.
@@ -33,36 +33,36 @@ pub enum SignatureError {
     /// Several `Authorization` headers, at least one of them a signature.
     #[error("Authorization is given more than once")]
     Repeated,
-    /// The header does not say what a signature must.
+    /// The header is malformed.
     #[error("Authorization must be SDK-HMAC-SHA256 Access=…, SignedHeaders=…, Signature=…")]
     Form,
-    /// The date does not say when, or anybody could have changed it.
+    /// X-Sdk-Date is missing, repeated, malformed or not signed.
     #[error("X-Sdk-Date must be given once, as 20220307T104043Z, and be signed")]
     Date,
-    /// The request was signed too long ago, or is of the future.
+    /// The request was signed too long ago, or its date is in the future.
     #[error("X-Sdk-Date must be within 15 minutes of the server's time")]
     Skew,
-    /// What was signed cannot be told from the request.
+    /// A signed header is missing or repeated.
     #[error("every signed header must be given once")]
     Header,
-    /// The body is longer than what is read of it.
+    /// The body is too long to be read.
     #[error("the body is too long to be signed")]
     Body,
-    /// Nobody has the key, or the signature is not that of this request by this key.
+    /// The access key is unknown, or the signature does not match.
     #[error("the access key or the signature is not valid")]
     Invalid,
 }
 
-/// What tells a signature from every other, and when it was made.
+/// Identifies a signature, and says when it was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SignatureId {
     /// The SHA-256 of the access key's id and the signature.
     pub digest: [u8; 32],
-    /// What X-Sdk-Date says.
+    /// The value of X-Sdk-Date.
     pub signed_at: Timestamp,
 }
 
-/// What a request's `Authorization` and `X-Sdk-Date` say, before anything of it is believed.
+/// The content of `Authorization` and `X-Sdk-Date`, not verified yet.
 #[derive(Debug, Clone, Copy)]
 pub struct Signature<'a> {
     access: &'a str,
@@ -73,8 +73,12 @@ pub struct Signature<'a> {
 }
 
 impl<'a> Signature<'a> {
-    /// Reads a request's signature; `None` if it has none. Another scheme's `Authorization` is none. The date is checked
-    /// against `now`, and the signed headers against those of the request, since that needs no key.
+    /// Parses the signature of a request; `None` if it has none, or an `Authorization` of another scheme. The date and the
+    /// signed headers are checked here, because that needs no key.
+    ///
+    /// # Errors
+    ///
+    /// The signature is repeated or malformed, its date is too far from `now`, or a signed header is missing or repeated.
     pub fn read(headers: &'a HeaderMap, now: impl FnOnce() -> Timestamp) -> Result<Option<Self>, SignatureError> {
         let all = headers.get_all(header::AUTHORIZATION);
         let Some(value) = all.iter().find(|value| scheme(value.as_bytes()) == ALGORITHM.as_bytes()) else {
@@ -108,10 +112,10 @@ impl<'a> Signature<'a> {
         self.access
     }
 
-    /// What tells this signature from every other.
+    /// Identifies this signature.
     pub fn id(&self) -> SignatureId {
         let mut digest = digest::Context::new(&digest::SHA256);
-        // No header value holds a line end.
+        // A header value has no line feed, so the parts cannot run into each other.
         for part in [self.access, "\n", self.signature] {
             digest.update(part.as_bytes());
         }
@@ -125,8 +129,8 @@ impl<'a> Signature<'a> {
         canonical::include_host(self.signed_headers)
     }
 
-    /// Whether this is the signature of that request, with a body of that digest, by that secret. Each of `hosts` is tried in
-    /// place of the Host that came, if it is signed.
+    /// Verifies the signature of a request with a body of that digest. If Host is signed, each of `hosts` is tried in place of
+    /// the Host received.
     pub(super) fn verify(
         &self,
         parts: &Parts,
@@ -150,18 +154,18 @@ impl<'a> Signature<'a> {
     }
 }
 
-/// The signature of a canonical request with that digest, in lower-case hexadecimal digits.
+/// Signs a canonical request by its digest; lower-case hexadecimal digits.
 fn sign(canonical: digest::Digest, date: &str, key: &hmac::Key) -> String {
     let to_sign = format!("{ALGORITHM}\n{date}\n{}", hex(canonical.as_ref()));
     hex(hmac::sign(key, to_sign.as_bytes()).as_ref())
 }
 
-/// The first word of an `Authorization`.
+/// The scheme of an `Authorization` header: its first word.
 fn scheme(value: &[u8]) -> &[u8] {
     value.split(|byte| *byte == b' ').next().unwrap_or_default()
 }
 
-/// The values of `Access`, `SignedHeaders` and `Signature`, each given once and nothing else.
+/// The values of `Access`, `SignedHeaders` and `Signature`; `None` unless each is given once and nothing else is.
 fn parse_fields(text: &str) -> Option<[&str; 3]> {
     let mut values = [None; 3];
     for field in text.split(',') {
@@ -175,7 +179,7 @@ fn parse_fields(text: &str) -> Option<[&str; 3]> {
     Some([access?, signed_headers?, signature?])
 }
 
-/// The value of a header that stands once. A text that can be no header's name finds none.
+/// The value of a header that is given exactly once.
 fn single_value<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
     let mut given = headers.get_all(name).iter();
     match (given.next(), given.next()) {
@@ -184,7 +188,7 @@ fn single_value<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
     }
 }
 
-/// The moment that a date as `20220307T104043Z` means.
+/// Parses a date such as `20220307T104043Z`.
 fn parse_date(date: &str) -> Option<Timestamp> {
     let digits = |from: usize, to: usize| date.get(from..to);
     let (year, month, day) = (digits(0, 4)?, digits(4, 6)?, digits(6, 8)?);

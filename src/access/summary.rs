@@ -1,4 +1,4 @@
-//! What an access file holds, in numbers, for whoever has written it.
+//! The numbers of principals, credentials and projects in an access file, as `check` prints them.
 
 use std::fmt;
 
@@ -6,25 +6,25 @@ use super::Access;
 use crate::domain::Timestamp;
 use crate::output::counted;
 
-/// How much there is of everything in an access file.
+/// The numbers of principals, credentials and projects in an access file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Summary {
-    /// Principals, of whom some may have no credential.
+    /// Principals, also those without a credential.
     pub principals: usize,
-    /// Tokens, those that have expired included.
+    /// Tokens, also expired ones.
     pub tokens: usize,
     /// Tokens that have expired.
     pub expired_tokens: usize,
     /// Access keys.
     pub access_keys: usize,
-    /// The projects that exist; `None` if any may.
+    /// The projects that exist; `None` if every project does.
     pub projects: Option<usize>,
-    /// Whether an identity service is asked about other tokens.
+    /// Whether there is an identity service.
     pub has_identity: bool,
 }
 
 impl Access {
-    /// What it holds.
+    /// Counts what the access file has.
     pub fn summary(&self) -> Summary {
         let now = Timestamp::now();
         let is_expired = |expires_at: Option<Timestamp>| expires_at.is_some_and(|at| at <= now);

@@ -1,4 +1,4 @@
-//! The access file as a whole: what it lets in, and what makes it unusable.
+//! The access file as a whole: what it grants, and which errors make it unusable.
 
 use super::*;
 use crate::metrics::IdentityMetrics;
@@ -87,7 +87,7 @@ fn a_user_without_policies_may_do_nothing() {
 }
 
 #[test]
-fn projects_with_names_exist_and_are_shown_to_those_who_may_enter() {
+fn named_projects_exist_and_are_listed_for_their_principals() {
     let named = "[[project]]\nid = \"p1\"\nname = \"cn-north-4\"\n[[project]]\nid = \"p9\"\nname = \"eu-west-0\"\n";
     let access = Access::parse(&file(&format!("{GOOD}\n{named}"))).unwrap();
     assert!(access.project_exists(&project("p9")) && access.project_exists(&project("p2")));
@@ -101,7 +101,7 @@ fn projects_with_names_exist_and_are_shown_to_those_who_may_enter() {
     let alone = Access::parse(&file(&GOOD.replace("projects = [\"p1\", \"p2\"]", named))).unwrap();
     assert!(alone.project_exists(&project("p1")) && !alone.project_exists(&project("p2")));
     for (bad, reason) in [
-        (named.replace("p9", "p1"), "project \"p1\" stands twice"),
+        (named.replace("p9", "p1"), "project \"p1\" is listed twice"),
         (named.replace("p9", "a/b"), "project \"a/b\" must not hold"),
         (named.replace("eu-west-0", ""), "project \"p9\" has an empty name"),
     ] {
@@ -134,11 +134,11 @@ fn secrets_of_access_keys_come_from_three_places() {
         (r#"{ id = "A", secret = "" }"#, "the secret is empty"),
         (
             r#"{ id = "A", secret_env = "SUBJOBS_NO_SUCH" }"#,
-            "line 5: access key \"A\": secret_env: the environment has no such variable",
+            "line 5: access key \"A\": secret_env: the environment variable is not set",
         ),
         (r#"{ id = "A", secret_file = "none" }"#, "line 5: access key \"A\": secret_file: No such file"),
         (r#"{ id = "A,B", secret = "s" }"#, "without a comma"),
-        (r#"{ id = "A", secret = "s" }, { id = "A", secret = "t" }"#, "it stands twice"),
+        (r#"{ id = "A", secret = "s" }, { id = "A", secret = "t" }"#, "the id is used twice"),
         (r#"{ id = "A", key = "s" }"#, "unknown field `key`"),
     ] {
         let error = read(keys).unwrap_err();
@@ -184,11 +184,11 @@ fn the_identity_section_is_checked_at_start() {
 }
 
 #[test]
-fn what_is_wrong_is_said_with_its_place() {
+fn errors_name_the_principal_and_the_line() {
     for (from, to, reason) in [
-        ("name = \"dashboard\"", "name = \"ops\"", "principal \"ops\": the name stands twice"),
-        ("DASH", "OPS", "principal \"dashboard\": line 14: the token stands twice"),
-        ("\"OLD\"", "\"DASH\"", "principal \"dashboard\": line 14: the token stands twice"),
+        ("name = \"dashboard\"", "name = \"ops\"", "principal \"ops\": the name is used twice"),
+        ("DASH", "OPS", "principal \"dashboard\": line 14: the token is used twice"),
+        ("\"OLD\"", "\"DASH\"", "principal \"dashboard\": line 14: the token is used twice"),
         ("DASH", "abc", "principal \"dashboard\": line 14: sha256 must be 64 hexadecimal digits"),
         ("+08:00", "", "principal \"dashboard\": line 14: expires_at must be a date and time with an offset"),
         ("[\"count-only\"]", "[\"count\"]", "principal \"dashboard\": there is no policy \"count\""),
@@ -197,8 +197,8 @@ fn what_is_wrong_is_said_with_its_place() {
             "\"account\"",
             "principal \"dashboard\": an account holds every permission; it can have no policies",
         ),
-        ("\"p1\", \"p3\"", "\"p1\", \"*\"", "\"*\" can only stand alone"),
-        ("\"p1\", \"p2\"", "\"*\"", "\"*\" can only stand alone"),
+        ("\"p1\", \"p3\"", "\"p1\", \"*\"", "\"*\" must be the only item"),
+        ("\"p1\", \"p2\"", "\"*\"", "\"*\" must be the only item"),
         ("\"p1\", \"p3\"", "\"a/b\"", "project \"a/b\" must not hold"),
         ("\"account\"", "\"root\"", "line 6: unknown variant, expected `account` or `user`"),
         ("\"OPS\"", "\"OPS\", secret = \"x\"", "line 8: unknown field `secret`"),
@@ -218,7 +218,7 @@ fn what_is_wrong_is_said_with_its_place() {
 }
 
 #[test]
-fn a_reload_replaces_all_or_nothing() {
+fn a_reload_replaces_the_whole_access_or_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("access.toml");
     std::fs::write(&path, file(GOOD)).unwrap();
@@ -248,7 +248,7 @@ fn a_reload_that_began_earlier_does_not_undo_a_later_one() {
     let handle = AccessHandle::open(AccessSource::File(path.clone()), Vec::new(), metrics()).unwrap();
     let known = |token| ask(&handle.load(), token, "2026-01-01T00:00:00Z").is_ok();
     std::fs::write(&path, file(&GOOD.replace("OPS", &hash("new")))).unwrap();
-    // As if the next, which begins first, were overtaken by two more.
+    // The next reload has number 1, as if it began before two others that have finished.
     handle.activate(3, Access::read(&path).unwrap()).unwrap();
     std::fs::write(&path, file(GOOD)).unwrap();
     assert!(!handle.reload().unwrap());

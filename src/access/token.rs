@@ -1,4 +1,4 @@
-//! Tokens, of which only digests are kept.
+//! Tokens. Only their digests are stored.
 
 use std::{fmt, io};
 
@@ -10,12 +10,12 @@ use subtle::ConstantTimeEq as _;
 pub struct Token<'a>(&'a [u8]);
 
 impl<'a> Token<'a> {
-    /// Any bytes but none at all.
+    /// Any bytes; `None` if there are none.
     pub fn new(bytes: &'a [u8]) -> Option<Self> {
         (!bytes.is_empty()).then_some(Self(bytes))
     }
 
-    /// The token itself, for the one who issued it.
+    /// The token itself, to send it to the identity service.
     pub(super) fn bytes(self) -> &'a [u8] {
         self.0
     }
@@ -38,7 +38,7 @@ pub struct TokenDigest([u64; 4]);
 
 impl std::hash::Hash for TokenDigest {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        // All of it: whoever writes an access file could make the first words equal.
+        // All of it: an access file can have digests whose first words are equal.
         self.0.iter().for_each(|word| state.write_u64(*word));
     }
 }
@@ -50,13 +50,13 @@ impl PartialEq for TokenDigest {
 }
 
 impl TokenDigest {
-    /// Takes the 32 bytes of a SHA-256.
+    /// From the 32 bytes of a SHA-256.
     fn from_bytes(bytes: &[u8]) -> Self {
         let word = |at: usize| bytes[8 * at..8 * at + 8].iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
         Self([word(0), word(1), word(2), word(3)])
     }
 
-    /// Takes 64 hexadecimal digits.
+    /// From 64 hexadecimal digits; `None` for any other text.
     pub fn from_hex(text: &str) -> Option<Self> {
         if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return None;
@@ -78,7 +78,11 @@ impl fmt::Debug for TokenDigest {
     }
 }
 
-/// A new token of 256 random bits, as 43 characters of the URL-safe base64 alphabet: short enough for one block of SHA-256.
+/// Makes a token of 258 random bits, as 43 characters of the URL-safe base64 alphabet: short enough for one block of SHA-256.
+///
+/// # Errors
+///
+/// The system has no random bytes.
 pub fn random() -> io::Result<String> {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut bytes = [0; 43];
@@ -112,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn new_tokens_are_long_and_never_the_same() {
+    fn random_tokens_are_long_and_differ() {
         let (one, other) = (random().unwrap(), random().unwrap());
         assert_ne!(one, other);
         assert_eq!(one.len(), 43);

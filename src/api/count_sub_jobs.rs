@@ -16,7 +16,7 @@ use crate::web::error::Error;
 /// The published maximum of `count`.
 pub(super) const MAX_COUNT: u64 = i32::MAX as u64;
 
-/// How many of the project's app subtasks match.
+/// Counts the app subtasks of the project that match the filter.
 pub(super) fn count_sub_jobs(
     api: Arc<Api>,
     call: Call<ProjectId>,
@@ -24,7 +24,7 @@ pub(super) fn count_sub_jobs(
     count(api, call, Family::App)
 }
 
-/// How many of the project's subtasks of a family match. A larger number than the published maximum is reported as that.
+/// Counts the subtasks of a family that match the filter. A number above the published maximum is reported as the maximum.
 pub(super) async fn count(
     api: Arc<Api>,
     call: Call<ProjectId>,
@@ -37,7 +37,7 @@ pub(super) async fn count(
     Ok(([(CONTENT_TYPE, APPLICATION_JSON)], json_body(count.min(MAX_COUNT))))
 }
 
-/// `{"count":N}`, in one allocation of its own size: the usual way through a growing buffer takes three.
+/// Makes `{"count":N}` in one allocation. A growing buffer would take three.
 fn json_body(count: u64) -> Bytes {
     let mut text = [0; 32];
     let mut rest = &mut text[..];

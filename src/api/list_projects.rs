@@ -1,4 +1,4 @@
-//! The projects a caller may enter, by name: `GET /v3/projects?name=`.
+//! ListProjects: `GET /v3/projects?name=`, the named projects of the caller.
 //!
 //! An SDK that is given no project id asks the identity endpoint for the project that has its region's name, and takes the
 //! one in the answer. Source: the Identity API v3, of which this is the part that the SDKs read.
@@ -26,7 +26,7 @@ struct Project {
     enabled: bool,
 }
 
-/// There is one page, so only the link to itself.
+/// Only `self` is set, because there is one page.
 #[derive(Serialize)]
 struct Links {
     #[serde(rename = "self")]
@@ -35,7 +35,7 @@ struct Links {
     next: Option<String>,
 }
 
-/// The caller's own projects that have names; with `name`, those of that name.
+/// Lists the caller's projects that have names; with `name`, only those with that name.
 pub(super) async fn list_projects(_: Arc<Api>, call: Call<()>) -> Result<Json<Projects>, Error> {
     let (mut call, wanted) = call.with_input(|call| name(call.query()))?.in_no_project();
     call.ignore_body().await?;
@@ -48,7 +48,7 @@ pub(super) async fn list_projects(_: Arc<Api>, call: Call<()>) -> Result<Json<Pr
     Ok(Json(Projects { projects, links }))
 }
 
-/// The parameter `name`; one of another name is ignored.
+/// Parses the parameter `name`. Other parameters are ignored.
 fn name(query: &str) -> Result<Option<String>, Error> {
     let mut wanted = None;
     for (key, value) in decode::pairs(query) {

@@ -1,4 +1,4 @@
-//! The queries of the public operations: what each may have, and what it means.
+//! Parses the queries of the public operations.
 //!
 //! Source: the publisher's definitions of the operations, which bound the parameters and say which may be empty.
 
@@ -13,7 +13,7 @@ pub use self::list::{ListQuery, list};
 use crate::web::decode;
 use crate::web::error::Error;
 
-/// The values of the parameters with these names, decoded. One given twice is refused, and one of another name is ignored.
+/// The decoded values of the parameters with these names. A repeated one is refused, and one of another name is ignored.
 fn parameters<'q, const N: usize>(
     names: [&'static str; N],
     query: &'q str,
@@ -21,7 +21,7 @@ fn parameters<'q, const N: usize>(
     let known = |name: &str| names.iter().position(|known| *known == name);
     let mut values = [const { None }; N];
     for (name, value) in decode::pairs(query) {
-        // Hardly anybody encodes a name. One that cannot be decoded is none of those.
+        // Fast path: names are rarely encoded. A name that cannot be decoded is unknown.
         let which = known(name).or_else(|| decode::query(name).ok().and_then(|name| known(&name)));
         let Some(which) = which else { continue };
         let value = decode::query(value).map_err(|error| Error::input(names[which], error.to_string()))?;

@@ -1,8 +1,8 @@
-//! The address of a listener as it is written.
+//! Parses the address of a listener.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// An address and a port. A port alone, or that of `localhost`, is the loopback address: nobody else can reach it.
+/// Parses an IP address and a port. A port alone, or with `localhost`, means that port of 127.0.0.1.
 pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(address) = text.parse() {
         return Ok(address);
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_as_people_write_them() {
+    fn addresses_and_bare_ports_are_accepted() {
         for (text, address) in [
             ("127.0.0.1:8080", "127.0.0.1:8080"),
             ("0.0.0.0:0", "0.0.0.0:0"),
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_answered_with_an_example() {
+    fn an_invalid_address_gets_an_example() {
         for (text, said) in [
             ("0.0.0.0", "must have a port, as 0.0.0.0:8080"),
             ("::1", "must have a port, as [::1]:8080"),

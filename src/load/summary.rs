@@ -1,4 +1,4 @@
-//! What a file of subtasks holds, in numbers.
+//! The numbers of subtasks, jobs and projects in a load file, as `check` prints them.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -9,20 +9,24 @@ use super::{LoadError, for_each_record};
 use crate::domain::JobTypes;
 use crate::output::counted;
 
-/// How much there is of everything in a file of subtasks.
+/// The numbers of records, subtasks, jobs and projects in a load file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Summary {
-    /// Lines, of which several may be of one subtask.
+    /// Records. Several may be about one subtask.
     pub records: u64,
     /// Subtasks.
     pub sub_jobs: usize,
     /// Projects.
     pub projects: usize,
-    /// Jobs, which belong to one project each.
+    /// Jobs; equal ids in two projects are two jobs.
     pub jobs: usize,
 }
 
-/// Reads a file and says what is wrong with it, if anything, or else what it holds. Remembers names by hashes of 8 bytes.
+/// Checks a load file and counts what it has. Ids are stored as hashes of 8 bytes.
+///
+/// # Errors
+///
+/// The file cannot be read, or a line breaks a rule.
 pub fn summarize(path: &Path, job_types: &JobTypes) -> Result<Summary, LoadError> {
     let (mut records, state) = (0, RandomState::new());
     let [mut sub_jobs, mut projects, mut jobs] = [(); 3].map(|()| HashSet::new());

@@ -1,8 +1,7 @@
-//! The way of the log to standard error: a bounded queue and one thread that writes it.
+//! A bounded queue of log lines and one thread that writes them to standard error.
 //!
-//! Whoever logs only appends to the queue. When standard error takes nothing, the queue fills, and further lines are dropped
-//! and counted. `tracing-appender` does the same, but the end of its worker prints to standard error itself, which can panic
-//! or wait for ever.
+//! A thread that logs only appends to the queue. If standard error blocks, the queue fills, and further lines are dropped and
+//! counted. `tracing-appender` does the same, but its shutdown prints to standard error, which can panic or block for ever.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,16 +11,16 @@ use std::time::Duration;
 
 use super::write_some;
 
-/// The most bytes of lines that wait; as many again may be on their way out.
+/// The most bytes in the queue; the writer thread may hold as many again.
 const MAX_QUEUED_BYTES: usize = 1024 * 1024;
 
-/// What is kept free for the last words of a program that fails.
+/// The bytes that are reserved for the error with which the program ends.
 const FATAL_ERROR_BYTES: usize = 64 * 1024;
 
-/// The lines of this process for standard error.
+/// The queue of this process.
 static QUEUE: Queue = Queue::new();
 
-/// Where the log is written; each write is one line, or several.
+/// The writer for `tracing`; each write is one or several lines.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LogWriter;
 
@@ -36,27 +35,27 @@ impl Write for LogWriter {
     }
 }
 
-/// Writes the reason for which the program ends, which still finds a place when the queue is full.
+/// Queues the error with which the program ends. It fits even if the queue is full of lines.
 pub fn write_fatal_error(text: &str) {
     QUEUE.push(text.as_bytes(), MAX_QUEUED_BYTES + FATAL_ERROR_BYTES, start_writer);
 }
 
-/// Waits until everything has been written, at most so long.
+/// Waits until the queue has been written, for at most that time.
 pub fn flush(at_most: Duration) {
     QUEUE.flush(at_most);
 }
 
-/// How many lines have not been written.
+/// The number of lines that were dropped.
 pub fn dropped_lines() -> u64 {
     QUEUE.dropped.load(Ordering::Relaxed)
 }
 
-/// Starts the thread that writes; without one nothing is written.
+/// Starts the writer thread; false if there is none.
 fn start_writer() -> bool {
     thread::Builder::new().name("log".into()).spawn(|| QUEUE.run_writer(write)).is_ok()
 }
 
-/// Writes one line, or says that a part of it is missing.
+/// Writes one line; `None` if not all of it could be written.
 fn write(mut line: &[u8]) -> Option<()> {
     while !line.is_empty() {
         match write_some(rustix::stdio::stderr(), line) {
@@ -67,13 +66,13 @@ fn write(mut line: &[u8]) -> Option<()> {
     Some(())
 }
 
-/// Lines that wait to be written.
+/// Lines to be written.
 #[derive(Debug)]
 struct Queue {
     state: Mutex<State>,
-    /// There is something to write.
+    /// Signals that the queue has lines.
     not_empty: Condvar,
-    /// Everything has been written.
+    /// Signals that all lines have been written.
     idle: Condvar,
     dropped: AtomicU64,
 }
@@ -83,7 +82,7 @@ struct State {
     waiting: Vec<u8>,
     is_writing: bool,
     has_writer: bool,
-    /// How many lines did not fit since the last time that a line of the log said so.
+    /// The number of lines that did not fit since the last warning about it.
     overflowed: u64,
 }
 
@@ -93,12 +92,12 @@ impl Queue {
         Self { state: Mutex::new(state), not_empty: Condvar::new(), idle: Condvar::new(), dropped: AtomicU64::new(0) }
     }
 
-    /// A panic elsewhere leaves at worst half a line.
+    /// Locks the state. A panic elsewhere leaves at worst an incomplete line.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends lines if they fit below the limit, and drops them otherwise.
+    /// Appends lines if they fit, and drops them otherwise.
     fn push(&self, lines: &[u8], limit: usize, start_writer: impl FnOnce() -> bool) {
         let mut state = self.state();
         state.has_writer = state.has_writer || start_writer();
@@ -111,7 +110,7 @@ impl Queue {
         }
     }
 
-    /// Writes line by line for ever, since a pipe keeps a short write whole.
+    /// Writes line by line for ever, because writes of up to `PIPE_BUF` bytes to a pipe are atomic.
     fn run_writer(&self, mut write: impl FnMut(&[u8]) -> Option<()>) {
         let mut writing = Vec::new();
         loop {
@@ -123,12 +122,12 @@ impl Queue {
             }
             writing.clear();
             if overflowed > 0 {
-                tracing::warn!(lines = overflowed, "the log was full: lines were dropped");
+                tracing::warn!(lines = overflowed, "log lines dropped: the queue was full");
             }
         }
     }
 
-    /// Waits for lines and takes all of them; how many did not fit meanwhile.
+    /// Waits for lines and moves all of them to `writing`. Returns how many did not fit since the last call.
     fn next(&self, writing: &mut Vec<u8>) -> u64 {
         let mut state = self.state();
         state.is_writing = false;
@@ -143,7 +142,7 @@ impl Queue {
 
     fn flush(&self, at_most: Duration) {
         let is_busy = |state: &mut State| state.has_writer && (state.is_writing || !state.waiting.is_empty());
-        // Whether it was long enough changes nothing for whoever ends the program.
+        // A time-out is ignored: the program ends in any case.
         drop(self.idle.wait_timeout_while(self.state(), at_most, is_busy));
     }
 }

@@ -1,5 +1,5 @@
-//! The terminal as the progress bar sees it: what the bar draws goes the way of the log, so that a terminal that takes
-//! nothing, as one that was stopped with Ctrl-S, holds up nobody.
+//! The terminal of the progress bar. It writes through the queue of the log, so that a terminal that is stopped with Ctrl-S does
+//! not block the program.
 
 use std::io::{self, Write as _};
 
@@ -7,7 +7,7 @@ use indicatif::TermLike;
 
 use crate::output::log::LogWriter;
 
-/// The width of a terminal that does not tell.
+/// The columns of a terminal that does not report its width.
 const DEFAULT_WIDTH: u16 = 80;
 
 /// Standard error.
@@ -15,7 +15,7 @@ const DEFAULT_WIDTH: u16 = 80;
 pub(super) struct Terminal;
 
 impl Terminal {
-    /// Writes a control sequence, unless it would move the cursor by nothing.
+    /// Writes a control sequence, unless it would not move the cursor.
     fn write_control(&self, times: usize, letter: char) -> io::Result<()> {
         if times == 0 { Ok(()) } else { self.write_str(&format!("\x1b[{times}{letter}")) }
     }

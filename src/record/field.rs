@@ -1,11 +1,11 @@
-//! The fields of a record by their types: one of another type is refused by its name, and without its value.
+//! The types of the fields of a record. An error names the field and not its value.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
-/// What a text field must be, by the number of the field.
+/// The message for a text field of another type, by the number of the field.
 const EXPECTED: [&str; 10] = [
     "id must be a string",
     "job_id must be a string",
@@ -29,7 +29,7 @@ pub(super) const ERROR_CODE: usize = 7;
 pub(super) const ERROR_MESSAGE: usize = 8;
 pub(super) const FAMILY: usize = 9;
 
-/// The text of the field with that number, a part of the record's own unless it is written with escapes.
+/// The text of the field with that number. It borrows from the record unless it has escapes.
 pub(super) struct Text<'a, const FIELD: usize>(pub(super) Cow<'a, str>);
 
 impl<'de: 'a, 'a, const FIELD: usize> Deserialize<'de> for Text<'a, FIELD> {
@@ -54,7 +54,7 @@ impl<'de: 'a, 'a, const FIELD: usize> Deserialize<'de> for Text<'a, FIELD> {
     }
 }
 
-/// The number in `version`.
+/// The value of `version`.
 pub(super) struct Number(pub(super) u64);
 
 impl<'de> Deserialize<'de> for Number {
@@ -75,10 +75,10 @@ impl<'de> Deserialize<'de> for Number {
     }
 }
 
-/// The most characters of a name that the caller has made up.
+/// The most characters of an unknown name in a message.
 const MAX_QUOTED_CHARS: usize = 40;
 
-/// A name that the caller has made up, fit to be quoted: in quotes, escaped and cut.
+/// An unknown name for a message: quoted, escaped and truncated.
 pub(super) fn quoted(name: &str) -> String {
     match name.char_indices().nth(MAX_QUOTED_CHARS) {
         None => format!("{name:?}"),
@@ -86,7 +86,7 @@ pub(super) fn quoted(name: &str) -> String {
     }
 }
 
-/// The reason alone, without a value that the caller has sent: the place is told by record or line.
+/// The message of an error without values that the caller sent and without serde's position.
 pub(super) fn reason_without_value(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let text = &text[..text.rfind(" at line ").unwrap_or(text.len())];

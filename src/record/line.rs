@@ -1,4 +1,4 @@
-//! A subtask as a line that load files take.
+//! Writes a subtask as a line of a load file.
 
 use std::io::{self, Write};
 
@@ -32,7 +32,11 @@ struct Line<'a> {
     error_message: Option<&'a str>,
 }
 
-/// Writes a line that [`super::from_load_line`] reads as the same subtask, and its end.
+/// Writes a line, with its line feed, that [`super::from_load_line`] parses to the same subtask.
+///
+/// # Errors
+///
+/// `out` cannot be written.
 pub fn to_load_line(
     project: &ProjectId,
     sub_job: &SubJob,
@@ -42,7 +46,7 @@ pub fn to_load_line(
     let none = Details::default();
     let details = sub_job.details.as_deref().unwrap_or(&none);
     let time = |time: Option<Timestamp>| time.map(|time| time.to_string());
-    // An object keeps the white space that it came with, and may have come in several lines.
+    // An object keeps its white space, which may have line breaks.
     let object =
         |text: &Option<Box<str>>| text.as_ref().map(|text| RawValue::from_string(text.replace(['\n', '\r'], " ")));
     let line = Line {
@@ -70,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_read_as_what_was_written() {
+    fn a_written_line_is_parsed_to_the_same_subtask() {
         let types = JobTypes::new(["LATER"]).unwrap();
         let bare = r#""project_id":"p","id":"é \"1\"","job_id":"j","job_type":"LATER","status":"FAILED","version":7"#;
         let full = r#","begin_time":"2022-03-07T10:40:43.858Z","end_time":"2022-03-07T10:40:44Z","job_resource_info":{"a": [1]},"job_execute_info":{},"error_code":"E","error_message":"no\nroom""#;

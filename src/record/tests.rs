@@ -1,4 +1,4 @@
-//! Every rule of a record, in both forms of a body.
+//! Every rule of a record, in JSON and NDJSON.
 
 use super::*;
 
@@ -24,7 +24,7 @@ fn with(more: &str) -> String {
 }
 
 #[test]
-fn every_field_arrives() {
+fn every_field_is_parsed() {
     let one_line = FULL.replace('\n', "");
     let of_array = json(&format!(" [ {FULL} , {} ] \n", with(""))).unwrap();
     assert_eq!(ndjson(&format!("{one_line}\r\n\n  \r\n{}", with(""))).unwrap(), of_array);
@@ -64,7 +64,7 @@ fn empty_bodies() {
 }
 
 #[test]
-fn bounds_are_kept_to_the_letter() {
+fn limits_are_exact() {
     let object = |len: usize| format!("{{\"a\":\"{}\"}}", "x".repeat(len - 8));
     for more in [
         format!(",\"version\":{}", i64::MAX),
@@ -168,7 +168,7 @@ fn a_job_type_is_one_of_the_records_family() {
 }
 
 #[test]
-fn a_bad_record_is_known_by_its_place() {
+fn a_bad_record_is_named_by_its_position() {
     let good = with("");
     for (body, place) in [
         (format!("[{good},{good},5]"), 3),
@@ -190,7 +190,7 @@ fn a_bad_record_is_known_by_its_place() {
 }
 
 #[test]
-fn a_record_is_an_object_and_no_list_of_values() {
+fn a_record_must_be_an_object() {
     let list = r#"["s","j","CREATE_SERVER","RUNNING",1,null,null,null,null,null,null,null]"#;
     for body in [list, "[]", "null", "5"] {
         let Err(RecordError::Line(1, of_line)) = ndjson(body) else { panic!("{body}") };
@@ -200,7 +200,7 @@ fn a_record_is_an_object_and_no_list_of_values() {
     }
 }
 
-/// Whatever stands where another type belongs: the field is named, and nothing of the value is said.
+/// A value of the wrong type is not repeated.
 #[test]
 fn a_field_of_another_type_is_named_without_its_value() {
     let secret = "5ecret, expected nothing at line 7";
@@ -215,7 +215,7 @@ fn a_field_of_another_type_is_named_without_its_value() {
             let is_fine = is_text && value.starts_with('"')
                 || is_object && value.starts_with('{')
                 || value == "null" && !is_required;
-            // Syntax comes first: such a number is none, and such an array does not end.
+            // A syntax error comes first: the number is out of range, the array is not closed.
             if is_fine || value == "1e400" || (is_object && value == "[[[[") {
                 continue;
             }
@@ -226,7 +226,7 @@ fn a_field_of_another_type_is_named_without_its_value() {
             };
             let record = with("").replacen(&format!("\"{field}\":"), "\"x\":", 1);
             let record = record.replacen('{', &format!("{{\"{field}\":{value},"), 1);
-            // The value stands first, so that it is met before the name that has made room for it.
+            // The wrong value comes first, before the renamed field.
             assert_eq!(ndjson(&record), Err(RecordError::Line(1, expected.clone())), "{record}");
             let of_array = json(&format!("[{},{record}]", with("")));
             assert_eq!(of_array, Err(RecordError::Record(2, expected)), "{record}");
@@ -235,7 +235,7 @@ fn a_field_of_another_type_is_named_without_its_value() {
 }
 
 #[test]
-fn made_up_names_are_shown_escaped_and_cut() {
+fn unknown_names_are_quoted_and_truncated() {
     let long = "é\\n\\\"x".repeat(1000);
     let quoted = format!("{:?}…", "é\n\"x".repeat(10));
     for (record, begin) in [
@@ -254,7 +254,7 @@ fn made_up_names_are_shown_escaped_and_cut() {
 }
 
 #[test]
-fn one_object_is_told_how_it_is_sent() {
+fn one_object_gets_a_hint_how_to_send_it() {
     let one = with("");
     for body in [&*one, " \n{\"a\":1}", "{", &format!("{one}\n{one}")] {
         assert_eq!(json(body), Err(RecordError::SingleObject), "{body}");
@@ -271,7 +271,7 @@ fn one_object_is_told_how_it_is_sent() {
     );
 }
 
-/// Once, and at the very start.
+/// Only one, and only at the start.
 #[test]
 fn a_byte_order_mark_is_skipped() {
     let (bom, one) = ("\u{feff}", with(""));

@@ -1,40 +1,40 @@
-//! An access file in chunks: what the parser makes of a text takes thirty times its memory, and most of a long file is
-//! principals, which can be read some at a time.
+//! Splits an access file into chunks. The parser needs thirty times the memory of its text, and most of a long file is
+//! principals, which can be parsed a hundred at a time.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// How many principals are read at once.
+/// How many principals are parsed at once.
 const PRINCIPALS_PER_CHUNK: usize = 100;
 
-/// A text whose chunks say together what it says: tables of principals, and everything else.
+/// The chunks of a text: tables of principals, and everything else.
 #[derive(Debug)]
 pub(super) struct Chunks<'a> {
-    /// All but the principals, unless it is everything.
+    /// The text without the principals, or the whole text if it is not split.
     pub(super) rest: Cow<'a, str>,
-    /// Where the runs of the rest begin, in the rest and in the whole text.
+    /// For each continuous part of `rest`: its offset in `rest` and in the whole text.
     runs: Vec<(usize, usize)>,
-    /// Where some principals stand in the text.
+    /// The byte ranges of the chunks of principals in the text.
     pub(super) principals: Vec<Range<usize>>,
 }
 
-/// What a line begins.
+/// What kind of table header a line is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Header {
-    /// Nothing: it goes on.
+    /// Not a header.
     None,
-    /// A principal.
+    /// `[[principal]]`.
     Principal,
-    /// Something in the latest principal.
+    /// A table inside the last principal.
     PrincipalPart,
     Other,
-    /// What only the parser can tell.
+    /// A quoted key, which only the parser can read.
     Ambiguous,
 }
 
 impl<'a> Chunks<'a> {
-    /// A text that could be misread is left in one chunk. A line is what it looks like unless it stands in a string of several
-    /// lines, for in an array no value of this file begins as a header does.
+    /// Splits a text. A text with multi-line strings or quoted keys stays whole, because a line in it can look like a header
+    /// without being one. Arrays are safe: no value of this file begins like a header.
     pub(super) fn split(text: &'a str) -> Self {
         let whole = Self { rest: text.into(), runs: vec![(0, 0)], principals: Vec::new() };
         if text.contains("\"\"\"") || text.contains("'''") {
@@ -42,7 +42,7 @@ impl<'a> Chunks<'a> {
         }
         let (mut rest, mut runs, mut principals) = (String::new(), Vec::new(), Vec::new());
         let (mut start, mut count, mut at) = (0, 0, 0);
-        // Of principals there is a count, of the rest none.
+        // `count` is the number of principals in the chunk, 0 for the rest.
         let mut push_chunk = |start: usize, end: usize, count: usize| match count {
             0 => {
                 runs.push((rest.len(), start));
@@ -70,7 +70,7 @@ impl<'a> Chunks<'a> {
         Self { rest: rest.into(), runs, principals }
     }
 
-    /// Where the byte at `at` of the rest stands in the whole text.
+    /// Converts an offset in `rest` to an offset in the whole text.
     pub(super) fn position_in_text(&self, at: usize) -> usize {
         let run = self.runs.partition_point(|(in_rest, _)| *in_rest <= at).saturating_sub(1);
         self.runs.get(run).map_or(at, |(in_rest, in_text)| at - in_rest + in_text)
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn principals_are_taken_out_and_places_are_known() {
+    fn principals_are_split_off_and_offsets_are_converted() {
         let text = "projects = []\n[[principal]]\na\n[principal.x]\nb\n  [[principal]] # c\nd\n[policy.y]\ne\n[[principal]]\nf";
         let chunks = Chunks::split(text);
         assert_eq!(chunks.rest, "projects = []\n[policy.y]\ne\n");
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_misread_stays_in_one_piece() {
+    fn an_ambiguous_text_stays_whole() {
         for text in [
             "a = \"\"\"\n[[principal]]\n\"\"\"",
             "a = '''\n[[principal]]\n'''",

@@ -1,4 +1,4 @@
-//! The access file's `[identity]`: where other tokens are asked about, and what the answers allow.
+//! The `[identity]` table of the access file: the identity service, and what its roles allow.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use crate::access::bounded_read;
 use crate::access::identity::{Roles, Settings};
 use crate::access::policy::Permissions;
 
-/// The most bytes of a file of certificates.
+/// The most bytes of a `ca_file`.
 const MAX_CA_BYTES: usize = 1024 * 1024;
 
-/// The section's settings and roles, once checked.
+/// Checks the table and returns its settings and roles.
 pub(super) fn parse_identity(
     raw: RawIdentity,
     line: impl Fn(usize) -> usize,

@@ -1,19 +1,18 @@
-//! How errors of an access file are worded: with the line, never with a value, since a secret may stand where something
-//! else belongs.
+//! Error messages for access files: with the line, never with a value, because a secret may be in the wrong place.
 
 /// The most characters of a name that an error repeats.
 const MAX_QUOTED_CHARS: usize = 64;
 
-/// The reason why a text is no access file, with its line, which `line` tells of a place.
+/// The message for a parse error, with its line. `line` converts a byte offset to a line number.
 pub(super) fn describe(error: &toml::de::Error, line: impl Fn(usize) -> usize) -> String {
-    // The library's own way to show an error quotes the line at fault.
+    // The error's own Display quotes the line, which may have a secret.
     match error.span() {
         Some(span) => format!("line {}: {}", line(span.start), without_value(error.message())),
         None => without_value(error.message()),
     }
 }
 
-/// A name as an error repeats it: quoted, and cut where it is very long.
+/// A name in quotes, truncated if it is long.
 pub(super) fn quoted(name: &str) -> String {
     match name.char_indices().nth(MAX_QUOTED_CHARS) {
         Some((end, _)) => format!("{:?}…", &name[..end]),
@@ -21,17 +20,17 @@ pub(super) fn quoted(name: &str) -> String {
     }
 }
 
-/// The number of the line that holds the byte at `at`. It looks at all that stands before, so only an error asks.
+/// The number of the line that has the byte at `at`, from 1. It scans the text up to there, so only errors use it.
 pub(super) fn line(text: &str, at: usize) -> usize {
     text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
 }
 
-/// A message without what it repeats of the file: a value, and the name of an unknown field unless it looks like one.
+/// Removes values from a message, and the name of an unknown field unless it looks like a key.
 fn without_value(message: &str) -> String {
     let is_about = |starts: &[&str]| starts.iter().any(|start| message.starts_with(start));
     let is_about_value = is_about(&["invalid type: ", "invalid value: ", "invalid length ", "unknown variant "]);
     let is_about_field = is_about(&["unknown field "]);
-    // What is expected comes from the program, and comes last.
+    // The expected part comes last. It comes from the program, not from the file.
     let (said, expected) = message.split_at(message.rfind(", expected ").unwrap_or(message.len()));
     let said = match said.find(['`', '"']) {
         Some(from) if is_about_value || is_about_field && !is_key_name(&said[from..]) => said[..from].trim_end(),
@@ -40,7 +39,7 @@ fn without_value(message: &str) -> String {
     format!("{said}{expected}").replace(['\n', '\r'], " ")
 }
 
-/// Whether a quoted text is a word as a key of this file is, and hardly a secret.
+/// Whether a quoted text looks like a key of this file rather than a secret.
 fn is_key_name(quoted: &str) -> bool {
     let name = quoted.trim_matches('`');
     name.len() <= 16 && name.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_')
@@ -51,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_repeats_no_value() {
+    fn messages_contain_no_value() {
         for (message, said) in [
             ("invalid type: string \"s3cret\", expected a sequence", "invalid type: string, expected a sequence"),
             ("invalid type: string \"s3, expected t\", expected u8", "invalid type: string, expected u8"),
@@ -73,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_name_is_cut() {
+    fn long_names_are_truncated() {
         assert_eq!(quoted("ops"), "\"ops\"");
         assert_eq!(quoted(&"é".repeat(65)), format!("\"{}\"…", "é".repeat(64)));
     }

@@ -1,4 +1,4 @@
-//! The access file's form: its tables and keys, before anything of them is checked.
+//! The tables and keys of the access file, as serde reads them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ pub(super) struct File {
     pub(super) identity: Option<RawIdentity>,
 }
 
-/// A part of the file that holds nothing but principals.
+/// A chunk of the file that has only principals.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Principals {

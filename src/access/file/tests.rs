@@ -1,4 +1,4 @@
-//! Files that are long, empty, or hold a secret where something else belongs.
+//! Files that are long, empty, or have a secret in the wrong place.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ fn assert_quick(start: Instant) {
 }
 
 #[test]
-fn a_hundred_thousand_principals_are_read_at_once() {
+fn a_hundred_thousand_principals_are_read_quickly() {
     let mut text = String::new();
     for n in 0..100_000 {
         let more = format!("tokens = [{{ sha256 = \"{n:064x}\" }}]");
@@ -30,11 +30,11 @@ fn a_hundred_thousand_principals_are_read_at_once() {
     let access = read(&text).unwrap();
     assert_quick(start);
     assert_eq!(access.tokens.len(), 100_000);
-    assert_eq!(read(&principal("u", "").repeat(2)).unwrap_err(), "principal \"u\": the name stands twice");
+    assert_eq!(read(&principal("u", "").repeat(2)).unwrap_err(), "principal \"u\": the name is used twice");
 }
 
 #[test]
-fn digests_that_begin_alike_are_told_apart_as_quickly() {
+fn digests_with_equal_first_words_are_stored_quickly() {
     let hashes: Vec<_> = (0..100_000).map(|n| format!("{{ sha256 = \"{:048x}{n:016x}\" }}", 0)).collect();
     let text = principal("u", &format!("tokens = [{}]", hashes.join(",\n")));
     let start = Instant::now();
@@ -42,7 +42,7 @@ fn digests_that_begin_alike_are_told_apart_as_quickly() {
     assert_quick(start);
 }
 
-/// What a policy says must not be worked out for each principal that names it.
+/// A policy is evaluated once, not for each principal that names it.
 #[test]
 fn a_long_policy_is_read_once() {
     let mut text: String = (0..20_000).map(|n| principal(&format!("u{n}"), "policies = [\"long\"]")).collect();
@@ -57,10 +57,10 @@ fn a_long_policy_is_read_once() {
 }
 
 #[test]
-fn a_file_in_which_nobody_could_call_is_refused() {
+fn a_file_without_credentials_is_refused() {
     for text in ["", "\n# nothing\n", "projects = []", "projects = [\"p\"]\n", &principal("u", ""), "\u{feff}"] {
         let error = read(text).unwrap_err();
-        assert!(error.starts_with("nobody could call"), "{error}");
+        assert!(error.starts_with("it has no credentials"), "{error}");
     }
     let token = format!("tokens = [{{ sha256 = \"{:064x}\" }}]", 1);
     for more in [&*token, "access_keys = [{ id = \"A\", secret = \"s\" }]"] {
@@ -79,7 +79,7 @@ fn a_byte_order_mark_is_skipped() {
 }
 
 #[test]
-fn a_secret_that_stands_elsewhere_is_not_repeated() {
+fn a_secret_in_the_wrong_place_is_not_printed() {
     let hidden = "S3cret-of-somebody";
     let key = |key: &str| principal("u", &format!("access_keys = [{{ id = \"A\", {key} }}]"));
     let identity = |more: &str| format!("[identity]\nurl = \"http://a\"\n{more}");
@@ -149,9 +149,9 @@ fn a_token_may_expire_at_any_moment_of_rfc_3339() {
     }
 }
 
-/// Principals are read some at a time, and what stands between them all together.
+/// Principals are parsed in chunks, everything between them at once.
 #[test]
-fn tables_may_stand_in_any_order() {
+fn tables_may_be_in_any_order() {
     let token = |n: u32| format!("tokens = [{{ sha256 = \"{n:064x}\" }}]");
     let statement = |action: &str| format!("[[policy.p.Statement]]\nEffect = \"Allow\"\nAction = [\"{action}\"]\n");
     let text = [
@@ -173,8 +173,8 @@ fn tables_may_stand_in_any_order() {
         }
     }
     for (from, to, reason) in [
-        (format!("{:064x}", 3), format!("{:064x}", 2), "principal \"c\": line 22: the token stands twice"),
-        ("\"c\"".into(), "\"a\"".into(), "principal \"a\": the name stands twice"),
+        (format!("{:064x}", 3), format!("{:064x}", 2), "principal \"c\": line 22: the token is used twice"),
+        ("\"c\"".into(), "\"a\"".into(), "principal \"a\": the name is used twice"),
         ("\"c\"".into(), "7".into(), "line 19: invalid type: integer, expected a string"),
         ("url".into(), "uri".into(), "line 17: unknown field `uri`"),
         ("[identity]".into(), "[principal]".into(), "line 16: "),

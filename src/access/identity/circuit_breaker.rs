@@ -1,20 +1,20 @@
-//! How many calls to the identity service there may be: few at once, and hardly any while it is down.
+//! Limits calls to the identity service: few at once, and one a second while it is down.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Calls at once, each about one token. What they need is part of what the server sets aside of its file descriptors.
+/// The most calls at once. The server reserves file descriptors for them.
 const MAX_CONCURRENT_CALLS: usize = 32;
 
-/// After how many calls in a row without an answer the service counts as down.
+/// After this many calls in a row without a response the service counts as down.
 const FAILURES_UNTIL_DOWN: u32 = 5;
 
-/// How often a service that is down is asked: so that it is noticed when it is back.
+/// How often a service that is down is called, to notice when it is up again.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Lets calls through.
+/// Decides whether a call may be made.
 #[derive(Debug)]
 pub(super) struct CircuitBreaker {
     calls: Semaphore,
@@ -23,9 +23,9 @@ pub(super) struct CircuitBreaker {
 
 #[derive(Debug, Default)]
 struct Health {
-    /// Calls without an answer since the last one with.
+    /// The number of calls without a response since the last response.
     failures: u32,
-    /// When a call may be the next probe.
+    /// The earliest time of the next probe.
     next_probe: Option<Instant>,
     warned_at: Option<Instant>,
 }
@@ -33,9 +33,9 @@ struct Health {
 /// Why a call is not made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CallRefused {
-    /// As many are under way as may be.
+    /// The limit of concurrent calls is reached.
     Busy,
-    /// The service is down, and it is not yet time to look again.
+    /// The service is down, and the next probe is not due yet.
     Down,
 }
 
@@ -59,12 +59,12 @@ impl CircuitBreaker {
         })
     }
 
-    /// A call had an answer, whatever it was.
+    /// Records a call with a response of any status.
     pub(super) fn record_success(&self) {
         self.with_health(|health| health.failures = 0);
     }
 
-    /// A call had no answer.
+    /// Records a call without a response.
     pub(super) fn record_failure(&self, now: Instant) {
         self.with_health(|health| {
             health.failures = health.failures.saturating_add(1);
@@ -74,7 +74,7 @@ impl CircuitBreaker {
         });
     }
 
-    /// Whether a failure is worth a line in the log: one a second, since strangers can cause as many as they like.
+    /// Whether to log a failure: once a second, because any caller can cause failures.
     pub(super) fn may_warn(&self, now: Instant) -> bool {
         self.with_health(|health| {
             let may = health.warned_at.is_none_or(|before| now.saturating_duration_since(before) >= PROBE_INTERVAL);
@@ -86,7 +86,7 @@ impl CircuitBreaker {
     }
 
     fn with_health<T>(&self, each: impl FnOnce(&mut Health) -> T) -> T {
-        // Numbers and moments, which a panic cannot leave half changed.
+        // A panic cannot leave a number or a time half written.
         each(&mut self.health.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_at_once_are_bounded() {
+    fn concurrent_calls_are_limited() {
         let (breaker, now) = (CircuitBreaker::new(), Instant::now());
         let mut held: Vec<_> = (0..MAX_CONCURRENT_CALLS).map(|_| breaker.try_acquire(now).unwrap()).collect();
         assert_eq!(breaker.try_acquire(now).unwrap_err(), CallRefused::Busy);
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_that_is_down_is_asked_once_a_second() {
+    fn a_service_that_is_down_is_called_once_a_second() {
         let (breaker, start) = (CircuitBreaker::new(), Instant::now());
         let at = |ms| start + Duration::from_millis(ms);
         for _ in 0..4 {

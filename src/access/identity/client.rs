@@ -1,5 +1,4 @@
-//! One call to the identity service: connections are reused, redirects are not followed, nothing is waited for or read
-//! without bound.
+//! The HTTP client of the identity service. It reuses connections, follows no redirects, and limits time and size.
 
 use std::io;
 use std::sync::Arc;
@@ -18,35 +17,35 @@ use rustls_pki_types::pem::PemObject as _;
 use super::Settings;
 use crate::access::Token;
 
-/// The most bytes of an answer.
+/// The most bytes of a response body.
 const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
 
-/// How many unused connections are kept.
+/// The most idle connections in the pool.
 const POOL_MAX_IDLE: usize = 8;
 
-/// The most characters of an error that are logged.
+/// The most characters of an error message.
 const MAX_ERROR_CHARS: usize = 300;
 
-/// How long an unused connection is kept.
+/// How long an idle connection stays in the pool.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Why there is no answer to go by.
+/// Why a call has no usable response.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ClientError {
-    /// The service says that the token is not good.
-    #[error("the token is not good")]
+    /// The service refuses the token.
+    #[error("the token was refused")]
     Refused,
-    /// The service says something else.
-    #[error("it answered {0}")]
+    /// The service answers with another status.
+    #[error("unexpected status {0}")]
     Status(StatusCode),
-    /// What it says cannot be understood, or is too much.
-    #[error("its answer cannot be read: {0}")]
+    /// The response is malformed or too long.
+    #[error("invalid response: {0}")]
     InvalidResponse(String),
-    /// It cannot be reached.
-    #[error("it cannot be reached: {0}")]
+    /// The service cannot be reached.
+    #[error("unreachable: {0}")]
     Unreachable(String),
-    /// It takes too long.
-    #[error("it did not answer in time")]
+    /// The call takes too long.
+    #[error("timed out")]
     Timeout,
 }
 
@@ -56,14 +55,14 @@ type Http = legacy::Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
 #[derive(Debug)]
 pub(super) struct Client {
     http: Http,
-    /// As `http`, but each call has a connection of its own.
+    /// As `http`, but each call opens a new connection.
     http_without_pool: Http,
     url: Uri,
     timeout: Duration,
 }
 
 impl Client {
-    /// Fails if the URL or the certificates make no sense.
+    /// Fails if the URL or the certificates are invalid.
     pub(super) fn new(settings: &Settings) -> Result<Self, String> {
         let url = token_url(&settings.url)?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -88,7 +87,7 @@ impl Client {
         Ok(Self { http, http_without_pool, url, timeout: settings.timeout })
     }
 
-    /// The body of the service's answer about a token.
+    /// Asks about a token and returns the body of the response.
     pub(super) async fn get_token(&self, token: Token<'_>) -> Result<Vec<u8>, ClientError> {
         tokio::time::timeout(self.timeout, self.call(token)).await.unwrap_or(Err(ClientError::Timeout))
     }
@@ -102,8 +101,8 @@ impl Client {
             .header("accept", "application/json")
             .body(Empty::new())
             .map_err(|error| ClientError::Unreachable(error_chain(&error)))?;
-        // A service may close a kept connection at the moment of asking. The question is only a question, so it can be asked
-        // again; once, and on a new connection, since others that were kept may have been closed as well.
+        // The service may close an idle connection just before it is used. GET is idempotent, so it is retried once, on a new
+        // connection, because the others in the pool may be closed as well.
         let response = match self.http.request(request.clone()).await {
             Err(error) if is_closed_before_response(&error) => self.http_without_pool.request(request).await,
             response => response,
@@ -119,7 +118,7 @@ impl Client {
     }
 }
 
-/// Where tokens are asked about. What the URL may not have would be sent nowhere, or be a secret that errors repeat.
+/// The URL at which tokens are validated. Parts that would not be sent, or could be a secret, are refused.
 fn token_url(url: &str) -> Result<Uri, String> {
     if url.contains(['?', '#']) {
         return Err("url must have no query and no fragment".into());
@@ -140,7 +139,7 @@ fn token_url(url: &str) -> Result<Uri, String> {
     }
 }
 
-/// The certificates of the PEM text, or the roots that browsers trust.
+/// The certificates of the PEM text, or the public certificate authorities.
 fn root_certificates(pem: Option<&[u8]>) -> Result<RootCertStore, String> {
     let Some(pem) = pem else { return Ok(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect()) };
     let mut roots = RootCertStore::empty();
@@ -151,7 +150,7 @@ fn root_certificates(pem: Option<&[u8]>) -> Result<RootCertStore, String> {
     if roots.is_empty() { Err("ca_file holds no certificate".into()) } else { Ok(roots) }
 }
 
-/// Whether a connection that was there has been closed or reset before the head of an answer.
+/// Whether an open connection was closed or reset before the head of a response.
 fn is_closed_before_response(error: &legacy::Error) -> bool {
     if error.is_connect() {
         return false;
@@ -169,7 +168,7 @@ fn is_closed_before_response(error: &legacy::Error) -> bool {
     causes.into_iter().any(is_closed)
 }
 
-/// An error with what caused it: the outermost one of a connection says little.
+/// The messages of an error and its sources: the outermost one alone says little.
 fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -177,6 +176,6 @@ fn error_chain(error: &dyn std::error::Error) -> String {
         text = format!("{text}: {error}");
         cause = error.source();
     }
-    // Some of it may be the peer's words.
+    // The peer may have chosen some of the text.
     text.chars().take(MAX_ERROR_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

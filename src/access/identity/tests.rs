@@ -1,4 +1,4 @@
-//! The client and its memory against a service that answers whatever a test wants, over real sockets.
+//! The client and its cache against a service that sends the response that a test chooses, over real sockets.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -77,7 +77,7 @@ async fn ask(identity: &IdentityService, token: &str) -> Result<Arc<ValidatedTok
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
-async fn a_good_token_is_asked_about_once() {
+async fn an_accepted_token_is_validated_once() {
     let service = Service::start(good("2126-01-01T00:00:00.000000Z", SCOPED)).await;
     let identity = service.identity(MINUTE);
     let asked = futures_util::future::join_all((0..50).map(|_| ask(&identity, "t1"))).await;
@@ -93,7 +93,7 @@ async fn a_good_token_is_asked_about_once() {
 }
 
 #[tokio::test]
-async fn trust_ends_with_the_cache_time_and_with_the_token() {
+async fn the_cache_time_ends_with_the_token() {
     let service = Service::start(good("2126-01-01T00:00:00Z", SCOPED)).await;
     let unremembering = service.identity(Duration::ZERO);
     for calls in 1..=3 {
@@ -110,7 +110,7 @@ async fn trust_ends_with_the_cache_time_and_with_the_token() {
 }
 
 #[tokio::test]
-async fn a_refused_token_is_remembered_as_such() {
+async fn a_refused_token_is_cached() {
     for status in ["401 Unauthorized", "404 Not Found"] {
         let service = Service::start(response(status, "{}")).await;
         let identity = service.identity(MINUTE);
@@ -122,7 +122,7 @@ async fn a_refused_token_is_remembered_as_such() {
 }
 
 #[tokio::test]
-async fn whatever_else_comes_is_neither_trusted_nor_remembered() {
+async fn any_other_response_is_neither_trusted_nor_cached() {
     let huge = format!("{{\"x\":\"{}\"}}", "x".repeat(1024 * 1024));
     for answer in [
         response("500 Internal Server Error", ""),
@@ -151,7 +151,7 @@ async fn whatever_else_comes_is_neither_trusted_nor_remembered() {
 }
 
 #[tokio::test]
-async fn roles_map_to_permissions_and_a_token_without_project_enters_none() {
+async fn roles_map_to_permissions_and_a_token_without_project_has_none() {
     use crate::access::{Action, Denied};
     let allow = |action: &str| {
         toml::from_str::<crate::access::policy::Policy>(&format!(
@@ -197,9 +197,9 @@ async fn a_token_may_expire_at_any_moment_of_rfc_3339() {
 }
 
 #[test]
-fn an_error_of_an_answer_is_its_kind_and_place() {
+fn a_json_error_has_its_kind_and_position() {
     let about = |text: &str| describe_json_error(&serde_json::from_str::<TokenResponse>(text).err().unwrap());
-    assert_eq!(about(r#"{"token":"s3cret"}"#), "it has another form: line 1, column 17");
-    assert_eq!(about("{\n\"token\":{"), "it ends too early: line 2, column 9");
-    assert_eq!(about("s3cret"), "it is no JSON: line 1, column 1");
+    assert_eq!(about(r#"{"token":"s3cret"}"#), "unexpected structure: line 1, column 17");
+    assert_eq!(about("{\n\"token\":{"), "unexpected end: line 2, column 9");
+    assert_eq!(about("s3cret"), "not JSON: line 1, column 1");
 }

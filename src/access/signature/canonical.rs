@@ -1,7 +1,7 @@
 //! The canonical request: the form in which a request is signed.
 //!
-//! It is never built. Its pieces go to the digest one by one, so that a request costs memory for its own bytes, not for what
-//! its signature makes of them: at most one copy of the path, two of the query, and 16 bytes for each pair of the query.
+//! It is never held in memory as a whole: its parts go to the digest one by one. The memory needed is at most one copy of the
+//! path, two of the query, and 16 bytes for each pair of the query.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -13,12 +13,12 @@ use ring::digest;
 
 use super::{BodyDigest, hex, single_value};
 
-/// What stays as it is in a path segment, a name or a value: letters, digits and `-_.~`.
+/// All characters but letters, digits and `-_.~`: those that are percent-encoded in a path segment, a name or a value.
 const ENCODED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// What takes a text piece by piece.
+/// Receives a text in parts.
 pub(super) trait Sink {
-    /// Takes the next piece.
+    /// Appends the next part.
     fn push(&mut self, piece: &[u8]);
 }
 
@@ -35,8 +35,8 @@ impl Sink for Vec<u8> {
     }
 }
 
-/// Whether each of the names is that of a header which stands once, and none stands twice. The names are counted before
-/// anything else is done with them: more than there are headers cannot all be good.
+/// Whether each name is listed once and its header is given once. The names are counted first, so that a list longer than the
+/// headers costs nothing.
 pub(super) fn are_given_once(headers: &HeaderMap, names: &str) -> bool {
     if names.bytes().filter(|byte| *byte == b';').count() >= headers.len() {
         return false;
@@ -71,8 +71,8 @@ pub(super) fn push_target(to: &mut impl Sink, parts: &Parts) {
     to.push(b"\n");
 }
 
-/// The other part: the signed headers, their names and the body's digest. `None` if a signed header is absent or stands
-/// twice. `host` is taken in place of what Host says.
+/// The second part: the signed headers, their names and the body's digest. `None` if a signed header is missing or repeated.
+/// `host` replaces the value of Host.
 pub(super) fn push_headers(
     to: &mut impl Sink,
     headers: &HeaderMap,
@@ -95,12 +95,12 @@ pub(super) fn push_headers(
     Some(())
 }
 
-/// Without white space at both ends: of Unicode's in text, as the SDKs trim it before they send UTF-8.
+/// Trims white space at both ends: Unicode white space if the value is UTF-8, as the SDKs do.
 fn trim_value(value: &[u8]) -> &[u8] {
     std::str::from_utf8(value).map_or(value.trim_ascii(), |text| text.trim().as_bytes())
 }
 
-/// Each segment decoded once and encoded again, with a slash at the end.
+/// Decodes each segment once and encodes it again; ends with a slash.
 fn push_path(to: &mut impl Sink, path: &str) {
     let decoded: Cow<'_, [u8]> = percent_decode_str(path).into();
     let mut ends_with_slash = false;
@@ -118,7 +118,7 @@ fn push_encoded(to: &mut impl Sink, bytes: &[u8]) {
     percent_encode(bytes, &ENCODED).for_each(|piece| to.push(piece.as_bytes()));
 }
 
-/// Names and values decoded, in the order of the names, then of the values, and encoded again.
+/// Decodes names and values, sorts them by name and value, and encodes them again.
 fn push_query(to: &mut impl Sink, query: &str) {
     let query = if query.contains('+') { Cow::from(query.replace('+', " ")) } else { query.into() };
     let pairs = || query.split('&').filter(|pair| !pair.is_empty());
@@ -141,7 +141,7 @@ fn push_query(to: &mut impl Sink, query: &str) {
     }
 }
 
-/// A pair's name and value.
+/// The name and value of a pair, decoded.
 fn decoded(pair: &str) -> (PercentDecode<'_>, PercentDecode<'_>) {
     let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
     (percent_decode(name.as_bytes()), percent_decode(value.as_bytes()))

@@ -118,7 +118,7 @@ fn a_change_of_any_part_is_refused() {
 }
 
 #[test]
-fn a_query_may_be_written_in_other_ways() {
+fn equivalent_queries_have_one_signature() {
     let vector = &vectors()[1];
     let mut parts = vector.parts();
     for query in [
@@ -170,7 +170,7 @@ fn the_date_must_be_near_and_signed() {
 }
 
 #[test]
-fn the_form_is_exact_and_other_schemes_are_none() {
+fn the_form_is_exact_and_other_schemes_are_ignored() {
     const NOW: &str = "2026-11-24T12:00:00Z";
     let date = ("x-sdk-date", "20261124T120000Z");
     for none in [
@@ -196,7 +196,7 @@ fn the_form_is_exact_and_other_schemes_are_none() {
 }
 
 #[test]
-fn of_several_authorizations_none_is_believed() {
+fn several_authorizations_are_refused() {
     let vector = &vectors()[0];
     for other in ["Bearer x", vector.header("authorization")] {
         let mut parts = vector.parts();
@@ -221,7 +221,7 @@ fn a_signature_is_lower_case_and_no_secret_is_printed() {
 
 /// One header named many times made far more bytes than the request has.
 #[test]
-fn a_signed_name_stands_once_and_is_that_of_a_header() {
+fn a_signed_header_is_listed_once_and_given_once() {
     const NOW: &str = "2026-11-24T12:00:00Z";
     let long = "x".repeat(30_000);
     let read = |names: &str| {
@@ -276,7 +276,7 @@ fn a_query_of_many_pairs_is_sorted_as_one_of_few() {
 }
 
 #[test]
-fn a_public_host_stands_for_the_host_that_came() {
+fn a_public_host_replaces_the_host_received() {
     let hosts = |names: &[&str]| -> Vec<PublicHost> { names.iter().map(|name| name.parse().unwrap()).collect() };
     for vector in vectors() {
         let body = body_digest(vector.body.as_bytes());

@@ -1,4 +1,4 @@
-//! The queue, with a standard error that a test opens and blocks.
+//! The queue, with a writer that a test can block.
 
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Instant;
@@ -7,7 +7,7 @@ use super::*;
 
 const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A queue whose writer hands each line over, and waits for nobody.
+/// A queue whose writer sends each line to a channel.
 fn queue() -> (&'static Queue, Receiver<Vec<u8>>) {
     let queue: &'static Queue = Box::leak(Box::new(Queue::new()));
     let (sender, lines) = channel();
@@ -17,7 +17,7 @@ fn queue() -> (&'static Queue, Receiver<Vec<u8>>) {
 }
 
 #[test]
-fn lines_are_written_in_their_order_and_one_by_one() {
+fn lines_are_written_one_by_one_in_order() {
     let (queue, lines) = queue();
     for n in 0..1000 {
         queue.push(format!("{n}\n{n}!\n").as_bytes(), MAX_QUEUED_BYTES, || true);
@@ -31,7 +31,7 @@ fn lines_are_written_in_their_order_and_one_by_one() {
 }
 
 #[test]
-fn a_writer_that_is_stuck_makes_nobody_wait_and_costs_lines_only() {
+fn a_blocked_writer_costs_lines_and_blocks_no_thread() {
     let queue: &'static Queue = Box::leak(Box::new(Queue::new()));
     queue.state().has_writer = true;
     let (release, released) = channel::<()>();
@@ -48,14 +48,14 @@ fn a_writer_that_is_stuck_makes_nobody_wait_and_costs_lines_only() {
     for _ in 0..1500 {
         queue.push(&line, MAX_QUEUED_BYTES, || true);
     }
-    // 1,024 of them fit; the end of the program still finds a place.
+    // 1,024 of them fit, and the fatal error after them.
     assert_eq!(queue.dropped.load(Ordering::Relaxed), 1500 - 1024);
     queue.push(b"last words\n", MAX_QUEUED_BYTES + FATAL_ERROR_BYTES, || true);
     assert_eq!(queue.dropped.load(Ordering::Relaxed), 1500 - 1024);
     let start = Instant::now();
     queue.flush(Duration::from_millis(50));
     assert!(start.elapsed() < TEST_TIMEOUT);
-    // With nobody left to take them the rest is lost and counted, and the queue is free again.
+    // Without a reader the rest is dropped and counted, and the queue is empty again.
     drop(release);
     queue.flush(TEST_TIMEOUT);
     assert_eq!(queue.dropped.load(Ordering::Relaxed), 1 + 1500 + 1);
@@ -63,7 +63,7 @@ fn a_writer_that_is_stuck_makes_nobody_wait_and_costs_lines_only() {
 }
 
 #[test]
-fn without_a_thread_lines_are_counted_and_nobody_waits() {
+fn without_a_writer_thread_lines_are_counted_as_dropped() {
     let queue = Queue::new();
     queue.push(b"a\nb\n", MAX_QUEUED_BYTES, || false);
     queue.flush(TEST_TIMEOUT);

@@ -13,8 +13,8 @@ use crate::support::server::{DASHBOARD, OPS, access};
 /// Puts something in place of the access file.
 type Put = Box<dyn Fn(&PathBuf)>;
 
-const RELOADED: &str = "the access file has been read again and is in force";
-const REFUSED: &str = "the access file cannot be used; the one before stays in force";
+const RELOADED: &str = "access file reloaded";
+const REFUSED: &str = "access file not reloaded: still using the previous file";
 
 /// Asks for a reload and waits for what it is said to have come to; the reason if it was refused.
 struct Reloads<'a> {
@@ -64,9 +64,9 @@ fn whatever_the_access_file_is_the_next_reload_is_made() {
         ("a device, not a regular file", link("/dev/full")),
         ("No such file", link("nowhere")),
         ("larger than 64 MiB", Box::new(|path| fs::File::create(path).unwrap().set_len(1 << 30).unwrap())),
-        ("nobody could call", text(String::new())),
-        ("nobody could call", text("projects = []\n".into())),
-        ("nobody could call", text(access().split("[[principal]]").next().unwrap().into())),
+        ("it has no credentials", text(String::new())),
+        ("it has no credentials", text("projects = []\n".into())),
+        ("it has no credentials", text(access().split("[[principal]]").next().unwrap().into())),
         ("line ", text(access()[..access().len() / 2].into())),
         ("it is not UTF-8", Box::new(|path| fs::write(path, b"\xff\xfe").unwrap())),
         ("secret_file: it is a pipe", text(key("secret_file = \"pipe\""))),
@@ -99,10 +99,10 @@ fn a_start_or_a_check_waits_for_nothing_for_ever() {
     let empty = files.put("empty.toml", "");
     let directory = files.path("").to_str().unwrap().to_owned();
     for (path, reason) in [
-        (pipe.as_str(), "it is a pipe, and nothing, or no end, has come out of it within 5 s"),
+        (pipe.as_str(), "it is a pipe whose writer did not close it within 5 s"),
         ("/dev/zero", "it is a device, not a regular file"),
         (&directory, "it is a directory, not a regular file"),
-        (&empty, "nobody could call"),
+        (&empty, "it has no credentials"),
     ] {
         for mut command in [serve(&["--access", path]), subjobs(&["check", "--access", path])] {
             let output = run(&mut command, "");

@@ -448,7 +448,7 @@ async fn a_key_that_is_taken_away_opens_nothing_any_more() {
 
     std::fs::write(&path, access_with_keys().replace(OPS_KEY.id, DASHBOARD_KEY.id)).unwrap();
     let error = server.access.reload().unwrap_err().to_string();
-    assert!(error.contains("access key \"AKDASHBOARD\": it stands twice"), "{error}");
+    assert!(error.contains("access key \"AKDASHBOARD\": the id is used twice"), "{error}");
     refused(call.send(server.public).await, INVALID).await;
     std::fs::write(&path, access_with_keys()).unwrap();
     server.access.reload().unwrap();

@@ -156,7 +156,7 @@ fn a_second_signal_ends_it_at_once() {
         program.signal(second);
         let (code, log) = program.ended();
         assert_eq!(code, 1, "{first:?}, {second:?}");
-        assert!(log.last().unwrap().contains("a second signal"), "{}", log.join("\n"));
+        assert!(log.last().unwrap().contains("second stop signal"), "{}", log.join("\n"));
     }
 }
 
@@ -260,7 +260,7 @@ fn a_hang_up_reads_the_access_file_again() {
 
     files.put("access.toml", &access().replace("name = \"dashboard\"", "name = \"dashboard\"\nsecret = \"hush\""));
     program.signal(Signal::Hup);
-    let error = program.await_log("the access file cannot be used; the one before stays in force");
+    let error = program.await_log("access file not reloaded: still using the previous file");
     assert_eq!(error["level"], "ERROR");
     let reason = error["error"].as_str().unwrap();
     assert!(reason.contains("access.toml: line 12: unknown field `secret`"), "{reason}");
@@ -275,7 +275,7 @@ fn a_hang_up_reads_the_access_file_again() {
         &without_dashboard.replace(&hash, &new_hash).replace(&format!(", \"{OTHER_PROJECT}\"]"), "]"),
     );
     program.signal(Signal::Hup);
-    program.await_log("the access file has been read again and is in force");
+    program.await_log("access file reloaded");
     assert_eq!((ask(DASHBOARD), ask("new-token"), ask(OPS)), (401, 200, 200));
     get(program.public, &count_path(OTHER_PROJECT), OPS).assert_error(404, "WKS.00211902");
 

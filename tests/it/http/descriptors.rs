@@ -68,7 +68,7 @@ fn idle_connections_take_no_descriptor_that_something_else_needs() {
             report(&records(number * 500));
         }
         program.signal(Signal::Hup);
-        program.await_log("the access file has been read again and is in force");
+        program.await_log("access file reloaded");
         assert!(program.metric("process_open_fds").unwrap() <= limit - 10);
         drop(idle);
         assert_eq!(program.count(""), 2000);
