@@ -4,10 +4,11 @@
 //! `docs/performance.md` says what a request costs.
 
 use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -15,10 +16,12 @@ use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::future::RouteFuture;
 use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::CatchUnwind;
 use http::header::{AUTHORIZATION, CACHE_CONTROL};
 use http::{HeaderMap, HeaderValue, Request};
 use pin_project_lite::pin_project;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Timeout, timeout};
 use tower::Service as _;
 
 use super::authorize::X_AUTH_TOKEN;
@@ -69,19 +72,18 @@ impl App {
             None => &self.0.not_found,
         };
         let context = RequestContext { start, request_id, label, method: request.method().into() };
-        let inner = router.clone().call(request);
-        ResponseFuture { inner, timer: None, shared: self.0.clone(), context }
+        // Unwind safe: the future is dropped after a panic, and a store that a panic interrupted is poisoned.
+        let response = AssertUnwindSafe(router.clone().call(request)).catch_unwind();
+        ResponseFuture { inner: timeout(self.0.timeout, response), shared: self.0.clone(), context }
     }
 }
 
 pin_project! {
-    /// The response to one request, as a future.
+    /// The response to one request, as a future. Its timer is registered at the first wait, so a count that never waits
+    /// registers none.
     pub struct ResponseFuture {
         #[pin]
-        inner: RouteFuture<std::convert::Infallible>,
-        // Started by the first wait: a count that needs none starts none.
-        #[pin]
-        timer: Option<Sleep>,
+        inner: Timeout<CatchUnwind<AssertUnwindSafe<RouteFuture<Infallible>>>>,
         shared: Arc<Shared>,
         context: RequestContext,
     }
@@ -100,21 +102,11 @@ impl Future for ResponseFuture {
     type Output = Response<Body>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        // Unwind safe: the future is dropped after a panic, and a store that a panic interrupted is poisoned.
-        let result = catch_unwind(AssertUnwindSafe(|| this.inner.as_mut().poll(cx)));
-        let response = match result {
-            Ok(Poll::Ready(Ok(response))) => response,
-            Ok(Poll::Pending) => {
-                if this.timer.is_none() {
-                    this.timer.set(Some(sleep(this.shared.timeout)));
-                }
-                match this.timer.as_pin_mut().map(|timer| timer.poll(cx)) {
-                    Some(Poll::Ready(())) => Error::from(Unavailable::TimedOut).into_response(),
-                    _ => return Poll::Pending,
-                }
-            }
-            Err(panic) => Error::Internal(panic_message(&*panic)).into_response(),
+        let this = self.project();
+        let response = match ready!(this.inner.poll(cx)) {
+            Ok(Ok(Ok(response))) => response,
+            Ok(Err(panic)) => Error::Internal(panic_message(&*panic)).into_response(),
+            Err(_) => Error::from(Unavailable::TimedOut).into_response(),
         };
         Poll::Ready(this.shared.complete(response, this.context))
     }
@@ -177,8 +169,10 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+
     use axum::extract::Request as AxumRequest;
-    use axum::routing::get;
+    use axum::routing::{MethodRouter, get};
     use http::{HeaderName, Method};
     use http_body_util::BodyExt as _;
 
@@ -186,15 +180,36 @@ mod tests {
     use crate::metrics::Listener;
     use crate::web::operation::{Operation, router};
 
-    #[tokio::test]
-    async fn credentials_are_not_in_the_debug_text_of_a_request() {
-        let handler = get(async |request: AxumRequest| format!("{request:?} {:?}", request.headers()));
+    fn app(handler: MethodRouter) -> App {
         let table =
             || vec![Operation { id: "", method: Method::GET, path: "/", action: None, handler: handler.clone() }];
         let metrics = Arc::new(Metrics::new().unwrap());
         let labels = RouteLabels::new(&table(), Listener::Public, &metrics);
-        let ids = RequestIds::new().unwrap();
-        let app = App::new(router(table(), ()), labels, metrics, ids, Duration::from_secs(10));
+        App::new(router(table(), ()), labels, metrics, RequestIds::new().unwrap(), Duration::from_secs(10))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_without_a_response_is_answered_with_503_after_the_timeout() {
+        let (app, start) = (app(get(pending::<()>)), tokio::time::Instant::now());
+        let response = app.call(Request::get("/").body(Body::empty()).unwrap(), false).await;
+        assert_eq!((response.status().as_u16(), start.elapsed().as_secs()), (503, 10));
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_answered_with_500() {
+        async fn panics() -> &'static str {
+            tokio::task::yield_now().await;
+            panic!("on purpose")
+        }
+        let response = app(get(panics)).call(Request::get("/").body(Body::empty()).unwrap(), false).await;
+        let report = response.extensions().get::<ErrorReport>().unwrap();
+        assert_eq!((response.status().as_u16(), report.internal_error.as_deref()), (500, Some("panic: on purpose")));
+    }
+
+    #[tokio::test]
+    async fn credentials_are_not_in_the_debug_text_of_a_request() {
+        let handler = get(async |request: AxumRequest| format!("{request:?} {:?}", request.headers()));
+        let app = app(handler);
         let mut request = Request::get("/").body(Body::empty()).unwrap();
         for (name, value) in [
             (X_AUTH_TOKEN, "secret-1"),
