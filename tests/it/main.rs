@@ -5,15 +5,20 @@
 mod layers;
 
 mod support {
+    pub(crate) mod blocking;
+    pub(crate) mod connection;
     pub(crate) mod data_dirs;
+    pub(crate) mod fixtures;
     pub(crate) mod gateways;
-    pub(crate) mod http;
+    pub(crate) mod lines;
     pub(crate) mod program;
+    pub(crate) mod random;
+    pub(crate) mod response;
     pub(crate) mod server;
     pub(crate) mod signer;
     pub(crate) mod small_disk;
     pub(crate) mod streams;
-    pub(crate) mod wire;
+    pub(crate) mod wait;
     pub(crate) mod workers;
 }
 

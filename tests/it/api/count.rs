@@ -1,6 +1,8 @@
 //! From report to count.
 
-use crate::support::server::{OPS, Running, config, json, record};
+use crate::support::fixtures::{OPS, config, record};
+use crate::support::response::json;
+use crate::support::server::Running;
 
 #[tokio::test]
 async fn what_is_reported_is_counted() {

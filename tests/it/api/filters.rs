@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 
 use subjobs::access::AccessSource;
 
-use crate::support::server::{OPS, PROJECT, Running, access, config, json, record};
-use crate::support::wire::{Answer, Wire, code, count_path, good, head};
+use crate::support::connection::{Connection, exchange, good, head};
+use crate::support::fixtures::{OPS, PROJECT, access, code, config, count_path, record, report_path};
+use crate::support::response::{Response, json};
+use crate::support::server::Running;
 
 const STATUSES: [&str; 7] = ["WAITING", "RUNNING", "SUCCESS", "FAILED", "ABNORMAL", "ROLLBACK", "ABORTING"];
 
@@ -42,27 +44,27 @@ pub(crate) async fn server() -> Running {
 }
 
 /// Asks for counts one after another on one connection.
-pub(crate) struct Asker(Wire);
+pub(crate) struct Asker(Connection);
 
 impl Asker {
     pub(crate) async fn new(address: SocketAddr) -> Self {
-        Self(Wire::open(address).await)
+        Self(Connection::open(address).await)
     }
 
-    pub(crate) async fn project(&mut self, project: &[u8]) -> Answer {
+    pub(crate) async fn project(&mut self, project: &[u8]) -> Response {
         let (before, after) = ("GET /v1/", "/app-server-sub-jobs/actions/count HTTP/1.1\r\n");
         let headers = format!("Host: h\r\nX-Auth-Token: {OPS}\r\n\r\n");
         self.0.send([before.as_bytes(), project, after.as_bytes(), headers.as_bytes()].concat()).await;
-        self.0.answer().await
+        self.0.response().await
     }
 
-    async fn query(&mut self, query: &str) -> Answer {
+    async fn query(&mut self, query: &str) -> Response {
         self.0.send(good(query, &[])).await;
-        self.0.answer().await
+        self.0.response().await
     }
 
     async fn refused(&mut self, query: &str, input: &str) {
-        let message = self.query(query).await.error(400, code::INPUT);
+        let message = self.query(query).await.assert_error(400, code::INPUT);
         assert!(message.starts_with(&format!("{input} must ")), "{query}: {message}");
     }
 }
@@ -199,7 +201,7 @@ async fn none_of_the_three_is_given_twice() {
             format!("?{name}&{name}"),
             format!("?{name}={value}&x=1&{encoded}={value}"),
         ] {
-            let message = asker.query(&query).await.error(400, code::INPUT);
+            let message = asker.query(&query).await.assert_error(400, code::INPUT);
             assert_eq!(message, format!("{name} must be given only once"), "{query}");
         }
     }
@@ -239,7 +241,7 @@ async fn host_stands_exactly_once() {
     let token = format!("X-Auth-Token: {OPS}");
     let ask = async |version: &str, target: &str, headers: &[&str]| {
         let headers: Vec<_> = headers.iter().copied().chain([&*token, "Connection: close"]).collect();
-        crate::support::wire::ask(server.public, head(&format!("GET {target} HTTP/{version}"), &headers)).await
+        exchange(server.public, head(&format!("GET {target} HTTP/{version}"), &headers)).await
     };
     let path = count_path(PROJECT);
     let absolute = format!("http://elsewhere.example{path}");
@@ -255,7 +257,7 @@ async fn host_stands_exactly_once() {
     assert_eq!(ask("1.1", &absolute, &["Host: h"]).await.count(), 0);
     for (hosts, reason) in [(&[][..], "Host is missing"), (&["Host: h", "Host: h"], "Host must be given once")] {
         for target in [&path, &absolute] {
-            assert_eq!(ask("1.1", target, hosts).await.error(400, code::INPUT), reason);
+            assert_eq!(ask("1.1", target, hosts).await.assert_error(400, code::INPUT), reason);
         }
     }
 }
@@ -265,7 +267,7 @@ async fn host_stands_exactly_once() {
 async fn host_is_a_host() {
     let server = server().await;
     let token = format!("X-Auth-Token: {OPS}");
-    let report = crate::support::wire::report_path(PROJECT);
+    let report = report_path(PROJECT);
     let lines = ["Content-Type: application/x-ndjson", "Content-Length: 0"];
     let ask = async |line: &str, host: &str| {
         let address = if line.starts_with("POST") { server.internal } else { server.public };
@@ -273,7 +275,7 @@ async fn host_is_a_host() {
         let mut request = head(line, &[&token, lines[0], lines[1]]).into_bytes();
         let at = line.len() + 2;
         request.splice(at..at, host);
-        crate::support::wire::ask(address, request).await
+        exchange(address, request).await
     };
     let get = format!("GET {} HTTP/1.1", count_path(PROJECT));
     let lines =
@@ -285,14 +287,14 @@ async fn host_is_a_host() {
         for bad in
             ["a b", "user@a", "http://x", "a/b", "a:b:c", "[::1", "::1", "h:x", "h:65536", ":80", "é", "a?b", "a,b c"]
         {
-            let message = ask(line, bad).await.error(400, code::INPUT);
+            let message = ask(line, bad).await.assert_error(400, code::INPUT);
             assert_eq!(message, "Host must be a host, with a port or none", "{line} {bad}");
         }
     }
     let target = |authority: &str| get.replacen('/', &format!("http://{authority}/"), 1);
     assert_eq!(ask(&target("[::1]:80"), "h").await.count(), 0);
     for bad in ["user@a", "user:word@a:80"] {
-        let message = ask(&target(bad), "h").await.error(400, code::INPUT);
+        let message = ask(&target(bad), "h").await.assert_error(400, code::INPUT);
         assert_eq!(message, "the request target must have a host, with a port or none", "{bad}");
     }
 }

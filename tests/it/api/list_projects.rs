@@ -5,8 +5,12 @@ use serde_json::{Value, json};
 use subjobs::access::AccessSource;
 use subjobs::config::Config;
 
-use crate::support::server::{DASHBOARD, EXPIRED, OPS, OTHER_PROJECT, PROJECT, Running, WORKER, assert_error};
-use crate::support::signer::{Call, DASHBOARD_KEY, Key, OPS_KEY, access_with_keys};
+use crate::support::fixtures::{
+    DASHBOARD, DASHBOARD_KEY, EXPIRED, Key, OPS, OPS_KEY, OTHER_PROJECT, PROJECT, WORKER, access_with_keys,
+};
+use crate::support::response::assert_error;
+use crate::support::server::Running;
+use crate::support::signer::Call;
 
 /// [`access_with_keys`] with names for both projects and for one that only the names make exist.
 fn access() -> String {
@@ -27,7 +31,7 @@ async fn answer(response: Response) -> Value {
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["content-type"], "application/json");
     assert_eq!(response.headers()["cache-control"], "no-store");
-    crate::support::server::json(response).await
+    crate::support::response::json(response).await
 }
 
 /// The ids and names of the projects in an answer that is as it should be.
@@ -168,7 +172,7 @@ async fn answers_carry_the_request_id_and_are_counted() {
 
 #[tokio::test]
 async fn without_names_there_is_nothing_to_find() {
-    let server = Running::start(crate::support::server::config()).await;
+    let server = Running::start(crate::support::fixtures::config()).await;
     assert_eq!(shown(look_up(&server, OPS, "").send().await.unwrap()).await, []);
     assert_eq!(shown(look_up(&server, OPS, &format!("?name={PROJECT}")).send().await.unwrap()).await, []);
 }

@@ -299,10 +299,10 @@ fn a_record_is_what_the_document_says() {
 
 #[tokio::test]
 async fn the_served_document_has_the_operators_job_types() {
-    let mut config = crate::support::server::config();
+    let mut config = crate::support::fixtures::config();
     config.job_types = JobTypes::new(["BRAND_NEW_1"]).unwrap();
     let server = crate::support::server::Running::start(config).await;
-    let served = crate::support::server::json(server.get_internal("/openapi.json").await).await;
+    let served = crate::support::response::json(server.get_internal("/openapi.json").await).await;
     let mut expected = ours();
     let names = expected["components"]["schemas"]["JobType"]["enum"].as_array_mut().unwrap();
     names.push("BRAND_NEW_1".into());

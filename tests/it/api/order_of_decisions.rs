@@ -6,8 +6,9 @@ use subjobs::access::AccessSource;
 use subjobs::api;
 use subjobs::web::operation::Operation;
 
-use crate::support::server::{DASHBOARD, EXPIRED, OPS, OTHER_PROJECT, PROJECT, Running, access, config};
-use crate::support::wire::{Wire, code, head, report_path};
+use crate::support::connection::{Connection, exchange, head};
+use crate::support::fixtures::{DASHBOARD, EXPIRED, OPS, OTHER_PROJECT, PROJECT, access, code, config, report_path};
+use crate::support::server::Running;
 
 /// A project of a user's, and of the account's, that does not exist.
 const GONE: &str = "gone";
@@ -146,7 +147,7 @@ enum Input {
 
 /// Asks with every combination of faults; `full` says that no request may be worked on.
 async fn ask_for_everything_wrong(address: SocketAddr, row: &Row, full: bool) -> usize {
-    let mut wire = Wire::open(address).await;
+    let mut connection = Connection::open(address).await;
     let credentials = bad_credentials();
     let mut inputs = vec![Input::Right, Input::NoHost, Input::TwoHosts];
     inputs.extend(row.bad_query().map(|_| Input::Query));
@@ -190,8 +191,8 @@ async fn ask_for_everything_wrong(address: SocketAddr, row: &Row, full: bool) ->
         };
         let query = if input == Input::Query { row.bad_query().unwrap() } else { row.good_query() };
         let method_sent = [row.method, row.other_methods[0], row.other_methods[1]][method];
-        wire.send(head(&format!("{method_sent} {path_sent}{query} HTTP/1.1"), &headers)).await;
-        let answer = wire.answer().await;
+        connection.send(head(&format!("{method_sent} {path_sent}{query} HTTP/1.1"), &headers)).await;
+        let answer = connection.response().await;
         let expected = match picks.iter().position(|pick| *pick > 0) {
             Some(first @ 0..2) => ORDER[first],
             _ if full => (503, code::UNAVAILABLE),
@@ -202,7 +203,7 @@ async fn ask_for_everything_wrong(address: SocketAddr, row: &Row, full: bool) ->
             }
         };
         assert_eq!(answer.status, expected.0, "{} {picks:?}", row.id);
-        answer.error(expected.0, expected.1);
+        answer.assert_error(expected.0, expected.1);
         asked += 1;
     }
     asked
@@ -261,7 +262,7 @@ async fn of_a_report() {
         headers.push(&length);
         let (method, path_end) = (["POST", "PUT"][method], ["", "/"][path]);
         let request = head(&format!("{method} {}{path_end} HTTP/1.1", report_path(target)), &headers) + body_sent;
-        let answer = crate::support::wire::ask(server.internal, request).await;
+        let answer = exchange(server.internal, request).await;
         let expected = match (picks.iter().position(|pick| *pick > 0), body) {
             (None, _) => {
                 assert_eq!(answer.status, 200);
@@ -274,6 +275,6 @@ async fn of_a_report() {
             (Some(_), _) => (404, code::NOT_FOUND),
         };
         assert_eq!(answer.status, expected.0, "{picks:?}");
-        answer.error(expected.0, expected.1);
+        answer.assert_error(expected.0, expected.1);
     }
 }

@@ -1,8 +1,8 @@
 //! What a project may be called, and that two spellings of one project are one.
 
 use crate::api::filters::{Asker, server};
-use crate::support::server::{OPS, json, record};
-use crate::support::wire::code;
+use crate::support::fixtures::{OPS, code, record};
+use crate::support::response::json;
 
 #[tokio::test]
 async fn projects_that_may_be() {
@@ -25,7 +25,7 @@ async fn projects_that_may_not_be() {
         a%20b %09 %C2%A0 %E2%80%83 %E3%80%80 % %1 a% %zz %%20 %+1 %u0061 %ff %ff%fe %c3 %c3%28 \
         %ed%a0%80 %c0%af %f4%90%80%80";
     for project in listed.split(' ').chain([&*long, &*long_encoded]) {
-        let message = asker.project(project.as_bytes()).await.error(400, code::INPUT);
+        let message = asker.project(project.as_bytes()).await.assert_error(400, code::INPUT);
         assert!(message.starts_with("project_id must "), "{project}: {message}");
     }
 }

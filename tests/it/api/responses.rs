@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 
 use subjobs::config::Config;
 
-use crate::support::server::{DASHBOARD, OPS, OTHER_PROJECT, PROJECT, Running, config};
-use crate::support::wire::{Answer, Wire, ask, code, count_path, good, head, report_path};
+use crate::support::connection::{Connection, exchange, good, head};
+use crate::support::fixtures::{DASHBOARD, OPS, OTHER_PROJECT, PROJECT, code, config, count_path, report_path};
+use crate::support::response::Response;
+use crate::support::server::Running;
 
 /// A request to the public listener with a good token and more headers.
 fn request(method: &str, target: &str, more: &[&str]) -> String {
@@ -21,7 +23,7 @@ async fn each_status_has_its_code_and_sentence() {
         let token = format!("X-Auth-Token: {DASHBOARD}");
         head(&format!("GET {} HTTP/1.1", count_path(project)), &["Host: h", &token])
     };
-    let mut wire = Wire::open(server.public).await;
+    let mut connection = Connection::open(server.public).await;
     for (request, status, code, message) in [
         (good("?job_id=%00", &[]), 400, code::INPUT, "job_id must not hold a control character"),
         (
@@ -35,12 +37,12 @@ async fn each_status_has_its_code_and_sentence() {
         (request("GET", &count_path("x"), &[]), 404, code::NOT_FOUND, "the project does not exist"),
         (request("PUT", &count_path("x"), &[]), 405, code::METHOD, "the method is not allowed for this path"),
     ] {
-        wire.send(request).await;
-        assert_eq!(wire.answer().await.error(status, code), message);
+        connection.send(request).await;
+        assert_eq!(connection.response().await.assert_error(status, code), message);
     }
     let full = Running::start(Config { max_in_flight: 0, ..config() }).await;
-    let overloaded = ask(full.public, good("", &[])).await;
-    assert_eq!(overloaded.error(503, code::UNAVAILABLE), "the service is overloaded");
+    let overloaded = exchange(full.public, good("", &[])).await;
+    assert_eq!(overloaded.assert_error(503, code::UNAVAILABLE), "the service is overloaded");
     let seconds: u64 = overloaded.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=60).contains(&seconds));
 }
@@ -49,16 +51,16 @@ async fn each_status_has_its_code_and_sentence() {
 #[tokio::test]
 async fn head_is_get_without_a_body() {
     let server = Running::start(config()).await;
-    let mut wire = Wire::open(server.public).await;
-    let same = async |wire: &mut Wire, request: &str, status: u16| {
-        wire.send(request).await;
-        let mut got = wire.answer().await;
-        wire.send(request.replacen("GET", "HEAD", 1)).await;
-        let head = wire.answer_to_head().await;
+    let mut connection = Connection::open(server.public).await;
+    let same = async |connection: &mut Connection, request: &str, status: u16| {
+        connection.send(request).await;
+        let mut got = connection.response().await;
+        connection.send(request.replacen("GET", "HEAD", 1)).await;
+        let head = connection.response_to_head().await;
         assert_eq!(head.status, status);
         assert_eq!(head.header("content-length"), Some(&*got.body.len().to_string()));
         got.body.clear();
-        let without_date = |answer: Answer| {
+        let without_date = |answer: Response| {
             let kept = answer.headers.into_iter().filter(|(name, _)| name != "date");
             kept.collect::<Vec<_>>()
         };
@@ -72,18 +74,18 @@ async fn head_is_get_without_a_body() {
         ("/nowhere".into(), 404),
         (count_path("a%00"), 400),
     ] {
-        same(&mut wire, &request("GET", &target, &own), status).await;
+        same(&mut connection, &request("GET", &target, &own), status).await;
     }
     let anonymous = head(&format!("GET {} HTTP/1.1", count_path(PROJECT)), &["Host: h", own[0]]);
-    same(&mut wire, &anonymous, 401).await;
+    same(&mut connection, &anonymous, 401).await;
 
     let full = Running::start(Config { max_in_flight: 0, ..config() }).await;
-    let mut wire = Wire::open(full.public).await;
-    same(&mut wire, &request("GET", &count_path(PROJECT), &own), 503).await;
+    let mut connection = Connection::open(full.public).await;
+    same(&mut connection, &request("GET", &count_path(PROJECT), &own), 503).await;
 
-    let mut internal = Wire::open(server.internal).await;
+    let mut internal = Connection::open(server.internal).await;
     internal.send(request("HEAD", &report_path(PROJECT), &own)).await;
-    let not_allowed = internal.answer_to_head().await;
+    let not_allowed = internal.response_to_head().await;
     assert_eq!((not_allowed.status, not_allowed.header("allow")), (405, Some("POST")));
     for (path, status) in [("/healthz", 200), ("/readyz", 200)] {
         same(&mut internal, &request("GET", path, &own), status).await;
@@ -91,7 +93,7 @@ async fn head_is_get_without_a_body() {
 }
 
 /// A set, as `Allow` is one.
-fn allowed(answer: &Answer) -> Vec<&str> {
+fn allowed(answer: &Response) -> Vec<&str> {
     let mut methods: Vec<_> = answer.header("allow").unwrap().split(',').map(str::trim).collect();
     methods.sort_unstable();
     methods
@@ -104,8 +106,8 @@ async fn other_methods_are_told_which_there_are() {
         "POST PUT PATCH DELETE OPTIONS TRACE CONNECT PROPFIND QUERY BREW get Get gET GETS head X-Y a!#$%&'*+-.^_`|~";
     for method in others.split(' ') {
         for target in [count_path(PROJECT), count_path("a%00"), count_path("nowhere") + "?status=x&status=x"] {
-            let answer = ask(server.public, request(method, &target, &["Connection: close"])).await;
-            answer.error(405, code::METHOD);
+            let answer = exchange(server.public, request(method, &target, &["Connection: close"])).await;
+            answer.assert_error(405, code::METHOD);
             assert_eq!(allowed(&answer), ["GET", "HEAD"], "{method}");
         }
     }
@@ -116,8 +118,8 @@ async fn other_methods_are_told_which_there_are() {
         ("OPTIONS", "/readyz".into(), &["GET", "HEAD"]),
         ("DELETE", "/metrics".into(), &["GET", "HEAD"]),
     ] {
-        let answer = ask(server.internal, request(method, &path, &[])).await;
-        answer.error(405, code::METHOD);
+        let answer = exchange(server.internal, request(method, &path, &[])).await;
+        answer.assert_error(405, code::METHOD);
         assert_eq!(allowed(&answer), expected, "{method} {path}");
     }
 }
@@ -125,9 +127,9 @@ async fn other_methods_are_told_which_there_are() {
 /// Asks for each on a connection of its own; all are 404.
 async fn nowhere(address: SocketAddr, method: &str, targets: &[&str]) {
     for target in targets {
-        let answer = ask(address, request(method, target, &["Connection: close"])).await;
+        let answer = exchange(address, request(method, target, &["Connection: close"])).await;
         assert_eq!(answer.status, 404, "{method} {target}");
-        assert_eq!(answer.error(404, code::NOT_FOUND), "no such path", "{method} {target}");
+        assert_eq!(answer.assert_error(404, code::NOT_FOUND), "no such path", "{method} {target}");
     }
 }
 
@@ -210,12 +212,12 @@ async fn a_callers_own_request_id_comes_back_and_others_are_replaced() {
     for (target, status) in
         [(count_path(PROJECT), 200), (count_path("nowhere"), 404), ("/".into(), 404), (count_path("%"), 400)]
     {
-        let mut wire = Wire::open(server.public).await;
+        let mut connection = Connection::open(server.public).await;
         let mut id_for = async |ids: &[&str]| {
             let ids: Vec<_> = ids.iter().map(|id| format!("x-request-ID: {id}")).collect();
             let ids: Vec<_> = ids.iter().map(String::as_str).collect();
-            wire.send(request("GET", &target, &ids)).await;
-            let answer = wire.answer().await;
+            connection.send(request("GET", &target, &ids)).await;
+            let answer = connection.response().await;
             assert_eq!(answer.status, status);
             answer.header("x-request-id").unwrap().to_owned()
         };

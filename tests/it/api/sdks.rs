@@ -11,8 +11,6 @@ use tokio::process::Command;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
-use crate::support::server::{OPS, OTHER_PROJECT, PROJECT, Running, access};
-
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const REGION: &str = "local-1";
 const JOB: &str = "2382dd96-x y/z+é%&=";
@@ -83,7 +81,7 @@ async fn server() -> Running {
     let server = Running::start(config()).await;
     let records = |list: &[SubJob]| {
         let lines = list.iter().enumerate().map(|(id, SubJob { status, job_type, job_id })| {
-            crate::support::server::record(&id.to_string(), job_id, job_type, status)
+            crate::support::fixtures::record(&id.to_string(), job_id, job_type, status)
         });
         lines.collect::<Vec<_>>().join("\n")
     };
@@ -119,6 +117,9 @@ enum Expected {
     GaveUp(&'static [&'static str]),
 }
 use Expected::{Count, GaveUp, Refused};
+
+use crate::support::fixtures::{OPS, OTHER_PROJECT, PROJECT, access};
+use crate::support::server::Running;
 
 const CLIENT_ERROR: &str = "ClientRequestException";
 const SERVER_ERROR: &str = "ServerResponseException";

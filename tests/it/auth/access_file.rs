@@ -2,10 +2,12 @@
 
 use subjobs::access::{AccessSource, Token};
 
-use crate::support::server::{
-    DASHBOARD, EXPIRED, OPS, OTHER_PROJECT, PROJECT, Running, WORKER, access, assert_error, config, record,
+use crate::support::connection::{Connection, exchange, head};
+use crate::support::fixtures::{
+    DASHBOARD, EXPIRED, OPS, OTHER_PROJECT, PROJECT, WORKER, access, code, config, count_path, record,
 };
-use crate::support::wire::{Wire, ask, code, count_path, head};
+use crate::support::response::assert_error;
+use crate::support::server::Running;
 
 fn hash(token: &[u8]) -> String {
     Token::new(token).unwrap().digest().to_string()
@@ -25,7 +27,7 @@ fn asking(lines: &[&[u8]]) -> Vec<u8> {
 #[tokio::test]
 async fn one_good_token_is_needed() {
     let server = Running::start(config()).await;
-    let mut wire = Wire::open(server.public).await;
+    let mut connection = Connection::open(server.public).await;
     let (hash, long) = (hash(OPS.as_bytes()), format!("X-Auth-Token: {}", "x".repeat(60_000)));
     let hash = format!("X-Auth-Token: {hash}");
     for (lines, reason) in [
@@ -50,9 +52,9 @@ async fn one_good_token_is_needed() {
         (&["X-Subject-Token: ops-token", "Cookie: X-Auth-Token=ops-token"], ""),
     ] {
         let bytes: Vec<_> = lines.iter().map(|line| line.as_bytes()).collect();
-        wire.send(asking(&bytes)).await;
-        let answer = wire.answer().await;
-        let message = answer.error(401, code::CREDENTIAL);
+        connection.send(asking(&bytes)).await;
+        let answer = connection.response().await;
+        let message = answer.assert_error(401, code::CREDENTIAL);
         let expected = match reason {
             "" => "neither X-Auth-Token nor a signature is given".to_owned(),
             reason => format!("X-Auth-Token {reason}"),
@@ -68,8 +70,8 @@ async fn one_good_token_is_needed() {
         &["X-Auth-Token: ops-token", "Authorization:"],
     ] {
         let bytes: Vec<_> = lines.iter().map(|line| line.as_bytes()).collect();
-        wire.send(asking(&bytes)).await;
-        assert_eq!(wire.answer().await.count(), 0, "{lines:?}");
+        connection.send(asking(&bytes)).await;
+        assert_eq!(connection.response().await.count(), 0, "{lines:?}");
     }
 }
 
@@ -88,7 +90,7 @@ async fn a_token_may_be_any_bytes() {
     let mut config = config();
     config.access = AccessSource::Text(access().replace(&hash(OPS.as_bytes()), &hash(odd.as_bytes())));
     let server = Running::start(config).await;
-    let mut wire = Wire::open(server.public).await;
+    let mut connection = Connection::open(server.public).await;
     for (token, is_good) in [
         (odd.as_bytes(), true),
         (b"\xff\xfe", false),
@@ -96,12 +98,12 @@ async fn a_token_may_be_any_bytes() {
         (b"ops\ttoken", false),
         (b"\x80", false),
     ] {
-        wire.send(asking(&[&[b"X-Auth-Token: ", token].concat()])).await;
-        let answer = wire.answer().await;
+        connection.send(asking(&[&[b"X-Auth-Token: ", token].concat()])).await;
+        let answer = connection.response().await;
         if is_good {
             answer.count();
         } else {
-            assert_eq!(answer.error(401, code::CREDENTIAL), "X-Auth-Token is not valid");
+            assert_eq!(answer.assert_error(401, code::CREDENTIAL), "X-Auth-Token is not valid");
         }
     }
 }
@@ -114,15 +116,15 @@ async fn long_tokens_are_taken() {
     config.access = AccessSource::Text(access().replace(&hash(OPS.as_bytes()), &hash(long.as_bytes())));
     let server = Running::start(config).await;
     let request = |token: &str| asking(&[format!("X-Auth-Token: {token}").as_bytes()]);
-    assert_eq!(ask(server.public, request(&long)).await.count(), 0);
-    ask(server.public, request(&long[1..])).await.error(401, code::CREDENTIAL);
+    assert_eq!(exchange(server.public, request(&long)).await.count(), 0);
+    exchange(server.public, request(&long[1..])).await.assert_error(401, code::CREDENTIAL);
 }
 
 #[tokio::test]
 async fn no_answer_repeats_a_credential() {
     let server = Running::start(config()).await;
     let secret = "s3cr3t-that-nobody-has";
-    let mut wire = Wire::open(server.public).await;
+    let mut connection = Connection::open(server.public).await;
     for (target, lines) in [
         (count_path(PROJECT), vec![format!("X-Auth-Token: {secret}")]),
         (count_path(PROJECT), vec![format!("X-Auth-Token: {secret}"), format!("X-Auth-Token: {secret}")]),
@@ -131,8 +133,8 @@ async fn no_answer_repeats_a_credential() {
         (format!("/{OPS}"), vec![format!("X-Auth-Token: {OPS}")]),
     ] {
         let lines: Vec<_> = ["Host: h"].into_iter().chain(lines.iter().map(String::as_str)).collect();
-        wire.send(head(&format!("GET {target} HTTP/1.1"), &lines)).await;
-        let answer = wire.answer().await;
+        connection.send(head(&format!("GET {target} HTTP/1.1"), &lines)).await;
+        let answer = connection.response().await;
         assert!(answer.status >= 400);
         let all = format!("{:?}{}", answer.headers, String::from_utf8_lossy(&answer.body));
         assert!(!all.contains(secret) && !all.contains(OPS), "{all}");
@@ -209,10 +211,10 @@ async fn the_file_is_read_again_when_asked() {
     let mut config = config();
     config.access = AccessSource::File(path.clone());
     let server = Running::start(config).await;
-    let mut wire = Wire::open(server.public).await;
+    let mut connection = Connection::open(server.public).await;
     let mut status = async |token: &str| {
-        wire.send(asking(&[format!("X-Auth-Token: {token}").as_bytes()])).await;
-        wire.answer().await.status
+        connection.send(asking(&[format!("X-Auth-Token: {token}").as_bytes()])).await;
+        connection.response().await.status
     };
     assert_eq!((status(OPS).await, status(DASHBOARD).await, status("new").await), (200, 200, 401));
 

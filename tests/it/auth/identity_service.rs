@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use subjobs::access::AccessSource;
 use subjobs::config::Config;
 
-use crate::support::server::{Running, access};
+use crate::support::fixtures::{OPS, access};
+use crate::support::server::Running;
 
 /// What the service does once it is asked.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -149,7 +150,7 @@ async fn a_service_that_is_down_costs_little_and_is_found_again() {
     }
     let (took, asked) = (start.elapsed(), service.asked() - before);
     assert!(asked as u64 <= took.as_secs() + 1, "{asked} calls within {took:?}");
-    assert_eq!(status(&server, crate::support::server::OPS).await, 200, "the file's own token needs nobody");
+    assert_eq!(status(&server, OPS).await, 200, "the file's own token needs nobody");
 
     service.now(Does::Answer);
     let start = Instant::now();
@@ -179,6 +180,6 @@ async fn calls_at_once_are_few_and_one_more_is_answered_at_once() {
         assert_eq!(status(&server, &format!("more{n}")).await, 503);
     }
     assert_eq!(service.asked(), 32);
-    assert_eq!(status(&server, crate::support::server::OPS).await, 200);
+    assert_eq!(status(&server, OPS).await, 200);
     held.iter().for_each(|task| task.abort());
 }

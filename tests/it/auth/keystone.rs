@@ -11,7 +11,9 @@ use subjobs::config::Config;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::support::server::{Running, access, assert_error, record};
+use crate::support::fixtures::{access, record};
+use crate::support::response::assert_error;
+use crate::support::server::Running;
 
 /// Keystone in a directory of its own, with users; it ends with the test.
 struct Keystone {
@@ -215,7 +217,7 @@ async fn a_token_is_never_trusted_past_its_expiry(keystone: &Keystone) {
     let body = json!({"application_credential": {"name": "short", "expires_at": format!("{expires_at:.6}")}});
     let created = keystone.client.post(url).header("X-Auth-Token", &token).json(&body).send().await.unwrap();
     assert_eq!(created.status(), StatusCode::CREATED);
-    let created = crate::support::server::json(created).await;
+    let created = crate::support::response::json(created).await;
     let (id, secret) = (&created["application_credential"]["id"], &created["application_credential"]["secret"]);
     let methods =
         json!({"methods": ["application_credential"], "application_credential": {"id": id, "secret": secret}});

@@ -3,8 +3,10 @@
 use subjobs::access::AccessSource;
 use subjobs::config::Config;
 
-use crate::support::server::{Running, assert_error, json};
-use crate::support::signer::{Call, OPS_KEY, access_with_keys};
+use crate::support::fixtures::{OPS_KEY, access_with_keys};
+use crate::support::response::{assert_error, json};
+use crate::support::server::Running;
+use crate::support::signer::Call;
 
 fn config() -> Config {
     Config::on_any_port(AccessSource::Text(access_with_keys()))

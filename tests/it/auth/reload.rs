@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::support::program::{Files, Program, Signal, event, run, serve, subjobs, text, until, writer};
-use crate::support::server::{DASHBOARD, OPS, access};
+use crate::support::fixtures::{DASHBOARD, Files, OPS, access};
+use crate::support::program::{Program, Signal, event, run, serve, subjobs, text, writer};
+use crate::support::wait::until;
 
 /// Puts something in place of the access file.
 type Put = Box<dyn Fn(&PathBuf)>;

@@ -4,9 +4,12 @@ use serde_json::Value;
 use subjobs::access::AccessSource;
 use subjobs::config::Config;
 
-use crate::ingest::reports::outcome;
-use crate::support::server::{OPS, OTHER_PROJECT, PROJECT, Running, WORKER, config, json, record};
-use crate::support::signer::{Call, OPS_KEY, WORKER_KEY, access_with_keys};
+use crate::support::fixtures::{
+    OPS, OPS_KEY, OTHER_PROJECT, PROJECT, WORKER, WORKER_KEY, access_with_keys, config, outcome, record,
+};
+use crate::support::response::json;
+use crate::support::server::Running;
+use crate::support::signer::Call;
 
 const NDJSON: &str = "application/x-ndjson";
 

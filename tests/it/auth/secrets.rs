@@ -4,8 +4,9 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::thread;
 
-use crate::support::program::{Files, Program, Signal, run, serve, subjobs, text, until};
-use crate::support::server::{OPS, access};
+use crate::support::fixtures::{Files, OPS, access};
+use crate::support::program::{Program, Signal, run, serve, subjobs, text};
+use crate::support::wait::until;
 
 const SECRET: &str = "s3cretOfSomebody";
 

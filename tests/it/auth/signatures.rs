@@ -7,8 +7,12 @@ use reqwest::Response;
 use subjobs::access::AccessSource;
 use subjobs::config::Config;
 
-use crate::support::server::{DASHBOARD, EXPIRED, OPS, OTHER_PROJECT, PROJECT, Running, assert_error, json, record};
-use crate::support::signer::{Call, DASHBOARD_KEY, Key, OPS_KEY, WORKER_KEY, access_with_keys, date};
+use crate::support::fixtures::{
+    DASHBOARD, DASHBOARD_KEY, EXPIRED, Key, OPS, OPS_KEY, OTHER_PROJECT, PROJECT, WORKER_KEY, access_with_keys, record,
+};
+use crate::support::response::{assert_error, json};
+use crate::support::server::Running;
+use crate::support::signer::{Call, date};
 
 const NOBODY: &str = "neither X-Auth-Token nor a signature is given";
 const REPEATED: &str = "Authorization is given more than once";

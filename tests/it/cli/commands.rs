@@ -1,15 +1,15 @@
 //! What the program takes, and refuses, from its command line and environment; and what it does beside serving.
 
-use std::io::Write as _;
 use std::net::{Shutdown, TcpListener};
 use std::time::{Duration, Instant};
 
 use clap::{Arg, CommandFactory as _};
 use subjobs::config::Cli;
 
-use crate::support::http::{Answer, connect, rest};
-use crate::support::program::{Files, Program, Signal, event, healthcheck, line, run, serve, subjobs, text, until};
-use crate::support::server::{OPS, PROJECT};
+use crate::support::blocking::BlockingConnection;
+use crate::support::fixtures::{Files, OPS, PROJECT, load_line};
+use crate::support::program::{Program, Signal, event, healthcheck, run, serve, subjobs, text};
+use crate::support::wait::until;
 
 #[test]
 fn what_cannot_be_used_is_named_in_one_line() {
@@ -174,8 +174,8 @@ fn files_are_checked_without_a_server() {
     let files = Files::new();
     let (access, good, bad) = (
         files.access(),
-        files.put("good.ndjson", &line(PROJECT, "1", "NEW", "RUNNING")),
-        files.put("bad.ndjson", &format!("{}\n\nx", line(PROJECT, "1", "CREATE_SERVER", "RUNNING"))),
+        files.put("good.ndjson", &load_line(PROJECT, "1", "NEW", "RUNNING")),
+        files.put("bad.ndjson", &format!("{}\n\nx", load_line(PROJECT, "1", "CREATE_SERVER", "RUNNING"))),
     );
     let bad_access = files.put("bad.toml", "x");
     let check = |args: &[&str]| {
@@ -185,7 +185,7 @@ fn files_are_checked_without_a_server() {
     let held = "good, 3 principals, 4 tokens (1 expired), 0 access keys, 2 projects, no identity service\n";
     assert_eq!(check(&["--access", &access]), (Some(0), format!("{access}: {held}")));
     let two = [("1", PROJECT), ("2", PROJECT), ("1", "p2"), ("1", PROJECT)];
-    let lines: Vec<_> = two.iter().map(|(id, project)| line(project, id, "CREATE_SERVER", "RUNNING")).collect();
+    let lines: Vec<_> = two.iter().map(|(id, project)| load_line(project, id, "CREATE_SERVER", "RUNNING")).collect();
     let several = files.put("several.ndjson", &lines.join("\n"));
     let held = "good, 3 subtasks of 2 jobs in 2 projects, in 4 records\n";
     assert_eq!(check(&["--load", &several]), (Some(0), format!("{several}: {held}")));
@@ -254,8 +254,8 @@ fn every_option_can_come_from_the_environment() {
 
     // All of them together do what the options do; a flag beats its variable.
     let load = [
-        files.put("a.ndjson", &line(PROJECT, "1", "NEW", "RUNNING")),
-        files.put("b.ndjson", &line(PROJECT, "2", "NEWER", "RUNNING")),
+        files.put("a.ndjson", &load_line(PROJECT, "1", "NEW", "RUNNING")),
+        files.put("b.ndjson", &load_line(PROJECT, "2", "NEWER", "RUNNING")),
     ];
     let mut command = subjobs(&["serve", "--drain", "1h"]);
     for (variable, value) in [
@@ -282,20 +282,24 @@ fn every_option_can_come_from_the_environment() {
     assert_eq!(program.count("?job_type=NEW,NEWER"), 2);
 
     let mut running = program.running_count();
-    assert_eq!(Answer::parse(&rest(&mut running)).status, 503, "the time-out of a request");
+    assert_eq!(running.last_response().status, 503, "the time-out of a request");
     let mut report = program.running_report();
-    assert_eq!(Answer::parse(&rest(&mut report)).status, 503, "the time-out of a report");
-    let mut half_sent = connect(program.public);
+    assert_eq!(report.last_response().status, 503, "the time-out of a report");
+    let mut half_sent = BlockingConnection::open(program.public);
     let start = Instant::now();
-    half_sent.write_all(b"GET").unwrap();
-    assert_eq!(rest(&mut half_sent), "", "the time-out of a head");
+    half_sent.send(b"GET");
+    assert_eq!(half_sent.rest(), "", "the time-out of a head");
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
-    let mut idle = [connect(program.public), connect(program.public), connect(program.public)];
+    let mut idle = [
+        BlockingConnection::open(program.public),
+        BlockingConnection::open(program.public),
+        BlockingConnection::open(program.public),
+    ];
     let start = Instant::now();
     // A fourth one waits until one of the three has been closed.
     assert_eq!(program.count(""), 2);
     assert!(start.elapsed() > Duration::from_secs(1), "{:?}", start.elapsed());
-    idle.iter_mut().for_each(|socket| assert_eq!(rest(socket), "", "the time-out of an idle connection"));
+    idle.iter_mut().for_each(|socket| assert_eq!(socket.rest(), "", "the time-out of an idle connection"));
 
     program.signal(Signal::Term);
     let (code, log) = program.ended();

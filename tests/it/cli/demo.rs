@@ -2,8 +2,9 @@
 
 use std::process::{Command, Stdio};
 
-use crate::support::http::get;
-use crate::support::program::{Program, Signal, run, serve, text, until};
+use crate::support::blocking::get;
+use crate::support::program::{Program, Signal, run, serve, text};
+use crate::support::wait::until;
 
 /// What a demo has printed: the token, and the curl line.
 fn greeting(program: &Program) -> (String, String) {

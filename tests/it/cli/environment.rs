@@ -3,8 +3,9 @@
 use clap::{Arg, CommandFactory as _};
 use subjobs::config::Cli;
 
-use crate::support::program::{Files, Program, Signal, event, run, serve, subjobs, text, until};
-use crate::support::server::OPS;
+use crate::support::fixtures::{Files, OPS};
+use crate::support::program::{Program, Signal, event, run, serve, subjobs, text};
+use crate::support::wait::until;
 
 /// Every option of a command that a variable can set, and the variable.
 fn variables(command: &str) -> Vec<(String, String)> {

@@ -1,20 +1,19 @@
 //! What the log says: values that a machine can read, and one line of JSON for each event, the last words included.
 
-use crate::support::http::{get, head};
-use crate::support::program::{Files, Program, Signal, count_path, event, line, run, serve, until};
-use crate::support::server::{OPS, PROJECT, raw};
+use crate::support::blocking::{exchange, get};
+use crate::support::connection::request;
+use crate::support::fixtures::{Files, OPS, PROJECT, count_path, load_line};
+use crate::support::program::{Program, Signal, event, run, serve};
+use crate::support::wait::until;
 
 #[test]
 fn request_ids_are_plain_strings_and_durations_are_seconds() {
     let files = Files::new();
-    let load = files.put("load.ndjson", &line(PROJECT, "1", "CREATE_SERVER", "RUNNING"));
+    let load = files.put("load.ndjson", &load_line(PROJECT, "1", "CREATE_SERVER", "RUNNING"));
     let mut command = serve(&["--access", &files.access(), "--load", &load, "--drain", "1500ms"]);
     let program = Program::begin_with(command.env("RUST_LOG", "debug"));
     program.await_log("ready");
-    raw(
-        program.public,
-        head("GET", &count_path(PROJECT), OPS, "X-Request-Id: rid-1\r\nConnection: close\r\n").as_bytes(),
-    );
+    exchange(program.public, request("GET", &count_path(PROJECT), OPS, &["X-Request-Id: rid-1", "Connection: close"]));
     program.signal(Signal::Term);
     let (code, log) = program.ended();
     assert_eq!(code, 0);
@@ -44,10 +43,7 @@ fn the_text_of_the_log_has_the_same_values() {
     let mut command = serve(&["--access", &files.access(), "--log-format", "text"]);
     let program = Program::begin_with(command.env("RUST_LOG", "debug"));
     until("it is ready", || (get(program.internal, "/readyz", "").status == 200).then_some(()));
-    raw(
-        program.public,
-        head("GET", &count_path(PROJECT), OPS, "X-Request-Id: rid-1\r\nConnection: close\r\n").as_bytes(),
-    );
+    exchange(program.public, request("GET", &count_path(PROJECT), OPS, &["X-Request-Id: rid-1", "Connection: close"]));
     program.signal(Signal::Term);
     let log = program.ended().1;
     let answered = log.iter().find(|line| line.contains("request_id=\"rid-1\"")).expect("it is in the log");

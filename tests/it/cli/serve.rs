@@ -1,14 +1,15 @@
 //! The program's life: how it starts, what it says, and how it ends.
 
 use std::io::Write as _;
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::support::http::{Answer, connect, get, head, one_answer, post, rest};
-use crate::support::program::{
-    Files, Program, Signal, count_path, event, healthcheck, line, report_path, serve, until, writer,
+use crate::support::blocking::{BlockingConnection, exchange, get, post};
+use crate::support::connection::request;
+use crate::support::fixtures::{
+    DASHBOARD, EXPIRED, Files, OPS, OTHER_PROJECT, PROJECT, WORKER, access, count_path, load_line, record, report_path,
 };
-use crate::support::server::{DASHBOARD, EXPIRED, OPS, OTHER_PROJECT, PROJECT, WORKER, access, raw, record};
+use crate::support::program::{Program, Signal, event, healthcheck, serve, writer};
+use crate::support::wait::until;
 
 fn assert_silent_about_tokens(log: &[String]) {
     for token in [OPS, DASHBOARD, WORKER, EXPIRED, "unknown-token"] {
@@ -20,8 +21,8 @@ fn assert_silent_about_tokens(log: &[String]) {
 fn serves_what_it_was_given_and_ends_on_a_signal() {
     let files = Files::new();
     let load = [
-        files.put("a.ndjson", &(line(PROJECT, "1", "CREATE_SERVER", "RUNNING") + "\n")),
-        files.put("b.ndjson", &line(PROJECT, "1", "CREATE_SERVER", "FAILED")),
+        files.put("a.ndjson", &(load_line(PROJECT, "1", "CREATE_SERVER", "RUNNING") + "\n")),
+        files.put("b.ndjson", &load_line(PROJECT, "1", "CREATE_SERVER", "FAILED")),
     ];
     for signal in [Signal::Term, Signal::Int] {
         let program = Program::start(&["--access", &files.access(), "--load", &load[0], "--load", &load[1]]);
@@ -69,12 +70,12 @@ fn a_drain_lets_balancers_notice_and_running_requests_end() {
         "--idle-timeout",
         "1h",
     ]);
-    let mut unused = connect(program.public);
-    let mut kept_alive = connect(program.public);
-    kept_alive.write_all(head("GET", &count_path(PROJECT), OPS, "").as_bytes()).unwrap();
-    assert_eq!(one_answer(&mut kept_alive).status, 200);
-    let mut half_sent = connect(program.public);
-    half_sent.write_all(b"GET /v1/").unwrap();
+    let mut unused = BlockingConnection::open(program.public);
+    let mut kept_alive = BlockingConnection::open(program.public);
+    kept_alive.send(request("GET", &count_path(PROJECT), OPS, &[]));
+    assert_eq!(kept_alive.response().status, 200);
+    let mut half_sent = BlockingConnection::open(program.public);
+    half_sent.send(b"GET /v1/");
     let mut running = program.running_count();
 
     program.signal(Signal::Term);
@@ -82,14 +83,14 @@ fn a_drain_lets_balancers_notice_and_running_requests_end() {
     get(program.internal, "/readyz", "").assert_error(503, "WKS.00050902");
     // Nothing changes for callers yet, on new connections or on old ones.
     assert_eq!(program.count(""), 0);
-    kept_alive.write_all(head("GET", &count_path(PROJECT), OPS, "").as_bytes()).unwrap();
-    assert_eq!(one_answer(&mut kept_alive).status, 200);
+    kept_alive.send(request("GET", &count_path(PROJECT), OPS, &[]));
+    assert_eq!(kept_alive.response().status, 200);
 
     // None of these has a request under way, so none is answered.
     for socket in [&mut unused, &mut kept_alive, &mut half_sent] {
-        assert_eq!(rest(socket), "");
+        assert_eq!(socket.rest(), "");
     }
-    until("the public listener closes", || TcpStream::connect(program.public).err());
+    until("the public listener closes", || BlockingConnection::try_open(program.public).err());
     // The internal one answers to the end.
     assert_eq!((program.internal_status("/healthz"), program.internal_status("/readyz")), (200, 503));
     assert_eq!(program.metric("subjobs_http_in_flight"), Some(1));
@@ -98,9 +99,9 @@ fn a_drain_lets_balancers_notice_and_running_requests_end() {
         200
     );
 
-    running.write_all(b"{}").unwrap();
-    let answer = Answer::parse(&rest(&mut running));
-    assert_eq!((answer.status, answer.body.as_str()), (200, r#"{"count":1}"#));
+    running.send(b"{}");
+    let answer = running.last_response();
+    assert_eq!((answer.status, answer.text()), (200, r#"{"count":1}"#));
     let (code, log) = program.ended();
     assert_eq!(code, 0);
     assert!(!log.iter().any(|line| line.contains("drain timed out")), "{}", log.join("\n"));
@@ -112,7 +113,7 @@ fn a_drain_that_is_cut_short_says_how_many_and_is_a_clean_end() {
     let program = Program::start(&["--access", &files.access(), "--drain", "2s"]);
     let (mut count, mut report) = (program.running_count(), program.running_report());
     // Idle ones are not what is cut.
-    let _idle = [connect(program.public), connect(program.internal)];
+    let _idle = [BlockingConnection::open(program.public), BlockingConnection::open(program.internal)];
 
     let start = Instant::now();
     program.signal(Signal::Term);
@@ -122,7 +123,7 @@ fn a_drain_that_is_cut_short_says_how_many_and_is_a_clean_end() {
     let timed_out =
         log.iter().map(|line| event(line)).find(|event| event["message"].as_str().unwrap().contains("drain timed out"));
     assert_eq!(timed_out.expect("it says so")["aborted"], 2, "{}", log.join("\n"));
-    assert_eq!([rest(&mut count), rest(&mut report)], ["", ""]);
+    assert_eq!([count.rest(), report.rest()], ["", ""]);
     // One time for everything that runs, not one for each listener.
     assert!(took >= Duration::from_secs(2) && took < Duration::from_millis(3900), "{took:?}");
 }
@@ -131,10 +132,10 @@ fn a_drain_that_is_cut_short_says_how_many_and_is_a_clean_end() {
 fn a_drain_of_no_time_cuts_running_requests_alone() {
     let files = Files::new();
     let program = Program::start(&["--access", &files.access(), "--drain", "0s"]);
-    let mut idle: Vec<_> = (0..300).map(|_| connect(program.public)).collect();
+    let mut idle: Vec<_> = (0..300).map(|_| BlockingConnection::open(program.public)).collect();
     for socket in &mut idle {
-        socket.write_all(head("GET", &count_path(PROJECT), OPS, "").as_bytes()).unwrap();
-        assert_eq!(one_answer(socket).status, 200);
+        socket.send(request("GET", &count_path(PROJECT), OPS, &[]));
+        assert_eq!(socket.response().status, 200);
     }
     let _running = program.running_count();
     program.signal(Signal::Term);
@@ -168,7 +169,7 @@ fn nothing_is_counted_until_everything_is_loaded() {
     let mut load = writer(load);
     // Of which the first batches have been taken in already.
     let many: String =
-        (0..20_000).map(|id| line(PROJECT, &id.to_string(), "CREATE_SERVER", "RUNNING") + "\n").collect();
+        (0..20_000).map(|id| load_line(PROJECT, &id.to_string(), "CREATE_SERVER", "RUNNING") + "\n").collect();
     load.write_all(many.as_bytes()).unwrap();
 
     assert_eq!(program.internal_status("/healthz"), 200);
@@ -192,10 +193,10 @@ fn a_bad_line_is_named_and_what_came_before_it_is_never_served() {
     let path = files.fifo("load.ndjson");
     let program = Program::begin(&["--access", &files.access(), "--load", &path]);
     let mut load = writer(&path);
-    let good = line(PROJECT, "1", "CREATE_SERVER", "RUNNING");
+    let good = load_line(PROJECT, "1", "CREATE_SERVER", "RUNNING");
     write!(load, "{good}\n{good}\n").unwrap();
     program.ask(OPS, "").assert_error(503, "WKS.00050902");
-    writeln!(load, "{}", line(PROJECT, "2", "CREATE_SERVER", "DONE")).unwrap();
+    writeln!(load, "{}", load_line(PROJECT, "2", "CREATE_SERVER", "DONE")).unwrap();
     drop(load);
     let (code, log) = program.ended();
     assert_eq!(code, 2);
@@ -211,14 +212,14 @@ fn what_is_half_loaded_is_not_served_while_it_drains_either() {
     let program = Program::begin(&["--access", &files.access(), "--load", &path, "--drain-delay", "2s"]);
     let mut load = writer(&path);
     let many: String =
-        (0..20_000).map(|id| line(PROJECT, &id.to_string(), "CREATE_SERVER", "RUNNING") + "\n").collect();
+        (0..20_000).map(|id| load_line(PROJECT, &id.to_string(), "CREATE_SERVER", "RUNNING") + "\n").collect();
     load.write_all(many.as_bytes()).unwrap();
     program.signal(Signal::Term);
     program.await_log("draining");
     until("/readyz says that it drains", || {
         let ready = get(program.internal, "/readyz", "");
         ready.assert_error(503, "WKS.00050902");
-        ready.body.contains("shutting down").then_some(())
+        ready.text().contains("shutting down").then_some(())
     });
     program.ask(OPS, "").assert_error(503, "WKS.00050902");
     let report = post(program.internal, &report_path(PROJECT), OPS, &record("1", "j", "CREATE_SERVER", "RUNNING"));
@@ -235,7 +236,7 @@ fn a_signal_while_loading_ends_it_promptly() {
         let program = Program::begin(&["--access", &files.access(), "--load", &path, "--drain", "1h"]);
         let load = is_begun.then(|| {
             let mut load = writer(&path);
-            writeln!(load, "{}", line(PROJECT, "1", "CREATE_SERVER", "RUNNING")).unwrap();
+            writeln!(load, "{}", load_line(PROJECT, "1", "CREATE_SERVER", "RUNNING")).unwrap();
             load
         });
         let start = Instant::now();
@@ -251,10 +252,10 @@ fn a_signal_while_loading_ends_it_promptly() {
 fn a_hang_up_reads_the_access_file_again() {
     let files = Files::new();
     let program = Program::start(&["--access", &files.access()]);
-    let mut kept_alive = connect(program.public);
+    let mut kept_alive = BlockingConnection::open(program.public);
     let mut ask = |token: &str| {
-        kept_alive.write_all(head("GET", &count_path(PROJECT), token, "").as_bytes()).unwrap();
-        one_answer(&mut kept_alive).status
+        kept_alive.send(request("GET", &count_path(PROJECT), token, &[]));
+        kept_alive.response().status
     };
     assert_eq!((ask(DASHBOARD), ask("unknown-token")), (200, 401));
 
@@ -298,11 +299,11 @@ fn the_log_is_json_and_knows_no_token() {
             post(program.internal, &report_path(PROJECT), token, "nonsense");
             get(program.public, "/", token);
         }
-        let twice = head("GET", &count_path(PROJECT), OPS, "X-Auth-Token: unknown-token\r\nConnection: close\r\n");
-        raw(program.public, twice.as_bytes());
+        let twice = request("GET", &count_path(PROJECT), OPS, &["X-Auth-Token: unknown-token", "Connection: close"]);
+        exchange(program.public, twice);
         // Where the HTTP layer itself gives up.
-        let broken = head("GET", &count_path(PROJECT), OPS, "Content-Length: x\r\nConnection: close\r\n");
-        raw(program.public, broken.as_bytes());
+        let broken = request("GET", &count_path(PROJECT), OPS, &["Content-Length: x", "Connection: close"]);
+        exchange(program.public, broken);
         program.signal(Signal::Hup);
         program.signal(Signal::Term);
         let (code, log) = program.ended();

@@ -1,15 +1,16 @@
 //! A log that cannot be written hurts nothing else: with every kind of standard error that takes nothing the program starts,
 //! answers, reloads, drains and ends as it always does.
 
-use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use crate::support::http::{Answer, connect, get, head, rest};
-use crate::support::program::{Files, Signal, count_path, line, serve, subjobs, until};
-use crate::support::server::{DASHBOARD, OPS, PROJECT, access};
+use crate::support::blocking::{BlockingConnection, get};
+use crate::support::connection::request;
+use crate::support::fixtures::{DASHBOARD, Files, OPS, PROJECT, access, count_path, load_line};
+use crate::support::program::{Signal, serve, subjobs};
 use crate::support::streams::{BROKEN, Broken, addresses, exit_code, give};
+use crate::support::wait::until;
 
 /// A server whose standard error takes nothing; killed when dropped.
 struct Mute {
@@ -34,7 +35,8 @@ impl Mute {
     }
 
     fn metric(&self, series: &str) -> u64 {
-        let metrics = get(self.internal, "/metrics", "").body;
+        let response = get(self.internal, "/metrics", "");
+        let metrics = response.text();
         let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')).unwrap();
         line.parse().unwrap()
     }
@@ -81,14 +83,14 @@ fn a_server_answers_reloads_and_drains_whatever_its_log() {
             server.signal(Signal::Hup);
             until("the reload is in force", || (server.count(DASHBOARD) == 401).then_some(()));
 
-            let mut running = connect(server.public);
-            running.write_all(head("GET", &count_path(PROJECT), OPS, "Content-Length: 2\r\n").as_bytes()).unwrap();
-            let in_flight = || get(server.internal, "/metrics", "").body.contains("\nsubjobs_http_in_flight 1\n");
+            let mut running = BlockingConnection::open(server.public);
+            running.send(request("GET", &count_path(PROJECT), OPS, &["Content-Length: 2"]));
+            let in_flight = || get(server.internal, "/metrics", "").text().contains("\nsubjobs_http_in_flight 1\n");
             until("the count is worked on", || in_flight().then_some(()));
             server.signal(Signal::Term);
             until("it drains", || (get(server.internal, "/readyz", "").status == 503).then_some(()));
-            running.write_all(b"{}").unwrap();
-            assert_eq!(Answer::parse(&rest(&mut running)).status, 200, "{broken:?}, {filter}");
+            running.send(b"{}");
+            assert_eq!(running.last_response().status, 200, "{broken:?}, {filter}");
             assert_eq!(exit_code(&mut server.child), 0, "{broken:?}, {filter}");
         }
     }
@@ -114,7 +116,7 @@ fn exit_codes_are_those_of_a_healthy_log() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     let (access, bad) = (files.access(), files.put("bad.toml", "x"));
-    let load = files.put("load.ndjson", &line(PROJECT, "1", "CREATE_SERVER", "RUNNING"));
+    let load = files.put("load.ndjson", &load_line(PROJECT, "1", "CREATE_SERVER", "RUNNING"));
     // One for each command that opens it.
     let [damaged, damaged_too] = ["damaged", "damaged-too"].map(|name| {
         let dir = files.arg(name);

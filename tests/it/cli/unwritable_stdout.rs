@@ -2,14 +2,14 @@
 
 use std::process::{Command, Stdio};
 
-use crate::support::program::{Files, Program, Signal, line, serve, subjobs, text};
-use crate::support::server::PROJECT;
+use crate::support::fixtures::{Files, PROJECT, load_line};
+use crate::support::program::{Program, Signal, serve, subjobs, text};
 use crate::support::streams::{BROKEN, Broken, exit_code, give};
 
 /// A data directory with so many subtasks.
 fn data_dir(files: &Files, sub_jobs: usize) -> String {
     let lines: String =
-        (0..sub_jobs).map(|id| line(PROJECT, &format!("id-{id}"), "CREATE_SERVER", "RUNNING") + "\n").collect();
+        (0..sub_jobs).map(|id| load_line(PROJECT, &format!("id-{id}"), "CREATE_SERVER", "RUNNING") + "\n").collect();
     let (load, dir) = (files.put("load.ndjson", &lines), files.arg(&format!("data-{sub_jobs}")));
     let program = Program::start(&["--access", &files.access(), "--load", &load, "--data-dir", &dir]);
     program.signal(Signal::Term);

@@ -5,8 +5,9 @@ use std::io::Read as _;
 use flate2::read::GzDecoder;
 use reqwest::{Method, Response};
 
-use crate::support::server::{OPS, Running, WORKER, assert_error, config};
-use crate::support::wire::code;
+use crate::support::fixtures::{OPS, WORKER, code, config};
+use crate::support::response::assert_error;
+use crate::support::server::Running;
 
 const PATHS: [&str; 2] = ["/metrics", "/openapi.json"];
 

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use subjobs::config::Config;
 
-use crate::support::server::{OPS, PROJECT, Running, config};
-use crate::support::wire::{Wire, code, good, head, report_path};
+use crate::support::connection::{Connection, good, head};
+use crate::support::fixtures::{OPS, PROJECT, code, config, report_path};
+use crate::support::server::Running;
 
 /// Connections that are kept for probes when all others are taken.
 const RESERVE: usize = 32;
@@ -15,13 +16,13 @@ fn probe(path: &str) -> String {
 }
 
 /// Connections that have been accepted, each with an answered request if it has one to send.
-async fn hold(server: &Running, count: usize) -> Vec<Wire> {
+async fn hold(server: &Running, count: usize) -> Vec<Connection> {
     let mut held = Vec::new();
     for _ in 0..count {
-        let mut wire = Wire::open(server.internal).await;
-        wire.send(probe("/healthz")).await;
-        assert_eq!(wire.answer().await.status, 200);
-        held.push(wire);
+        let mut connection = Connection::open(server.internal).await;
+        connection.send(probe("/healthz")).await;
+        assert_eq!(connection.response().await.status, 200);
+        held.push(connection);
     }
     held
 }
@@ -29,19 +30,19 @@ async fn hold(server: &Running, count: usize) -> Vec<Wire> {
 #[tokio::test]
 async fn one_public_connection_too_many_waits_for_another_to_end() {
     let server = Running::start(Config { max_connections: 2, ..config() }).await;
-    let mut open = [Wire::open(server.public).await, Wire::open(server.public).await];
-    for wire in &mut open {
-        wire.send(good("", &[])).await;
-        wire.answer().await.count();
+    let mut open = [Connection::open(server.public).await, Connection::open(server.public).await];
+    for connection in &mut open {
+        connection.send(good("", &[])).await;
+        connection.response().await.count();
     }
-    let mut waiting = Wire::open(server.public).await;
+    let mut waiting = Connection::open(server.public).await;
     waiting.send(good("", &[])).await;
     assert!(waiting.is_quiet_for(Duration::from_millis(300)).await);
     let [first, mut second] = open;
     second.send(good("", &[])).await;
-    second.answer().await.count();
+    second.response().await.count();
     drop(first);
-    waiting.answer().await.count();
+    waiting.response().await.count();
 }
 
 #[tokio::test]
@@ -51,29 +52,32 @@ async fn probes_are_answered_when_all_internal_connections_are_held() {
     server.reaches("subjobs_http_connections{listener=\"internal\"}", 1.0).await;
     let mut held = hold(&server, 2).await;
     for path in ["/healthz", "/readyz", "/metrics", "/openapi.json", "/healthz"] {
-        let mut wire = Wire::open(server.internal).await;
-        wire.send(probe(path) + &probe(path)).await;
-        let answer = wire.answer().await;
+        let mut connection = Connection::open(server.internal).await;
+        connection.send(probe(path) + &probe(path)).await;
+        let answer = connection.response().await;
         assert_eq!((answer.status, answer.header("connection")), (200, Some("close")), "{path}");
-        assert_eq!(wire.rest().await, "");
+        assert_eq!(connection.rest().await, "");
     }
     let token = format!("X-Auth-Token: {OPS}");
     let report = ["Host: h", &token, "Content-Type: application/x-ndjson", "Content-Length: 0"];
     let report = head(&format!("POST {} HTTP/1.1", report_path(PROJECT)), &report);
-    let mut wire = Wire::open(server.internal).await;
-    wire.send(&report).await;
-    assert_eq!(wire.answer().await.error(503, code::UNAVAILABLE), "the service is overloaded");
-    assert_eq!(wire.rest().await, "");
+    let mut connection = Connection::open(server.internal).await;
+    connection.send(&report).await;
+    assert_eq!(connection.response().await.assert_error(503, code::UNAVAILABLE), "the service is overloaded");
+    assert_eq!(connection.rest().await, "");
     assert_eq!(server.metric("subjobs_refusals_total{reason=\"overloaded\"}").await, Some(1.0));
     assert_eq!(server.metric("subjobs_reports_total{outcome=\"failed\"}").await, Some(1.0));
     // Whoever holds a connection reports as before, and so does whoever gets the next that is free.
     held[0].send(&report).await;
-    assert_eq!(held[0].answer().await.status, 200);
+    assert_eq!(held[0].response().await.status, 200);
     drop(held);
     server.reaches("subjobs_http_connections{listener=\"internal\"}", 1.0).await;
-    let mut wire = Wire::open(server.internal).await;
-    wire.send(&report).await;
-    assert_eq!((wire.answer().await.status, wire.is_quiet_for(Duration::from_millis(50)).await), (200, true));
+    let mut connection = Connection::open(server.internal).await;
+    connection.send(&report).await;
+    assert_eq!(
+        (connection.response().await.status, connection.is_quiet_for(Duration::from_millis(50)).await),
+        (200, true)
+    );
 }
 
 #[tokio::test]
@@ -81,18 +85,18 @@ async fn idle_connections_cannot_keep_a_probe_out() {
     let server = Running::start(Config { max_connections: 1, ..config() }).await;
     let mut idle = Vec::new();
     for _ in 0..RESERVE {
-        let mut wire = Wire::open(server.internal).await;
+        let mut connection = Connection::open(server.internal).await;
         // Half a request is none.
-        wire.send("GET /healthz HT").await;
-        idle.push(wire);
+        connection.send("GET /healthz HT").await;
+        idle.push(connection);
     }
     server.reaches("subjobs_http_connections{listener=\"internal\"}", 1.0 + RESERVE as f64).await;
     for displaced in 0..2 * RESERVE {
-        let mut wire = Wire::open(server.internal).await;
-        wire.send(probe("/readyz")).await;
-        assert_eq!(wire.answer().await.body, b"ready\n");
+        let mut connection = Connection::open(server.internal).await;
+        connection.send(probe("/readyz")).await;
+        assert_eq!(connection.response().await.body, b"ready\n");
         // Its connection ends, and an idle one takes its place.
-        let next = Wire::open(server.internal).await;
+        let next = Connection::open(server.internal).await;
         assert_eq!(idle[displaced].rest().await, "", "the one that has waited longest goes first");
         idle.push(next);
     }
@@ -107,23 +111,23 @@ async fn an_address_beyond_its_share_is_closed_at_once() {
         let source = "127.0.0.7";
         let mut open = Vec::new();
         for _ in 0..3 {
-            let mut wire = Wire::open_from(source, address).await;
-            wire.send(&request).await;
-            assert_eq!(wire.answer().await.status, 200);
-            open.push(wire);
+            let mut connection = Connection::open_from(source, address).await;
+            connection.send(&request).await;
+            assert_eq!(connection.response().await.status, 200);
+            open.push(connection);
         }
         for _ in 0..5 {
-            assert_eq!(Wire::open_from(source, address).await.rest().await, "");
+            assert_eq!(Connection::open_from(source, address).await.rest().await, "");
         }
-        let mut other = Wire::open_from("127.0.0.8", address).await;
+        let mut other = Connection::open_from("127.0.0.8", address).await;
         other.send(&request).await;
-        assert_eq!(other.answer().await.status, 200);
+        assert_eq!(other.response().await.status, 200);
         open.pop();
         let listener = if address == server.public { "public" } else { "internal" };
         let left = if address == server.public { 3.0 } else { 4.0 };
         server.reaches(&format!("subjobs_http_connections{{listener=\"{listener}\"}}"), left).await;
-        let mut next = Wire::open_from(source, address).await;
+        let mut next = Connection::open_from(source, address).await;
         next.send(&request).await;
-        assert_eq!(next.answer().await.status, 200);
+        assert_eq!(next.response().await.status, 200);
     }
 }

@@ -1,12 +1,13 @@
 //! A limit of open files too low for `--max-connections`: what is not a connection always has descriptors.
 
-use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 
-use crate::support::http::{connect, head, one_answer};
-use crate::support::program::{Files, Program, Signal, event, report_path, serve, until};
-use crate::support::server::{OPS, PROJECT, record};
+use crate::support::blocking::BlockingConnection;
+use crate::support::connection::request;
+use crate::support::fixtures::{Files, OPS, PROJECT, record, report_path};
+use crate::support::program::{Program, Signal, event, serve};
+use crate::support::wait::until;
 
 /// More than a listener takes under any of the limits here.
 const IDLE: usize = 450;
@@ -50,11 +51,12 @@ fn idle_connections_take_no_descriptor_that_something_else_needs() {
         assert_eq!((warning["level"].as_str(), warning["open_file_limit"].as_u64()), (Some("WARN"), Some(limit)));
         let taken = warning["accepted_by_each_listener"].as_u64().unwrap();
         assert!((10..limit / 2).contains(&taken), "{warning}");
-        let mut worker = connect(program.internal);
+        let mut worker = BlockingConnection::open(program.internal);
         let mut report = |body: &str| {
-            let more = format!("Content-Type: application/x-ndjson\r\nContent-Length: {}\r\n", body.len());
-            worker.write_all((head("POST", &report_path(PROJECT), OPS, &more) + body).as_bytes()).unwrap();
-            let answer = one_answer(&mut worker);
+            let length = format!("Content-Length: {}", body.len());
+            let more = ["Content-Type: application/x-ndjson", &length];
+            worker.send(request("POST", &report_path(PROJECT), OPS, &more) + body);
+            let answer = worker.response();
             assert_eq!(answer.status, 200, "{answer:?}");
         };
         report("");

@@ -1,7 +1,10 @@
 //! Where a request ends: bodies, pipelines, and everything that could make two readers of one stream disagree.
 
-use crate::support::server::{DASHBOARD, OPS, PROJECT, Running, config, raw};
-use crate::support::wire::{Wire, ask, code, count_path, good, head, report_path};
+use std::net::SocketAddr;
+
+use crate::support::connection::{Connection, exchange, good, head};
+use crate::support::fixtures::{DASHBOARD, OPS, PROJECT, code, config, count_path, report_path};
+use crate::support::server::Running;
 
 /// A request that would be answered if anything before it were taken for less than it is.
 fn smuggled() -> String {
@@ -11,12 +14,12 @@ fn smuggled() -> String {
 /// Sends bytes with a hidden request behind; all that comes is one refusal by the HTTP layer.
 async fn is_refused(server: &Running, bytes: &[u8]) {
     let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(200)]);
-    let mut wire = Wire::open(server.public).await;
-    wire.send([bytes, smuggled().as_bytes()].concat()).await;
-    let answer = wire.answer().await;
+    let mut connection = Connection::open(server.public).await;
+    connection.send([bytes, smuggled().as_bytes()].concat()).await;
+    let answer = connection.response().await;
     assert_eq!((answer.status, answer.body.len()), (400, 0), "{shown:?}");
     answer.assert_refused_by_the_http_layer(400);
-    assert_eq!(wire.rest().await, "", "{shown:?}");
+    assert_eq!(connection.rest().await, "", "{shown:?}");
 }
 
 #[tokio::test]
@@ -52,10 +55,10 @@ async fn a_length_beside_a_coding_is_void_and_ends_the_connection() {
     let (length, coding) = ("Content-Length: 5", "Transfer-Encoding: chunked");
     for headers in [[length, coding], [coding, length]] {
         for body in ["0\r\n\r\n", "1\r\nZ\r\n0\r\n\r\n"] {
-            let mut wire = Wire::open(server.public).await;
-            wire.send(good("", &headers) + body + &smuggled()).await;
-            wire.answer().await.count();
-            assert_eq!(wire.rest().await, "");
+            let mut connection = Connection::open(server.public).await;
+            connection.send(good("", &headers) + body + &smuggled()).await;
+            connection.response().await.count();
+            assert_eq!(connection.rest().await, "");
         }
     }
 }
@@ -71,11 +74,11 @@ async fn several_codings_are_refused() {
     ] {
         let inner = format!("0\r\n\r\n{}", smuggled());
         let body = format!("{:x}\r\n{inner}\r\n0\r\n\r\n", inner.len());
-        let mut wire = Wire::open(server.public).await;
-        wire.send(good("", headers) + &body + &good("", &["X-Request-Id: next"])).await;
-        let message = wire.answer().await.error(400, code::INPUT);
+        let mut connection = Connection::open(server.public).await;
+        connection.send(good("", headers) + &body + &good("", &["X-Request-Id: next"])).await;
+        let message = connection.response().await.assert_error(400, code::INPUT);
         assert_eq!(message, "Transfer-Encoding must be chunked, once", "{headers:?}");
-        assert_eq!(wire.answer().await.header("x-request-id"), Some("next"), "{headers:?}");
+        assert_eq!(connection.response().await.header("x-request-id"), Some("next"), "{headers:?}");
     }
 }
 
@@ -122,22 +125,29 @@ async fn broken_heads_are_refused() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+/// Sends bytes, and returns what comes back until the server closes the connection.
+async fn all_sent_back(address: SocketAddr, bytes: &[u8]) -> String {
+    let mut connection = Connection::open(address).await;
+    connection.send(bytes).await;
+    connection.rest().await
+}
+
+#[tokio::test]
 async fn what_is_not_http_is_refused() {
     let server = Running::start(config()).await;
     let tls = b"\x16\x03\x01\x00\xf8\x01\x00\x00\xf4\x03\x03".as_slice();
     for bytes in [tls, b"SSH-2.0-OpenSSH_9.6\r\n", b"\0\0\0\0", b"\xff\xfe\xfd\xfc\r\n\r\n", b"{\"count\":1}\r\n\r\n"] {
         for address in [server.public, server.internal] {
-            let answer = raw(address, bytes);
+            let answer = all_sent_back(address, bytes).await;
             assert!(answer.starts_with("HTTP/1.1 400 "), "{:?}: {answer}", String::from_utf8_lossy(bytes));
             assert!(answer.ends_with("\r\n\r\n"), "{answer}");
         }
     }
     for version in ["HTTP/0.9", "HTTP/1.2", "HTTP/2.0", "HTTP/2", "HTTP/3.0", "HTTP/9.9", "HTTP/10.0", "", "FTP/1.0"] {
-        let answer = raw(server.public, format!("GET / {version}\r\nHost: h\r\n\r\n").as_bytes());
+        let answer = all_sent_back(server.public, format!("GET / {version}\r\nHost: h\r\n\r\n").as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 400 "), "{version:?}: {answer}");
     }
-    assert_eq!(ask(server.public, good("", &[])).await.count(), 0);
+    assert_eq!(exchange(server.public, good("", &[])).await.count(), 0);
 }
 
 /// As a client does that takes for granted that HTTP/2 is spoken.
@@ -153,27 +163,27 @@ async fn an_http_2_preface_is_told_that_the_version_is_not_supported() {
         (server.public, &settings, 0),
         (server.public, &behind, 1),
     ] {
-        let mut wire = Wire::open(address).await;
-        wire.send(bytes).await;
+        let mut connection = Connection::open(address).await;
+        connection.send(bytes).await;
         for _ in 0..answers {
-            wire.answer().await.count();
+            connection.response().await.count();
         }
-        let answer = wire.answer().await;
+        let answer = connection.response().await;
         answer.assert_refused_by_the_http_layer(505);
-        assert_eq!(wire.rest().await, "");
+        assert_eq!(connection.rest().await, "");
     }
     // In pieces it is no preface yet, and refused as any other version.
-    let mut wire = Wire::open(server.public).await;
-    wire.send("PRI * HT").await;
-    wire.send("TP/2.0\r\n\r\n").await;
-    assert!([400, 505].contains(&wire.answer().await.status));
-    assert_eq!(wire.rest().await, "");
+    let mut connection = Connection::open(server.public).await;
+    connection.send("PRI * HT").await;
+    connection.send("TP/2.0\r\n\r\n").await;
+    assert!([400, 505].contains(&connection.response().await.status));
+    assert_eq!(connection.rest().await, "");
 }
 
 #[tokio::test]
 async fn a_pipeline_is_answered_in_order() {
     let server = Running::start(config()).await;
-    let mut wire = Wire::open(server.public).await;
+    let mut connection = Connection::open(server.public).await;
     let requests = [
         (good("", &["X-Request-Id: 0"]), 200),
         (good("?status=x", &["X-Request-Id: 1", "Content-Length: 2"]) + "{}", 400),
@@ -190,19 +200,19 @@ async fn a_pipeline_is_answered_in_order() {
         (good("", &["X-Request-Id: 7", "Connection: close"]), 200),
     ];
     let all: String = requests.iter().map(|(request, _)| request.as_str()).collect();
-    wire.send(all + &smuggled()).await;
+    connection.send(all + &smuggled()).await;
     for (id, (_, status)) in requests.iter().enumerate() {
-        let answer = wire.answer().await;
+        let answer = connection.response().await;
         assert_eq!((answer.status, answer.header("x-request-id")), (*status, Some(&*id.to_string())));
     }
-    assert_eq!(wire.rest().await, "");
+    assert_eq!(connection.rest().await, "");
 }
 
 /// At most 64 KiB of a body are read, and then the connection can be used again.
 #[tokio::test]
 async fn a_body_means_nothing() {
     let server = Running::start(config()).await;
-    let mut wire = Wire::open(server.public).await;
+    let mut connection = Connection::open(server.public).await;
     for body in ["{}", "status=x", &"x".repeat(64 * 1024)] {
         let chunked = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
         let length = format!("Content-Length: {}", body.len());
@@ -211,8 +221,8 @@ async fn a_body_means_nothing() {
             good("", &["Transfer-Encoding: chunked"]) + &chunked,
             good("", &["Content-Length: 0"]),
         ] {
-            wire.send(request).await;
-            wire.answer().await.count();
+            connection.send(request).await;
+            connection.response().await.count();
         }
     }
 }
@@ -234,11 +244,11 @@ async fn the_answer_arrives_before_the_end_of_a_long_body() {
         (server.public, good("", &[&length]).replace("GET", "POST"), 405),
         (server.internal, head(&format!("POST {} HTTP/1.1", report_path(PROJECT)), &report), 403),
     ] {
-        let mut wire = Wire::open(address).await;
-        wire.send(request).await;
-        wire.send(&body).await;
-        assert_eq!(wire.answer().await.status, status);
-        assert_eq!(wire.rest().await, "");
+        let mut connection = Connection::open(address).await;
+        connection.send(request).await;
+        connection.send(&body).await;
+        assert_eq!(connection.response().await.status, status);
+        assert_eq!(connection.rest().await, "");
     }
 }
 
@@ -251,17 +261,17 @@ async fn what_is_left_of_a_long_body_can_still_be_sent() {
     let too_long = good("", &[&format!("X-A: {}", "x".repeat(300 * 1024))]);
     let refused = good("", &[&length]).replace(OPS, "nobody");
     for (request, status) in [(good("", &[&length]), 200), (refused, 401), (too_long, 431)] {
-        let mut wire = Wire::open(server.public).await;
-        wire.send(request).await;
+        let mut connection = Connection::open(server.public).await;
+        connection.send(request).await;
         for _ in 0..10 {
-            wire.send(piece).await;
+            connection.send(piece).await;
         }
-        assert_eq!(wire.answer().await.status, status);
+        assert_eq!(connection.response().await.status, status);
         for _ in 10..40 {
-            wire.send(piece).await;
+            connection.send(piece).await;
             tokio::task::yield_now().await;
         }
-        assert_eq!(wire.rest().await, "");
+        assert_eq!(connection.rest().await, "");
     }
 }
 
@@ -269,26 +279,26 @@ async fn what_is_left_of_a_long_body_can_still_be_sent() {
 async fn a_caller_that_waits_to_send_is_told_to_go_on() {
     let server = Running::start(config()).await;
     let expect = ["Expect: 100-continue", "Content-Length: 2"];
-    let mut wire = Wire::open(server.public).await;
+    let mut connection = Connection::open(server.public).await;
     for _ in 0..2 {
-        wire.send(good("", &expect)).await;
-        assert_eq!(wire.answer().await.status, 100);
-        wire.send("{}").await;
-        wire.answer().await.count();
+        connection.send(good("", &expect)).await;
+        assert_eq!(connection.response().await.status, 100);
+        connection.send("{}").await;
+        connection.response().await.count();
     }
     // Or that there is no point.
-    wire.send(good("", &expect).replace(OPS, "nobody")).await;
-    wire.answer().await.error(401, code::CREDENTIAL);
+    connection.send(good("", &expect).replace(OPS, "nobody")).await;
+    connection.response().await.assert_error(401, code::CREDENTIAL);
 }
 
 #[tokio::test]
 async fn a_caller_that_has_stopped_sending_is_answered() {
     let server = Running::start(config()).await;
-    let mut wire = Wire::open(server.public).await;
-    wire.send(good("", &[])).await;
-    wire.end().await;
-    wire.answer().await.count();
-    assert_eq!(wire.rest().await, "");
+    let mut connection = Connection::open(server.public).await;
+    connection.send(good("", &[])).await;
+    connection.end().await;
+    connection.response().await.count();
+    assert_eq!(connection.rest().await, "");
 }
 
 /// A body that ends too early or is no body changes nothing of a count, and nothing behind it is a request.
@@ -296,17 +306,17 @@ async fn a_caller_that_has_stopped_sending_is_answered() {
 async fn a_broken_body_ends_the_connection() {
     let server = Running::start(config()).await;
     for body in ["zz\r\n{}\r\n0\r\n\r\n", "2\r\n{}x\r\n0\r\n\r\n", "fffffffffffffffff\r\n", "-1\r\n\r\n", "\r\n"] {
-        let mut wire = Wire::open(server.public).await;
-        wire.send(good("", &["Transfer-Encoding: chunked"]) + body + &smuggled()).await;
-        let answer = wire.answer().await;
+        let mut connection = Connection::open(server.public).await;
+        connection.send(good("", &["Transfer-Encoding: chunked"]) + body + &smuggled()).await;
+        let answer = connection.response().await;
         assert!([200, 400].contains(&answer.status), "{body:?}");
-        assert_eq!(wire.rest().await, "", "{body:?}");
+        assert_eq!(connection.rest().await, "", "{body:?}");
     }
-    let mut wire = Wire::open(server.public).await;
-    wire.send(good("", &["Content-Length: 10"]) + "{}").await;
-    wire.end().await;
-    assert_eq!(wire.answer().await.status, 200);
-    assert_eq!(wire.rest().await, "");
+    let mut connection = Connection::open(server.public).await;
+    connection.send(good("", &["Content-Length: 10"]) + "{}").await;
+    connection.end().await;
+    assert_eq!(connection.response().await.status, 200);
+    assert_eq!(connection.rest().await, "");
 }
 
 #[tokio::test]
@@ -315,17 +325,17 @@ async fn http_1_0_is_spoken() {
     let token = format!("X-Auth-Token: {OPS}");
     let line = format!("GET {} HTTP/1.0", count_path(PROJECT));
     for headers in [&[&*token][..], &[&token, "Host: h"]] {
-        let mut wire = Wire::open(server.public).await;
-        wire.send(head(&line, headers) + &smuggled()).await;
-        wire.answer().await.count();
-        assert_eq!(wire.rest().await, "");
+        let mut connection = Connection::open(server.public).await;
+        connection.send(head(&line, headers) + &smuggled()).await;
+        connection.response().await.count();
+        assert_eq!(connection.rest().await, "");
     }
-    let mut wire = Wire::open(server.public).await;
+    let mut connection = Connection::open(server.public).await;
     for _ in 0..2 {
-        wire.send(head(&line, &[&token, "Connection: keep-alive"])).await;
-        wire.answer().await.count();
+        connection.send(head(&line, &[&token, "Connection: keep-alive"])).await;
+        connection.response().await.count();
     }
-    let mut internal = Wire::open(server.internal).await;
+    let mut internal = Connection::open(server.internal).await;
     internal.send("GET /readyz HTTP/1.0\r\n\r\n").await;
-    assert_eq!(internal.answer().await.body, b"ready\n");
+    assert_eq!(internal.response().await.body, b"ready\n");
 }

@@ -1,22 +1,22 @@
 //! The log of the shipped gateway is JSON, whatever callers send.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::Shutdown;
 
 use serde_json::Value;
 
+use crate::support::blocking::BlockingConnection;
+use crate::support::fixtures::{OPS, PROJECT, config, count_path};
 use crate::support::gateways::{Gateway, blocking};
-use crate::support::http::connect;
-use crate::support::program::{count_path, event, until};
-use crate::support::server::{OPS, PROJECT, Running, config};
+use crate::support::program::event;
+use crate::support::server::Running;
+use crate::support::wait::until;
 
 /// Sends bytes, and waits for the end of whatever comes back.
 fn send(gateway: &Gateway, request: &[u8]) {
-    let mut socket = connect(gateway.address);
+    let mut socket = BlockingConnection::open(gateway.address);
     // Either may fail when the gateway has seen enough.
-    let _ = socket.write_all(request).and_then(|()| socket.shutdown(Shutdown::Write));
-    let _ = socket.read_to_end(&mut Vec::new());
+    let _ = socket.try_send(request).and_then(|()| socket.try_end());
+    socket.rest();
 }
 
 /// The events of the log, once there are so many.
@@ -67,7 +67,7 @@ async fn a_line_says_what_was_asked_and_answered() {
     let gateway = Gateway::start(server.public);
     blocking(move || {
         let target = format!("{}?status=RUNNING", count_path(PROJECT));
-        gateway.ask("GET", &target, OPS, "X-Request-Id: mine\r\n");
+        gateway.ask("GET", &target, OPS, &["X-Request-Id: mine"]);
         let line = &events(&gateway, 1)[0];
         for (field, value) in [("method", "GET"), ("target", &target), ("request_id", "mine"), ("client", "127.0.0.1")]
         {

@@ -7,9 +7,10 @@ use subjobs::config::Config;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::support::server::{OPS, PROJECT, Running, access, config};
-use crate::support::signer::{Call, DASHBOARD_KEY, Key, access_with_keys};
-use crate::support::wire::{Wire, ask, code, count_path, good, head};
+use crate::support::connection::{Connection, exchange, good, head};
+use crate::support::fixtures::{DASHBOARD_KEY, Key, OPS, PROJECT, access, access_with_keys, code, config, count_path};
+use crate::support::server::Running;
+use crate::support::signer::Call;
 
 const AWAITING_BODY: &str = "subjobs_http_waiting{for=\"body\"}";
 const AWAITING_IDENTITY: &str = "subjobs_http_waiting{for=\"identity\"}";
@@ -17,14 +18,14 @@ const AWAITING_IDENTITY: &str = "subjobs_http_waiting{for=\"identity\"}";
 #[tokio::test]
 async fn a_request_without_a_place_is_refused_at_once() {
     let server = Running::start(Config { max_in_flight: 0, ..config() }).await;
-    let mut wire = Wire::open(server.public).await;
+    let mut connection = Connection::open(server.public).await;
     for _ in 0..3 {
-        wire.send(good("", &[])).await;
-        assert_eq!(wire.answer().await.error(503, code::UNAVAILABLE), "the service is overloaded");
+        connection.send(good("", &[])).await;
+        assert_eq!(connection.response().await.assert_error(503, code::UNAVAILABLE), "the service is overloaded");
     }
     // What needs no place gets its own answer, and so do the internal endpoints.
-    wire.send(good("", &[]).replace("GET", "PUT")).await;
-    wire.answer().await.error(405, code::METHOD);
+    connection.send(good("", &[]).replace("GET", "PUT")).await;
+    connection.response().await.assert_error(405, code::METHOD);
     assert_eq!(server.get_internal("/readyz").await.status(), 200);
     assert_eq!(server.report(OPS, "").send().await.unwrap().status(), 200);
 }
@@ -33,23 +34,23 @@ async fn a_request_without_a_place_is_refused_at_once() {
 async fn a_body_that_does_not_come_holds_no_place_of_another_request() {
     let server = Running::start(Config { max_in_flight: 8, ..config() }).await;
     let stalled = good("", &["Content-Length: 2"]) + "{";
-    let mut waiting = [Wire::open(server.public).await, Wire::open(server.public).await];
-    for wire in &mut waiting {
-        wire.send(&stalled).await;
+    let mut waiting = [Connection::open(server.public).await, Connection::open(server.public).await];
+    for connection in &mut waiting {
+        connection.send(&stalled).await;
     }
     server.reaches(AWAITING_BODY, 2.0).await;
     server.reaches("subjobs_http_in_flight", 2.0).await;
     // A quarter of the places is for bodies; one more is refused.
-    let refused = ask(server.public, &stalled).await;
-    assert_eq!(refused.error(503, code::UNAVAILABLE), "the service is overloaded");
+    let refused = exchange(server.public, &stalled).await;
+    assert_eq!(refused.assert_error(503, code::UNAVAILABLE), "the service is overloaded");
     for _ in 0..8 {
-        ask(server.public, good("", &[])).await.count();
+        exchange(server.public, good("", &[])).await.count();
         // A body that has come already need not be waited for.
-        ask(server.public, good("", &["Content-Length: 2"]) + "{}").await.count();
+        exchange(server.public, good("", &["Content-Length: 2"]) + "{}").await.count();
     }
     let [mut finished, gone] = waiting;
     finished.send("}").await;
-    finished.answer().await.count();
+    finished.response().await.count();
     drop(gone);
     server.reaches("subjobs_http_in_flight", 0.0).await;
     server.reaches(AWAITING_BODY, 0.0).await;
@@ -58,11 +59,11 @@ async fn a_body_that_does_not_come_holds_no_place_of_another_request() {
 #[tokio::test]
 async fn a_body_of_a_public_request_has_five_seconds() {
     let server = Running::start(config()).await;
-    let mut wire = Wire::open(server.public).await;
+    let mut connection = Connection::open(server.public).await;
     let start = Instant::now();
-    wire.send(good("", &["Content-Length: 2"]) + "{").await;
-    assert_eq!(wire.answer().await.error(503, code::UNAVAILABLE), "the request timed out");
-    assert_eq!(wire.rest().await, "");
+    connection.send(good("", &["Content-Length: 2"]) + "{").await;
+    assert_eq!(connection.response().await.assert_error(503, code::UNAVAILABLE), "the request timed out");
+    assert_eq!(connection.rest().await, "");
     let took = start.elapsed();
     assert!(took >= Duration::from_secs(5) && took < Duration::from_secs(9), "{took:?}");
 }
@@ -85,7 +86,7 @@ async fn withheld_bodies_of_signed_requests_keep_nobody_from_counting() {
     }
     assert_eq!(server.metric(AWAITING_BODY).await, Some(4.0));
     for _ in 0..20 {
-        ask(server.public, good("", &[])).await.count();
+        exchange(server.public, good("", &[])).await.count();
     }
     // What needs no body to be refused does not wait for one.
     let unknown = Call::count().body("{}").sign(Key { id: "AKNOBODY", secret: "x" });
@@ -109,10 +110,10 @@ async fn tokens_of_the_access_file_are_answered_while_the_identity_service_is_si
     let server = Running::start(Config { max_in_flight: 4, access, ..config() }).await;
     let mut guesses = Vec::new();
     for n in 0..40 {
-        let mut wire = Wire::open(server.public).await;
+        let mut connection = Connection::open(server.public).await;
         let token = format!("X-Auth-Token: guess-{n}");
-        wire.send(head(&format!("GET {} HTTP/1.1", count_path(PROJECT)), &["Host: h", &token])).await;
-        guesses.push(wire);
+        connection.send(head(&format!("GET {} HTTP/1.1", count_path(PROJECT)), &["Host: h", &token])).await;
+        guesses.push(connection);
     }
     // More than there are places wait; none of them holds one.
     let waiting = async {
@@ -123,7 +124,7 @@ async fn tokens_of_the_access_file_are_answered_while_the_identity_service_is_si
     tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap();
     let start = Instant::now();
     for _ in 0..20 {
-        ask(server.public, good("", &[])).await.count();
+        exchange(server.public, good("", &[])).await.count();
     }
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     drop(guesses);

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::support::server::{OPS, OTHER_PROJECT, PROJECT, Running, WORKER, config, json, record};
-use crate::support::wire::{Wire, count_path, good, head};
+use crate::support::connection::{Connection, good, head};
+use crate::support::fixtures::{OPS, OTHER_PROJECT, PROJECT, WORKER, config, count_path, record};
+use crate::support::response::json;
+use crate::support::server::Running;
 
 /// Everything that the endpoint shows: each series with its value.
 async fn all(server: &Running) -> BTreeMap<String, f64> {
@@ -89,7 +91,7 @@ async fn requests_are_counted_by_route_method_and_status() {
     let server = Running::start(config()).await;
     let (count, report) = (count_path("{project_id}"), "/v1/{project_id}/app-server-sub-jobs/actions/report");
     let before = all(&server).await;
-    let mut wire = Wire::open(server.public).await;
+    let mut connection = Connection::open(server.public).await;
     for request in [
         good("", &[]),
         good("?status=RUNNING", &[]),
@@ -103,11 +105,11 @@ async fn requests_are_counted_by_route_method_and_status() {
         head(&format!("GET {} HTTP/1.1", count_path("")), &["Host: h"]),
         head(&format!("GET {}/ HTTP/1.1", count_path("p")), &["Host: h"]),
     ] {
-        wire.send(request).await;
-        wire.answer().await;
+        connection.send(request).await;
+        connection.response().await;
     }
-    wire.send(good("", &[]).replace("GET", "HEAD")).await;
-    wire.answer_to_head().await;
+    connection.send(good("", &[]).replace("GET", "HEAD")).await;
+    connection.response_to_head().await;
     server.report(OPS, record("1", "j", "CREATE_SERVER", "RUNNING")).send().await.unwrap();
     server.report(OPS, "x").send().await.unwrap();
     let after = all(&server).await;
@@ -151,7 +153,7 @@ async fn requests_are_counted_by_route_method_and_status() {
 #[tokio::test]
 async fn nothing_of_a_request_is_in_a_label() {
     let server = Running::start(config()).await;
-    let mut wire = Wire::open(server.public).await;
+    let mut connection = Connection::open(server.public).await;
     let marks =
         ["mark-project", "mark-token", "mark-id", "MARKMETHOD", "mark-job", "mark-query", "mark-host", "mark-path"];
     let token = format!("X-Auth-Token: {OPS}");
@@ -160,8 +162,8 @@ async fn nothing_of_a_request_is_in_a_label() {
         for method in ["GET", "MARKMETHOD"] {
             for query in ["?status=mark-query&x=mark-query", "?job_id=mark-job", "/mark-path"] {
                 let line = format!("{method} {}{query} HTTP/1.1", count_path(project));
-                wire.send(head(&line, &["Host: mark-host", "X-Request-Id: mark-id", token])).await;
-                wire.answer().await;
+                connection.send(head(&line, &["Host: mark-host", "X-Request-Id: mark-id", token])).await;
+                connection.response().await;
             }
         }
     }
@@ -226,19 +228,19 @@ async fn connections_and_requests_under_way_come_and_go() {
     let public = "subjobs_http_connections{listener=\"public\"}";
     server.reaches(public, 0.0).await;
     server.reaches("subjobs_http_connections{listener=\"internal\"}", 1.0).await;
-    let mut wires = Vec::new();
+    let mut connections = Vec::new();
     for n in 1..=3 {
-        let mut wire = Wire::open(server.public).await;
-        wire.send(good("", &["Content-Length: 1"])).await;
-        wires.push(wire);
+        let mut connection = Connection::open(server.public).await;
+        connection.send(good("", &["Content-Length: 1"])).await;
+        connections.push(connection);
         server.reaches(public, n.into()).await;
         server.reaches("subjobs_http_in_flight", n.into()).await;
     }
-    wires[0].send("x").await;
-    wires[0].answer().await.count();
+    connections[0].send("x").await;
+    connections[0].response().await.count();
     server.reaches("subjobs_http_in_flight", 2.0).await;
     server.reaches(public, 3.0).await;
-    drop(wires);
+    drop(connections);
     server.reaches("subjobs_http_in_flight", 0.0).await;
     server.reaches(public, 0.0).await;
 }

@@ -2,9 +2,10 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::support::http::post;
-use crate::support::program::{Files, Program, Signal, report_path, until, writer};
-use crate::support::server::{OPS, PROJECT, access, record};
+use crate::support::blocking::post;
+use crate::support::fixtures::{Files, OPS, PROJECT, access, record, report_path};
+use crate::support::program::{Program, Signal, writer};
+use crate::support::wait::until;
 
 const READY: &str = "subjobs_ready";
 const STORABLE: &str = "subjobs_reports_storable";

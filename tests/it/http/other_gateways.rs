@@ -6,11 +6,11 @@ use std::process::Command;
 use subjobs::access::{AccessSource, Token};
 use subjobs::config::Config;
 
+use crate::support::blocking::get;
+use crate::support::fixtures::{DASHBOARD, OPS, OPS_KEY, PROJECT, access_with_keys, count_path, record, report_path};
 use crate::support::gateways::{Gateway, blocking, replaced};
-use crate::support::http::get;
-use crate::support::program::{count_path, report_path};
-use crate::support::server::{DASHBOARD, OPS, PROJECT, Running, record};
-use crate::support::signer::{Call, OPS_KEY, access_with_keys};
+use crate::support::server::Running;
+use crate::support::signer::Call;
 
 /// What callers sign as Host.
 const HOSTS: [&str; 2] = ["subjobs.example", "SubJobs.Example:8443"];
@@ -81,7 +81,7 @@ async fn assert_passes(gateway: impl FnOnce(SocketAddr) -> Gateway + Send + 'sta
     blocking(move || {
         let count = count_path(PROJECT);
         for query in ["", "?job_id=a%2Fb%2Cc", "?job_type=CREATE_SERVER%2CDELETE_SERVER&status=RUNNING"] {
-            assert_eq!(gateway.get(&format!("{count}{query}"), DASHBOARD).body, r#"{"count":1}"#, "{query}");
+            assert_eq!(gateway.get(&format!("{count}{query}"), DASHBOARD).text(), r#"{"count":1}"#, "{query}");
         }
         // The server's own answers, byte for byte, to paths that arrive as they were sent.
         for (path, token, status, code) in [
@@ -102,18 +102,18 @@ async fn assert_passes(gateway: impl FnOnce(SocketAddr) -> Gateway + Send + 'sta
             ("/v1/../metrics".into(), OPS, 404, "WKS.00211902"),
             (report_path(PROJECT), OPS, 404, "WKS.00211902"),
         ] {
-            let answer = gateway.ask("GET", &path, token, "X-Request-Id: the-callers-\"own\"\r\n");
+            let answer = gateway.ask("GET", &path, token, &["X-Request-Id: the-callers-\"own\""]);
             answer.assert_error(status, code);
             assert_eq!(answer.header("x-request-id"), Some("the-callers-\"own\""), "{path}");
-            assert_eq!(answer.body, get(public, &path, token).body, "{path}");
+            assert_eq!(answer.text(), get(public, &path, token).text(), "{path}");
         }
-        let length = "Content-Length: 0\r\n";
-        gateway.ask("POST", &report_path(PROJECT), OPS, length).assert_error(404, "WKS.00211902");
-        gateway.ask("POST", &count, OPS, length).assert_error(405, "WKS.00000405");
+        let length = ["Content-Length: 0"];
+        gateway.ask("POST", &report_path(PROJECT), OPS, &length).assert_error(404, "WKS.00211902");
+        gateway.ask("POST", &count, OPS, &length).assert_error(405, "WKS.00000405");
         assert_eq!(gateway.get(&format!("/{count}"), OPS).status, if slashes { 404 } else { 200 });
-        assert_eq!(gateway.get(&count, &long).body, r#"{"count":1}"#);
+        assert_eq!(gateway.get(&count, &long).text(), r#"{"count":1}"#);
         let refused = gateway.get(&count, &too_long);
-        assert!(matches!(refused.status, 400 | 431) && !refused.body.contains("WKS."), "{refused:?}");
+        assert!(matches!(refused.status, 400 | 431) && !refused.text().contains("WKS."), "{refused:?}");
     })
     .await;
 }

@@ -5,8 +5,11 @@ use std::process::Command;
 
 use tokio::time::timeout;
 
-use crate::support::server::{OPS, PROJECT, Running, assert_error, config, record};
-use crate::support::wire::{PATIENCE, ask, code, good};
+use crate::support::connection::{exchange, good};
+use crate::support::fixtures::{OPS, PROJECT, code, config, record};
+use crate::support::response::assert_error;
+use crate::support::server::Running;
+use crate::support::wait::TEST_DEADLINE;
 
 /// A pipe in place of a load file: the load lasts until something is written, or the test ends.
 struct Pipe {
@@ -54,7 +57,7 @@ async fn nothing_is_counted_or_taken_before_everything_is_loaded() {
         let reported = server.report(token, body.clone()).send().await.unwrap();
         assert_eq!(assert_error(reported, 503, code::UNAVAILABLE).await, starting);
     }
-    ask(server.public, good("", &[]).replace("GET", "PUT")).await.error(405, code::METHOD);
+    exchange(server.public, good("", &[]).replace("GET", "PUT")).await.assert_error(405, code::METHOD);
     assert_eq!(server.get_internal("/metrics").await.status(), 200);
 
     // The load ends where the writer of the pipe does.
@@ -65,7 +68,7 @@ async fn nothing_is_counted_or_taken_before_everything_is_loaded() {
             tokio::task::yield_now().await;
         }
     };
-    timeout(PATIENCE, ready).await.expect("never ready");
+    timeout(TEST_DEADLINE, ready).await.expect("never ready");
     assert_eq!(server.count("?status=RUNNING").await, 1);
 }
 
@@ -86,6 +89,6 @@ async fn a_draining_server_is_alive_but_not_ready() {
         }
     }
     assert_eq!(server.get_internal("/healthz").await.status(), 200);
-    assert_eq!(ask(server.public, good("", &["Connection: close"])).await.count(), 0);
+    assert_eq!(exchange(server.public, good("", &["Connection: close"])).await.count(), 0);
     assert_eq!(server.ended().await, 0);
 }

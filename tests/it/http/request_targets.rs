@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 
 use crate::api::filters::server;
-use crate::support::server::{OPS, PROJECT, Running, config, json, record};
-use crate::support::wire::{Wire, ask, code, count_path, good, head, report_path};
+use crate::support::connection::{Connection, exchange, good, head};
+use crate::support::fixtures::{OPS, PROJECT, code, config, count_path, record, report_path};
+use crate::support::response::json;
+use crate::support::server::Running;
 
 const REFUSAL: &str = "the request target must not have a #: write %23";
 
@@ -21,30 +23,30 @@ async fn a_target_with_a_fragment_is_refused() {
     let (count, report) = (count_path(PROJECT), report_path(PROJECT));
     let absolute = format!("http://h{count}");
     let long = format!("{count}?job_id={}", "x".repeat(60_000));
-    let refused = async |wire: &mut Wire, request: &str| {
-        wire.send(request).await;
-        assert_eq!(wire.answer().await.error(400, code::INPUT), REFUSAL, "{request}");
+    let refused = async |connection: &mut Connection, request: &str| {
+        connection.send(request).await;
+        assert_eq!(connection.response().await.assert_error(400, code::INPUT), REFUSAL, "{request}");
     };
     let addresses: [SocketAddr; 2] = [server.public, server.internal];
     for address in addresses {
-        let mut wire = Wire::open(address).await;
+        let mut connection = Connection::open(address).await;
         for target in
             [&count, &report, &absolute, &long, "/", "/nowhere", "/healthz", "/metrics", "/v3/projects", "http://h"]
         {
             for tail in ["#", "#&status=FAILED", "?#", "?job_id=build#7", "?status=FAILED#?status=RUNNING", "?#/?%23"] {
-                refused(&mut wire, &request("GET", &format!("{target}{tail}"), &[])).await;
+                refused(&mut connection, &request("GET", &format!("{target}{tail}"), &[])).await;
             }
         }
         for method in ["POST", "DELETE", "OPTIONS", "BREW"] {
-            refused(&mut wire, &(request(method, &format!("{count}#x"), &["Content-Length: 2"]) + "{}")).await;
+            refused(&mut connection, &(request(method, &format!("{count}#x"), &["Content-Length: 2"]) + "{}")).await;
         }
-        refused(&mut wire, &head(&format!("GET {count}# HTTP/1.1"), &[])).await;
+        refused(&mut connection, &head(&format!("GET {count}# HTTP/1.1"), &[])).await;
         let signed = ["Host: h", "Authorization: SDK-HMAC-SHA256 Access=A, SignedHeaders=host;x-sdk-date, Signature=0"];
-        refused(&mut wire, &head(&format!("GET {count}?#x HTTP/1.1"), &signed)).await;
+        refused(&mut connection, &head(&format!("GET {count}?#x HTTP/1.1"), &signed)).await;
     }
     // Not of the origin or absolute form: the HTTP layer's to refuse.
     for target in ["*#", "#", "h:80#x", "#/v3/projects"] {
-        ask(server.public, request("GET", target, &[])).await.assert_refused_by_the_http_layer(400);
+        exchange(server.public, request("GET", target, &[])).await.assert_refused_by_the_http_layer(400);
     }
 }
 
@@ -72,15 +74,15 @@ async fn a_fragment_is_seen_however_it_comes_and_nowhere_else() {
     ];
     let all: String = requests.iter().map(|(request, _)| request.as_str()).collect();
     for size in [all.len(), 1000, 333, 57, 9, 1] {
-        let mut wire = Wire::open(server.public).await;
+        let mut connection = Connection::open(server.public).await;
         for piece in all.as_bytes().chunks(size) {
-            wire.send(piece).await;
+            connection.send(piece).await;
             if size < 1000 {
                 tokio::task::yield_now().await;
             }
         }
         for (request, status) in &requests {
-            assert_eq!(wire.answer().await.status, *status, "{size}: {request}");
+            assert_eq!(connection.response().await.status, *status, "{size}: {request}");
         }
     }
     assert_eq!(server.count("?job_id=build%237").await, 1);
@@ -91,7 +93,7 @@ async fn a_fragment_is_seen_however_it_comes_and_nowhere_else() {
 async fn what_a_body_says_is_no_target() {
     let server = Running::start(config()).await;
     let token = format!("X-Auth-Token: {OPS}");
-    let mut wire = Wire::open(server.internal).await;
+    let mut connection = Connection::open(server.internal).await;
     let line = |n: usize| {
         let record = record(&n.to_string(), "#", "CREATE_SERVER", "FAILED");
         record.replacen('{', r##"{"error_message":"GET /v1/a#b HTTP/1.1 see http://h/#x #","##, 1) + "\n"
@@ -101,13 +103,15 @@ async fn what_a_body_says_is_no_target() {
     let headers = ["Host: h", &token, "Content-Type: application/x-ndjson", &length];
     let report = |mark: &str| head(&format!("POST {}{mark} HTTP/1.1", report_path(PROJECT)), &headers) + &body;
     for (mark, status) in [("", 200), ("#", 400), ("?", 200)] {
-        let mut wire = Wire::open(server.internal).await;
-        wire.send(report(mark)).await;
-        assert_eq!(wire.answer().await.status, status);
+        let mut connection = Connection::open(server.internal).await;
+        connection.send(report(mark)).await;
+        assert_eq!(connection.response().await.status, status);
     }
-    wire.send(report("") + "GET /readyz HTTP/1.1\r\nHost: h\r\n\r\nGET /readyz# HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    connection
+        .send(report("") + "GET /readyz HTTP/1.1\r\nHost: h\r\n\r\nGET /readyz# HTTP/1.1\r\nHost: h\r\n\r\n")
+        .await;
     for status in [200, 200, 400] {
-        assert_eq!(wire.answer().await.status, status);
+        assert_eq!(connection.response().await.status, status);
     }
 }
 
@@ -128,19 +132,19 @@ async fn other_bytes_arrive_as_they_were_sent() {
         .collect();
     let outcome = json(server.report(OPS, records.join("\n")).send().await.unwrap()).await;
     assert_eq!(outcome["created"], ids.len());
-    let mut wire = Wire::open(server.public).await;
+    let mut connection = Connection::open(server.public).await;
     for id in ids {
         for target in [count_path("p"), format!("http://elsewhere.example{}", count_path("p"))] {
             let target = target.replace("/p/", &format!("/{PROJECT}/"));
-            wire.send(request("GET", &format!("{target}?job_id={id}"), &[])).await;
-            assert_eq!(wire.answer().await.count(), 1, "{id}");
+            connection.send(request("GET", &format!("{target}?job_id={id}"), &[])).await;
+            assert_eq!(connection.response().await.count(), 1, "{id}");
         }
     }
     let token = format!("X-Auth-Token: {OPS}");
     for bytes in [&b"\xff"[..], b"\xc3", b"a\tb", b"a\rb", b"a b", b"a\x7fb", b"a\0b", b"a<b", b"a>b", b"a\"b"] {
         let before = format!("GET {}?job_id=", count_path(PROJECT));
         let after = format!(" HTTP/1.1\r\nHost: h\r\n{token}\r\n\r\n");
-        let answer = ask(server.public, [before.as_bytes(), bytes, after.as_bytes()].concat()).await;
+        let answer = exchange(server.public, [before.as_bytes(), bytes, after.as_bytes()].concat()).await;
         answer.assert_refused_by_the_http_layer(400);
     }
 }

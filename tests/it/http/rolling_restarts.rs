@@ -1,14 +1,15 @@
 //! Two servers behind the shipped gateway, restarted in turn while callers go on.
 
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
+use crate::support::blocking::BlockingConnection;
+use crate::support::connection::request;
+use crate::support::fixtures::{Files, OPS, PROJECT, count_path, load_line};
 use crate::support::gateways::{Gateway, free_address};
-use crate::support::http::{connect, head, one_answer};
-use crate::support::program::{Files, Program, Signal, count_path, line, subjobs, until};
-use crate::support::server::{OPS, PROJECT};
+use crate::support::program::{Program, Signal, subjobs};
+use crate::support::wait::until;
 
 /// How many answers come between two restarts.
 const BETWEEN: u64 = 400;
@@ -46,14 +47,14 @@ fn begin(args: &[String]) -> Program {
 
 /// Counts again and again, on connections that are kept as long as the gateway keeps them, until told to end.
 fn call(gateway: SocketAddr, answered: &AtomicU64, is_over: &AtomicBool) {
-    let request = head("GET", &count_path(PROJECT), OPS, "");
-    let mut socket = connect(gateway);
+    let request = request("GET", &count_path(PROJECT), OPS, &[]);
+    let mut socket = BlockingConnection::open(gateway);
     while !is_over.load(Ordering::Relaxed) {
-        socket.write_all(request.as_bytes()).unwrap();
-        let answer = one_answer(&mut socket);
-        assert_eq!((answer.status, answer.body.as_str()), (200, r#"{"count":2000}"#), "{answer:?}");
+        socket.send(&request);
+        let answer = socket.response();
+        assert_eq!((answer.status, answer.text()), (200, r#"{"count":2000}"#), "{answer:?}");
         if answer.header("connection") == Some("close") {
-            socket = connect(gateway);
+            socket = BlockingConnection::open(gateway);
         }
         answered.fetch_add(1, Ordering::Relaxed);
     }
@@ -62,7 +63,7 @@ fn call(gateway: SocketAddr, answered: &AtomicU64, is_over: &AtomicBool) {
 #[test]
 fn a_rolling_restart_fails_no_request() {
     let files = Files::new();
-    let lines: Vec<_> = (0..2000).map(|id| line(PROJECT, &id.to_string(), "CREATE_SERVER", "RUNNING")).collect();
+    let lines: Vec<_> = (0..2000).map(|id| load_line(PROJECT, &id.to_string(), "CREATE_SERVER", "RUNNING")).collect();
     files.put("load", &lines.join("\n"));
     let addresses = [free_address(), free_address()];
     // One stops listening a while after the signal, the other one at once.

@@ -1,15 +1,19 @@
 //! The shipped gateway, `deploy/nginx.conf`, in front of a server.
 
-use std::io::Write as _;
 use std::thread;
 
 use subjobs::access::{AccessSource, Token};
 use subjobs::config::Config;
 
+use crate::support::blocking::{BlockingConnection, exchange};
+use crate::support::connection::request;
+use crate::support::fixtures::{
+    DASHBOARD, Files, OPS, OTHER_PROJECT, PROJECT, access, config, count_path, record, report_path,
+};
 use crate::support::gateways::{Gateway, blocking};
-use crate::support::http::{Answer, connect, head, one_answer, rest};
-use crate::support::program::{Files, Program, count_path, report_path, until};
-use crate::support::server::{DASHBOARD, OPS, OTHER_PROJECT, PROJECT, Running, access, config, record};
+use crate::support::program::Program;
+use crate::support::server::Running;
+use crate::support::wait::until;
 
 #[tokio::test]
 async fn counts_pass_and_the_internal_listener_is_out_of_reach() {
@@ -27,12 +31,12 @@ async fn counts_pass_and_the_internal_listener_is_out_of_reach() {
             ("?status=FAILED", r#"{"count":0}"#),
         ] {
             let answer = gateway.get(&format!("{count}{query}"), DASHBOARD);
-            assert_eq!((answer.status, answer.body.as_str()), (200, expected), "{query}");
+            assert_eq!((answer.status, answer.text()), (200, expected), "{query}");
             assert_eq!(answer.header("cache-control"), Some("no-store"));
             assert_eq!(answer.header("content-type"), Some("application/json"));
         }
-        let answer = gateway.ask("HEAD", &count, OPS, "");
-        assert_eq!((answer.status, answer.body.as_str()), (200, ""));
+        let answer = gateway.ask("HEAD", &count, OPS, &[]);
+        assert_eq!((answer.status, answer.text()), (200, ""));
 
         let report = report_path(PROJECT);
         for path in
@@ -40,8 +44,8 @@ async fn counts_pass_and_the_internal_listener_is_out_of_reach() {
         {
             gateway.get(path, OPS).assert_error(404, "WKS.00211902");
         }
-        let body = "Content-Type: application/x-ndjson\r\nContent-Length: 0\r\n";
-        gateway.ask("POST", &report, OPS, body).assert_error(404, "WKS.00211902");
+        let body = ["Content-Type: application/x-ndjson", "Content-Length: 0"];
+        gateway.ask("POST", &report, OPS, &body).assert_error(404, "WKS.00211902");
         // Nor the gateway's own.
         gateway.get("/-gateway-error", OPS).assert_error(404, "WKS.00211902");
     })
@@ -68,24 +72,23 @@ async fn our_errors_pass_untouched() {
             ("DELETE", count.clone(), OPS, 405, "WKS.00000405"),
             ("TRACE", count.clone(), OPS, 405, "WKS.00000405"),
         ] {
-            let id = "X-Request-Id: the-callers-own\r\nContent-Length: 0\r\n";
-            let answer = gateway.ask(method, &path, token, id);
+            let id = ["X-Request-Id: the-callers-own", "Content-Length: 0"];
+            let answer = gateway.ask(method, &path, token, &id);
             answer.assert_error(status, code);
             assert_eq!(answer.header("x-request-id"), Some("the-callers-own"), "{method} {path}");
             assert_eq!(answer.header("allow").is_some(), status == 405, "{method} {path}");
             // Byte for byte what the server itself says, save for what belongs to the connection.
-            let mut direct = connect(public);
-            direct.write_all(head(method, &path, token, &format!("Connection: close\r\n{id}")).as_bytes()).unwrap();
-            assert_eq!(answer.body, Answer::parse(&rest(&mut direct)).body, "{method} {path}");
+            let direct = exchange(public, request(method, &path, token, &[&id[..], &["Connection: close"]].concat()));
+            assert_eq!(answer.text(), direct.text(), "{method} {path}");
         }
         // One of the gateway's where the caller has none, the same in its log.
         let answer = gateway.get(&count, "");
         let id = answer.header("x-request-id").unwrap().to_owned();
         assert!(id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
         until("it is in the log", || gateway.log("access.log").contains(&id).then_some(()));
-        let unfit = gateway.ask("GET", &count, "", &format!("X-Request-Id: {}\r\n", "x".repeat(129)));
+        let unfit = gateway.ask("GET", &count, "", &[&format!("X-Request-Id: {}", "x".repeat(129))]);
         assert_eq!(unfit.header("x-request-id").unwrap().len(), 32);
-        let twice = gateway.ask("GET", &count, OPS, "X-Auth-Token: other\r\n");
+        let twice = gateway.ask("GET", &count, OPS, &["X-Auth-Token: other"]);
         twice.assert_error(401, "WKS.00211302");
         let log = gateway.log("access.log") + &gateway.log("error.log");
         assert!(!log.contains(OPS) && !log.contains("unknown-token"), "{log}");
@@ -99,10 +102,10 @@ async fn our_errors_pass_untouched() {
     assert_eq!(server.ended().await, 0);
     blocking(move || {
         for path in [count_path(PROJECT), "/".to_owned(), "/-gateway-error".to_owned()] {
-            gateway.ask("GET", &path, OPS, "X-Request-Id: mine\r\n").assert_error(503, "WKS.00050902");
+            gateway.ask("GET", &path, OPS, &["X-Request-Id: mine"]).assert_error(503, "WKS.00050902");
         }
-        gateway.ask("POST", "/", OPS, "Content-Length: 0\r\n").assert_error(503, "WKS.00050902");
-        gateway.ask("TRACE", "/", OPS, "").assert_error(503, "WKS.00050902");
+        gateway.ask("POST", "/", OPS, &["Content-Length: 0"]).assert_error(503, "WKS.00050902");
+        gateway.ask("TRACE", "/", OPS, &[]).assert_error(503, "WKS.00050902");
     })
     .await;
 }
@@ -120,7 +123,7 @@ async fn long_tokens_pass() {
     let gateway = Gateway::start(server.public);
     blocking(move || {
         for token in &tokens {
-            assert_eq!(gateway.get(&count_path(PROJECT), token).body, r#"{"count":0}"#, "{}", token.len());
+            assert_eq!(gateway.get(&count_path(PROJECT), token).text(), r#"{"count":0}"#, "{}", token.len());
         }
         gateway.get(&count_path(PROJECT), &format!("{}x", tokens[1])).assert_error(401, "WKS.00211302");
         // Past what a head may have, the gateway answers, in our form.
@@ -141,7 +144,7 @@ async fn paths_arrive_as_they_were_sent() {
         for project in ["a%2Fb", "%2e%2e", "a%5Cb", "a%20b", "%C3%28"] {
             let answer = gateway.get(&path(project), OPS);
             answer.assert_error(400, "WKS.00211102");
-            assert!(answer.body.contains("project_id must"), "{project}: {}", answer.body);
+            assert!(answer.text().contains("project_id must"), "{project}: {}", answer.text());
         }
         for sent in [
             path(""),
@@ -154,7 +157,7 @@ async fn paths_arrive_as_they_were_sent() {
             gateway.get(&sent, OPS).assert_error(404, "WKS.00211902");
         }
         let encoded: String = PROJECT.bytes().map(|byte| format!("%{byte:02x}")).collect();
-        assert_eq!(gateway.get(&path(&encoded), OPS).body, r#"{"count":0}"#);
+        assert_eq!(gateway.get(&path(&encoded), OPS).text(), r#"{"count":0}"#);
     })
     .await;
 }
@@ -166,29 +169,29 @@ async fn what_the_gateway_refuses_has_our_form() {
     blocking(move || {
         let path = |project: &str| format!("/v1/{project}/app-server-sub-jobs/actions/count");
         for (request, status, code) in [
-            (head("GET", &path("%zz"), OPS, "Connection: close\r\n"), 400, "WKS.00211102"),
-            (head("GET", &path("%00"), OPS, "Connection: close\r\n"), 400, "WKS.00211102"),
-            (head("GET", &path(PROJECT), OPS, "Host: again\r\nConnection: close\r\n"), 400, "WKS.00211102"),
+            (request("GET", &path("%zz"), OPS, &["Connection: close"]), 400, "WKS.00211102"),
+            (request("GET", &path("%00"), OPS, &["Connection: close"]), 400, "WKS.00211102"),
+            (request("GET", &path(PROJECT), OPS, &["Host: again", "Connection: close"]), 400, "WKS.00211102"),
             (format!("GET {} HTTP/1.1\r\nConnection: close\r\n\r\n", path(PROJECT)), 400, "WKS.00211102"),
             (format!("GET {} HTTP/3.0\r\nHost: a\r\nConnection: close\r\n\r\n", path(PROJECT)), 400, "WKS.00211102"),
             ("nonsense\r\n\r\n".to_owned(), 400, "WKS.00211102"),
-            (head("POST", &path(PROJECT), OPS, "Content-Length: 65537\r\n"), 413, "WKS.00000413"),
-            (head("GET", &path(PROJECT), OPS, "Transfer-Encoding: odd\r\n"), 400, "WKS.00211102"),
+            (request("POST", &path(PROJECT), OPS, &["Content-Length: 65537"]), 413, "WKS.00000413"),
+            (request("GET", &path(PROJECT), OPS, &["Transfer-Encoding: odd"]), 400, "WKS.00211102"),
         ] {
             // Not to the connection's end: nginx waits a while for a body that it has refused.
-            let mut socket = connect(gateway.address);
-            socket.write_all(request.as_bytes()).unwrap();
-            one_answer(&mut socket).assert_error(status, code);
+            let mut socket = BlockingConnection::open(gateway.address);
+            socket.send(request);
+            socket.response().assert_error(status, code);
         }
         // HTTP/1.0 may come without a host.
         let old = format!("GET {} HTTP/1.0\r\nX-Auth-Token: {OPS}\r\n\r\n", path(PROJECT));
-        assert_eq!(gateway.raw(&old).body, r#"{"count":0}"#);
+        assert_eq!(gateway.raw(&old).text(), r#"{"count":0}"#);
         let body = format!(
             "{}{}",
-            head("GET", &path(PROJECT), OPS, "Content-Length: 65536\r\nConnection: close\r\n"),
+            request("GET", &path(PROJECT), OPS, &["Content-Length: 65536", "Connection: close"]),
             "x".repeat(65536)
         );
-        assert_eq!(gateway.raw(&body).body, r#"{"count":0}"#);
+        assert_eq!(gateway.raw(&body).text(), r#"{"count":0}"#);
     })
     .await;
 }
@@ -221,7 +224,7 @@ fn where_no_server_is_ready_their_own_503_passes() {
         let gateway = Gateway::before(&servers[..of].iter().map(|server| server.public).collect::<Vec<_>>());
         let answer = gateway.get(&count_path(PROJECT), OPS);
         answer.assert_error(503, "WKS.00050902");
-        assert_eq!(answer.body, direct.body);
+        assert_eq!(answer.text(), direct.text());
         assert_eq!(answer.header("retry-after"), direct.header("retry-after"));
     }
 }

@@ -1,7 +1,8 @@
 //! How much there may be of everything: heads, headers, connections, requests, memory.
 
-use crate::support::server::{Running, config};
-use crate::support::wire::{Wire, ask, good};
+use crate::support::connection::{Connection, exchange, good};
+use crate::support::fixtures::config;
+use crate::support::server::Running;
 
 /// A good request whose head has exactly so many bytes.
 fn head_of(size: usize, in_target: bool) -> String {
@@ -20,14 +21,14 @@ async fn heads_of_64_kib_are_always_read() {
     let server = Running::start(config()).await;
     for size in [1000, 8 * 1024, 32 * 1024, 64 * 1024 - 1, 64 * 1024] {
         for in_target in [false, true] {
-            let mut wire = Wire::open(server.public).await;
+            let mut connection = Connection::open(server.public).await;
             for piece in head_of(size, in_target).as_bytes().chunks(10_000) {
-                wire.send(piece).await;
+                connection.send(piece).await;
                 tokio::task::yield_now().await;
             }
-            wire.answer().await.count();
-            wire.send(head_of(size, in_target)).await;
-            wire.answer().await.count();
+            connection.response().await.count();
+            connection.send(head_of(size, in_target)).await;
+            connection.response().await.count();
         }
     }
 }
@@ -38,27 +39,27 @@ async fn heads_past_256_kib_are_never_read() {
     let server = Running::start(config()).await;
     for size in [256 * 1024 + 1, 300 * 1024, 1000 * 1024] {
         for address in [server.public, server.internal] {
-            let mut wire = Wire::open(address).await;
-            wire.send(head_of(size, false)).await;
-            let answer = wire.answer().await;
+            let mut connection = Connection::open(address).await;
+            connection.send(head_of(size, false)).await;
+            let answer = connection.response().await;
             answer.assert_refused_by_the_http_layer(431);
-            assert_eq!(wire.rest().await, "");
+            assert_eq!(connection.rest().await, "");
         }
     }
     // Nor is more of one that never ends.
-    let mut wire = Wire::open(server.public).await;
-    wire.send("X".repeat(300 * 1024)).await;
-    assert_eq!(wire.answer().await.body, b"");
-    assert_eq!(wire.rest().await, "");
+    let mut connection = Connection::open(server.public).await;
+    connection.send("X".repeat(300 * 1024)).await;
+    assert_eq!(connection.response().await.body, b"");
+    assert_eq!(connection.rest().await, "");
 }
 
 #[tokio::test]
 async fn targets_have_their_own_limit() {
     let server = Running::start(config()).await;
-    let mut wire = Wire::open(server.public).await;
-    wire.send(head_of(80 * 1024, true)).await;
-    wire.answer().await.assert_refused_by_the_http_layer(414);
-    assert_eq!(wire.rest().await, "");
+    let mut connection = Connection::open(server.public).await;
+    connection.send(head_of(80 * 1024, true)).await;
+    connection.response().await.assert_refused_by_the_http_layer(414);
+    assert_eq!(connection.rest().await, "");
 }
 
 #[tokio::test]
@@ -69,28 +70,28 @@ async fn a_hundred_headers_are_read_and_no_more() {
         good("", &fill.iter().map(String::as_str).collect::<Vec<_>>())
     };
     assert_eq!(with(100).lines().count(), 102);
-    ask(server.public, with(100)).await.count();
+    exchange(server.public, with(100)).await.count();
     for headers in [101, 102, 5000] {
-        let mut wire = Wire::open(server.public).await;
-        wire.send(with(headers)).await;
-        wire.answer().await.assert_refused_by_the_http_layer(431);
-        assert_eq!(wire.rest().await, "");
+        let mut connection = Connection::open(server.public).await;
+        connection.send(with(headers)).await;
+        connection.response().await.assert_refused_by_the_http_layer(431);
+        assert_eq!(connection.rest().await, "");
     }
 }
 
 #[tokio::test]
 async fn many_connections_are_served_side_by_side() {
     let server = Running::start(config()).await;
-    let mut wires = Vec::new();
+    let mut connections = Vec::new();
     for _ in 0..200 {
-        wires.push(Wire::open(server.public).await);
+        connections.push(Connection::open(server.public).await);
     }
-    for wire in &mut wires {
-        wire.send(&good("", &["Content-Length: 1"])).await;
+    for connection in &mut connections {
+        connection.send(&good("", &["Content-Length: 1"])).await;
     }
     server.reaches("subjobs_http_in_flight", 200.0).await;
-    for wire in wires.iter_mut().rev() {
-        wire.send("x").await;
-        wire.answer().await.count();
+    for connection in connections.iter_mut().rev() {
+        connection.send("x").await;
+        connection.response().await.count();
     }
 }

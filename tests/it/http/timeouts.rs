@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use subjobs::config::Config;
 
-use crate::support::server::{OPS, PROJECT, Running, config};
-use crate::support::wire::{Wire, code, good, head, report_path};
+use crate::support::connection::{Connection, good, head};
+use crate::support::fixtures::{OPS, PROJECT, code, config, report_path};
+use crate::support::server::Running;
 
 const SHORT: Duration = Duration::from_millis(400);
 /// Far beyond what a busy machine adds to the short one.
@@ -18,8 +19,8 @@ async fn server(head_timeout: Duration, idle_timeout: Duration) -> Running {
 }
 
 /// Waits until the server closes; asserts that it says nothing and that `limit` has passed since `start`.
-async fn closes_after(wire: &mut Wire, start: Instant, limit: Duration) {
-    assert_eq!(wire.rest().await, "");
+async fn closes_after(connection: &mut Connection, start: Instant, limit: Duration) {
+    assert_eq!(connection.rest().await, "");
     assert!(start.elapsed() >= limit, "closed after {:?}", start.elapsed());
 }
 
@@ -29,12 +30,12 @@ async fn an_unfinished_head_is_closed_by_the_head_clock() {
     let (query, path) = ("?x=".to_owned() + &"x".repeat(100_000), format!("GET {}", report_path(PROJECT)));
     let long = good(&query, &[]);
     for part in ["G", "GET / HT", "GET / HTTP/1.1\r\nHost: h\r\n", &path, &long[..70_000]] {
-        let mut wire = Wire::open(server.public).await;
+        let mut connection = Connection::open(server.public).await;
         let start = Instant::now();
-        wire.send(part).await;
-        closes_after(&mut wire, start, SHORT).await;
+        connection.send(part).await;
+        closes_after(&mut connection, start, SHORT).await;
     }
-    let mut internal = Wire::open(server.internal).await;
+    let mut internal = Connection::open(server.internal).await;
     let start = Instant::now();
     internal.send("POST /v1").await;
     closes_after(&mut internal, start, SHORT).await;
@@ -44,10 +45,10 @@ async fn an_unfinished_head_is_closed_by_the_head_clock() {
 #[tokio::test]
 async fn one_byte_at_a_time_gains_nothing() {
     let server = server(SHORT, LONG).await;
-    let mut wire = Wire::open(server.public).await;
+    let mut connection = Connection::open(server.public).await;
     let start = Instant::now();
     for byte in good("", &[]).bytes().cycle() {
-        if wire.try_send([byte]).await.is_err() || !wire.is_quiet_for(SHORT / 10).await {
+        if connection.try_send([byte]).await.is_err() || !connection.is_quiet_for(SHORT / 10).await {
             break;
         }
         assert!(start.elapsed() < LONG / 4);
@@ -58,12 +59,12 @@ async fn one_byte_at_a_time_gains_nothing() {
 #[tokio::test]
 async fn a_head_in_pieces_is_answered_if_it_ends_in_time() {
     let server = server(LONG, LONG).await;
-    let mut wire = Wire::open(server.public).await;
+    let mut connection = Connection::open(server.public).await;
     for _ in 0..2 {
         for piece in good("?status=RUNNING", &[]).as_bytes().chunks(7) {
-            wire.send(piece).await;
+            connection.send(piece).await;
         }
-        assert_eq!(wire.answer().await.count(), 0);
+        assert_eq!(connection.response().await.count(), 0);
     }
 }
 
@@ -71,16 +72,16 @@ async fn a_head_in_pieces_is_answered_if_it_ends_in_time() {
 #[tokio::test]
 async fn an_idle_connection_outlives_the_head_clock() {
     let server = server(SHORT / 4, LONG).await;
-    let (mut new, mut kept) = (Wire::open(server.public).await, Wire::open(server.public).await);
-    let mut with_body = Wire::open(server.public).await;
+    let (mut new, mut kept) = (Connection::open(server.public).await, Connection::open(server.public).await);
+    let mut with_body = Connection::open(server.public).await;
     kept.send(good("", &[])).await;
-    kept.answer().await.count();
+    kept.response().await.count();
     with_body.send(good("", &["Content-Length: 2"]) + "{}").await;
-    with_body.answer().await.count();
-    for wire in [&mut new, &mut kept, &mut with_body] {
-        assert!(wire.is_quiet_for(SHORT).await);
-        wire.send(good("", &[])).await;
-        wire.answer().await.count();
+    with_body.response().await.count();
+    for connection in [&mut new, &mut kept, &mut with_body] {
+        assert!(connection.is_quiet_for(SHORT).await);
+        connection.send(good("", &[])).await;
+        connection.response().await.count();
     }
 }
 
@@ -88,17 +89,17 @@ async fn an_idle_connection_outlives_the_head_clock() {
 async fn an_idle_connection_is_closed_by_the_idle_clock() {
     let server = server(LONG, SHORT).await;
     let start = Instant::now();
-    let mut new = Wire::open(server.public).await;
+    let mut new = Connection::open(server.public).await;
     closes_after(&mut new, start, SHORT).await;
 
     // Each answer begins idleness anew.
     let idle = Duration::from_secs(2);
     let server = self::server(LONG, idle).await;
-    let mut kept = Wire::open(server.public).await;
+    let mut kept = Connection::open(server.public).await;
     for _ in 0..2 {
         assert!(kept.is_quiet_for(idle * 11 / 20).await);
         kept.send(good("", &[])).await;
-        kept.answer().await.count();
+        kept.response().await.count();
     }
     // The clock ran before the answer was seen here.
     closes_after(&mut kept, Instant::now(), idle * 9 / 10).await;
@@ -106,15 +107,15 @@ async fn an_idle_connection_is_closed_by_the_idle_clock() {
 
 /// Sends a count with a body or none and half of a next request, in one go or once the first is answered.
 async fn half_behind(server: &Running, header: &[&str], body: &str, together: bool) {
-    let mut wire = Wire::open(server.public).await;
+    let mut connection = Connection::open(server.public).await;
     let (first, half) = (good("", header) + body, "GET / HT");
     let start = Instant::now();
-    wire.send(if together { first + half } else { first }).await;
-    wire.answer().await.count();
+    connection.send(if together { first + half } else { first }).await;
+    connection.response().await.count();
     if !together {
-        wire.send(half).await;
+        connection.send(half).await;
     }
-    closes_after(&mut wire, start, SHORT).await;
+    closes_after(&mut connection, start, SHORT).await;
 }
 
 const BODIES: [(&[&str], &str); 2] =
@@ -145,18 +146,18 @@ async fn half_a_request_read_together_with_a_body_is_closed() {
 #[tokio::test]
 async fn a_stray_empty_line_is_nothing() {
     let server = server(SHORT / 4, LONG).await;
-    let (mut together, mut apart) = (Wire::open(server.public).await, Wire::open(server.public).await);
+    let (mut together, mut apart) = (Connection::open(server.public).await, Connection::open(server.public).await);
     together.send(good("", &[]) + "\r\n").await;
-    together.answer().await.count();
+    together.response().await.count();
     apart.send(good("", &["Content-Length: 2"]) + "{}").await;
-    apart.answer().await.count();
+    apart.response().await.count();
     apart.send("\r\n").await;
-    let mut before = Wire::open(server.public).await;
+    let mut before = Connection::open(server.public).await;
     before.send("\r\n\r\n").await;
-    for wire in [&mut together, &mut apart, &mut before] {
-        assert!(wire.is_quiet_for(SHORT).await, "closed");
-        wire.send(good("", &[])).await;
-        wire.answer().await.count();
+    for connection in [&mut together, &mut apart, &mut before] {
+        assert!(connection.is_quiet_for(SHORT).await, "closed");
+        connection.send(good("", &[])).await;
+        connection.response().await.count();
     }
 }
 
@@ -164,9 +165,9 @@ async fn a_stray_empty_line_is_nothing() {
 #[tokio::test]
 async fn empty_lines_gain_nothing() {
     let server = server(SHORT, SHORT).await;
-    let mut wire = Wire::open(server.public).await;
+    let mut connection = Connection::open(server.public).await;
     let start = Instant::now();
-    while wire.try_send("\r\n").await.is_ok() && wire.is_quiet_for(SHORT / 10).await {
+    while connection.try_send("\r\n").await.is_ok() && connection.is_quiet_for(SHORT / 10).await {
         assert!(start.elapsed() < LONG / 4);
     }
     assert!(start.elapsed() >= SHORT);
@@ -188,17 +189,17 @@ async fn a_body_that_stalls_is_answered_with_503() {
         (server.public, good("", &["Transfer-Encoding: chunked"]) + "1\r\n{\r\n"),
         (server.internal, report("Content-Length: 100") + "{"),
     ] {
-        let mut wire = Wire::open(address).await;
+        let mut connection = Connection::open(address).await;
         let start = Instant::now();
-        wire.send(&request).await;
-        let mut answer = wire.answer().await;
+        connection.send(&request).await;
+        let mut answer = connection.response().await;
         if request.contains("Expect") {
             assert_eq!(answer.status, 100);
-            answer = wire.answer().await;
+            answer = connection.response().await;
         }
         assert!(start.elapsed() >= SHORT);
-        assert_eq!(answer.error(503, code::UNAVAILABLE), "the request timed out");
-        assert_eq!(wire.rest().await, "");
+        assert_eq!(answer.assert_error(503, code::UNAVAILABLE), "the request timed out");
+        assert_eq!(connection.rest().await, "");
         assert!(start.elapsed() < LONG / 4, "closed after {:?}", start.elapsed());
     }
     assert_eq!(server.metric("subjobs_refusals_total{reason=\"timed_out\"}").await, Some(4.0));
@@ -210,14 +211,14 @@ async fn a_body_that_stalls_is_answered_with_503() {
 #[tokio::test]
 async fn a_body_that_trickles_is_answered_with_503() {
     let server = Running::start(Config { request_timeout: SHORT, ..config() }).await;
-    let mut wire = Wire::open(server.public).await;
+    let mut connection = Connection::open(server.public).await;
     let start = Instant::now();
-    wire.send(good("", &["Content-Length: 60000"])).await;
-    while wire.is_quiet_for(SHORT / 20).await {
-        let _ = wire.try_send("x").await;
+    connection.send(good("", &["Content-Length: 60000"])).await;
+    while connection.is_quiet_for(SHORT / 20).await {
+        let _ = connection.try_send("x").await;
         assert!(start.elapsed() < LONG / 4);
     }
-    wire.answer().await.error(503, code::UNAVAILABLE);
+    connection.response().await.assert_error(503, code::UNAVAILABLE);
     assert!(start.elapsed() >= SHORT);
 }
 
@@ -225,9 +226,9 @@ async fn a_body_that_trickles_is_answered_with_503() {
 #[tokio::test]
 async fn no_clock_cuts_a_request_under_way() {
     let server = server(SHORT, SHORT).await;
-    let mut wire = Wire::open(server.public).await;
-    wire.send(good("", &["Content-Length: 2"]) + "{").await;
-    assert!(wire.is_quiet_for(2 * SHORT).await);
-    wire.send("}").await;
-    wire.answer().await.count();
+    let mut connection = Connection::open(server.public).await;
+    connection.send(good("", &["Content-Length: 2"]) + "{").await;
+    assert!(connection.is_quiet_for(2 * SHORT).await);
+    connection.send("}").await;
+    connection.response().await.count();
 }

@@ -1,8 +1,10 @@
 //! How much of reports is taken in, and that a report is seen whole or not at all.
 
-use crate::ingest::reports::{outcome, taken};
-use crate::support::server::{OPS, PROJECT, Running, WORKER, assert_error, config, record};
-use crate::support::wire::{Wire, code, head, report_path};
+use crate::ingest::reports::taken;
+use crate::support::connection::{Connection, head};
+use crate::support::fixtures::{OPS, PROJECT, WORKER, code, config, outcome, record, report_path};
+use crate::support::response::assert_error;
+use crate::support::server::Running;
 
 /// The most bytes of a body.
 const MIB_16: usize = 16 * 1024 * 1024;
@@ -25,12 +27,12 @@ async fn a_body_has_at_most_16_mib() {
     // past the limit.
     let token = format!("X-Auth-Token: {WORKER}");
     let headers = ["Host: h", &token, "Content-Type: application/x-ndjson", "Transfer-Encoding: chunked"];
-    let mut wire = Wire::open(server.internal).await;
-    wire.send(head(&format!("POST {} HTTP/1.1", report_path(PROJECT)), &headers)).await;
-    wire.send(format!("{:x}\r\n", MIB_16 + 1)).await;
-    wire.send(padded(MIB_16 + 1)).await;
-    wire.send("\r\n0\r\n\r\n").await;
-    wire.answer().await.error(413, code::TOO_LARGE);
+    let mut connection = Connection::open(server.internal).await;
+    connection.send(head(&format!("POST {} HTTP/1.1", report_path(PROJECT)), &headers)).await;
+    connection.send(format!("{:x}\r\n", MIB_16 + 1)).await;
+    connection.send(padded(MIB_16 + 1)).await;
+    connection.send("\r\n0\r\n\r\n").await;
+    connection.response().await.assert_error(413, code::TOO_LARGE);
     assert_eq!(server.count("").await, 1);
 }
 
@@ -55,16 +57,16 @@ async fn an_unfinished_body_is_not_taken_and_counts_as_failed() {
     ] {
         let headers = ["Host: h", &token, "Content-Type: application/x-ndjson", framing];
         let request = head(&format!("POST {} HTTP/1.1", report_path(PROJECT)), &headers) + &sent;
-        let mut wire = Wire::open(server.internal).await;
-        wire.send(&request).await;
-        wire.end().await;
-        let message = wire.answer().await.error(400, code::INPUT);
+        let mut connection = Connection::open(server.internal).await;
+        connection.send(&request).await;
+        connection.end().await;
+        let message = connection.response().await.assert_error(400, code::INPUT);
         assert_eq!(message, "the body is not complete: its sender has stopped", "{sent:?}");
-        assert_eq!(wire.rest().await, "");
+        assert_eq!(connection.rest().await, "");
 
-        let mut wire = Wire::open(server.internal).await;
-        wire.send(&request).await;
-        drop(wire);
+        let mut connection = Connection::open(server.internal).await;
+        connection.send(&request).await;
+        drop(connection);
         failed += 2.0;
         server.reaches("subjobs_reports_total{outcome=\"failed\"}", failed).await;
     }
@@ -74,9 +76,9 @@ async fn an_unfinished_body_is_not_taken_and_counts_as_failed() {
     // Chunks that are wrong are.
     for (wrong, sent) in [("no size", "x\r\n"), ("no end", "1\r\n{}"), ("too large", "fffffffffffffffff\r\n")] {
         let headers = ["Host: h", &token, "Content-Type: application/x-ndjson", chunked];
-        let mut wire = Wire::open(server.internal).await;
-        wire.send(head(&format!("POST {} HTTP/1.1", report_path(PROJECT)), &headers) + sent).await;
-        let message = wire.answer().await.error(400, code::INPUT);
+        let mut connection = Connection::open(server.internal).await;
+        connection.send(head(&format!("POST {} HTTP/1.1", report_path(PROJECT)), &headers) + sent).await;
+        let message = connection.response().await.assert_error(400, code::INPUT);
         assert!(message.starts_with("body cannot be read"), "{wrong}: {message}");
     }
     assert_eq!(server.metric("subjobs_reports_total{outcome=\"refused\"}").await, Some(3.0));
@@ -92,10 +94,10 @@ async fn a_worker_that_has_stopped_sending_is_answered() {
     let body = lines.collect::<Vec<_>>().join("\n");
     let (token, length) = (format!("X-Auth-Token: {OPS}"), format!("Content-Length: {}", body.len()));
     let headers = ["Host: h", &token, "Content-Type: application/x-ndjson", &length];
-    let mut wire = Wire::open(server.internal).await;
-    wire.send(head(&format!("POST {} HTTP/1.1", report_path(PROJECT)), &headers) + &body).await;
-    wire.end().await;
-    assert_eq!(wire.answer().await.json(), outcome(20_000, 0, 0, 0));
+    let mut connection = Connection::open(server.internal).await;
+    connection.send(head(&format!("POST {} HTTP/1.1", report_path(PROJECT)), &headers) + &body).await;
+    connection.end().await;
+    assert_eq!(connection.response().await.json(), outcome(20_000, 0, 0, 0));
 }
 
 /// Whoever counts sees all of a report or nothing, and all of it once it is answered.

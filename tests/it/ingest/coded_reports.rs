@@ -9,11 +9,15 @@ use subjobs::access::AccessSource;
 use subjobs::config::Config;
 use tokio::task::JoinSet;
 
-use crate::ingest::reports::{array, outcome, taken};
-use crate::support::program::{Files, Program};
-use crate::support::server::{OPS, PROJECT, Running, WORKER, assert_error, config, json, record};
-use crate::support::signer::{Call, WORKER_KEY, access_with_keys};
-use crate::support::wire::{Wire, code, head, report_path};
+use crate::ingest::reports::{array, taken};
+use crate::support::connection::{Connection, head};
+use crate::support::fixtures::{
+    Files, OPS, PROJECT, WORKER, WORKER_KEY, access_with_keys, code, config, outcome, record, report_path,
+};
+use crate::support::program::Program;
+use crate::support::response::{assert_error, json};
+use crate::support::server::Running;
+use crate::support::signer::Call;
 
 const MIB: usize = 1024 * 1024;
 
@@ -62,13 +66,13 @@ async fn a_coded_report_says_what_it_says_uncoded() {
         let token = format!("X-Auth-Token: {WORKER}");
         let coding = format!("Content-Encoding: {}", names[0]);
         let headers = ["Host: h", &token, &coding, "Content-Type: application/x-ndjson", "Transfer-Encoding: chunked"];
-        let mut wire = Wire::open(server.internal).await;
+        let mut wire = Connection::open(server.internal).await;
         wire.send(head(&format!("POST {} HTTP/1.1", report_path(PROJECT)), &headers)).await;
         for chunk in members.chunks(999) {
             wire.send([format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat()).await;
         }
         wire.send("0\r\n\r\n").await;
-        assert_eq!(wire.answer().await.json(), unchanged);
+        assert_eq!(wire.response().await.json(), unchanged);
         // What is empty once it is decoded is an empty report.
         assert_eq!(json_of(post(&server, names[0], encode(b"")).await).await, outcome(0, 0, 0, 0));
     }
@@ -174,7 +178,7 @@ async fn decoded_bytes_count_as_held() {
     // All but 12 MiB of what a principal may hold.
     let mut held = Vec::new();
     for part in [16 * MIB - 1; 7].into_iter().chain([4 * MIB]) {
-        let mut wire = Wire::open(server.internal).await;
+        let mut wire = Connection::open(server.internal).await;
         wire.send(head(&format!("POST {} HTTP/1.1", report_path(PROJECT)), &headers)).await;
         wire.send(&blank[..part]).await;
         held.push(wire);

@@ -2,10 +2,11 @@
 
 use serde_json::{Value, json as value};
 
-use crate::ingest::reports::{outcome, taken};
-use crate::support::http::post;
-use crate::support::program::{Files, Program, Signal, report_path, run, subjobs, text};
-use crate::support::server::{OPS, PROJECT, Running, config};
+use crate::ingest::reports::taken;
+use crate::support::blocking::post;
+use crate::support::fixtures::{Files, OPS, PROJECT, config, outcome, report_path};
+use crate::support::program::{Program, Signal, run, subjobs, text};
+use crate::support::server::Running;
 
 fn record(id: &str, job_type: &str, family: Option<&str>) -> Value {
     let mut record = value!({ "id": id, "job_id": "j", "job_type": job_type, "status": "RUNNING" });

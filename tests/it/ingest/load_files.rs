@@ -19,8 +19,9 @@ use subjobs::store::Store;
 use tempfile::NamedTempFile;
 use tokio::time::sleep;
 
-use crate::support::program::Files;
-use crate::support::server::{self, OPS, Running, config};
+use crate::support::fixtures::{Files, OPS, config};
+use crate::support::response::{self, assert_error};
+use crate::support::server::Running;
 
 #[expect(dead_code, reason = "its command line is for the example")]
 #[path = "../../../examples/generate.rs"]
@@ -156,7 +157,7 @@ async fn what_was_loaded_is_what_callers_are_told() {
 
     let assert_count = async |project: &str, query: &str, expected: u64| {
         let request = server.client.get(server.count_url(project, query)).header("X-Auth-Token", OPS);
-        let answer = server::json(request.send().await.unwrap()).await;
+        let answer = response::json(request.send().await.unwrap()).await;
         assert_eq!(answer, json!({ "count": expected }), "{project} {query}");
     };
     for (project, cells) in &made.projects {
@@ -198,23 +199,23 @@ async fn the_shipped_samples_work() {
     };
     let outcome = |created: usize, unchanged: usize| json!({ "created": created, "updated": 0, "unchanged": unchanged, "stale": 0 });
     let refused = report("replace-me-dashboard", "application/json", SAMPLE_JSON).await;
-    server::assert_error(refused, 403, "WKS.00081102").await;
+    assert_error(refused, 403, "WKS.00081102").await;
     let records = SAMPLE_NDJSON.lines().count();
     let created = report("replace-me-workers", "application/json", SAMPLE_JSON).await;
-    assert_eq!(server::json(created).await, outcome(records, 0));
+    assert_eq!(response::json(created).await, outcome(records, 0));
     // Both hold the same.
     let unchanged = report("replace-me-workers", "application/x-ndjson", SAMPLE_NDJSON).await;
-    assert_eq!(server::json(unchanged).await, outcome(0, records));
+    assert_eq!(response::json(unchanged).await, outcome(0, records));
 
     for (query, expected) in
         [("", records), ("?status=FAILED", 1), ("?job_id=57576827748001", 1), ("?status=ABORTING", 0)]
     {
         let request = server.client.get(server.count_url(SAMPLE_PROJECT, query));
         let answer = request.header("X-Auth-Token", "replace-me-dashboard").send().await.unwrap();
-        assert_eq!(server::json(answer).await, json!({ "count": expected }), "{query}");
+        assert_eq!(response::json(answer).await, json!({ "count": expected }), "{query}");
     }
     let elsewhere = server.client.get(server.count_url("another", "")).header("X-Auth-Token", "replace-me-dashboard");
-    server::assert_error(elsewhere.send().await.unwrap(), 403, "WKS.00081102").await;
+    assert_error(elsewhere.send().await.unwrap(), 403, "WKS.00081102").await;
 }
 
 #[test]

@@ -4,8 +4,10 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json as value};
 
-use crate::ingest::reports::{array, full, outcome, refused, taken};
-use crate::support::server::{OTHER_PROJECT, Running, WORKER, config, json, record};
+use crate::ingest::reports::{array, full, refused, taken};
+use crate::support::fixtures::{OTHER_PROJECT, WORKER, config, outcome, record};
+use crate::support::response::json;
+use crate::support::server::Running;
 
 /// One bad record, wherever it stands and whatever is wrong with it, and nothing of the body is taken.
 #[tokio::test]

@@ -3,12 +3,10 @@
 use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json as value};
 
-use crate::support::server::{OPS, OTHER_PROJECT, PROJECT, Running, WORKER, assert_error, config, json, record};
-use crate::support::wire::{code, head, report_path};
-
-pub(crate) fn outcome(created: u64, updated: u64, unchanged: u64, stale: u64) -> Value {
-    value!({ "created": created, "updated": updated, "unchanged": unchanged, "stale": stale })
-}
+use crate::support::connection::{exchange, head};
+use crate::support::fixtures::{OPS, OTHER_PROJECT, PROJECT, WORKER, code, config, outcome, record, report_path};
+use crate::support::response::{assert_error, json};
+use crate::support::server::Running;
 
 pub(crate) async fn taken(request: RequestBuilder) -> Value {
     let response = request.send().await.unwrap();
@@ -59,7 +57,7 @@ async fn both_forms_say_the_same() {
     let token = format!("X-Auth-Token: {WORKER}");
     let headers = ["Host: h", &token, "Content-Type: application/x-ndjson", "Transfer-Encoding: chunked"];
     let request = head(&format!("POST {} HTTP/1.1", report_path(PROJECT)), &headers) + &chunked + "0\r\n\r\n";
-    assert_eq!(crate::support::wire::ask(server.internal, request).await.json(), outcome(0, 0, 2, 0));
+    assert_eq!(exchange(server.internal, request).await.json(), outcome(0, 0, 2, 0));
     assert_eq!(server.count("?status=FAILED").await, 2);
 }
 

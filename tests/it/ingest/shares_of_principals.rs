@@ -6,21 +6,25 @@ use subjobs::access::AccessSource;
 use subjobs::config::Config;
 use tokio::task::JoinSet;
 
-use crate::ingest::reports::{outcome, taken};
-use crate::support::server::{OPS, PROJECT, Running, WORKER, config, record};
-use crate::support::signer::{Call, Key, WORKER_KEY, access_with_keys};
-use crate::support::wire::{Answer, Wire, code, head, report_path};
+use crate::ingest::reports::taken;
+use crate::support::connection::{Connection, head};
+use crate::support::fixtures::{
+    Key, OPS, PROJECT, WORKER, WORKER_KEY, access_with_keys, code, config, outcome, record, report_path,
+};
+use crate::support::response::Response;
+use crate::support::server::Running;
+use crate::support::signer::Call;
 
 const MIB: usize = 1024 * 1024;
 
 /// A report that lacks the last byte of its body.
-async fn all_but_the_last_byte(server: &Running, token: &str, body: &[u8]) -> Wire {
+async fn all_but_the_last_byte(server: &Running, token: &str, body: &[u8]) -> Connection {
     let (token, length) = (format!("X-Auth-Token: {token}"), format!("Content-Length: {}", body.len()));
     let headers = ["Host: h", &token, "Content-Type: application/x-ndjson", &length];
-    let mut wire = Wire::open(server.internal).await;
-    wire.send(head(&format!("POST {} HTTP/1.1", report_path(PROJECT)), &headers)).await;
-    wire.send(&body[..body.len() - 1]).await;
-    wire
+    let mut connection = Connection::open(server.internal).await;
+    connection.send(head(&format!("POST {} HTTP/1.1", report_path(PROJECT)), &headers)).await;
+    connection.send(&body[..body.len() - 1]).await;
+    connection
 }
 
 /// Half of 256 MiB is held for one principal; what it holds is given back when no more of it comes.
@@ -31,11 +35,11 @@ async fn one_principal_holds_half_of_all_bytes_and_only_while_more_come() {
     let blank = vec![b'\n'; 16 * MIB];
     let mut waiting = JoinSet::new();
     for size in [16 * MIB; 8].into_iter().chain([64 * 1024]) {
-        let mut wire = all_but_the_last_byte(&server, OPS, &blank[..size]).await;
-        waiting.spawn(async move { wire.answer().await });
+        let mut connection = all_but_the_last_byte(&server, OPS, &blank[..size]).await;
+        waiting.spawn(async move { connection.response().await });
     }
-    let refused: Answer = waiting.join_next().await.unwrap().unwrap();
-    assert_eq!(refused.error(503, code::UNAVAILABLE), "too many reports are being taken in");
+    let refused: Response = waiting.join_next().await.unwrap().unwrap();
+    assert_eq!(refused.assert_error(503, code::UNAVAILABLE), "too many reports are being taken in");
     assert_eq!(server.metric("subjobs_refusals_total{reason=\"reports_held\"}").await, Some(1.0));
     assert_eq!(server.metric("subjobs_reports_total{outcome=\"failed\"}").await, Some(1.0));
     // An empty report holds nothing, another's has its own half, and a count has nothing to do with it.
@@ -43,7 +47,7 @@ async fn one_principal_holds_half_of_all_bytes_and_only_while_more_come() {
     assert_eq!(taken(server.report(WORKER, blank.clone())).await, outcome(0, 0, 0, 0));
     assert_eq!(server.count("").await, 0);
     while let Some(stalled) = waiting.join_next().await {
-        assert_eq!(stalled.unwrap().error(503, code::UNAVAILABLE), "the request timed out");
+        assert_eq!(stalled.unwrap().assert_error(503, code::UNAVAILABLE), "the request timed out");
     }
     let took = start.elapsed();
     assert!(took >= Duration::from_secs(5) && took < Duration::from_secs(30), "{took:?}");
@@ -82,9 +86,9 @@ async fn small_reports_do_not_wait_for_large_ones_of_another_principal() {
         large.push(all_but_the_last_byte(&server, OPS, &lines(n)).await);
     }
     let mut waiting = JoinSet::new();
-    for mut wire in large {
-        wire.send("\n").await;
-        waiting.spawn(async move { wire.answer().await.json() });
+    for mut connection in large {
+        connection.send("\n").await;
+        waiting.spawn(async move { connection.response().await.json() });
     }
     for n in 0..10 {
         let small = record(&format!("small-{n}"), "j", "CREATE_SERVER", "RUNNING");

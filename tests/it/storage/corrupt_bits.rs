@@ -7,10 +7,10 @@ use std::sync::Mutex;
 
 use subjobs::store::OpenError;
 
-use crate::support::data_dirs::{
-    Bench, Counts, Random, Step, flip, for_each, is_segment, open, report_one, reports, used,
-};
-use crate::support::program::{Files, last_words, run, serve, text};
+use crate::support::data_dirs::{Bench, Counts, Step, flip, for_each, is_segment, open, report_one, reports, used};
+use crate::support::fixtures::Files;
+use crate::support::program::{last_words, run, serve, text};
+use crate::support::random::Random;
 
 /// What has become of flips.
 #[derive(Debug, Default)]

@@ -9,16 +9,15 @@ use serde_json::Value;
 use subjobs::domain::Timestamp;
 
 use crate::ingest::load_files::GENERATED;
-use crate::support::http::post;
-use crate::support::program::{
-    Files, Program, Signal, event, last_words, line, report_path, run, serve, subjobs, text, until, writer,
-};
-use crate::support::server::{OPS, PROJECT, record};
+use crate::support::blocking::post;
+use crate::support::fixtures::{Files, OPS, PROJECT, load_line, record, report_path};
+use crate::support::program::{Program, Signal, event, last_words, run, serve, subjobs, text, writer};
+use crate::support::wait::until;
 
 fn report(program: &Program, lines: &[String]) -> String {
     let answer = post(program.internal, &report_path(PROJECT), OPS, &lines.join("\n"));
-    assert_eq!(answer.status, 200, "{}", answer.body);
-    answer.body
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.text().to_owned()
 }
 
 fn stop(program: Program) -> Vec<String> {
@@ -59,7 +58,8 @@ fn a_load_file_never_undoes_what_was_reported_since() {
     let (access, data) = (files.access(), files.arg("data"));
     let load = files.put(
         "load.ndjson",
-        &[line(PROJECT, "1", "CREATE_SERVER", "WAITING"), line(PROJECT, "2", "CREATE_SERVER", "WAITING")].join("\n"),
+        &[load_line(PROJECT, "1", "CREATE_SERVER", "WAITING"), load_line(PROJECT, "2", "CREATE_SERVER", "WAITING")]
+            .join("\n"),
     );
     let args = ["--access", &access, "--data-dir", &data, "--load", &load];
     let program = Program::start(&args);
@@ -67,7 +67,7 @@ fn a_load_file_never_undoes_what_was_reported_since() {
     report(&program, &[record("1", "j", "CREATE_SERVER", "SUCCESS")]);
     stop(program);
 
-    fs::write(&load, fs::read_to_string(&load).unwrap() + "\n" + &line(PROJECT, "3", "CREATE_SERVER", "WAITING"))
+    fs::write(&load, fs::read_to_string(&load).unwrap() + "\n" + &load_line(PROJECT, "3", "CREATE_SERVER", "WAITING"))
         .unwrap();
     let program = Program::start(&args);
     assert_eq!((program.count(""), program.count("?status=WAITING"), program.count("?status=SUCCESS")), (3, 2, 1));
@@ -80,7 +80,7 @@ fn what_a_file_was_half_loaded_of_is_never_served() {
     let (access, data, load) = (files.access(), files.arg("data"), files.arg("load"));
     // Each twice, further apart than what is stored at once.
     let of = |range: std::ops::Range<u32>, status| -> String {
-        range.map(|id| line(PROJECT, &id.to_string(), "CREATE_SERVER", status) + "\n").collect()
+        range.map(|id| load_line(PROJECT, &id.to_string(), "CREATE_SERVER", status) + "\n").collect()
     };
     let (waiting, running) = (of(0..20_000, "WAITING"), of(0..20_000, "RUNNING"));
     let args = ["--access", &access, "--data-dir", &data, "--load", &load];
@@ -90,7 +90,7 @@ fn what_a_file_was_half_loaded_of_is_never_served() {
         assert_eq!(output.status.code(), Some(2));
     };
     // A bad line, then a kill.
-    fs::write(&load, format!("{waiting}{}", line(PROJECT, "1", "CREATE_SERVER", "DONE"))).unwrap();
+    fs::write(&load, format!("{waiting}{}", load_line(PROJECT, "1", "CREATE_SERVER", "DONE"))).unwrap();
     is_refused();
     assert!(fs::exists(files.path("data/loading")).unwrap());
     fs::remove_file(&load).unwrap();
@@ -110,7 +110,7 @@ fn what_a_file_was_half_loaded_of_is_never_served() {
     stop(program);
 
     // What has been reported stays; of a file with a bad line nothing is added.
-    fs::write(&load, format!("{}{}", of(30_000..50_000, "RUNNING"), line(PROJECT, "1", "CREATE_SERVER", "DONE")))
+    fs::write(&load, format!("{}{}", of(30_000..50_000, "RUNNING"), load_line(PROJECT, "1", "CREATE_SERVER", "DONE")))
         .unwrap();
     is_refused();
     let program = Program::start(&args[..4]);

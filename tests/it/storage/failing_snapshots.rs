@@ -7,10 +7,10 @@ use std::thread;
 use std::time::Duration;
 
 use crate::storage::failing_syscalls::{ENOSPC, Faulty};
-use crate::support::data_dirs::Random;
-use crate::support::http::post;
-use crate::support::program::{report_path, until};
-use crate::support::server::{OPS, PROJECT};
+use crate::support::blocking::post;
+use crate::support::fixtures::{OPS, PROJECT, report_path};
+use crate::support::random::Random;
+use crate::support::wait::until;
 
 /// How many subtasks are in a report.
 const SIZE: u64 = 2000;

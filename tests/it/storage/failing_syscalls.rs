@@ -8,9 +8,11 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use crate::storage::killed_starts::assert_good;
-use crate::support::http::post;
-use crate::support::program::{Files, Lines, Program, Signal, line, report_path, run, serve, text, until};
-use crate::support::server::{OPS, PROJECT};
+use crate::support::blocking::post;
+use crate::support::fixtures::{Files, OPS, PROJECT, load_line, report_path};
+use crate::support::lines::Lines;
+use crate::support::program::{Program, Signal, run, serve, text};
+use crate::support::wait::until;
 
 const EIO: i32 = 5;
 pub(crate) const ENOSPC: i32 = 28;
@@ -88,7 +90,7 @@ impl Faulty {
         let answer = post(self.program.internal, &report_path(PROJECT), OPS, &body);
         match answer.status {
             200 => {}
-            _ => answer.assert_error(503, "WKS.00050902"),
+            _ => drop(answer.assert_error(503, "WKS.00050902")),
         }
         answer.status
     }
@@ -255,7 +257,7 @@ fn until_all_is_taken_in_the_program_lives_but_is_not_ready() {
         let program = &faulty.program;
         assert_eq!((program.internal_status("/healthz"), program.internal_status("/readyz")), (200, 503));
         program.ask(OPS, "").assert_error(503, "WKS.00050902");
-        let line = line(PROJECT, "1", "CREATE_SERVER", "RUNNING");
+        let line = load_line(PROJECT, "1", "CREATE_SERVER", "RUNNING");
         post(program.internal, &report_path(PROJECT), OPS, &line).assert_error(503, "WKS.00050902");
         if goes_on {
             faulty.mend();

@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 
-use crate::support::http::post;
-use crate::support::program::{Files, Program, report_path, until};
-use crate::support::server::{OPS, PROJECT};
+use crate::support::blocking::post;
+use crate::support::fixtures::{Files, OPS, PROJECT, report_path};
+use crate::support::program::Program;
 use crate::support::small_disk::SmallDisk;
+use crate::support::wait::until;
 
 /// Reports new subtasks; how many count by then.
 struct Reporter(u64);
@@ -22,7 +23,7 @@ impl Reporter {
         let answer = post(program.internal, &report_path(PROJECT), OPS, &body);
         match answer.status {
             200 => self.0 += 40,
-            _ => answer.assert_error(503, "WKS.00050902"),
+            _ => drop(answer.assert_error(503, "WKS.00050902")),
         }
         self.assert_counts(program);
         answer.status

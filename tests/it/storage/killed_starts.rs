@@ -3,10 +3,10 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::support::data_dirs::Random;
-use crate::support::http::post;
-use crate::support::program::{Files, Program, report_path, serve};
-use crate::support::server::{OPS, PROJECT, record};
+use crate::support::blocking::post;
+use crate::support::fixtures::{Files, OPS, PROJECT, record, report_path};
+use crate::support::program::{Program, serve};
+use crate::support::random::Random;
 
 #[test]
 fn a_first_start_that_is_killed_is_followed_by_a_good_one() {

@@ -4,11 +4,12 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use crate::support::data_dirs::Random;
-use crate::support::http::{get, post};
-use crate::support::program::{BOUND, Files, Program, Signal, count_path, report_path, serve, until};
-use crate::support::server::OPS;
-use crate::support::workers::{Worker, access_to_all, assert_stored};
+use crate::support::blocking::{get, post};
+use crate::support::fixtures::{Files, OPS, access_to_any_project, count_path, report_path};
+use crate::support::program::{Program, Signal, serve};
+use crate::support::random::Random;
+use crate::support::wait::{TEST_DEADLINE, until};
+use crate::support::workers::{Worker, assert_stored};
 
 /// More kills than the usual: `SUBJOBS_TEST_KILLS=500 cargo test --test it storage::kills`.
 const KILLS: &str = "SUBJOBS_TEST_KILLS";
@@ -29,7 +30,7 @@ fn a_kill_loses_nothing_acknowledged_and_leaves_no_half_report() {
 
 fn kill_often(kills: usize, round: usize) {
     let files = Files::new();
-    let access = files.put("all.toml", &access_to_all());
+    let access = files.put("all.toml", &access_to_any_project());
     let args = ["--access", &access, "--data-dir", &files.arg("data"), "--retain-finished", "1h"];
     let mut random = Random::new(round as u64);
     let worker = |number| Worker::new(round * 6 + number, &format!("project-{}", number / 2));
@@ -55,7 +56,7 @@ fn kill_often(kills: usize, round: usize) {
                 scope.spawn(|| worker.work(address, move || acknowledged.send(()).unwrap()));
             }
             for _ in 0..random.below(40) {
-                wait.recv_timeout(BOUND).unwrap();
+                wait.recv_timeout(TEST_DEADLINE).unwrap();
                 reports += 1;
             }
             moment(&mut random, 5_000);

@@ -9,9 +9,10 @@ use std::sync::LazyLock;
 use serde_json::Value;
 
 use crate::storage::failing_syscalls::compile;
-use crate::support::http::post;
-use crate::support::program::{Files, Program, Signal, report_path, serve, until};
-use crate::support::server::{OPS, PROJECT};
+use crate::support::blocking::post;
+use crate::support::fixtures::{Files, OPS, PROJECT, report_path};
+use crate::support::program::{Program, Signal, serve};
+use crate::support::wait::until;
 
 /// The library that sets the clock.
 static CLOCK: LazyLock<PathBuf> = LazyLock::new(|| compile("clock"));

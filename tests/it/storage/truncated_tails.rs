@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use subjobs::domain::ProjectId;
 use subjobs::store::{OpenError, Store};
 
-use crate::support::data_dirs::{Bench, Copied, Random, Step, batch, for_each, open, report_one, reports, used};
-use crate::support::program::{Files, Program, last_words, run, serve, text};
-use crate::support::server::PROJECT;
+use crate::support::data_dirs::{Bench, Copied, Step, batch, for_each, open, report_one, reports, used};
+use crate::support::fixtures::{Files, PROJECT};
+use crate::support::program::{Program, last_words, run, serve, text};
+use crate::support::random::Random;
 
 /// A directory in which everything was acknowledged, and what a crash may have left of one more report at the end of its
 /// newest segment.

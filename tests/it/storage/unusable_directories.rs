@@ -5,9 +5,9 @@ use std::process::Command;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::support::http::post;
-use crate::support::program::{Files, Program, event, last_words, report_path, run, serve, subjobs, text};
-use crate::support::server::{OPS, PROJECT, record};
+use crate::support::blocking::post;
+use crate::support::fixtures::{Files, OPS, PROJECT, record, report_path};
+use crate::support::program::{Program, event, last_words, run, serve, subjobs, text};
 use crate::support::small_disk::SmallDisk;
 
 /// Runs a start that fails; the exit code, and the last line, which says why, as a log in text has it. Nothing but events of the log is beside it.

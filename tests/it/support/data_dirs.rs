@@ -13,30 +13,11 @@ use subjobs::domain::{CountFilter, Details, JobId, JobTypes, ProjectId, Status, 
 use subjobs::store::{DataDir, OpenError, Store};
 use tempfile::TempDir;
 
-use crate::support::program::BOUND;
-use crate::support::server::{OTHER_PROJECT, PROJECT};
+use crate::support::fixtures::{OTHER_PROJECT, PROJECT};
+use crate::support::random::Random;
+use crate::support::wait::TEST_DEADLINE;
 
 const JOBS: [&str; 3] = ["job-1", "9f1c2ab04d5e4f7c8a6b3c2d1e0f9a8b", "a job with a longer name, which is not packed"];
-
-/// Numbers that look random and are the same in every run.
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    pub(crate) fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-}
 
 /// Every count that the subtasks of the bench can tell apart, each with what was asked, and every subtask with its place.
 pub(crate) type Counts = Vec<(String, u64)>;
@@ -96,7 +77,7 @@ pub(crate) fn used(path: &Path, work: impl FnOnce(&Store) + Send + 'static) -> R
         // Whoever waits may have given up.
         let _ = done.send(catch_unwind(open));
     });
-    let opened = wait.recv_timeout(BOUND).unwrap_or_else(|error| panic!("opening {}: {error}", path.display()));
+    let opened = wait.recv_timeout(TEST_DEADLINE).unwrap_or_else(|error| panic!("opening {}: {error}", path.display()));
     opened.unwrap_or_else(|_| panic!("opening {} has panicked", path.display()))
 }
 

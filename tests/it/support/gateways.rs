@@ -2,7 +2,6 @@
 //! addresses and paths are replaced.
 
 use std::fs::{self, File};
-use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -13,8 +12,10 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::support::http::{Answer, connect, head, rest};
-use crate::support::program::{BOUND, until};
+use crate::support::blocking::exchange;
+use crate::support::connection::request;
+use crate::support::response::Response;
+use crate::support::wait::{TEST_DEADLINE, until};
 
 const SHIPPED: &str = include_str!("../../../deploy/nginx.conf");
 
@@ -87,19 +88,17 @@ impl Gateway {
         fs::read_to_string(self.dir.path().join(name)).unwrap()
     }
 
-    /// Sends bytes as they are, and returns the answer that ends with the connection.
-    pub(crate) fn raw(&self, request: &str) -> Answer {
-        let mut socket = connect(self.address);
-        socket.write_all(request.as_bytes()).unwrap();
-        Answer::parse(&rest(&mut socket))
+    /// Sends bytes as they are; the response ends with the connection.
+    pub(crate) fn raw(&self, request: &str) -> Response {
+        exchange(self.address, request)
     }
 
-    pub(crate) fn get(&self, path: &str, token: &str) -> Answer {
-        self.ask("GET", path, token, "")
+    pub(crate) fn get(&self, path: &str, token: &str) -> Response {
+        self.ask("GET", path, token, &[])
     }
 
-    pub(crate) fn ask(&self, method: &str, path: &str, token: &str, more: &str) -> Answer {
-        self.raw(&head(method, path, token, &format!("Connection: close\r\n{more}")))
+    pub(crate) fn ask(&self, method: &str, path: &str, token: &str, more: &[&str]) -> Response {
+        self.raw(&request(method, path, token, &[more, &["Connection: close"]].concat()))
     }
 }
 
@@ -109,7 +108,7 @@ impl Drop for Gateway {
         let end = format!("kill -TERM {}", self.process.id());
         let _ = Command::new("sh").arg("-c").arg(end).stderr(Stdio::null()).status();
         // Asserts nothing: it may run while a test fails.
-        let end = Instant::now() + BOUND;
+        let end = Instant::now() + TEST_DEADLINE;
         while matches!(self.process.try_wait(), Ok(None)) && Instant::now() < end {
             thread::sleep(Duration::from_millis(5));
         }

@@ -1,33 +1,21 @@
 //! The program as a child process: its log as it comes, the signals it is sent, and how it ends.
 
-use std::io::{BufRead as _, BufReader, Read, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::io::{Read, Write as _};
+use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tempfile::TempDir;
 
-use crate::support::http::{Answer, connect, get, head};
-use crate::support::server::{OPS, PROJECT, access};
-
-/// The longest that anything awaited may take, on a machine however busy.
-pub(crate) const BOUND: Duration = Duration::from_secs(120);
-
-/// Waits until `look` finds what it looks for. For what announces itself in no other way than by being asked about.
-pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + BOUND;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < end, "not within {BOUND:?}: {what}");
-        thread::sleep(Duration::from_millis(2));
-    }
-}
+use crate::support::blocking::{BlockingConnection, get};
+use crate::support::connection::request;
+use crate::support::fixtures::{OPS, PROJECT, count_path, report_path};
+use crate::support::lines::Lines;
+use crate::support::response::Response;
+use crate::support::wait::{TEST_DEADLINE, until};
 
 /// The program with these arguments, and an environment that says nothing to it.
 pub(crate) fn subjobs(args: &[&str]) -> Command {
@@ -46,7 +34,7 @@ pub(crate) fn run(command: &mut Command, input: &str) -> Output {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     let (out, errors) = (all(child.stdout.take().unwrap()), all(child.stderr.take().unwrap()));
-    let end = Instant::now() + BOUND;
+    let end = Instant::now() + TEST_DEADLINE;
     let ended = loop {
         match child.try_wait().unwrap() {
             None if Instant::now() < end => thread::sleep(Duration::from_millis(2)),
@@ -83,49 +71,6 @@ pub(crate) fn last_words(said: &str) -> String {
     let last = event(said.lines().last().unwrap_or_default());
     assert_eq!(last["level"], "ERROR", "{said}");
     last["message"].as_str().unwrap().to_owned()
-}
-
-/// The lines of a stream, as they come.
-#[derive(Default)]
-pub(crate) struct Lines {
-    /// What has come, and whether that is all.
-    so_far: Mutex<(Vec<String>, bool)>,
-    more: Condvar,
-}
-
-impl Lines {
-    pub(crate) fn of(stream: impl Read + Send + 'static) -> Arc<Self> {
-        let lines = Arc::new(Self::default());
-        let writer = lines.clone();
-        thread::spawn(move || {
-            for line in BufReader::new(stream).lines() {
-                writer.so_far.lock().unwrap().0.push(line.unwrap());
-                writer.more.notify_all();
-            }
-            writer.so_far.lock().unwrap().1 = true;
-            writer.more.notify_all();
-        });
-        lines
-    }
-
-    /// What `look` finds in the lines, as soon as it does.
-    pub(crate) fn await_in<T>(&self, what: &str, look: impl Fn(&[String]) -> Option<T>) -> T {
-        let mut found = None;
-        let search = |so_far: &mut (Vec<String>, bool)| {
-            found = look(&so_far.0);
-            found.is_none() && !so_far.1
-        };
-        let guard = self.more.wait_timeout_while(self.so_far.lock().unwrap(), BOUND, search).unwrap().0;
-        found.unwrap_or_else(|| panic!("there is no {what} in\n{}", guard.0.join("\n")))
-    }
-
-    /// Every line, once the stream has ended.
-    pub(crate) fn all(&self) -> Vec<String> {
-        let guard = self.so_far.lock().unwrap();
-        let (guard, waited) = self.more.wait_timeout_while(guard, BOUND, |so_far| !so_far.1).unwrap();
-        assert!(!waited.timed_out(), "the stream goes on");
-        guard.0.clone()
-    }
 }
 
 /// A signal, by the name that `kill` knows.
@@ -206,7 +151,7 @@ impl Program {
     }
 
     /// Asks the public listener for a count in [`PROJECT`] on a connection of its own.
-    pub(crate) fn ask(&self, token: &str, query: &str) -> Answer {
+    pub(crate) fn ask(&self, token: &str, query: &str) -> Response {
         let path = format!("{}{query}", count_path(PROJECT));
         get(self.public, &path, token)
     }
@@ -214,27 +159,25 @@ impl Program {
     /// A count as the account's.
     pub(crate) fn count(&self, query: &str) -> u64 {
         let answer = self.ask(OPS, query);
-        assert_eq!(answer.status, 200, "{}", answer.body);
+        assert_eq!(answer.status, 200, "{answer:?}");
         answer.json()["count"].as_u64().unwrap()
     }
 
     /// A connection with a count under way: its body, of two bytes, is announced and does not come.
-    pub(crate) fn running_count(&self) -> TcpStream {
-        let mut socket = connect(self.public);
-        socket.write_all(head("GET", &count_path(PROJECT), OPS, "Content-Length: 2\r\n").as_bytes()).unwrap();
+    pub(crate) fn running_count(&self) -> BlockingConnection {
+        let mut connection = BlockingConnection::open(self.public);
+        connection.send(request("GET", &count_path(PROJECT), OPS, &["Content-Length: 2"]));
         until("the count is worked on", || (self.metric("subjobs_http_in_flight") == Some(1)).then_some(()));
-        socket
+        connection
     }
 
     /// A connection with a report under way: its body, of two bytes, has been asked for and does not come.
-    pub(crate) fn running_report(&self) -> TcpStream {
-        let mut socket = connect(self.internal);
-        let more = "Content-Type: application/x-ndjson\r\nContent-Length: 2\r\nExpect: 100-continue\r\n";
-        socket.write_all(head("POST", &report_path(PROJECT), OPS, more).as_bytes()).unwrap();
-        let mut interim = [0; 25];
-        socket.read_exact(&mut interim).unwrap();
-        assert_eq!(text(&interim), "HTTP/1.1 100 Continue\r\n\r\n");
-        socket
+    pub(crate) fn running_report(&self) -> BlockingConnection {
+        let mut connection = BlockingConnection::open(self.internal);
+        let more = ["Content-Type: application/x-ndjson", "Content-Length: 2", "Expect: 100-continue"];
+        connection.send(request("POST", &report_path(PROJECT), OPS, &more));
+        assert_eq!(connection.response().status, 100);
+        connection
     }
 
     /// The status of a path of the internal listener.
@@ -244,7 +187,7 @@ impl Program {
 
     /// The metrics as they are shown.
     pub(crate) fn metrics(&self) -> String {
-        get(self.internal, "/metrics", "").body
+        get(self.internal, "/metrics", "").text().to_owned()
     }
 
     /// The value of one series in the metrics.
@@ -266,14 +209,6 @@ pub(crate) fn serve(args: &[&str]) -> Command {
     command
 }
 
-pub(crate) fn count_path(project: &str) -> String {
-    format!("/v1/{project}/app-server-sub-jobs/actions/count")
-}
-
-pub(crate) fn report_path(project: &str) -> String {
-    format!("/v1/{project}/app-server-sub-jobs/actions/report")
-}
-
 /// An event of a log in JSON.
 pub(crate) fn event(line: &str) -> Value {
     serde_json::from_str(line).unwrap_or_else(|error| panic!("no JSON: {error}: {line}"))
@@ -293,49 +228,7 @@ fn address_in(line: &str, listener: &str) -> Option<SocketAddr> {
     }
 }
 
-/// A directory with the access file of [`access`], and what a test puts beside it.
-pub(crate) struct Files(TempDir);
-
-impl Files {
-    pub(crate) fn new() -> Self {
-        let files = Self(TempDir::new().unwrap());
-        files.put("access.toml", &access());
-        files
-    }
-
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    /// A path as an argument.
-    pub(crate) fn arg(&self, name: &str) -> String {
-        self.path(name).to_str().unwrap().to_owned()
-    }
-
-    /// Writes a file in place; its path as an argument.
-    pub(crate) fn put(&self, name: &str, text: &str) -> String {
-        std::fs::write(self.path(name), text).unwrap();
-        self.arg(name)
-    }
-
-    /// The access file, as an argument.
-    pub(crate) fn access(&self) -> String {
-        self.arg("access.toml")
-    }
-
-    /// A file whose reader waits for its writer.
-    pub(crate) fn fifo(&self, name: &str) -> String {
-        assert!(Command::new("mkfifo").arg(self.path(name)).status().unwrap().success());
-        self.arg(name)
-    }
-}
-
 /// Opens a file for writing: one that waits for its reader until that has come.
 pub(crate) fn writer(path: impl AsRef<Path>) -> std::fs::File {
     std::fs::OpenOptions::new().write(true).open(path).unwrap()
-}
-
-/// A line of a load file.
-pub(crate) fn line(project: &str, id: &str, job_type: &str, status: &str) -> String {
-    format!(r#"{{"project_id":"{project}","id":"{id}","job_id":"j","job_type":"{job_type}","status":"{status}"}}"#)
 }

@@ -1,79 +1,19 @@
-//! A server for a test: in process on any port, with principals whose tokens are known; and bare sockets to be rude with.
+//! A server in the test's own process, on any port, and the HTTP client that asks it.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
-use serde_json::Value;
-use subjobs::access::{AccessHandle, AccessSource, Token};
+use subjobs::access::AccessHandle;
 use subjobs::config::Config;
 use subjobs::server::{Server, ServerError};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-/// The projects that exist in [`access`].
-pub(crate) const PROJECT: &str = "2b31ed520ab14c7bebedb6e57f00aa11";
-pub(crate) const OTHER_PROJECT: &str = "7c02d94be8f14a5d9c3b6a1e0f2d4c58";
-
-/// Tokens of [`access`]: an account's, a user's who may only count in [`PROJECT`], one's who may only report there, one
-/// that has expired.
-pub(crate) const OPS: &str = "ops-token";
-pub(crate) const DASHBOARD: &str = "dashboard-token";
-pub(crate) const WORKER: &str = "worker-token";
-pub(crate) const EXPIRED: &str = "expired-token";
-
-/// An access file with a principal of every kind.
-pub(crate) fn access() -> String {
-    let hash = |token: &str| Token::new(token.as_bytes()).unwrap().digest().to_string();
-    format!(
-        r#"
-projects = ["{PROJECT}", "{OTHER_PROJECT}"]
-
-[[principal]]
-name = "ops"
-kind = "account"
-projects = ["*"]
-tokens = [{{ sha256 = "{}" }}, {{ sha256 = "{}", expires_at = 2020-01-01T00:00:00Z }}]
-
-[[principal]]
-name = "dashboard"
-kind = "user"
-projects = ["{PROJECT}"]
-tokens = [{{ sha256 = "{}" }}]
-policies = ["count-only"]
-
-[[principal]]
-name = "worker"
-kind = "user"
-projects = ["{PROJECT}"]
-tokens = [{{ sha256 = "{}" }}]
-policies = ["report-only"]
-
-[[policy.count-only.Statement]]
-Effect = "Allow"
-Action = ["workspace:jobs:countSubJobs"]
-
-[[policy.report-only.Statement]]
-Effect = "Allow"
-Action = ["workspace:jobs:*"]
-[[policy.report-only.Statement]]
-Effect = "Deny"
-Action = ["*:count*"]
-"#,
-        hash(OPS),
-        hash(EXPIRED),
-        hash(DASHBOARD),
-        hash(WORKER),
-    )
-}
-
-/// The configuration of most tests: any port, the principals of [`access`].
-pub(crate) fn config() -> Config {
-    Config::on_any_port(AccessSource::Text(access()))
-}
+use crate::support::fixtures::{OPS, PROJECT, count_path, report_path};
+use crate::support::response::json;
+use crate::support::wait::TEST_DEADLINE;
 
 /// A running server.
 pub(crate) struct Running {
@@ -118,7 +58,7 @@ impl Running {
 
     /// The URL of a count in a project, with a query or none.
     pub(crate) fn count_url(&self, project: &str, query: &str) -> String {
-        format!("http://{}/v1/{project}/app-server-sub-jobs/actions/count{query}", self.public)
+        format!("http://{}{}{query}", self.public, count_path(project))
     }
 
     /// A count as the account's.
@@ -139,7 +79,7 @@ impl Running {
 
     /// A report to [`PROJECT`], by default as NDJSON.
     pub(crate) fn report(&self, token: &str, body: impl Into<reqwest::Body>) -> RequestBuilder {
-        let url = format!("http://{}/v1/{PROJECT}/app-server-sub-jobs/actions/report", self.internal);
+        let url = format!("http://{}{}", self.internal, report_path(PROJECT));
         self.client
             .post(url)
             .header("X-Auth-Token", token)
@@ -154,7 +94,7 @@ impl Running {
                 tokio::task::yield_now().await;
             }
         };
-        if timeout(Duration::from_secs(20), reached).await.is_err() {
+        if timeout(TEST_DEADLINE, reached).await.is_err() {
             panic!("{series} is {:?}, never {value}", self.metric(series).await);
         }
     }
@@ -165,40 +105,4 @@ impl Running {
         let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')))?;
         Some(line[series.len()..].trim().parse().unwrap())
     }
-}
-
-/// A record of a report as NDJSON, without an end of line.
-pub(crate) fn record(id: &str, job_id: &str, job_type: &str, status: &str) -> String {
-    format!(r#"{{"id":"{id}","job_id":"{job_id}","job_type":"{job_type}","status":"{status}"}}"#)
-}
-
-pub(crate) async fn json(response: Response) -> Value {
-    serde_json::from_slice(&response.bytes().await.unwrap()).unwrap()
-}
-
-/// Asserts that a response is an error of ours, in form and in code; returns its message.
-pub(crate) async fn assert_error(response: Response, status: u16, code: &str) -> String {
-    assert_eq!(response.status(), status);
-    assert_eq!(response.headers()["content-type"], "application/json");
-    assert_eq!(response.headers()["cache-control"], "no-store");
-    assert!(!response.headers()["x-request-id"].is_empty());
-    assert_eq!(response.headers().contains_key("retry-after"), status == 503);
-    let body = json(response).await;
-    let fields: Vec<_> = body.as_object().unwrap().keys().collect();
-    assert_eq!(fields, ["error_code", "error_msg"]);
-    assert_eq!(body["error_code"], code);
-    let message = body["error_msg"].as_str().unwrap();
-    assert!((1..=255).contains(&message.chars().count()), "{message}");
-    message.to_owned()
-}
-
-/// Sends bytes as they are and returns everything that comes back until the peer closes. The request should say
-/// `Connection: close`, or make the server close.
-pub(crate) fn raw(address: SocketAddr, request: &[u8]) -> String {
-    let mut socket = TcpStream::connect(address).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    socket.write_all(request).unwrap();
-    let mut answer = Vec::new();
-    socket.read_to_end(&mut answer).unwrap();
-    String::from_utf8_lossy(&answer).into_owned()
 }

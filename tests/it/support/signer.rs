@@ -1,43 +1,15 @@
-//! A signer of the tests' own, which works from what a request means, as the SDKs do, where the server works from what came;
-//! and a socket that sends a request exactly as it was signed.
+//! A signer of the tests' own: it works from what a request means, as the SDKs do, where the server works from what came.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use jiff::Timestamp;
 use reqwest::Response;
 use sha2::{Digest as _, Sha256};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 
-use crate::support::server::{PROJECT, access};
-
-/// An access key.
-#[derive(Clone, Copy)]
-pub(crate) struct Key<'a> {
-    pub(crate) id: &'a str,
-    pub(crate) secret: &'a str,
-}
-
-/// Keys of [`access_with_keys`], of the principals whose tokens are `OPS`, `DASHBOARD` and `WORKER`.
-pub(crate) const OPS_KEY: Key<'_> = Key { id: "AKOPS", secret: "SK of ops and long enough to be looked for" };
-pub(crate) const DASHBOARD_KEY: Key<'_> = Key { id: "AKDASHBOARD", secret: "SK of the dashboard" };
-pub(crate) const WORKER_KEY: Key<'_> = Key { id: "AKWORKER", secret: "SK of the worker" };
-
-/// [`access`], where every principal has an access key too.
-pub(crate) fn access_with_keys() -> String {
-    let keys = [("ops", OPS_KEY), ("dashboard", DASHBOARD_KEY), ("worker", WORKER_KEY)];
-    keys.iter().fold(access(), |text, (name, Key { id, secret })| {
-        let name = format!("name = \"{name}\"\n");
-        text.replace(&name, &format!("{name}access_keys = [{{ id = \"{id}\", secret = \"{secret}\" }}]\n"))
-    })
-}
-
-/// How long anything that must happen may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::support::connection::Connection;
+use crate::support::fixtures::{Key, PROJECT, count_path, report_path};
 
 /// A request, built up, then signed, then perhaps spoilt.
 #[derive(Clone)]
@@ -66,12 +38,12 @@ impl Call {
 
     /// A count in [`PROJECT`].
     pub(crate) fn count() -> Self {
-        Self::new("GET", &format!("/v1/{PROJECT}/app-server-sub-jobs/actions/count"))
+        Self::new("GET", &count_path(PROJECT))
     }
 
     /// A report to [`PROJECT`].
     pub(crate) fn report(media_type: &str, body: &str) -> Self {
-        let call = Self::new("POST", &format!("/v1/{PROJECT}/app-server-sub-jobs/actions/report"));
+        let call = Self::new("POST", &report_path(PROJECT));
         call.header("Content-Type", media_type).body(body)
     }
 
@@ -212,46 +184,20 @@ impl Call {
         self.exchange(to, &bytes).await
     }
 
-    /// Sends bytes on a connection of their own and returns the answer.
+    /// Sends bytes on a connection of their own and returns the response.
     async fn exchange(&self, to: SocketAddr, bytes: &[u8]) -> Response {
-        let exchanged = async {
-            let mut socket = TcpStream::connect(to).await.unwrap();
-            socket.write_all(bytes).await.unwrap();
-            let mut came = Vec::new();
-            loop {
-                if let Some(response) = parse(&came, self.method != "HEAD") {
-                    return response;
-                }
-                assert_ne!(
-                    socket.read_buf(&mut came).await.unwrap(),
-                    0,
-                    "closed: {:?}",
-                    String::from_utf8_lossy(&came)
-                );
-            }
-        };
-        timeout(PATIENCE, exchanged).await.expect("no answer")
+        let mut connection = Connection::open(to).await;
+        connection.send(bytes).await;
+        match self.method {
+            "HEAD" => connection.response_to_head().await.into(),
+            _ => connection.response().await.into(),
+        }
     }
 }
 
 /// A date as it is signed.
 pub(crate) fn date(moment: Timestamp) -> String {
     moment.strftime("%Y%m%dT%H%M%SZ").to_string()
-}
-
-/// The answer, once all of it has come.
-fn parse(came: &[u8], has_body: bool) -> Option<Response> {
-    let end = came.windows(4).position(|window| window == b"\r\n\r\n")?;
-    let head = std::str::from_utf8(&came[..end]).unwrap();
-    let (line, headers) = head.split_once("\r\n").unwrap();
-    let mut response = http::Response::builder().status(line.split(' ').nth(1).unwrap());
-    for header in headers.split("\r\n") {
-        let (name, value) = header.split_once(": ").unwrap();
-        response = response.header(name, value);
-    }
-    let length: usize = response.headers_ref().unwrap()["content-length"].to_str().unwrap().parse().unwrap();
-    let body = came[end + 4..].to_vec();
-    (body.len() >= length || !has_body).then(|| response.body(body).unwrap().into())
 }
 
 fn encoded_path(path: &str) -> String {

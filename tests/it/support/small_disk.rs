@@ -6,7 +6,8 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use crate::support::program::{Files, Program, serve};
+use crate::support::fixtures::Files;
+use crate::support::program::{Program, serve};
 
 /// A small disk that is there for the program and no one else, and goes with the test.
 pub(crate) struct SmallDisk {

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
-use crate::support::program::{BOUND, until};
+use crate::support::wait::{TEST_DEADLINE, until};
 
 /// A stream that takes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +77,7 @@ fn within_shell(command: &Command, script: &str) -> Command {
 
 /// The exit code of a program that ends by itself.
 pub(crate) fn exit_code(child: &mut Child) -> i32 {
-    let end = Instant::now() + BOUND;
+    let end = Instant::now() + TEST_DEADLINE;
     loop {
         match child.try_wait().unwrap() {
             Some(status) => return status.code().unwrap_or_else(|| panic!("{status:?}")),

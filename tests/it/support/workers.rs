@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 
 use serde_json::Value;
 
-use crate::support::data_dirs::Random;
-use crate::support::http::{connect, get, head};
-use crate::support::program::{Program, count_path, report_path};
-use crate::support::server::{OPS, access};
+use crate::support::blocking::{BlockingConnection, get};
+use crate::support::connection::request;
+use crate::support::fixtures::{OPS, count_path, report_path};
+use crate::support::program::Program;
+use crate::support::random::Random;
 
 const TYPES: [&str; 4] = ["CREATE_SERVER", "CREATE_SERVER_IMAGE", "DELETE_SERVER", "REJOIN_DOMAIN"];
 const STATUSES: [&str; 7] = ["WAITING", "RUNNING", "SUCCESS", "FAILED", "ABNORMAL", "ROLLBACK", "ABORTING"];
@@ -18,11 +18,6 @@ const JOBS: usize = 5;
 
 /// How many subtasks a worker has to do with at most.
 const IDS: usize = 1500;
-
-/// The access file of the tests, in which any project may be.
-pub(crate) fn access_to_all() -> String {
-    access().lines().skip_while(|line| !line.starts_with("[[")).collect::<Vec<_>>().join("\n")
-}
 
 /// A subtask as reported.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -56,14 +51,15 @@ impl Worker {
 
     /// Reports until that fails; `acknowledged` is told of every report that is.
     pub(crate) fn work(&mut self, address: SocketAddr, mut acknowledged: impl FnMut()) {
-        let mut socket = connect(address);
+        // The program may be killed before it accepts.
+        let Ok(mut connection) = BlockingConnection::try_open(address) else { return };
         // What it does not know about it reports again.
         let mut is_known = self.pending.is_empty();
         loop {
             if is_known {
                 self.pending = self.batch();
             }
-            let Some((status, body)) = self.send(&mut socket) else { return };
+            let Some((status, body)) = self.send(&mut connection) else { return };
             assert_eq!(status, 200, "{body}");
             let outcome = apply(&mut self.stored, &self.pending);
             assert!(!is_known || body.is_empty() || outcome == parse(&body), "{outcome:?} is not {body}");
@@ -73,25 +69,23 @@ impl Worker {
     }
 
     /// Sends what is pending; the status and the body, of which a part may be missing.
-    fn send(&self, socket: &mut TcpStream) -> Option<(u16, String)> {
+    fn send(&self, connection: &mut BlockingConnection) -> Option<(u16, String)> {
         let body: String = self.pending.iter().map(|record| self.line(record)).collect();
-        let more = format!("Content-Type: application/x-ndjson\r\nContent-Length: {}\r\n", body.len());
-        let request = head("POST", &report_path(&self.project), OPS, &more) + &body;
-        socket.write_all(request.as_bytes()).ok()?;
-        let mut answer = Vec::new();
+        let length = format!("Content-Length: {}", body.len());
+        let more = ["Content-Type: application/x-ndjson", &length];
+        connection.try_send(request("POST", &report_path(&self.project), OPS, &more) + &body).ok()?;
         loop {
-            let text = String::from_utf8_lossy(&answer);
+            let text = String::from_utf8_lossy(connection.received()).into_owned();
             let status = text.get(9..12).and_then(|status| status.parse().ok());
             if let (Some(status), Some((_, body))) = (status, text.split_once("\r\n\r\n"))
                 && body.ends_with('}')
             {
+                connection.take_received();
                 return Some((status, body.to_owned()));
             }
-            let mut chunk = [0; 1024];
-            match socket.read(&mut chunk) {
-                // A 200 is one as soon as it can be told.
-                Err(_) | Ok(0) => return status.map(|status| (status, String::new())),
-                Ok(length) => answer.extend_from_slice(&chunk[..length]),
+            // A 200 is one as soon as it can be told.
+            if matches!(connection.read_more(), Err(_) | Ok(0)) {
+                return status.map(|status| (status, String::new()));
             }
         }
     }

@@ -1,0 +1,166 @@
+//! The one raw client of the tests: it sends bytes as they are and shows what comes back, for what a well-behaved client
+//! neither sends nor shows.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
+
+use crate::support::fixtures::{OPS, PROJECT, count_path};
+use crate::support::response::Response;
+use crate::support::wait::TEST_DEADLINE;
+
+/// A whole head; each header is `name: value`, as it is to be sent.
+pub(crate) fn head(request_line: &str, headers: &[&str]) -> String {
+    let lines = headers.iter().map(|header| format!("{header}\r\n"));
+    format!("{request_line}\r\n{}\r\n", lines.collect::<String>())
+}
+
+/// The head of a request with a token, or without one if that is empty, and with more headers.
+pub(crate) fn request(method: &str, target: &str, token: &str, more: &[&str]) -> String {
+    let token = format!("X-Auth-Token: {token}");
+    let headers = if token.ends_with(": ") { vec!["Host: h"] } else { vec!["Host: h", &token] };
+    head(&format!("{method} {target} HTTP/1.1"), &[&headers, more].concat())
+}
+
+/// The head of a count in [`PROJECT`] that is answered with 200, with a query or none and more headers.
+pub(crate) fn good(query: &str, more: &[&str]) -> String {
+    request("GET", &format!("{}{query}", count_path(PROJECT)), OPS, more)
+}
+
+/// Sends one request on a connection of its own and reads its response.
+pub(crate) async fn exchange(address: SocketAddr, request: impl AsRef<[u8]>) -> Response {
+    let mut connection = Connection::open(address).await;
+    connection.send(request).await;
+    connection.response().await
+}
+
+/// A connection.
+pub(crate) struct Connection {
+    socket: TcpStream,
+    unread: Vec<u8>,
+}
+
+impl Connection {
+    pub(crate) async fn open(address: SocketAddr) -> Self {
+        Self::try_open(address).await.unwrap()
+    }
+
+    /// Fails if nothing listens.
+    pub(crate) async fn try_open(address: SocketAddr) -> std::io::Result<Self> {
+        let socket = TcpStream::connect(address).await?;
+        socket.set_nodelay(true)?;
+        Ok(Self { socket, unread: Vec::new() })
+    }
+
+    /// A connection from an address of this machine, as from another peer.
+    pub(crate) async fn open_from(source: &str, address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(source.parse().unwrap(), 0)).unwrap();
+        Self { socket: socket.connect(address).await.unwrap(), unread: Vec::new() }
+    }
+
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.try_send(bytes).await.unwrap();
+    }
+
+    /// Fails if the peer has closed.
+    pub(crate) async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+        timeout(TEST_DEADLINE, self.socket.write_all(bytes.as_ref())).await.expect("the server stopped reading")
+    }
+
+    /// Sends bytes that the socket has space for, before anything else of this thread's runtime goes on.
+    pub(crate) fn send_now(&self, bytes: impl AsRef<[u8]>) {
+        assert_eq!(self.socket.try_write(bytes.as_ref()).unwrap(), bytes.as_ref().len());
+    }
+
+    /// Says that nothing more will be sent.
+    pub(crate) async fn end(&mut self) {
+        self.try_end().await.unwrap();
+    }
+
+    /// Fails if the peer has reset the connection.
+    pub(crate) async fn try_end(&mut self) -> std::io::Result<()> {
+        self.socket.shutdown().await
+    }
+
+    /// The next answer, whole.
+    pub(crate) async fn response(&mut self) -> Response {
+        let mut response = self.response_to_head().await;
+        if response.status >= 200 {
+            let length = response.header("content-length").expect("Content-Length").parse().unwrap();
+            while self.unread.len() < length {
+                assert_ne!(self.read().await, 0, "closed within a body");
+            }
+            response.body = self.unread.drain(..length).collect();
+        }
+        response
+    }
+
+    /// The next answer, which has no body as it is one to HEAD.
+    pub(crate) async fn response_to_head(&mut self) -> Response {
+        let end = loop {
+            if let Some(at) = self.unread.windows(4).position(|window| window == b"\r\n\r\n") {
+                break at + 4;
+            }
+            assert_ne!(self.read().await, 0, "closed without an answer: {:?}", String::from_utf8_lossy(&self.unread));
+        };
+        let head: Vec<u8> = self.unread.drain(..end).collect();
+        Response::parse_head(&String::from_utf8(head).unwrap())
+    }
+
+    /// What the peer still sends until it closes, which it must do in order, without a reset.
+    pub(crate) async fn rest(&mut self) -> String {
+        while self.read().await != 0 {}
+        self.take_received()
+    }
+
+    /// The last response of a connection: its body is everything up to the peer's close or reset.
+    pub(crate) async fn last_response(&mut self) -> Response {
+        let mut response = self.response_to_head().await;
+        response.body = self.rest_or_reset().await.into_bytes();
+        response
+    }
+
+    /// What the peer still sends until it closes or resets the connection.
+    pub(crate) async fn rest_or_reset(&mut self) -> String {
+        loop {
+            match self.read_more().await {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
+                    break;
+                }
+            }
+        }
+        self.take_received()
+    }
+
+    /// What has come and is not yet part of a response.
+    pub(crate) fn received(&self) -> &[u8] {
+        &self.unread
+    }
+
+    /// Takes what has come.
+    pub(crate) fn take_received(&mut self) -> String {
+        String::from_utf8_lossy(&std::mem::take(&mut self.unread)).into_owned()
+    }
+
+    /// Waits for more bytes; how many came, 0 for the end.
+    pub(crate) async fn read_more(&mut self) -> std::io::Result<usize> {
+        timeout(TEST_DEADLINE, self.socket.read_buf(&mut self.unread)).await.expect("nothing comes")
+    }
+
+    /// Whether for so long nothing comes, not even the end.
+    pub(crate) async fn is_quiet_for(&mut self, time: Duration) -> bool {
+        self.unread.is_empty() && timeout(time, self.socket.readable()).await.is_err()
+    }
+
+    async fn read(&mut self) -> usize {
+        self.read_more().await.expect("a reset")
+    }
+}
