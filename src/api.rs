@@ -1,5 +1,7 @@
 //! The public API: every operation in one table.
 
+mod batch_delete_app_sub_jobs;
+mod batch_delete_image_sub_jobs;
 mod count_image_sub_jobs;
 mod count_sub_jobs;
 mod json;
@@ -7,15 +9,19 @@ mod list_image_sub_jobs;
 mod list_projects;
 mod list_sub_jobs;
 pub mod query;
+pub mod sub_job_ids;
 mod sub_job_info;
 
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::IntoResponse;
 use axum::routing::{MethodFilter, on};
 use http::Method;
 
+use self::batch_delete_app_sub_jobs::batch_delete_app_sub_jobs;
+use self::batch_delete_image_sub_jobs::batch_delete_image_sub_jobs;
 use self::count_image_sub_jobs::count_image_sub_jobs;
 use self::count_sub_jobs::count_sub_jobs;
 use self::list_image_sub_jobs::list_image_sub_jobs;
@@ -30,6 +36,9 @@ use crate::web::call::{Call, UnauthorizedRequest};
 pub use crate::web::concurrency::{ConcurrencyLimit, check_is_loaded};
 use crate::web::error::{Error, Unavailable};
 use crate::web::operation::Operation;
+
+/// The most bytes of a request's body, of an operation that has one.
+const MAX_BODY: usize = 64 * 1024;
 
 /// The state that all public operations share.
 #[derive(Clone)]
@@ -80,6 +89,20 @@ pub fn operations() -> Vec<Operation<Arc<Api>>> {
             list_image_sub_jobs,
         )
         .compressed(),
+        in_project_with_body(
+            "BatchDeleteAppSubJobs",
+            Method::POST,
+            "/v1/{project_id}/app-server-sub-jobs/actions/batch-delete",
+            Action::BatchDeleteSubJobs,
+            batch_delete_app_sub_jobs,
+        ),
+        in_project_with_body(
+            "BatchDeleteImageSubJobs",
+            Method::PATCH,
+            "/v1/{project_id}/image-server-sub-jobs/actions/batch-delete",
+            Action::BatchDeleteImageSubJobs,
+            batch_delete_image_sub_jobs,
+        ),
         for_any_caller("ListProjects", Method::GET, "/v3/projects", list_projects),
     ]
 }
@@ -96,8 +119,38 @@ where
     F: Future<Output = Result<R, Error>> + Send + 'static,
     R: IntoResponse + 'static,
 {
+    in_project_with(Payload::ignored, id, method, path, action, operation)
+}
+
+/// The same, of an operation whose request has a body of at most [`MAX_BODY`].
+fn in_project_with_body<F, R>(
+    id: &'static str,
+    method: Method,
+    path: &'static str,
+    action: Action,
+    operation: fn(Arc<Api>, Call<ProjectId>) -> F,
+) -> Operation<Arc<Api>>
+where
+    F: Future<Output = Result<R, Error>> + Send + 'static,
+    R: IntoResponse + 'static,
+{
+    in_project_with(|body| Payload::small(body, MAX_BODY), id, method, path, action, operation)
+}
+
+fn in_project_with<F, R>(
+    payload: fn(Body) -> Payload,
+    id: &'static str,
+    method: Method,
+    path: &'static str,
+    action: Action,
+    operation: fn(Arc<Api>, Call<ProjectId>) -> F,
+) -> Operation<Arc<Api>>
+where
+    F: Future<Output = Result<R, Error>> + Send + 'static,
+    R: IntoResponse + 'static,
+{
     let handler = move |State(api): State<Arc<Api>>, request: Request| async move {
-        let call = api.receive(path, request)?.authorize(action).await?;
+        let call = api.receive(path, request, payload)?.authorize(action).await?;
         operation(api, call).await
     };
     Operation { id, handler: on(method_filter(&method), handler), method, path, action: Some(action) }
@@ -115,7 +168,7 @@ where
     R: IntoResponse + 'static,
 {
     let handler = move |State(api): State<Arc<Api>>, request: Request| async move {
-        let call = api.receive(path, request)?.authenticate().await?;
+        let call = api.receive(path, request, Payload::ignored)?.authenticate().await?;
         operation(api, call).await
     };
     Operation { id, handler: on(method_filter(&method), handler), method, path, action: None }
@@ -127,11 +180,16 @@ fn method_filter(method: &Method) -> MethodFilter {
 }
 
 impl Api {
-    /// Acquires a permit for a request whose body is ignored.
-    fn receive(&self, template: &'static str, request: Request) -> Result<Box<UnauthorizedRequest>, Unavailable> {
+    /// Acquires a permit for a request.
+    fn receive(
+        &self,
+        template: &'static str,
+        request: Request,
+        payload: fn(Body) -> Payload,
+    ) -> Result<Box<UnauthorizedRequest>, Unavailable> {
         let permit = self.limit.try_acquire(&self.readiness)?;
         let (parts, body) = request.into_parts();
-        let (payload, access) = (Payload::ignored(body), self.access.load());
+        let (payload, access) = (payload(body), self.access.load());
         Ok(Box::new(UnauthorizedRequest { template, parts, payload, permit, access }))
     }
 }

@@ -11,5 +11,6 @@ pub mod decode;
 pub mod error;
 pub mod host;
 pub mod instrument;
+pub mod media_type;
 pub mod operation;
 pub mod request_id;

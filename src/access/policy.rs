@@ -16,14 +16,25 @@ pub enum Action {
     CountImageSubJobs,
     /// List image subtasks.
     ListImageSubJobs,
+    /// Delete app subtasks that have ended.
+    BatchDeleteSubJobs,
+    /// Delete image subtasks that have ended.
+    BatchDeleteImageSubJobs,
     /// Report subtasks, as workers do; named in the same manner.
     ReportSubJobs,
 }
 
 impl Action {
     /// Every action there is.
-    pub const ALL: [Self; 5] =
-        [Self::CountSubJobs, Self::ListSubJobs, Self::CountImageSubJobs, Self::ListImageSubJobs, Self::ReportSubJobs];
+    pub const ALL: [Self; 7] = [
+        Self::CountSubJobs,
+        Self::ListSubJobs,
+        Self::CountImageSubJobs,
+        Self::ListImageSubJobs,
+        Self::BatchDeleteSubJobs,
+        Self::BatchDeleteImageSubJobs,
+        Self::ReportSubJobs,
+    ];
 
     /// The action's name in policies.
     pub fn as_str(self) -> &'static str {
@@ -32,6 +43,8 @@ impl Action {
             Self::ListSubJobs => "workspace:jobs:listSubJobs",
             Self::CountImageSubJobs => "workspace:imageServer:countImageSubJobs",
             Self::ListImageSubJobs => "workspace:imageServer:listImageSubJobs",
+            Self::BatchDeleteSubJobs => "workspace:jobs:batchDeleteSubJobs",
+            Self::BatchDeleteImageSubJobs => "workspace:imageServer:batchDeleteImageSubJobs",
             Self::ReportSubJobs => "workspace:jobs:reportSubJobs",
         }
     }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Request, State};
-use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 
 use super::Internal;
@@ -28,6 +27,7 @@ use crate::web::call::UnauthorizedRequest;
 use crate::web::coding::ContentCoding;
 use crate::web::concurrency::Permit;
 use crate::web::error::Error;
+use crate::web::media_type;
 
 /// The template of its path.
 pub(super) const PATH: &str = "/v1/{project_id}/app-server-sub-jobs/actions/report";
@@ -197,33 +197,11 @@ fn fault(error: impl ToString) -> Error {
 }
 
 fn format(headers: &HeaderMap) -> Result<Format, Error> {
-    let mut given = headers.get_all(CONTENT_TYPE).iter();
-    let (Some(only), None) = (given.next(), given.next()) else { return Err(Error::MediaType) };
-    let essence = only.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    if essence.eq_ignore_ascii_case("application/json") {
+    if media_type::is(headers, "application/json") {
         Ok(Format::Json)
-    } else if essence.eq_ignore_ascii_case("application/x-ndjson") {
+    } else if media_type::is(headers, "application/x-ndjson") {
         Ok(Format::Ndjson)
     } else {
-        Err(Error::MediaType)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn media_types() {
-        let format = |values: &[&str]| {
-            format(&values.iter().map(|value| (CONTENT_TYPE, value.parse().unwrap())).collect()).is_ok()
-        };
-        for good in ["application/json", "Application/JSON; charset=utf-8", "application/x-ndjson ;a=b"] {
-            assert!(format(&[good]), "{good}");
-        }
-        for bad in [&[][..], &[""], &["text/plain"], &["application/jsonx"], &["application/json", "application/json"]]
-        {
-            assert!(!format(bad), "{bad:?}");
-        }
+        Err(Error::MediaType("application/json or application/x-ndjson"))
     }
 }

@@ -37,7 +37,7 @@ pub enum StoreError {
     #[error("the store holds as many subtasks as it can")]
     Full,
     /// The disk did not take it, or is not open; nothing of it counts.
-    #[error("reports cannot be stored")]
+    #[error("changes cannot be stored")]
     NotStored,
     /// The details of a subtask cannot be read from the disk, or are not as they were written.
     #[error("the details of a subtask cannot be read")]

@@ -28,6 +28,8 @@ pub struct Payload {
 enum Kind {
     /// The operation ignores it, but a signature may cover it.
     Ignored,
+    /// The operation needs it, and it is so small that the limit of requests bounds the bytes of all.
+    Small { max: usize },
     /// The operation needs it.
     Buffered { max: usize, held: HeldBytes },
 }
@@ -38,6 +40,11 @@ impl Payload {
         Self { body, read: Vec::new(), kind: Kind::Ignored }
     }
 
+    /// A body of at most `max` bytes, which nothing counts.
+    pub fn small(body: Body, max: usize) -> Self {
+        Self { body, read: Vec::new(), kind: Kind::Small { max } }
+    }
+
     /// A body of at most `max` bytes, which `held` counts.
     pub fn buffered(body: Body, max: usize, held: HeldBytes) -> Self {
         Self { body, read: Vec::new(), kind: Kind::Buffered { max, held } }
@@ -46,7 +53,7 @@ impl Payload {
     /// Sets the owner of the bytes, those included that are yet to come.
     pub fn set_owner(&mut self, owner: impl FnOnce() -> Owner) -> Result<(), Unavailable> {
         match &mut self.kind {
-            Kind::Ignored => Ok(()),
+            Kind::Ignored | Kind::Small { .. } => Ok(()),
             Kind::Buffered { held, .. } => held.set_owner(owner()),
         }
     }
@@ -93,10 +100,10 @@ impl Payload {
         Ok(())
     }
 
-    /// The next frame. A buffered body must come at the minimum rate; for an ignored one the caller has a time-out.
+    /// The next frame. A buffered body must come at the minimum rate; for any other the caller has a time-out.
     async fn next(&mut self, rate: &mut MinimumRate) -> Result<Option<Result<Frame<Bytes>, axum::Error>>, Unavailable> {
         match self.kind {
-            Kind::Ignored => Ok(self.body.frame().await),
+            Kind::Ignored | Kind::Small { .. } => Ok(self.body.frame().await),
             Kind::Buffered { .. } => rate.frame(&mut self.body).await,
         }
     }
@@ -104,14 +111,14 @@ impl Payload {
     fn max(&self) -> usize {
         match self.kind {
             Kind::Ignored => MAX_IGNORED,
-            Kind::Buffered { max, .. } => max,
+            Kind::Small { max } | Kind::Buffered { max, .. } => max,
         }
     }
 
     fn too_large(&self) -> Error {
         match self.kind {
             Kind::Ignored => SignatureError::Body.into(),
-            Kind::Buffered { max, .. } => Error::TooLarge(max),
+            Kind::Small { max } | Kind::Buffered { max, .. } => Error::TooLarge(max),
         }
     }
 
@@ -123,7 +130,7 @@ impl Payload {
     /// The bytes that have been read, and what counts them if the body is buffered.
     pub fn into_bytes(self) -> (Vec<u8>, Option<HeldBytes>) {
         match self.kind {
-            Kind::Ignored => (self.read, None),
+            Kind::Ignored | Kind::Small { .. } => (self.read, None),
             Kind::Buffered { held, .. } => (self.read, Some(held)),
         }
     }

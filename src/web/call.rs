@@ -142,6 +142,18 @@ impl<P> Call<P> {
         Ok(payload.ignore(permit).await?)
     }
 
+    /// The body, read to its end within the time for bodies of the public listener.
+    ///
+    /// # Errors
+    ///
+    /// 413 for one that is too long; 400 for one that is cut off; 503 if it takes too long, or too many requests wait for
+    /// theirs.
+    pub async fn read_body(&mut self) -> Result<&[u8], Error> {
+        let UnauthorizedRequest { payload, permit, .. } = &mut *self.request;
+        Box::pin(permit.await_body(payload.read_all())).await??;
+        Ok(payload.read())
+    }
+
     /// The caller, the project and the body, for an operation that expects a body.
     pub fn into_payload(self) -> (Caller, P, Payload) {
         (self.caller, self.project, self.request.payload)

@@ -52,8 +52,8 @@ pub enum Error {
     #[error("the body is not complete: its sender has stopped")]
     IncompleteBody,
     /// The body is of another kind than the operation takes.
-    #[error("Content-Type must be application/json or application/x-ndjson")]
-    MediaType,
+    #[error("Content-Type must be {0}")]
+    MediaType(&'static str),
     /// The body has a content coding that the operation does not know, or several.
     #[error("Content-Encoding must be gzip, zstd or identity")]
     ContentCoding,
@@ -104,7 +104,7 @@ pub enum Unavailable {
     #[error("too many reports are being taken in")]
     ReportsHeld,
     /// Writing to the data directory fails.
-    #[error("reports cannot be stored")]
+    #[error("changes cannot be stored")]
     NotStored,
     /// The identity service does not answer.
     #[error("the identity service gives no answer")]
@@ -174,7 +174,9 @@ impl Error {
             Self::TooLarge(_) | Self::DecodedTooLarge(_) => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "WKS.00000413", "too_large")
             }
-            Self::MediaType | Self::ContentCoding => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "WKS.00000415", "media_type"),
+            Self::MediaType(_) | Self::ContentCoding => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "WKS.00000415", "media_type")
+            }
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "WKS.00211401", "fault"),
             Self::Unavailable(why) => {
                 let reason = match why {
@@ -318,7 +320,7 @@ mod tests {
                 r#"{"error_code":"WKS.00211102","error_msg":"the body is not complete: its sender has stopped"}"#,
             ),
             (
-                Error::MediaType,
+                Error::MediaType("application/json or application/x-ndjson"),
                 415,
                 r#"{"error_code":"WKS.00000415","error_msg":"Content-Type must be application/json or application/x-ndjson"}"#,
             ),

@@ -23,10 +23,12 @@ mod support {
 }
 
 mod api {
+    mod batch_delete;
     mod count;
     pub(crate) mod filters;
     mod list_projects;
     mod openapi;
+    mod openapi_jobs;
     mod openapi_siblings;
     mod order_of_decisions;
     mod project_ids;
@@ -77,6 +79,7 @@ mod auth {
 mod storage {
     mod corrupt_bits;
     mod data_dir;
+    mod deletes;
     mod failing_snapshots;
     mod failing_syscalls;
     mod full_disk;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use subjobs::access::AccessSource;
 use subjobs::api;
+use subjobs::config::Config;
 use subjobs::web::operation::Operation;
 
 use crate::support::connection::{Connection, exchange, head};
@@ -124,6 +125,16 @@ impl Row {
         }
     }
 
+    /// The headers of the least body that the operation takes, and that body.
+    fn good_body(&self) -> (Vec<&'static str>, &'static str) {
+        match self.id {
+            "BatchDeleteAppSubJobs" | "BatchDeleteImageSubJobs" => {
+                (vec!["Content-Type: application/json", "Content-Length: 15"], "{\"items\":[\"x\"]}")
+            }
+            _ => (vec![], ""),
+        }
+    }
+
     /// A query that breaks a rule of the operation's own, if it has one.
     fn bad_query(&self) -> Option<&'static str> {
         match self.id {
@@ -181,7 +192,8 @@ async fn ask_for_everything_wrong(address: SocketAddr, row: &Row, full: bool) ->
             Input::TwoHosts => vec!["Host: h", "Host: h"],
             _ => vec!["Host: h"],
         };
-        let headers: Vec<_> = hosts.into_iter().chain(headers.iter().map(String::as_str)).collect();
+        let (of_body, body) = row.good_body();
+        let headers: Vec<_> = hosts.into_iter().chain(of_body).chain(headers.iter().map(String::as_str)).collect();
         let good_path = row.path(target);
         let path_sent = match path {
             0 => good_path,
@@ -191,7 +203,7 @@ async fn ask_for_everything_wrong(address: SocketAddr, row: &Row, full: bool) ->
         };
         let query = if input == Input::Query { row.bad_query().unwrap() } else { row.good_query() };
         let method_sent = [row.method, row.other_methods[0], row.other_methods[1]][method];
-        connection.send(head(&format!("{method_sent} {path_sent}{query} HTTP/1.1"), &headers)).await;
+        connection.send(head(&format!("{method_sent} {path_sent}{query} HTTP/1.1"), &headers) + body).await;
         let answer = connection.response().await;
         let expected = match picks.iter().position(|pick| *pick > 0) {
             Some(first @ 0..2) => ORDER[first],
@@ -231,11 +243,32 @@ async fn of_every_public_operation() {
 /// A report's inputs have an order of their own: what every operation has, media type, size, records.
 #[tokio::test]
 async fn of_a_report() {
-    let mut config = config();
-    config.access = access_with_more_users();
-    let server = Running::start(config).await;
+    let server = Running::start(Config { access: access_with_more_users(), ..config() }).await;
+    of_an_operation_with_a_body(server.internal, "POST", report_path, ["[]", "x"], 16 * 1024 * 1024).await;
+}
+
+/// A delete's likewise.
+#[tokio::test]
+async fn of_a_batch_delete() {
+    let server = Running::start(Config { access: access_with_more_users(), ..config() }).await;
+    for (method, family) in [("POST", "app"), ("PATCH", "image")] {
+        let path = |project: &str| format!("/v1/{project}/{family}-server-sub-jobs/actions/batch-delete");
+        let bodies = ["{\"items\":[\"x\"]}", "{}"];
+        of_an_operation_with_a_body(server.public, method, path, bodies, 64 * 1024).await;
+    }
+}
+
+/// Asks with every combination of faults; of the bodies the first is good and the second is not.
+async fn of_an_operation_with_a_body(
+    address: SocketAddr,
+    method: &str,
+    path: impl Fn(&str) -> String,
+    [good, bad]: [&str; 2],
+    max: usize,
+) {
     let credentials = bad_credentials();
-    for picks @ [path, method, credential, permission, input, media_type, body, project] in
+    let path_of = path;
+    for picks @ [path, other_method, credential, permission, input, media_type, body, project] in
         combinations([2, 2, 3, 2, 3, 2, 3, 2])
     {
         let target = match (input, project) {
@@ -256,13 +289,13 @@ async fn of_a_report() {
         if input != 1 {
             headers.push("Host: h");
         }
-        headers.push(["Content-Type: application/x-ndjson", "Content-Type: text/plain"][media_type]);
-        let (length, body_sent) = [("0", ""), ("1", "x"), ("16777217", "")][body];
+        headers.push(["Content-Type: application/json", "Content-Type: text/plain"][media_type]);
+        let (length, body_sent) = [(good.len(), good), (bad.len(), bad), (max + 1, "")][body];
         let length = format!("Content-Length: {length}");
         headers.push(&length);
-        let (method, path_end) = (["POST", "PUT"][method], ["", "/"][path]);
-        let request = head(&format!("{method} {}{path_end} HTTP/1.1", report_path(target)), &headers) + body_sent;
-        let answer = exchange(server.internal, request).await;
+        let (method, path_end) = ([method, "PUT"][other_method], ["", "/"][path]);
+        let request = head(&format!("{method} {}{path_end} HTTP/1.1", path_of(target)), &headers) + body_sent;
+        let answer = exchange(address, request).await;
         let expected = match (picks.iter().position(|pick| *pick > 0), body) {
             (None, _) => {
                 assert_eq!(answer.status, 200);

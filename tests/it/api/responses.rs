@@ -145,7 +145,7 @@ async fn other_paths_are_not_found_whatever_the_method() {
                 "//",
                 "/v1",
                 "/v1/p",
-                "/v1/p/app-server-sub-jobs",
+                "/v1/p/app-server-sub-job",
                 "/v1/p/app-server-sub-jobs/actions",
                 "/v1/p/app-server-sub-jobs/actions/",
                 "/v1/p/app-server-sub-jobs/actions/count/",
