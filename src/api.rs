@@ -11,6 +11,8 @@ mod list_sub_jobs;
 pub mod query;
 pub mod sub_job_ids;
 mod sub_job_info;
+pub mod summary;
+mod wait;
 
 use std::sync::Arc;
 
@@ -18,7 +20,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::IntoResponse;
 use axum::routing::{MethodFilter, on};
-use http::Method;
+use http::{Method, Uri};
 
 use self::batch_delete_app_sub_jobs::batch_delete_app_sub_jobs;
 use self::batch_delete_image_sub_jobs::batch_delete_image_sub_jobs;
@@ -27,6 +29,8 @@ use self::count_sub_jobs::count_sub_jobs;
 use self::list_image_sub_jobs::list_image_sub_jobs;
 use self::list_projects::list_projects;
 use self::list_sub_jobs::list_sub_jobs;
+use self::summary::get_summary;
+use self::wait::wait_for_count;
 use crate::access::{AccessHandle, Action};
 use crate::domain::{JobTypes, ProjectId};
 use crate::readiness::Readiness;
@@ -36,6 +40,7 @@ use crate::web::call::{Call, UnauthorizedRequest};
 pub use crate::web::concurrency::{ConcurrencyLimit, check_is_loaded};
 use crate::web::error::{Error, Unavailable};
 use crate::web::operation::Operation;
+use crate::web::waiters::Waiters;
 
 /// The most bytes of a request's body, of an operation that has one.
 const MAX_BODY: usize = 64 * 1024;
@@ -53,6 +58,8 @@ pub struct Api {
     pub readiness: Arc<Readiness>,
     /// The limit of requests that are processed at once.
     pub limit: Arc<ConcurrencyLimit>,
+    /// The limit of requests that wait for changes.
+    pub waiters: Arc<Waiters>,
 }
 
 /// Every operation of the public listener. Each checks in this order: path (404), method (405), limit (503), credential
@@ -103,6 +110,11 @@ pub fn operations() -> Vec<Operation<Arc<Api>>> {
             Action::BatchDeleteImageSubJobs,
             batch_delete_image_sub_jobs,
         ),
+        in_project_by_family("GetSummary", Method::GET, "/subjobs/v1/{project_id}/summary", get_summary),
+        Operation {
+            is_long_poll: true,
+            ..in_project_by_family("WaitForCount", Method::GET, "/subjobs/v1/{project_id}/wait", wait_for_count)
+        },
         for_any_caller("ListProjects", Method::GET, "/v3/projects", list_projects),
     ]
 }
@@ -119,7 +131,21 @@ where
     F: Future<Output = Result<R, Error>> + Send + 'static,
     R: IntoResponse + 'static,
 {
-    in_project_with(Payload::ignored, id, method, path, action, operation)
+    in_project_with(Payload::ignored, id, method, path, move |_| action, operation)
+}
+
+/// The same, of an operation of our own, whose permission is that of the count of the family that its query names.
+fn in_project_by_family<F, R>(
+    id: &'static str,
+    method: Method,
+    path: &'static str,
+    operation: fn(Arc<Api>, Call<ProjectId>) -> F,
+) -> Operation<Arc<Api>>
+where
+    F: Future<Output = Result<R, Error>> + Send + 'static,
+    R: IntoResponse + 'static,
+{
+    in_project_with(Payload::ignored, id, method, path, query::scope_action, operation)
 }
 
 /// The same, of an operation whose request has a body of at most [`MAX_BODY`].
@@ -134,7 +160,7 @@ where
     F: Future<Output = Result<R, Error>> + Send + 'static,
     R: IntoResponse + 'static,
 {
-    in_project_with(|body| Payload::small(body, MAX_BODY), id, method, path, action, operation)
+    in_project_with(|body| Payload::small(body, MAX_BODY), id, method, path, move |_| action, operation)
 }
 
 fn in_project_with<F, R>(
@@ -142,7 +168,7 @@ fn in_project_with<F, R>(
     id: &'static str,
     method: Method,
     path: &'static str,
-    action: Action,
+    action: impl Fn(&Uri) -> Action + Copy + Send + Sync + 'static,
     operation: fn(Arc<Api>, Call<ProjectId>) -> F,
 ) -> Operation<Arc<Api>>
 where
@@ -150,10 +176,12 @@ where
     R: IntoResponse + 'static,
 {
     let handler = move |State(api): State<Arc<Api>>, request: Request| async move {
+        let action = action(request.uri());
         let call = api.receive(path, request, payload)?.authorize(action).await?;
         operation(api, call).await
     };
-    Operation { id, handler: on(method_filter(&method), handler), method, path, action: Some(action) }
+    let action = Some(action(&Uri::default()));
+    Operation { id, handler: on(method_filter(&method), handler), method, path, action, is_long_poll: false }
 }
 
 /// Makes an operation that needs a valid credential and no permission.
@@ -171,7 +199,7 @@ where
         let call = api.receive(path, request, Payload::ignored)?.authenticate().await?;
         operation(api, call).await
     };
-    Operation { id, handler: on(method_filter(&method), handler), method, path, action: None }
+    Operation { id, handler: on(method_filter(&method), handler), method, path, action: None, is_long_poll: false }
 }
 
 fn method_filter(method: &Method) -> MethodFilter {

@@ -45,6 +45,10 @@ pub struct Config {
     pub max_connections: usize,
     /// Open connections of one peer address to each listener; without it there is no limit.
     pub max_connections_per_address: Option<u32>,
+    /// Requests that wait for changes at once: `wait` and `events`.
+    pub max_waiters: u32,
+    /// Whether a project's subtasks can be deleted all at once, as tests want it.
+    pub allow_reset: bool,
     /// Time limit of a public request.
     pub request_timeout: Duration,
     /// Time limit of a report, its body included.
@@ -79,6 +83,8 @@ impl Config {
             data_dir: None,
             retain_finished: None,
             max_in_flight: defaults::MAX_IN_FLIGHT,
+            max_waiters: defaults::MAX_WAITERS,
+            allow_reset: false,
             max_connections: defaults::MAX_CONNECTIONS as usize,
             max_connections_per_address: None,
             request_timeout: defaults::REQUEST_TIMEOUT,
@@ -147,6 +153,8 @@ impl TryFrom<ServeFlags> for Config {
             data_dir: flags.data_dir,
             retain_finished: flags.retain_finished,
             max_in_flight: flags.max_in_flight,
+            max_waiters: flags.max_waiters,
+            allow_reset: flags.allow_reset,
             max_connections: flags.max_connections as usize,
             max_connections_per_address: flags.max_connections_per_address,
             request_timeout: flags.request_timeout.0,

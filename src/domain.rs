@@ -17,6 +17,6 @@ pub use filter::CountFilter;
 pub use ids::{IdError, JobId, SubJobId};
 pub use job_type::{JobType, JobTypeError, JobTypeSet, JobTypes};
 pub use project_id::{ProjectId, ProjectIdError};
-pub use status::{Status, UnknownStatus};
+pub use status::{Status, StatusSet, UnknownStatus};
 pub use sub_job::{Details, SubJob, Version, VersionError};
 pub use timestamp::{NotRfc3339, Timestamp};

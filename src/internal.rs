@@ -7,13 +7,17 @@
 //! | `GET /metrics` | Prometheus text format |
 //! | `GET /openapi.json` | every operation as OpenAPI 3.1, with the job types of this server |
 //! | `POST /v1/{project_id}/app-server-sub-jobs/actions/report` | takes workers' reports |
+//! | `GET /subjobs/v1/{project_id}/events` | the summary of a project, now and after changes |
+//! | `POST /subjobs/v1/{project_id}/reset` | deletes all subtasks of a project; with `--allow-reset` only |
 
+mod events;
 mod fair_queue;
 mod health;
 mod openapi;
 mod replay_cache;
 mod report;
 mod report_limits;
+mod reset;
 mod running_reports;
 mod store_quotas;
 
@@ -25,6 +29,7 @@ use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, get, post};
 use http::Method;
 
+use crate::access::Action;
 use crate::api::Api;
 use crate::metrics::{InFlight, Metrics};
 use crate::web::error::{Error, Unavailable};
@@ -45,9 +50,28 @@ pub struct Internal {
     pub reports: Arc<RunningReports>,
 }
 
-/// Every operation of the internal listener.
-pub fn operations() -> Vec<Operation<Arc<Internal>>> {
-    with_report(post(report::report))
+/// Every operation of the internal listener. Without `--allow-reset` there is no reset.
+pub fn operations(allow_reset: bool) -> Vec<Operation<Arc<Internal>>> {
+    let mut operations = with_report(post(report::report));
+    operations.push(Operation {
+        id: "StreamSummary",
+        method: Method::GET,
+        path: events::PATH,
+        action: Some(Action::CountSubJobs),
+        is_long_poll: false,
+        handler: get(events::events),
+    });
+    if allow_reset {
+        operations.push(Operation {
+            id: "ResetSubJobs",
+            method: Method::POST,
+            path: reset::PATH,
+            action: Some(reset::ACTION),
+            is_long_poll: false,
+            handler: post(reset::reset),
+        });
+    }
+    operations
 }
 
 /// The operations on connections above `--max-connections`: reports are refused there.
@@ -56,7 +80,8 @@ pub fn reserve_operations() -> Vec<Operation<Arc<Internal>>> {
 }
 
 fn with_report(report: MethodRouter<Arc<Internal>>) -> Vec<Operation<Arc<Internal>>> {
-    let without_credential = |id, path, handler| Operation { id, method: Method::GET, path, action: None, handler };
+    let without_credential =
+        |id, path, handler| Operation { id, method: Method::GET, path, action: None, is_long_poll: false, handler };
     vec![
         without_credential("Healthz", "/healthz", get(health::healthz)),
         without_credential("Readyz", "/readyz", get(health::readyz)),
@@ -67,6 +92,7 @@ fn with_report(report: MethodRouter<Arc<Internal>>) -> Vec<Operation<Arc<Interna
             method: Method::POST,
             path: report::PATH,
             action: Some(report::ACTION),
+            is_long_poll: false,
             handler: report,
         },
     ]
@@ -84,6 +110,7 @@ async fn metrics(State(internal): State<Arc<Internal>>) -> Result<impl IntoRespo
         all: api.limit.in_flight(),
         awaiting_body: api.limit.waiting_for_bodies(),
         awaiting_identity: api.limit.waiting_for_identity(),
+        awaiting_change: api.waiters.waiting(),
     };
     let text = internal.metrics.render(&api.store, &api.job_types, health::is_ready(api), in_flight);
     let text = text.map_err(|error| Error::Internal(error.to_string()))?;

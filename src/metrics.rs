@@ -164,11 +164,11 @@ impl Metrics {
         is_ready: bool,
         in_flight: InFlight,
     ) -> Result<Vec<u8>, prometheus::Error> {
-        let InFlight { all, awaiting_body, awaiting_identity } = in_flight;
+        let InFlight { all, awaiting_body, awaiting_identity, awaiting_change } = in_flight;
         self.server.ready.set(is_ready.into());
         self.store.reports_storable.set(store.takes_reports().into());
         self.server.in_flight.set(all.into());
-        for (what, waiting) in [("body", awaiting_body), ("identity", awaiting_identity)] {
+        for (what, waiting) in [("body", awaiting_body), ("identity", awaiting_identity), ("change", awaiting_change)] {
             self.server.waiting.with_label_values(&[what]).set(waiting.into());
         }
         self.set_sub_jobs(store, job_types);
@@ -204,6 +204,8 @@ pub struct InFlight {
     pub awaiting_body: u32,
     /// Those that wait for the identity service.
     pub awaiting_identity: u32,
+    /// Those that wait for a change of what is stored, which are not in `all`.
+    pub awaiting_change: u32,
 }
 
 #[cfg(test)]

@@ -40,6 +40,7 @@ use crate::progress::Progress;
 use crate::readiness::Phase;
 use crate::store::{DataDir, OpenError, Store};
 use crate::web::error::REASONS;
+use crate::web::waiters::Waiters;
 
 /// How long shutdown waits for background work of the store, for example a snapshot.
 const STORE_CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -113,6 +114,7 @@ impl Server {
             job_types,
             readiness: Arc::default(),
             limit: Arc::new(ConcurrencyLimit::new(config.max_in_flight)),
+            waiters: Arc::new(Waiters::new(config.max_waiters)),
         });
         metrics.init_error_reasons(&REASONS);
         metrics.set_in_flight_limit(config.max_in_flight);
@@ -126,7 +128,9 @@ impl Server {
         let reserve = Some(internal::reserve_operations());
         Ok(Self {
             public: setup.listener(Listener::Public, api::operations(), None, api.clone()).await?,
-            internal: setup.listener(Listener::Internal, internal::operations(), reserve, internal).await?,
+            internal: setup
+                .listener(Listener::Internal, internal::operations(config.allow_reset), reserve, internal)
+                .await?,
             descriptors,
             reports,
             api,
@@ -170,6 +174,9 @@ impl Server {
         if !is_on_disk {
             tracing::warn!("no --data-dir: a restart loses all subtasks");
         }
+        if config.allow_reset {
+            tracing::warn!("--allow-reset: a worker can delete all subtasks of a project");
+        }
         if public.max_connections < config.max_connections {
             tracing::warn!(
                 open_file_limit = descriptors.limit,
@@ -207,6 +214,7 @@ impl Server {
             };
             tokio::select! {
                 ended = demo_run => ended,
+                () = api.store.wake_watchers() => Ok(()),
                 ended = maintenance::run(&api.store, &metrics, config.retain_finished) => Ok(ended?),
             }
         };
@@ -220,6 +228,7 @@ impl Server {
         let (delay_seconds, timeout_seconds) = (config.drain_delay.as_secs_f64(), config.drain.as_secs_f64());
         tracing::info!(delay_seconds, timeout_seconds, "draining");
         api.readiness.enter(Phase::Draining);
+        api.store.end_watches();
         public_drain.announce();
         sleep(config.drain_delay).await;
         // One deadline for both listeners, so that `--drain` bounds the whole drain.

@@ -19,6 +19,7 @@ mod log;
 mod memory;
 mod pending;
 mod types;
+mod watch;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -33,8 +34,9 @@ use self::memory::{Found, FoundPage, MemoryStore, View};
 pub use self::pending::Submitted;
 use self::pending::{Pending, Plan};
 pub use self::types::{Dropped, Outcome, Page, StoreError, Summary};
+pub use self::watch::{Watch, WatchEnded};
 use crate::domain::{
-    CountFilter, JobId, JobType, JobTypeSet, JobTypes, ProjectId, Status, SubJob, SubJobId, Timestamp,
+    CountFilter, JobId, JobType, JobTypeSet, JobTypes, ProjectId, Status, StatusSet, SubJob, SubJobId, Timestamp,
 };
 
 /// The most records that one [`Store::expire`] drops.
@@ -159,6 +161,36 @@ impl Store {
         Ok(Summary { revision, counts })
     }
 
+    /// How many subtasks of `project` are in one of `statuses` and match the rest of `filter`, and the project's revision, both
+    /// of one moment.
+    ///
+    /// # Errors
+    ///
+    /// If the store is broken.
+    pub async fn count_at_revision(
+        &self,
+        project: &ProjectId,
+        filter: &CountFilter,
+        statuses: StatusSet,
+    ) -> Result<(u64, u64), StoreError> {
+        self.memory.count_at_revision(project, filter, statuses)
+    }
+
+    /// Watches a project: [`Watch::changed`] returns after each change that is made from now on.
+    pub fn watch(&self, project: &ProjectId) -> Watch {
+        self.memory.watches().watch(project)
+    }
+
+    /// Wakes tasks that watch projects when these change, for ever; nothing else does.
+    pub async fn wake_watchers(&self) {
+        self.memory.watches().run().await;
+    }
+
+    /// Ends every [`Watch`], those that are made later too.
+    pub fn end_watches(&self) {
+        self.memory.watches().end();
+    }
+
     /// Fails if what the store says is not to be trusted any more.
     pub fn check(&self) -> Result<(), StoreError> {
         self.memory.check()?;
@@ -210,6 +242,11 @@ impl Store {
         job_types: JobTypeSet,
     ) -> Submitted<Result<u64, NotDeletable>> {
         Submitted(self.change(ids.len(), move |draft| Ok(draft.delete(&project, &ids, job_types))))
+    }
+
+    /// Deletes all subtasks of a project in one step, whatever their status. How many have been deleted.
+    pub fn reset(&self, project: ProjectId) -> Submitted<u64> {
+        Submitted(self.change(1, move |draft| Ok(draft.reset(&project))))
     }
 
     /// Drops subtasks that ended longer than `age` before `now`, looking at about `most` records from where one before has

@@ -22,11 +22,13 @@ pub enum Action {
     BatchDeleteImageSubJobs,
     /// Report subtasks, as workers do; named in the same manner.
     ReportSubJobs,
+    /// Delete all subtasks of a project, as tests do; named in the same manner.
+    ResetSubJobs,
 }
 
 impl Action {
     /// Every action there is.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::CountSubJobs,
         Self::ListSubJobs,
         Self::CountImageSubJobs,
@@ -34,6 +36,7 @@ impl Action {
         Self::BatchDeleteSubJobs,
         Self::BatchDeleteImageSubJobs,
         Self::ReportSubJobs,
+        Self::ResetSubJobs,
     ];
 
     /// The action's name in policies.
@@ -46,6 +49,7 @@ impl Action {
             Self::BatchDeleteSubJobs => "workspace:jobs:batchDeleteSubJobs",
             Self::BatchDeleteImageSubJobs => "workspace:imageServer:batchDeleteImageSubJobs",
             Self::ReportSubJobs => "workspace:jobs:reportSubJobs",
+            Self::ResetSubJobs => "workspace:jobs:resetSubJobs",
         }
     }
 }

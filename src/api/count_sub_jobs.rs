@@ -3,38 +3,46 @@
 use std::io::Write as _;
 use std::sync::Arc;
 
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use http::{HeaderMap, StatusCode};
 
 use super::json::APPLICATION_JSON;
 use super::{Api, query};
 use crate::domain::{Family, ProjectId};
 use crate::web::call::Call;
 use crate::web::error::Error;
+use crate::web::etag::is_in_if_none_match;
 
 /// The published maximum of `count`.
 pub(super) const MAX_COUNT: u64 = i32::MAX as u64;
 
 /// Counts the app subtasks of the project that match the filter.
-pub(super) fn count_sub_jobs(
-    api: Arc<Api>,
-    call: Call<ProjectId>,
-) -> impl Future<Output = Result<impl IntoResponse, Error>> {
+pub(super) fn count_sub_jobs(api: Arc<Api>, call: Call<ProjectId>) -> impl Future<Output = Result<Response, Error>> {
     count(api, call, Family::App)
 }
 
 /// Counts the subtasks of a family that match the filter. A number above the published maximum is reported as the maximum.
-pub(super) async fn count(
-    api: Arc<Api>,
-    call: Call<ProjectId>,
-    family: Family,
-) -> Result<impl IntoResponse + use<>, Error> {
+pub(super) async fn count(api: Arc<Api>, call: Call<ProjectId>, family: Family) -> Result<Response, Error> {
     let call = call.with_input(|call| query::count(call.query(), family, &api.job_types))?;
     let (mut call, filter) = call.in_existing_project()?;
     call.ignore_body().await?;
-    let count = api.store.count(&call.project, &filter).await?;
-    Ok(([(CONTENT_TYPE, APPLICATION_JSON)], json_body(count.min(MAX_COUNT))))
+    let count = api.store.count(&call.project, &filter).await?.min(MAX_COUNT);
+    if call.headers().contains_key(IF_NONE_MATCH) {
+        return Ok(answer_condition(call.headers(), count));
+    }
+    Ok(([(CONTENT_TYPE, APPLICATION_JSON)], json_body(count)).into_response())
+}
+
+/// The answer to a caller that may have it already. The tag is the number, so a caller can write it himself.
+#[cold]
+fn answer_condition(headers: &HeaderMap, count: u64) -> Response {
+    let tag = format!("\"{count}\"");
+    if is_in_if_none_match(headers, &tag) {
+        return (StatusCode::NOT_MODIFIED, [(ETAG, tag)]).into_response();
+    }
+    ([(CONTENT_TYPE, APPLICATION_JSON)], [(ETAG, tag)], json_body(count)).into_response()
 }
 
 /// Makes `{"count":N}` in one allocation. A growing buffer would take three.

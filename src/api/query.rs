@@ -4,12 +4,16 @@
 
 mod count;
 mod list;
+mod scope;
 mod values;
+mod wait;
 
 use std::borrow::Cow;
 
 pub use self::count::count;
 pub use self::list::{ListQuery, list};
+pub use self::scope::{scope_action, summary};
+pub use self::wait::WaitQuery;
 use crate::web::decode;
 use crate::web::error::Error;
 

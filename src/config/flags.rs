@@ -93,6 +93,16 @@ pub struct ServeFlags {
     #[arg(long, env = "SUBJOBS_MAX_CONNECTIONS_PER_ADDRESS", value_name = "N", value_parser = value_parser!(u32).range(1..))]
     pub max_connections_per_address: Option<u32>,
 
+    /// Requests that wait for changes at once: wait and events; one more gets 503. A waiting one counts as none of
+    /// --max-in-flight, and holds a connection
+    #[arg(long, env = "SUBJOBS_MAX_WAITERS", value_name = "N", default_value_t = defaults::MAX_WAITERS, value_parser = value_parser!(u32).range(1..))]
+    pub max_waiters: u32,
+
+    /// Let principals with permission workspace:jobs:resetSubJobs delete all subtasks of a project over the internal listener;
+    /// for tests
+    #[arg(long, env = "SUBJOBS_ALLOW_RESET", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub allow_reset: bool,
+
     /// Time limit of a public request; then 503
     #[arg(long, env = "SUBJOBS_REQUEST_TIMEOUT", value_name = "DURATION", default_value_t = Seconds(defaults::REQUEST_TIMEOUT), value_parser = nonzero_duration)]
     pub request_timeout: Seconds,

@@ -48,6 +48,26 @@ impl Status {
     }
 }
 
+/// A set of statuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StatusSet(u8);
+
+impl StatusSet {
+    /// The set of all seven.
+    pub const ALL: Self = Self((1 << Status::COUNT) - 1);
+
+    /// The statuses in the set, in the published order.
+    pub fn iter(self) -> impl Iterator<Item = Status> {
+        Status::ALL.into_iter().filter(move |status| self.0 >> *status as u8 & 1 == 1)
+    }
+}
+
+impl FromIterator<Status> for StatusSet {
+    fn from_iter<I: IntoIterator<Item = Status>>(statuses: I) -> Self {
+        Self(statuses.into_iter().fold(0, |bits, status| bits | 1 << status as u8))
+    }
+}
+
 impl FromStr for Status {
     type Err = UnknownStatus;
 

@@ -42,6 +42,7 @@ mod tests {
     use crate::metrics::Metrics;
     use crate::readiness::Readiness;
     use crate::store::Store;
+    use crate::web::waiters::Waiters;
 
     #[tokio::test]
     async fn counts_that_have_drifted_are_not_ready() {
@@ -54,6 +55,7 @@ mod tests {
             job_types: Arc::new(JobTypes::default()),
             readiness: Arc::<Readiness>::default(),
             limit: Arc::new(ConcurrencyLimit::new(1)),
+            waiters: Arc::new(Waiters::new(1)),
         };
         let internal = Arc::new(Internal {
             api: Arc::new(api),

@@ -19,7 +19,7 @@ metrics! {
         in_flight_limit: IntGauge = "subjobs_http_in_flight_limit" []
             "The most requests of the public API that are processed at once.",
         waiting: IntGaugeVec = "subjobs_http_waiting" ["for"]
-            "Requests of the public API that wait for their body or for the identity service.",
+            "Requests that wait for their body, for the identity service, or for a change of what is stored.",
         connections: IntGaugeVec = "subjobs_http_connections" ["listener"] "Open connections.",
         connections_limit: IntGaugeVec = "subjobs_http_connections_limit" ["listener"]
             "The most connections that may be open.",

@@ -246,7 +246,14 @@ mod tests {
     use crate::web::request_id::RequestIds;
 
     fn app() -> App {
-        let root = || Operation { id: "", method: Method::GET, path: "/", action: None, handler: get(async || "") };
+        let root = || Operation {
+            id: "",
+            method: Method::GET,
+            path: "/",
+            action: None,
+            is_long_poll: false,
+            handler: get(async || ""),
+        };
         let table = || vec![root()];
         let (metrics, ids) = (Arc::new(Metrics::new().unwrap()), RequestIds::new().unwrap());
         let names = RouteLabels::new(&table(), Listener::Public, &metrics);

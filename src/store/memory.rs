@@ -18,7 +18,7 @@ mod records;
 mod segments;
 mod verifier;
 
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use self::counter_table::CounterTable;
 use self::records::{Cursor, Records};
@@ -26,7 +26,8 @@ use self::verifier::{Phase, Verifier};
 use super::StoreError;
 use super::core::{Known, KnownDetails, Stored};
 use super::ended::Ended;
-use crate::domain::{CountFilter, Details, JobType, ProjectId, Status, SubJobId};
+use super::watch::Watches;
+use crate::domain::{CountFilter, Details, JobType, ProjectId, Status, StatusSet, SubJobId};
 
 pub(super) use self::read::{Found, FoundPage, Slice};
 
@@ -39,6 +40,7 @@ pub(super) struct MemoryStore {
     verifier: Mutex<Verifier>,
     records: RwLock<Records>,
     counters: RwLock<CounterTable>,
+    watches: Arc<Watches>,
     step: usize,
 }
 
@@ -74,6 +76,7 @@ impl MemoryStore {
             verifier: Mutex::default(),
             records: RwLock::default(),
             counters: RwLock::new(CounterTable::new(job_types)),
+            watches: Arc::default(),
             step,
         }
     }
@@ -81,6 +84,23 @@ impl MemoryStore {
     /// How many subtasks of `project` match `filter`: at most types x statuses additions.
     pub(super) fn count(&self, project: &ProjectId, filter: &CountFilter) -> Result<u64, StoreError> {
         Ok(self.read_counters()?.count(project, filter))
+    }
+
+    /// How many subtasks of `project` are in one of `statuses` and match the rest of `filter`, and the project's revision, both
+    /// of one moment.
+    pub(super) fn count_at_revision(
+        &self,
+        project: &ProjectId,
+        filter: &CountFilter,
+        statuses: StatusSet,
+    ) -> Result<(u64, u64), StoreError> {
+        let counters = self.read_counters()?;
+        Ok((counters.count_in(project, filter, statuses), counters.revision(project)))
+    }
+
+    /// The watched projects.
+    pub(super) fn watches(&self) -> &Arc<Watches> {
+        &self.watches
     }
 
     /// How many subtasks of all projects are of that type and in that status.
@@ -209,6 +229,11 @@ impl Stored for View<'_> {
             Some(reader) => reader.has_details(number, details),
             None => self.records.details(number) == Some(details),
         }
+    }
+
+    fn ids(&self, project: u32) -> Vec<SubJobId> {
+        let records = self.records.project(counter_table::ProjectNumber(project));
+        records.map_or_else(Vec::new, |records| records.iter_from(0).map(|(_, record)| record.id).collect())
     }
 
     fn has_capacity(&self, project: Option<u32>, more: usize) -> bool {

@@ -9,8 +9,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use arc_swap::Guard;
-use http::HeaderMap;
 use http::request::Parts;
+use http::{HeaderMap, Uri};
 
 use super::authorize::{Caller, RequestHeaders, authenticate, check_framing_headers};
 use super::body::Payload;
@@ -160,7 +160,40 @@ impl<P> Call<P> {
     }
 }
 
+impl<P> Call<P> {
+    /// The target as it was sent, parsed.
+    pub fn uri(&self) -> &Uri {
+        &self.request.parts.uri
+    }
+
+    /// Gives up what a call must not hold that waits for longer than its body takes: its permit, and one of the few places
+    /// from which the access in force is read without a shared counter.
+    pub fn prepare_to_wait(&mut self) {
+        self.request.permit = Permit::unbounded();
+        self.request.access = Guard::from_inner(Arc::clone(&self.request.access));
+    }
+}
+
 impl Call<ProjectId> {
+    /// Decides again whether the caller may do `action`, by the access that is in force by now.
+    ///
+    /// # Errors
+    ///
+    /// 401, 403, or 503 if the credential cannot be checked now.
+    pub async fn authorize_again(&mut self, access: Arc<Access>, action: Action) -> Result<(), Error> {
+        let UnauthorizedRequest { parts, payload, permit, .. } = &mut *self.request;
+        let headers = RequestHeaders::of(&parts.headers);
+        self.caller = authenticate(&access, parts, &headers, payload, permit).await?;
+        self.caller.principal.authorize(Some(&self.project), action)?;
+        self.request.access = Guard::from_inner(access);
+        Ok(())
+    }
+
+    /// Whether this is the access by which the call was decided last.
+    pub fn is_decided_by(&self, access: &Arc<Access>) -> bool {
+        Arc::ptr_eq(&self.request.access, access)
+    }
+
     /// Checks that the project exists. For an operation that reads its body before this last decision.
     ///
     /// # Errors

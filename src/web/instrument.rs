@@ -74,7 +74,9 @@ impl App {
         let context = RequestContext { start, request_id, label, method: request.method().into() };
         // Unwind safe: the future is dropped after a panic, and a store that a panic interrupted is poisoned.
         let response = AssertUnwindSafe(router.clone().call(request)).catch_unwind();
-        ResponseFuture { inner: timeout(self.0.timeout, response), shared: self.0.clone(), context }
+        // A long poll has a time of its own, and tokio takes the longest duration for none.
+        let limit = if self.0.labels.has_timeout(label) { self.0.timeout } else { Duration::MAX };
+        ResponseFuture { inner: timeout(limit, response), shared: self.0.clone(), context }
     }
 }
 
@@ -181,8 +183,16 @@ mod tests {
     use crate::web::operation::{Operation, router};
 
     fn app(handler: MethodRouter) -> App {
-        let table =
-            || vec![Operation { id: "", method: Method::GET, path: "/", action: None, handler: handler.clone() }];
+        let table = || {
+            vec![Operation {
+                id: "",
+                method: Method::GET,
+                path: "/",
+                action: None,
+                is_long_poll: false,
+                handler: handler.clone(),
+            }]
+        };
         let metrics = Arc::new(Metrics::new().unwrap());
         let labels = RouteLabels::new(&table(), Listener::Public, &metrics);
         App::new(router(table(), ()), labels, metrics, RequestIds::new().unwrap(), Duration::from_secs(10))

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::MethodRouter;
+use axum::response::IntoResponse;
+use axum::routing::{MethodFilter, MethodRouter};
 use http::Method;
+use http::header::ALLOW;
 use memchr::memchr;
 
 use super::compress::compressed;
@@ -23,6 +25,8 @@ pub struct Operation<S> {
     pub path: &'static str,
     /// The action that its caller needs permission for, if any.
     pub action: Option<Action>,
+    /// Whether its answer is waited for: the listener's time-out does not end it, and HEAD is no method of it.
+    pub is_long_poll: bool,
     /// Its handler.
     pub handler: MethodRouter<S>,
 }
@@ -40,35 +44,52 @@ impl<S: Clone + Send + Sync + 'static> Operation<S> {
 ///
 /// If two rows have the same path and method, or path templates that conflict.
 pub fn router<S: Clone + Send + Sync + 'static>(table: Vec<Operation<S>>, state: S) -> Router {
-    let mut by_path: Vec<(&'static str, MethodRouter<S>)> = Vec::new();
-    for Operation { path, handler, .. } in table {
-        match by_path.iter_mut().find(|(known, _)| *known == path) {
-            Some((_, methods)) => *methods = std::mem::take(methods).merge(handler),
-            None => by_path.push((path, handler)),
+    let mut by_path: Vec<(&'static str, MethodRouter<S>, bool)> = Vec::new();
+    for Operation { path, handler, is_long_poll, .. } in table {
+        match by_path.iter_mut().find(|(known, ..)| *known == path) {
+            Some((_, methods, _)) => *methods = std::mem::take(methods).merge(handler),
+            None => by_path.push((path, handler, is_long_poll)),
         }
     }
-    let routes = by_path
-        .into_iter()
-        .fold(Router::new(), |router, (path, methods)| router.route(path, methods.fallback(async || Error::Method)));
+    let routes = by_path.into_iter().fold(Router::new(), |router, (path, methods, is_long_poll)| {
+        let methods = match is_long_poll {
+            // A handler of GET gets HEAD too, unless that has one of its own.
+            true => methods.on(MethodFilter::HEAD, only_get).fallback(only_get),
+            false => methods.fallback(async || Error::Method),
+        };
+        router.route(path, methods)
+    });
     routes.fallback(async || Error::Path).with_state(state)
+}
+
+/// Answers every other method where GET is the only one.
+async fn only_get() -> impl IntoResponse {
+    ([(ALLOW, "GET")], Error::Method)
 }
 
 /// Finds the metrics of a request's path template.
 pub struct RouteLabels {
     paths: matchit::Router<usize>,
     known: Vec<RouteMetrics>,
+    /// Whether requests of each template have a time-out.
+    has_timeout: Vec<bool>,
     unknown: RouteMetrics,
 }
 
 impl RouteLabels {
     /// The labels of a table's path templates.
     pub fn new<S>(table: &[Operation<S>], listener: Listener, metrics: &Arc<Metrics>) -> Self {
-        let mut labels =
-            Self { paths: matchit::Router::new(), known: Vec::new(), unknown: metrics.route(listener, "unknown") };
-        for Operation { path, .. } in table {
+        let mut labels = Self {
+            paths: matchit::Router::new(),
+            known: Vec::new(),
+            has_timeout: Vec::new(),
+            unknown: metrics.route(listener, "unknown"),
+        };
+        for Operation { path, is_long_poll, .. } in table {
             // It fails for a template that several rows share, which needs one label.
             if labels.paths.insert(*path, labels.known.len()).is_ok() {
                 labels.known.push(metrics.route(listener, path));
+                labels.has_timeout.push(!is_long_poll);
             }
         }
         labels
@@ -78,6 +99,11 @@ impl RouteLabels {
     pub fn find(&self, path: &str) -> Option<usize> {
         let found = self.paths.at(path).ok()?;
         found.params.iter().all(|(_, segment)| !segment.is_empty()).then_some(*found.value)
+    }
+
+    /// Whether the listener's time-out ends requests of the template with that index.
+    pub fn has_timeout(&self, index: Option<usize>) -> bool {
+        index.and_then(|index| self.has_timeout.get(index)).is_none_or(|has_timeout| *has_timeout)
     }
 
     /// The metrics of a template by its index, or those of unknown paths.
@@ -110,7 +136,14 @@ mod tests {
     const PATHS: [&str; 5] = ["/a", "/a/{x}/b", "/a/{x}/b/{y}", "/a/{x}/b/c", "/{x}/{y}/d"];
 
     fn table() -> Vec<Operation<()>> {
-        let row = |path| Operation { id: "", method: Method::GET, path, action: None, handler: get(async || "") };
+        let row = |path| Operation {
+            id: "",
+            method: Method::GET,
+            path,
+            action: None,
+            is_long_poll: false,
+            handler: get(async || ""),
+        };
         PATHS.into_iter().map(row).collect()
     }
 
@@ -153,7 +186,14 @@ mod tests {
 
     #[test]
     fn one_path_may_have_several_methods() {
-        let row = |method: Method, handler| Operation { id: "", method, path: "/a", action: None, handler };
+        let row = |method: Method, handler| Operation {
+            id: "",
+            method,
+            path: "/a",
+            action: None,
+            is_long_poll: false,
+            handler,
+        };
         let table = vec![row(Method::GET, get(async || "")), row(Method::PATCH, axum::routing::patch(async || ""))];
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let router = router(table, ());

@@ -24,7 +24,9 @@ mod support {
 
 mod api {
     mod batch_delete;
+    mod conditions;
     mod count;
+    mod events;
     pub(crate) mod filters;
     mod list_projects;
     mod openapi;
@@ -32,8 +34,11 @@ mod api {
     mod openapi_siblings;
     mod order_of_decisions;
     mod project_ids;
+    mod reset;
     mod responses;
     mod sdks;
+    mod summary;
+    mod wait;
 }
 
 mod ingest {

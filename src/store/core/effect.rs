@@ -30,6 +30,11 @@ impl Effect {
             Self::Remove(id) => id,
         }
     }
+
+    /// Whether it makes a subtask that was not there.
+    pub(in crate::store) fn is_new(&self) -> bool {
+        matches!(self, Self::Put(put) if put.is_new)
+    }
 }
 
 /// What one report, or another change, does to subtasks of one project, in order. Readers see all of it or nothing.

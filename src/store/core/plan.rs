@@ -17,6 +17,9 @@ pub(in crate::store) trait Stored {
     /// A subtask of the project with that number.
     fn find(&self, project: u32, id: &SubJobId) -> Option<Known<'_>>;
 
+    /// The subtasks of the project with that number.
+    fn ids(&self, project: u32) -> Vec<SubJobId>;
+
     /// Whether the details of a subtask that has some are these.
     fn has_details(&self, known: &Known<'_>, details: &Details) -> bool;
 
@@ -170,6 +173,26 @@ impl<'a, S: Stored> Draft<'a, S> {
         self.begin(project, found.len());
         found.into_iter().for_each(|id| self.push(Effect::Remove(id)));
         Ok(self.end())
+    }
+
+    /// Plans that all subtasks of a project are deleted, whatever their status. How many are.
+    pub(in crate::store) fn reset(&mut self, project: &ProjectId) -> u64 {
+        let number = self.stored.project(project);
+        let mut ids = number.map_or_else(Vec::new, |number| self.stored.ids(number));
+        let planned = self.changes.iter().filter(|changes| changes.project == *project);
+        ids.extend(
+            planned
+                .flat_map(|changes| &changes.effects)
+                .filter(|effect| effect.is_new())
+                .map(|effect| effect.id().clone()),
+        );
+        self.begin(project, ids.len());
+        for id in ids {
+            if self.find(project, number, &id).is_some() {
+                self.push(Effect::Remove(id));
+            }
+        }
+        self.end()
     }
 
     /// Plans that those of some subtasks are dropped which ended before that moment. How many are.

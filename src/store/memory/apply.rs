@@ -37,7 +37,9 @@ impl MemoryStore {
         let changes = CounterChanges::sum(project, deltas);
         verifier.changed_counters(&changes);
         self.publish(changes, revision)?;
-        self.release(&mut records, project, touched)
+        self.release(&mut records, project, touched)?;
+        self.watches.mark(&id);
+        Ok(())
     }
 
     /// Makes changes visible in one step, then folds them into the jobs' counters in steps of bounded length.

@@ -6,7 +6,7 @@ use super::counters::{CounterKey, DenseCounters, JobCounters, ProjectCounters};
 use super::index::Index;
 use super::segments::Segments;
 use super::verifier::{Phase, Verifier};
-use crate::domain::{CountFilter, JobId, JobType, ProjectId, Status};
+use crate::domain::{CountFilter, JobId, JobType, ProjectId, Status, StatusSet};
 
 /// A project's place among the projects of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -127,6 +127,15 @@ impl CounterTable {
         let pending: i64 =
             self.pending_of(job).filter(|delta| delta.key.matches(filter)).map(|delta| i64::from(delta.change)).sum();
         self.jobs[job.0].counters.sum(filter).wrapping_add_signed(pending)
+    }
+
+    /// How many subtasks of `project` are in one of `statuses` and match the rest of `filter`, whatever status that names.
+    pub(super) fn count_in(&self, project: &ProjectId, filter: &CountFilter, statuses: StatusSet) -> u64 {
+        if statuses == StatusSet::ALL {
+            return self.count(project, &CountFilter { status: None, ..filter.clone() });
+        }
+        let in_one = |status| self.count(project, &CountFilter { status: Some(status), ..filter.clone() });
+        statuses.iter().map(in_one).sum()
     }
 
     fn pending_of(&self, job: JobNumber) -> impl Iterator<Item = &Delta> {

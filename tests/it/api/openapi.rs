@@ -77,7 +77,7 @@ fn the_operation_is_the_publishers() {
     let paths = ours["paths"].as_object().expect("an object");
     let internal: Vec<_> = paths.iter().filter(|(_, item)| item.get("servers").is_some()).collect();
     let listed: BTreeSet<_> = internal.iter().map(|(path, _)| path.as_str()).collect();
-    assert_eq!(listed, subjobs::internal::operations().iter().map(|operation| operation.path).collect());
+    assert_eq!(listed, subjobs::internal::operations(true).iter().map(|operation| operation.path).collect());
     for (path, item) in internal {
         assert_eq!(item["servers"][0]["variables"]["origin"]["default"], "http://127.0.0.1:9090", "{path}");
     }
@@ -104,7 +104,7 @@ fn every_operation_of_the_tables_is_described_and_no_other() {
     let row = |method: &http::Method, path: &str, id: &str| (method.to_string(), path.to_owned(), id.to_owned());
     let public = subjobs::api::operations();
     let public = public.iter().map(|operation| row(&operation.method, operation.path, operation.id));
-    let internal = subjobs::internal::operations();
+    let internal = subjobs::internal::operations(true);
     let internal = internal.iter().map(|operation| row(&operation.method, operation.path, operation.id));
     let tables: BTreeSet<_> = public.chain(internal).collect();
     assert_eq!(described(&ours()), tables);
@@ -169,9 +169,11 @@ fn the_parameters_are_the_publishers() {
         assert_eq!(bounds.insert(keyword.into(), value), None, "the publisher bounds {parameter} by {keyword} too");
     }
 
-    // More: any X-Request-Id is taken.
-    let request_id = json!({ "required": false, "type": "string" });
-    expected.insert("header X-Request-Id".into(), request_id.as_object().expect("an object").clone());
+    // More: any X-Request-Id, and conditions.
+    for name in ["header X-Request-Id", "header If-None-Match"] {
+        let header = json!({ "required": false, "type": "string" });
+        expected.insert(name.into(), header.as_object().expect("an object").clone());
+    }
 
     assert_eq!(parameters(&ours), expected);
 }
@@ -206,7 +208,10 @@ fn the_statuses_and_codes_are_the_publishers() {
     let expected = codes(&publishers, |document, response| {
         resolve(document, &response["schema"])["properties"]["error_code"]["example"].clone()
     });
-    let example = codes(&ours, |_, response| content(response)["example"]["error_code"].clone());
+    let mut example =
+        codes(&ours, |_, response| response["content"]["application/json"]["example"]["error_code"].clone());
+    // More: an answer to conditions, which is no error and has no body.
+    assert_eq!(example.remove("304"), Some(Value::Null));
     assert_eq!(expected.len(), 8);
     assert_eq!(expected.values().filter(|code| code.is_null()).count(), 1, "200 has no code");
     assert_eq!(example, expected);
@@ -235,7 +240,7 @@ fn the_count_is_the_publishers() {
 #[test]
 fn errors_are_two_bounded_strings() {
     let ours = ours();
-    for (status, response) in responses(&ours).into_iter().filter(|(status, _)| *status != "200") {
+    for (status, response) in responses(&ours).into_iter().filter(|(status, _)| !["200", "304"].contains(status)) {
         let error = content(response);
         // Nothing else: a generator of clients makes one class of it, and no class of anything that is put around it.
         assert_eq!(error["schema"], json!({ "$ref": "#/components/schemas/Error" }), "{status}");
@@ -265,6 +270,7 @@ fn every_response_names_its_headers() {
         expected.extend(match status {
             "405" => Some("Allow"),
             "503" => Some("Retry-After"),
+            "304" => Some("ETag"),
             _ => None,
         });
         let mut names = keys(&response["headers"]);

@@ -121,6 +121,7 @@ impl Row {
     fn good_query(&self) -> &'static str {
         match self.id {
             "ListSubJobs" | "ListImageSubJobs" => "?job_type=",
+            "WaitForCount" => "?until=ge:0",
             _ => "",
         }
     }
@@ -140,6 +141,8 @@ impl Row {
         match self.id {
             "CountSubJobs" | "CountImageSubJobs" => Some("?status=x"),
             "ListSubJobs" | "ListImageSubJobs" => Some(""),
+            "GetSummary" => Some("?family=x"),
+            "WaitForCount" => Some("?until=ge:0&timeout=0"),
             "ListProjects" => Some("?name=%ff"),
             _ => None,
         }

@@ -125,6 +125,28 @@ impl Connection {
         response
     }
 
+    /// The next bytes of a body, as many as that.
+    pub(crate) async fn body(&mut self, length: usize) -> String {
+        while self.unread.len() < length {
+            assert_ne!(self.read().await, 0, "closed within a body");
+        }
+        String::from_utf8(self.unread.drain(..length).collect()).unwrap()
+    }
+
+    /// The next chunk of a chunked body; nothing after the last one.
+    pub(crate) async fn chunk(&mut self) -> Option<String> {
+        let end = loop {
+            match self.unread.windows(2).position(|window| window == b"\r\n") {
+                Some(end) => break end,
+                None => assert_ne!(self.read().await, 0, "closed within a chunk"),
+            }
+        };
+        let size = usize::from_str_radix(self.body(end + 2).await.trim(), 16).unwrap();
+        let mut data = self.body(size + 2).await;
+        data.truncate(size);
+        (size > 0).then_some(data)
+    }
+
     /// What the peer still sends until it closes or resets the connection.
     pub(crate) async fn rest_or_reset(&mut self) -> String {
         loop {

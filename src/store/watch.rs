@@ -1,0 +1,214 @@
+//! Tells tasks that wait for a change of a project when there was one.
+//!
+//! A change marks its project, and [`Watches::run`] wakes the marked projects' watchers, at most once in [`WAKE_INTERVAL`]. So a
+//! change costs one load where nobody watches, and many changes in a row cost one wake-up of each watcher.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::sleep;
+
+use crate::domain::ProjectId;
+
+/// The shortest time between two wake-ups of the same watcher.
+const WAKE_INTERVAL: Duration = Duration::from_millis(25);
+
+/// The watched projects of a store.
+#[derive(Debug, Default)]
+pub(super) struct Watches {
+    /// How many projects are watched.
+    count: AtomicUsize,
+    has_ended: AtomicBool,
+    projects: Mutex<Projects>,
+    /// Some project has been marked.
+    marked: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Projects {
+    watched: HashMap<ProjectId, Watched>,
+    /// Watched projects that have changed since their watchers were last woken, each once.
+    marked: Vec<ProjectId>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    sender: watch::Sender<()>,
+    is_marked: bool,
+}
+
+/// A task's view of the changes of one project, from when it was made.
+#[derive(Debug)]
+pub struct Watch {
+    receiver: watch::Receiver<()>,
+    project: ProjectId,
+    watches: Arc<Watches>,
+}
+
+/// The server has ended all watches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WatchEnded;
+
+impl Watches {
+    /// Watches a project.
+    pub(super) fn watch(self: &Arc<Self>, project: &ProjectId) -> Watch {
+        let mut projects = self.lock();
+        let receiver = if self.has_ended.load(Ordering::Relaxed) {
+            // Its sender is dropped at once, which is how a watcher is told the end.
+            watch::channel(()).1
+        } else if let Some(watched) = projects.watched.get(project) {
+            watched.sender.subscribe()
+        } else {
+            let (sender, receiver) = watch::channel(());
+            projects.watched.insert(project.clone(), Watched { sender, is_marked: false });
+            self.count.store(projects.watched.len(), Ordering::Relaxed);
+            receiver
+        };
+        Watch { receiver, project: project.clone(), watches: self.clone() }
+    }
+
+    /// Marks a project that has changed. To be called after the change can be read.
+    ///
+    /// A watcher that does not read the change took the counters' lock before the change did, so its count is visible here.
+    pub(super) fn mark(&self, project: &ProjectId) {
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let mut projects = self.lock();
+        let Projects { watched, marked } = &mut *projects;
+        if let Some(watched) = watched.get_mut(project).filter(|watched| !watched.is_marked) {
+            watched.is_marked = true;
+            marked.push(project.clone());
+            self.marked.notify_one();
+        }
+    }
+
+    /// Wakes the watchers of marked projects, for ever.
+    pub(super) async fn run(&self) {
+        loop {
+            self.marked.notified().await;
+            self.wake();
+            sleep(WAKE_INTERVAL).await;
+        }
+    }
+
+    fn wake(&self) {
+        let mut projects = self.lock();
+        let Projects { watched, marked } = &mut *projects;
+        for project in marked.drain(..) {
+            if let Some(watched) = watched.get_mut(&project) {
+                watched.is_marked = false;
+                watched.sender.send_replace(());
+            }
+        }
+    }
+
+    /// Ends all watches, those that are made later too.
+    pub(super) fn end(&self) {
+        let mut projects = self.lock();
+        self.has_ended.store(true, Ordering::Relaxed);
+        *projects = Projects::default();
+        self.count.store(0, Ordering::Relaxed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Projects> {
+        // A panic elsewhere leaves the map whole.
+        self.projects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watch {
+    /// Waits until the project has changed since the watch was made or this last returned.
+    ///
+    /// # Errors
+    ///
+    /// If all watches have ended.
+    pub async fn changed(&mut self) -> Result<(), WatchEnded> {
+        self.receiver.changed().await.map_err(|_| WatchEnded)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut projects = self.watches.lock();
+        // This watch's own receiver is still there.
+        if projects.watched.get(&self.project).is_some_and(|watched| watched.sender.receiver_count() <= 1) {
+            projects.watched.remove(&self.project);
+            projects.marked.retain(|marked| *marked != self.project);
+            self.watches.count.store(projects.watched.len(), Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    fn project(name: &str) -> ProjectId {
+        ProjectId::parse(name).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn changes_of_the_watched_project_wake() {
+        let watches = Arc::<Watches>::default();
+        let runner = watches.clone();
+        let running = tokio::spawn(async move { runner.run().await });
+        watches.mark(&project("p"));
+        let (mut first, mut second) = (watches.watch(&project("p")), watches.watch(&project("p")));
+        let mut other = watches.watch(&project("q"));
+        watches.mark(&project("p"));
+        assert_eq!((first.changed().await, second.changed().await), (Ok(()), Ok(())));
+        sleep(WAKE_INTERVAL).await;
+        assert!(other.changed().now_or_never().is_none() && first.changed().now_or_never().is_none());
+        running.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_changes_wake_once_in_an_interval() {
+        let watches = Arc::<Watches>::default();
+        let runner = watches.clone();
+        let running = tokio::spawn(async move { runner.run().await });
+        let (mut watch, start) = (watches.watch(&project("p")), tokio::time::Instant::now());
+        let changing = tokio::spawn(async move {
+            for _ in 0..100 {
+                watches.mark(&project("p"));
+                sleep(Duration::from_millis(1)).await;
+            }
+        });
+        let mut woken = 0;
+        while start.elapsed() < Duration::from_millis(99) {
+            watch.changed().await.unwrap();
+            woken += 1;
+        }
+        changing.await.unwrap();
+        assert!((4..=5).contains(&woken), "{woken}");
+        running.abort();
+    }
+
+    #[tokio::test]
+    async fn the_end_wakes_for_good() {
+        let watches = Arc::<Watches>::default();
+        let mut watch = watches.watch(&project("p"));
+        watches.end();
+        assert_eq!(watch.changed().await, Err(WatchEnded));
+        assert_eq!(watches.watch(&project("p")).changed().await, Err(WatchEnded));
+    }
+
+    #[test]
+    fn dropped_watches_leave_nothing() {
+        let watches = Arc::<Watches>::default();
+        let (first, second) = (watches.watch(&project("p")), watches.watch(&project("p")));
+        watches.mark(&project("p"));
+        drop(first);
+        assert_eq!(watches.lock().watched.len(), 1);
+        drop(second);
+        let projects = watches.lock();
+        assert!(projects.watched.is_empty() && projects.marked.is_empty());
+        assert_eq!(watches.count.load(Ordering::Relaxed), 0);
+    }
+}

@@ -1,0 +1,65 @@
+//! The reset of a project, which tests want and nobody else should be able to do.
+
+use subjobs::config::Config;
+
+use super::summary::summary;
+use crate::support::fixtures::{DASHBOARD, OPS, OTHER_PROJECT, PROJECT, WORKER, code, config, record};
+use crate::support::response::{assert_error, json};
+use crate::support::server::Running;
+
+async fn reset(server: &Running, token: &str) -> reqwest::Response {
+    let url = format!("http://{}/subjobs/v1/{PROJECT}/reset", server.internal);
+    server.client.post(url).header("X-Auth-Token", token).send().await.unwrap()
+}
+
+#[tokio::test]
+async fn all_subtasks_of_the_project_go_in_one_step() {
+    let server = Running::start(Config { allow_reset: true, ..config() }).await;
+    let image = r#"{"id":"i","job_id":"k","job_type":"BUILD_IMAGE","status":"RUNNING","family":"image"}"#;
+    let lines: Vec<_> = (0..3000).map(|n| record(&n.to_string(), "j", "CREATE_SERVER", "RUNNING")).collect();
+    server.report(OPS, format!("{}\n{image}", lines.join("\n"))).send().await.unwrap();
+    let other = format!("http://{}/v1/{OTHER_PROJECT}/app-server-sub-jobs/actions/report", server.internal);
+    let request = server.client.post(other).header("X-Auth-Token", OPS).header("Content-Type", "application/x-ndjson");
+    request.body(record("1", "j", "CREATE_SERVER", "RUNNING")).send().await.unwrap();
+    let before = summary(&server, PROJECT, "").await["revision"].as_u64().unwrap();
+
+    assert_eq!(json(reset(&server, OPS).await).await["deleted"], 3001);
+    assert_eq!(server.count("").await, 0);
+    assert_eq!(summary(&server, PROJECT, "?family=image").await["total"], 0);
+    assert!(summary(&server, PROJECT, "").await["revision"].as_u64().unwrap() > before);
+    assert_eq!(summary(&server, OTHER_PROJECT, "").await["total"], 1);
+    assert_eq!(json(reset(&server, OPS).await).await["deleted"], 0);
+    // A version that was stored is forgotten with its subtask.
+    server.report(OPS, record("1", "j", "CREATE_SERVER", "SUCCESS")).send().await.unwrap();
+    assert_eq!(server.count("").await, 1);
+}
+
+#[tokio::test]
+async fn a_restart_does_not_bring_them_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = || Config { allow_reset: true, data_dir: Some(dir.path().join("data")), ..config() };
+    let mut server = Running::start(config()).await;
+    let lines: Vec<_> = (0..100).map(|n| record(&n.to_string(), "j", "CREATE_SERVER", "RUNNING")).collect();
+    server.report(OPS, lines.join("\n")).send().await.unwrap();
+    let before = summary(&server, PROJECT, "").await["revision"].as_u64().unwrap();
+    assert_eq!(json(reset(&server, OPS).await).await["deleted"], 100);
+    server.stop();
+    server.ended().await;
+    let server = Running::start(config()).await;
+    assert_eq!(server.count("").await, 0);
+    assert!(summary(&server, PROJECT, "").await["revision"].as_u64().unwrap() > before);
+}
+
+#[tokio::test]
+async fn it_needs_the_option_and_a_permission() {
+    let server = Running::start(config()).await;
+    assert_error(reset(&server, OPS).await, 404, code::NOT_FOUND).await;
+    let server = Running::start(Config { allow_reset: true, ..config() }).await;
+    assert_error(reset(&server, DASHBOARD).await, 403, code::PERMISSION).await;
+    assert_error(reset(&server, "nobody").await, 401, code::CREDENTIAL).await;
+    // A worker that may do everything with jobs but count.
+    assert_eq!(reset(&server, WORKER).await.status(), 200);
+    let url = format!("http://{}/subjobs/v1/{PROJECT}/reset", server.public);
+    let public = server.client.post(url).header("X-Auth-Token", OPS).send().await.unwrap();
+    assert_error(public, 404, code::NOT_FOUND).await;
+}
