@@ -17,6 +17,7 @@ mod support {
     pub(crate) mod server;
     pub(crate) mod signer;
     pub(crate) mod small_disk;
+    pub(crate) mod snapshot;
     pub(crate) mod streams;
     pub(crate) mod wait;
     pub(crate) mod workers;
@@ -35,6 +36,7 @@ mod api {
     mod order_of_decisions;
     mod project_ids;
     mod reset;
+    mod response_bodies;
     mod responses;
     mod sdks;
     mod summary;
@@ -48,6 +50,7 @@ mod ingest {
     pub(crate) mod load_files;
     mod record_rules;
     pub(crate) mod reports;
+    mod response_bodies;
     mod shares_of_principals;
 }
 
@@ -96,9 +99,11 @@ mod storage {
 }
 
 mod cli {
+    mod check;
     mod commands;
     mod demo;
     mod environment;
+    mod help;
     mod log;
     mod serve;
     mod symbols;

@@ -292,7 +292,7 @@ fn a_record_is_what_the_document_says() {
     let schema = &ours["components"]["schemas"]["SubJob"];
     assert_eq!(schema["required"], json!(["id", "job_id", "job_type", "status"]));
     assert_eq!(schema["additionalProperties"], false);
-    let full = crate::ingest::reports::full("1");
+    let full = crate::support::fixtures::full("1");
     let mut described = keys(&schema["properties"]);
     let mut known = keys(&full);
     described.sort_unstable();

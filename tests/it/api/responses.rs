@@ -4,48 +4,10 @@ use std::net::SocketAddr;
 
 use subjobs::config::Config;
 
-use crate::support::connection::{Connection, exchange, good, head};
-use crate::support::fixtures::{DASHBOARD, OPS, OTHER_PROJECT, PROJECT, code, config, count_path, report_path};
+use crate::support::connection::{Connection, exchange, head, request};
+use crate::support::fixtures::{OPS, PROJECT, code, config, count_path, report_path};
 use crate::support::response::Response;
 use crate::support::server::Running;
-
-/// A request to the public listener with a good token and more headers.
-fn request(method: &str, target: &str, more: &[&str]) -> String {
-    let token = format!("X-Auth-Token: {OPS}");
-    let headers: Vec<_> = ["Host: h", &token].into_iter().chain(more.iter().copied()).collect();
-    head(&format!("{method} {target} HTTP/1.1"), &headers)
-}
-
-#[tokio::test]
-async fn each_status_has_its_code_and_sentence() {
-    let server = Running::start(config()).await;
-    let as_dashboard = |project: &str| {
-        let token = format!("X-Auth-Token: {DASHBOARD}");
-        head(&format!("GET {} HTTP/1.1", count_path(project)), &["Host: h", &token])
-    };
-    let mut connection = Connection::open(server.public).await;
-    for (request, status, code, message) in [
-        (good("?job_id=%00", &[]), 400, code::INPUT, "job_id must not hold a control character"),
-        (
-            head(&format!("GET {} HTTP/1.1", count_path(PROJECT)), &["Host: h"]),
-            401,
-            code::CREDENTIAL,
-            "neither X-Auth-Token nor a signature is given",
-        ),
-        (as_dashboard(OTHER_PROJECT), 403, code::PERMISSION, "the caller has no access to this project"),
-        (request("GET", "/", &[]), 404, code::NOT_FOUND, "no such path"),
-        (request("GET", &count_path("x"), &[]), 404, code::NOT_FOUND, "the project does not exist"),
-        (request("PUT", &count_path("x"), &[]), 405, code::METHOD, "the method is not allowed for this path"),
-    ] {
-        connection.send(request).await;
-        assert_eq!(connection.response().await.assert_error(status, code), message);
-    }
-    let full = Running::start(Config { max_in_flight: 0, ..config() }).await;
-    let overloaded = exchange(full.public, good("", &[])).await;
-    assert_eq!(overloaded.assert_error(503, code::UNAVAILABLE), "the service is overloaded");
-    let seconds: u64 = overloaded.header("retry-after").unwrap().parse().unwrap();
-    assert!((1..=60).contains(&seconds));
-}
 
 /// A HEAD has everything that the GET has, save the body.
 #[tokio::test]
@@ -74,21 +36,21 @@ async fn head_is_get_without_a_body() {
         ("/nowhere".into(), 404),
         (count_path("a%00"), 400),
     ] {
-        same(&mut connection, &request("GET", &target, &own), status).await;
+        same(&mut connection, &request("GET", &target, OPS, &own), status).await;
     }
     let anonymous = head(&format!("GET {} HTTP/1.1", count_path(PROJECT)), &["Host: h", own[0]]);
     same(&mut connection, &anonymous, 401).await;
 
     let full = Running::start(Config { max_in_flight: 0, ..config() }).await;
     let mut connection = Connection::open(full.public).await;
-    same(&mut connection, &request("GET", &count_path(PROJECT), &own), 503).await;
+    same(&mut connection, &request("GET", &count_path(PROJECT), OPS, &own), 503).await;
 
     let mut internal = Connection::open(server.internal).await;
-    internal.send(request("HEAD", &report_path(PROJECT), &own)).await;
+    internal.send(request("HEAD", &report_path(PROJECT), OPS, &own)).await;
     let not_allowed = internal.response_to_head().await;
     assert_eq!((not_allowed.status, not_allowed.header("allow")), (405, Some("POST")));
     for (path, status) in [("/healthz", 200), ("/readyz", 200)] {
-        same(&mut internal, &request("GET", path, &own), status).await;
+        same(&mut internal, &request("GET", path, OPS, &own), status).await;
     }
 }
 
@@ -106,7 +68,7 @@ async fn other_methods_are_told_which_there_are() {
         "POST PUT PATCH DELETE OPTIONS TRACE CONNECT PROPFIND QUERY BREW get Get gET GETS head X-Y a!#$%&'*+-.^_`|~";
     for method in others.split(' ') {
         for target in [count_path(PROJECT), count_path("a%00"), count_path("nowhere") + "?status=x&status=x"] {
-            let answer = exchange(server.public, request(method, &target, &["Connection: close"])).await;
+            let answer = exchange(server.public, request(method, &target, OPS, &["Connection: close"])).await;
             answer.assert_error(405, code::METHOD);
             assert_eq!(allowed(&answer), ["GET", "HEAD"], "{method}");
         }
@@ -118,7 +80,7 @@ async fn other_methods_are_told_which_there_are() {
         ("OPTIONS", "/readyz".into(), &["GET", "HEAD"]),
         ("DELETE", "/metrics".into(), &["GET", "HEAD"]),
     ] {
-        let answer = exchange(server.internal, request(method, &path, &[])).await;
+        let answer = exchange(server.internal, request(method, &path, OPS, &[])).await;
         answer.assert_error(405, code::METHOD);
         assert_eq!(allowed(&answer), expected, "{method} {path}");
     }
@@ -127,7 +89,7 @@ async fn other_methods_are_told_which_there_are() {
 /// Asks for each on a connection of its own; all are 404.
 async fn nowhere(address: SocketAddr, method: &str, targets: &[&str]) {
     for target in targets {
-        let answer = exchange(address, request(method, target, &["Connection: close"])).await;
+        let answer = exchange(address, request(method, target, OPS, &["Connection: close"])).await;
         assert_eq!(answer.status, 404, "{method} {target}");
         assert_eq!(answer.assert_error(404, code::NOT_FOUND), "no such path", "{method} {target}");
     }
@@ -216,7 +178,7 @@ async fn a_callers_own_request_id_comes_back_and_others_are_replaced() {
         let mut id_for = async |ids: &[&str]| {
             let ids: Vec<_> = ids.iter().map(|id| format!("x-request-ID: {id}")).collect();
             let ids: Vec<_> = ids.iter().map(String::as_str).collect();
-            connection.send(request("GET", &target, &ids)).await;
+            connection.send(request("GET", &target, OPS, &ids)).await;
             let answer = connection.response().await;
             assert_eq!(answer.status, status);
             answer.header("x-request-id").unwrap().to_owned()

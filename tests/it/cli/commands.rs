@@ -169,65 +169,12 @@ fn a_new_token_opens_the_server_it_was_made_for() {
     assert!(text(&empty.stderr).contains("the token is empty"));
 }
 
-#[test]
-fn files_are_checked_without_a_server() {
-    let files = Files::new();
-    let (access, good, bad) = (
-        files.access(),
-        files.put("good.ndjson", &load_line(PROJECT, "1", "NEW", "RUNNING")),
-        files.put("bad.ndjson", &format!("{}\n\nx", load_line(PROJECT, "1", "CREATE_SERVER", "RUNNING"))),
-    );
-    let bad_access = files.put("bad.toml", "x");
-    let check = |args: &[&str]| {
-        let output = run(subjobs(&["check"]).args(args), "");
-        (output.status.code(), text(&output.stdout) + &text(&output.stderr))
-    };
-    let held = "good, 3 principals, 4 tokens (1 expired), 0 access keys, 2 projects, no identity service\n";
-    assert_eq!(check(&["--access", &access]), (Some(0), format!("{access}: {held}")));
-    let two = [("1", PROJECT), ("2", PROJECT), ("1", "p2"), ("1", PROJECT)];
-    let lines: Vec<_> = two.iter().map(|(id, project)| load_line(project, id, "CREATE_SERVER", "RUNNING")).collect();
-    let several = files.put("several.ndjson", &lines.join("\n"));
-    let held = "good, 3 subtasks of 2 jobs in 2 projects, in 4 records\n";
-    assert_eq!(check(&["--load", &several]), (Some(0), format!("{several}: {held}")));
-    assert_eq!(check(&["--access", &access, "--load", &good, "--job-type", "NEW"]).0, Some(0));
-    let (code, said) = check(&["--access", &bad_access, "--load", &good, "--load", &bad]);
-    assert_eq!(code, Some(2));
-    for part in [format!("{bad_access}: line 1: "), format!("{good}:1: job_type "), format!("{bad}:3: ")] {
-        assert!(said.contains(&part), "{part:?} is not in {said:?}");
-    }
-    assert_eq!(check(&["--load", "/nowhere"]).0, Some(2));
-    assert_eq!(check(&[]).0, Some(2));
-    let by_environment = run(subjobs(&["check"]).env("SUBJOBS_ACCESS", &bad_access), "");
-    assert_eq!(by_environment.status.code(), Some(2));
-}
-
 /// Every option of `serve` that the help shows, and its variable.
 fn options() -> Vec<(String, String)> {
     let cli = Cli::command();
     let args = cli.find_subcommand("serve").unwrap().get_arguments().filter(|arg| !arg.is_hide_set());
     let pair = |arg: &Arg| Some((format!("--{}", arg.get_long()?), arg.get_env()?.to_str()?.to_owned()));
     args.map(|arg| pair(arg).unwrap_or_else(|| panic!("{arg} has no variable"))).collect()
-}
-
-#[test]
-fn help_names_every_option_with_its_variable() {
-    let output = run(subjobs(&["serve", "--help"]).env("SUBJOBS_DEMO_TOKEN", OPS), "");
-    assert_eq!(output.status.code(), Some(0));
-    let help = text(&output.stdout);
-    assert!(!help.contains(OPS), "{help}");
-    let entries: Vec<_> = help.split("\n      --").skip(1).collect();
-    for (option, variable) in options() {
-        let name = &option[2..];
-        let is_its = |entry: &&&str| entry.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '\n']));
-        let entry = entries.iter().find(is_its).unwrap_or_else(|| panic!("{option} is not in\n{help}"));
-        assert!(entry.contains(&format!("[env: {variable}=")), "{entry}");
-        assert!(entry.lines().nth(1).is_some_and(|text| text.trim().len() > 10), "{option} is not explained: {entry}");
-    }
-    assert_eq!(entries.len(), options().len(), "an option is in no test:\n{help}");
-    for command in ["serve", "token", "check", "export", "healthcheck"] {
-        assert!(text(&run(&mut subjobs(&["--help"]), "").stdout).contains(command));
-        assert_eq!(run(&mut subjobs(&[command, "--help"]), "").status.code(), Some(0));
-    }
 }
 
 #[test]

@@ -3,18 +3,12 @@
 use std::net::SocketAddr;
 
 use crate::api::filters::server;
-use crate::support::connection::{Connection, exchange, good, head};
+use crate::support::connection::{Connection, exchange, good, head, request};
 use crate::support::fixtures::{OPS, PROJECT, code, config, count_path, record, report_path};
 use crate::support::response::json;
 use crate::support::server::Running;
 
 const REFUSAL: &str = "the request target must not have a #: write %23";
-
-fn request(method: &str, target: &str, more: &[&str]) -> String {
-    let token = format!("X-Auth-Token: {OPS}");
-    let headers: Vec<_> = ["Host: h", &token].into_iter().chain(more.iter().copied()).collect();
-    head(&format!("{method} {target} HTTP/1.1"), &headers)
-}
 
 /// Whatever the listener, the path, the method and the credential.
 #[tokio::test]
@@ -34,11 +28,12 @@ async fn a_target_with_a_fragment_is_refused() {
             [&count, &report, &absolute, &long, "/", "/nowhere", "/healthz", "/metrics", "/v3/projects", "http://h"]
         {
             for tail in ["#", "#&status=FAILED", "?#", "?job_id=build#7", "?status=FAILED#?status=RUNNING", "?#/?%23"] {
-                refused(&mut connection, &request("GET", &format!("{target}{tail}"), &[])).await;
+                refused(&mut connection, &request("GET", &format!("{target}{tail}"), OPS, &[])).await;
             }
         }
         for method in ["POST", "DELETE", "OPTIONS", "BREW"] {
-            refused(&mut connection, &(request(method, &format!("{count}#x"), &["Content-Length: 2"]) + "{}")).await;
+            refused(&mut connection, &(request(method, &format!("{count}#x"), OPS, &["Content-Length: 2"]) + "{}"))
+                .await;
         }
         refused(&mut connection, &head(&format!("GET {count}# HTTP/1.1"), &[])).await;
         let signed = ["Host: h", "Authorization: SDK-HMAC-SHA256 Access=A, SignedHeaders=host;x-sdk-date, Signature=0"];
@@ -46,7 +41,7 @@ async fn a_target_with_a_fragment_is_refused() {
     }
     // Not of the origin or absolute form: the HTTP layer's to refuse.
     for target in ["*#", "#", "h:80#x", "#/v3/projects"] {
-        exchange(server.public, request("GET", target, &[])).await.assert_refused_by_the_http_layer(400);
+        exchange(server.public, request("GET", target, OPS, &[])).await.assert_refused_by_the_http_layer(400);
     }
 }
 
@@ -136,7 +131,7 @@ async fn other_bytes_arrive_as_they_were_sent() {
     for id in ids {
         for target in [count_path("p"), format!("http://elsewhere.example{}", count_path("p"))] {
             let target = target.replace("/p/", &format!("/{PROJECT}/"));
-            connection.send(request("GET", &format!("{target}?job_id={id}"), &[])).await;
+            connection.send(request("GET", &format!("{target}?job_id={id}"), OPS, &[])).await;
             assert_eq!(connection.response().await.count(), 1, "{id}");
         }
     }

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json as value};
 
-use crate::ingest::reports::{array, full, refused, taken};
-use crate::support::fixtures::{OTHER_PROJECT, WORKER, config, outcome, record};
+use crate::ingest::reports::{array, refused, taken};
+use crate::support::fixtures::{OTHER_PROJECT, WORKER, config, full, outcome, record};
 use crate::support::response::json;
 use crate::support::server::Running;
 

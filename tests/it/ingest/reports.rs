@@ -4,7 +4,7 @@ use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json as value};
 
 use crate::support::connection::{exchange, head};
-use crate::support::fixtures::{OPS, OTHER_PROJECT, PROJECT, WORKER, code, config, outcome, record, report_path};
+use crate::support::fixtures::{OPS, OTHER_PROJECT, PROJECT, WORKER, code, config, full, outcome, record, report_path};
 use crate::support::response::{assert_error, json};
 use crate::support::server::Running;
 
@@ -24,15 +24,6 @@ pub(crate) async fn refused(response: Response) -> String {
 pub(crate) fn array(server: &Running, body: impl Into<reqwest::Body>) -> RequestBuilder {
     let url = format!("http://{}{}", server.internal, report_path(PROJECT));
     server.client.post(url).header("X-Auth-Token", WORKER).header("Content-Type", "application/json").body(body.into())
-}
-
-pub(crate) fn full(id: &str) -> Value {
-    value!({
-        "id": id, "job_id": "j", "job_type": "CREATE_SERVER", "status": "FAILED", "version": 7, "project_id": PROJECT,
-        "family": "app", "begin_time": "2022-03-07T10:40:43.858Z", "end_time": "2022-03-07T10:41:43+08:00",
-        "job_resource_info": { "resource_id": "r", "resource_name": "n" }, "job_execute_info": {},
-        "error_code": "WKS.1", "error_message": "it did not work",
-    })
 }
 
 #[tokio::test]

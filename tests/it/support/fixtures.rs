@@ -142,6 +142,16 @@ pub(crate) fn load_line(project: &str, id: &str, job_type: &str, status: &str) -
     format!(r#"{{"project_id":"{project}","id":"{id}","job_id":"j","job_type":"{job_type}","status":"{status}"}}"#)
 }
 
+/// A record with every field.
+pub(crate) fn full(id: &str) -> Value {
+    json!({
+        "id": id, "job_id": "j", "job_type": "CREATE_SERVER", "status": "FAILED", "version": 7, "project_id": PROJECT,
+        "family": "app", "begin_time": "2022-03-07T10:40:43.858Z", "end_time": "2022-03-07T10:41:43+08:00",
+        "job_resource_info": { "resource_id": "r", "resource_name": "n" }, "job_execute_info": {},
+        "error_code": "WKS.1", "error_message": "it did not work",
+    })
+}
+
 /// The response to a report, by what became of its records.
 pub(crate) fn outcome(created: u64, updated: u64, unchanged: u64, stale: u64) -> Value {
     json!({ "created": created, "updated": updated, "unchanged": unchanged, "stale": stale })

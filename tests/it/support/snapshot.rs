@@ -1,0 +1,46 @@
+//! Texts that others read, held against the files of `tests/it/snapshots`: `cargo insta review` shows what a change does to them.
+
+use std::fmt::Write as _;
+
+use insta::Settings;
+
+use crate::support::response::Response;
+
+/// Asserts that a text is that of `tests/it/snapshots/NAME.snap`.
+pub(crate) fn assert_snapshot(name: &str, text: &str) {
+    let mut settings = Settings::new();
+    settings.set_snapshot_path("../snapshots");
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!(name, text));
+}
+
+/// Responses, one after another, each with what led to it.
+#[derive(Default)]
+pub(crate) struct Transcript(String);
+
+impl Transcript {
+    /// Adds a response: its status, its headers without those that differ from run to run, and its body.
+    pub(crate) fn add(&mut self, what: &str, response: &Response) {
+        writeln!(self.0, "# {what}\n{}", response.status).unwrap();
+        for (name, value) in &response.headers {
+            match name.as_str() {
+                "date" | "x-request-id" | "content-length" => {}
+                "retry-after" => writeln!(self.0, "retry-after: {}", seconds(value)).unwrap(),
+                _ => writeln!(self.0, "{name}: {value}").unwrap(),
+            }
+        }
+        writeln!(self.0, "{}\n", response.text()).unwrap();
+    }
+
+    pub(crate) fn assert_snapshot(&self, name: &str) {
+        assert_snapshot(name, &self.0);
+    }
+}
+
+/// A number of seconds differs from response to response, so that callers do not return all at once.
+fn seconds(value: &str) -> &'static str {
+    let seconds: u64 = value.parse().unwrap();
+    assert!((1..=60).contains(&seconds), "{seconds}");
+    "1 to 60"
+}
