@@ -75,6 +75,7 @@ mod http {
 
 mod auth {
     mod access_file;
+    mod access_keys;
     mod identity_service;
     mod keystone;
     mod public_host;
@@ -82,6 +83,7 @@ mod auth {
     mod replayed_signatures;
     mod secrets;
     mod signatures;
+    mod signed_bodies;
 }
 
 mod storage {

@@ -1,38 +1,31 @@
 //! Signed requests as they come over the wire.
 
-use std::time::Duration;
-
 use jiff::{SignedDuration, Timestamp};
 use reqwest::Response;
 use subjobs::access::AccessSource;
 use subjobs::config::Config;
 
 use crate::support::fixtures::{
-    DASHBOARD, DASHBOARD_KEY, EXPIRED, Key, OPS, OPS_KEY, OTHER_PROJECT, PROJECT, WORKER_KEY, access_with_keys, record,
+    DASHBOARD_KEY, Key, OPS, OPS_KEY, OTHER_PROJECT, PROJECT, WORKER_KEY, access_with_keys, record,
 };
 use crate::support::response::{assert_error, json};
 use crate::support::server::Running;
 use crate::support::signer::{Call, date};
 
-const NOBODY: &str = "neither X-Auth-Token nor a signature is given";
+pub(super) const NOBODY: &str = "neither X-Auth-Token nor a signature is given";
 const REPEATED: &str = "Authorization is given more than once";
 const FORM: &str = "Authorization must be SDK-HMAC-SHA256 Access=…, SignedHeaders=…, Signature=…";
 const DATE: &str = "X-Sdk-Date must be given once, as 20220307T104043Z, and be signed";
 const SKEW: &str = "X-Sdk-Date must be within 15 minutes of the server's time";
 const HEADER: &str = "every signed header must be given once";
-const TOO_LONG: &str = "the body is too long to be signed";
-const INVALID: &str = "the access key or the signature is not valid";
-const DIFFERENT: &str = "X-Auth-Token and Authorization are of different callers";
+pub(super) const INVALID: &str = "the access key or the signature is not valid";
 
-/// The most of a body on the public listener that is read for a signature.
-const MAX_SIGNED: usize = 64 * 1024;
-
-fn config() -> Config {
+pub(super) fn config() -> Config {
     Config::on_any_port(AccessSource::Text(access_with_keys()))
 }
 
 /// A server that knows five subtasks of [`PROJECT`].
-async fn server() -> Running {
+pub(super) async fn server() -> Running {
     let server = Running::start(config()).await;
     let body = [
         record("1", "a b/é+%&=", "CREATE_SERVER", "RUNNING"),
@@ -45,13 +38,13 @@ async fn server() -> Running {
     server
 }
 
-async fn counted(response: Response) -> u64 {
+pub(super) async fn counted(response: Response) -> u64 {
     assert_eq!(response.status(), 200);
     json(response).await["count"].as_u64().unwrap()
 }
 
 /// Asserts a 401 with this message, of which no part is a secret.
-async fn refused(response: Response, reason: &str) {
+pub(super) async fn refused(response: Response, reason: &str) {
     let message = assert_error(response, 401, "WKS.00211302").await;
     assert_eq!(message, reason);
     for key in [OPS_KEY, DASHBOARD_KEY, WORKER_KEY] {
@@ -268,195 +261,6 @@ async fn of_several_authorizations_none_is_believed() {
     let others = Call::count().header("Authorization", "Bearer x").header("Authorization", "Basic eDp5");
     refused(others.clone().send(server.public).await, NOBODY).await;
     assert_eq!(counted(others.header("X-Auth-Token", OPS).send(server.public).await).await, 5);
-}
-
-/// Node's core sends `{}` with a GET.
-#[tokio::test]
-async fn a_body_is_signed_as_it_came() {
-    let server = server().await;
-    let signed = || Call::count().body("{}").sign(OPS_KEY);
-    assert_eq!(counted(signed().send(server.public).await).await, 5);
-    assert_eq!(counted(signed().send_chunked(server.public, false).await).await, 5);
-    for changed in ["", "{ }", "[]", "{}\n"] {
-        refused(signed().body(changed).send(server.public).await, INVALID).await;
-    }
-}
-
-#[tokio::test]
-async fn of_a_body_64_kib_can_be_signed() {
-    let server = server().await;
-    let call = |length: usize| Call::count().body("x".repeat(length)).sign(OPS_KEY);
-    assert_eq!(counted(call(MAX_SIGNED).send(server.public).await).await, 5);
-    assert_eq!(counted(call(MAX_SIGNED).send_chunked(server.public, false).await).await, 5);
-    // What is announced as too long is refused before it comes, and what is not, as soon as there is too much.
-    refused(call(MAX_SIGNED + 1).send_part(server.public, 0).await, TOO_LONG).await;
-    refused(call(MAX_SIGNED + 1).send_chunked(server.public, true).await, TOO_LONG).await;
-    // A token does not care.
-    let token = Call::count().body("x".repeat(MAX_SIGNED + 1)).header("X-Auth-Token", OPS);
-    assert_eq!(token.send(server.public).await.status(), 200);
-}
-
-#[tokio::test]
-async fn a_body_that_does_not_come_is_waited_for_only_with_a_known_key() {
-    let config =
-        Config { request_timeout: Duration::from_millis(300), report_timeout: Duration::from_millis(300), ..config() };
-    let server = Running::start(config).await;
-    let call = Call::count().body("{}");
-    let stalled = call.clone().sign(OPS_KEY).send_part(server.public, 1).await;
-    assert_eq!(assert_error(stalled, 503, "WKS.00050902").await, "the request timed out");
-    let stalled = call.clone().sign(OPS_KEY).send_chunked(server.public, true).await;
-    assert_eq!(assert_error(stalled, 503, "WKS.00050902").await, "the request timed out");
-    let report = Call::report("application/json", "[]");
-    let stalled = report.clone().sign(OPS_KEY).send_part(server.internal, 1).await;
-    assert_eq!(assert_error(stalled, 503, "WKS.00050902").await, "the request timed out");
-
-    let nobody = Key { id: "AKNOBODY", secret: "x" };
-    refused(call.sign(nobody).send_part(server.public, 1).await, INVALID).await;
-    refused(report.sign(nobody).send_part(server.internal, 1).await, INVALID).await;
-}
-
-#[tokio::test]
-async fn a_signed_report_is_taken_and_a_tampered_one_is_not() {
-    let server = Running::start(config()).await;
-    let info = "x".repeat(7_000);
-    let records: Vec<_> = (0..600)
-        .map(|id| {
-            format!(
-                r#"{{"id":"{id}","job_id":"j","job_type":"CREATE_SERVER","status":"RUNNING","job_execute_info":{{"a":"{info}"}}}}"#
-            )
-        })
-        .collect();
-    let body = format!("[{}]", records.join(","));
-    assert!(body.len() > 4 * 1024 * 1024);
-    let call = Call::report("application/json", &body).sign(WORKER_KEY);
-    // What a record says is changed without changing its length.
-    let tampered = body.replacen("RUNNING", "SUCCESS", 1);
-    refused(call.clone().body(&tampered).send(server.internal).await, INVALID).await;
-    refused(call.clone().body(body.trim_end_matches(']')).send(server.internal).await, INVALID).await;
-    assert_eq!(server.count("").await, 0);
-
-    let answer = call.send(server.internal).await;
-    assert_eq!(answer.status(), 200);
-    assert_eq!(json(answer).await, serde_json::json!({"created": 600, "updated": 0, "unchanged": 0, "stale": 0}));
-    assert_eq!(server.count("?status=RUNNING").await, 600);
-    let chunked = Call::report("application/json", &body).header("X-Note", "chunked").sign(WORKER_KEY);
-    let again = chunked.send_chunked(server.internal, false).await;
-    assert_eq!(json(again).await["unchanged"], 600);
-
-    let lines = records[..2].join("\n").replace("RUNNING", "FAILED");
-    let ndjson = Call::report("application/x-ndjson", &lines).sign(WORKER_KEY);
-    assert_eq!(json(ndjson.send(server.internal).await).await["updated"], 2);
-    let empty = Call::report("application/x-ndjson", "").sign(WORKER_KEY);
-    assert_eq!(empty.send(server.internal).await.status(), 200);
-    let bad = Call::report("application/json", "[{}]").sign(WORKER_KEY);
-    assert_error(bad.send(server.internal).await, 400, "WKS.00211102").await;
-    assert_eq!(server.count("?status=RUNNING").await, 598);
-}
-
-#[tokio::test]
-async fn a_token_and_a_signature_must_both_be_valid_and_of_one_caller() {
-    let server = server().await;
-    let ask = async |token: &str, key: Key<'_>| {
-        // The token is not signed: the SDKs' callers add it as they like.
-        Call::count().sign(key).header("X-Auth-Token", token).send(server.public).await
-    };
-    assert_eq!(counted(ask(OPS, OPS_KEY).await).await, 5);
-    assert_eq!(counted(ask(DASHBOARD, DASHBOARD_KEY).await).await, 5);
-    assert_eq!(counted(Call::count().header("X-Auth-Token", OPS).sign(OPS_KEY).send(server.public).await).await, 5);
-    refused(ask(OPS, DASHBOARD_KEY).await, DIFFERENT).await;
-    refused(ask(DASHBOARD, OPS_KEY).await, DIFFERENT).await;
-    refused(ask(OPS, Key { secret: "wrong", ..OPS_KEY }).await, INVALID).await;
-    refused(ask(OPS, Key { id: "AKNOBODY", ..OPS_KEY }).await, INVALID).await;
-    refused(ask("nobody", OPS_KEY).await, "X-Auth-Token is not valid").await;
-    refused(ask("", OPS_KEY).await, "X-Auth-Token is empty").await;
-    refused(ask(EXPIRED, OPS_KEY).await, "X-Auth-Token has expired").await;
-    let twice = Call::count().sign(OPS_KEY).header("X-Auth-Token", OPS).header("X-Auth-Token", OPS);
-    refused(twice.send(server.public).await, "X-Auth-Token is given more than once").await;
-    let unsigned = Call::count().header("X-Auth-Token", OPS);
-    assert_eq!(counted(unsigned.send(server.public).await).await, 5);
-    refused(Call::count().send(server.public).await, NOBODY).await;
-}
-
-#[tokio::test]
-async fn a_key_opens_what_its_holder_may_do_and_nothing_else() {
-    let server = server().await;
-    let count = |project: &str| Call::new("GET", &format!("/v1/{project}/app-server-sub-jobs/actions/count"));
-    let report = || Call::report("application/json", "[]");
-    assert_eq!(counted(count(PROJECT).sign(DASHBOARD_KEY).send(server.public).await).await, 5);
-    assert_eq!(report().sign(WORKER_KEY).send(server.internal).await.status(), 200);
-    assert_eq!(counted(count(OTHER_PROJECT).sign(OPS_KEY).send(server.public).await).await, 0);
-    for (answer, reason) in [
-        (count(PROJECT).sign(WORKER_KEY).send(server.public).await, "no permission for workspace:jobs:countSubJobs"),
-        (report().sign(DASHBOARD_KEY).send(server.internal).await, "no permission for workspace:jobs:reportSubJobs"),
-        (count(OTHER_PROJECT).sign(DASHBOARD_KEY).send(server.public).await, "no access to this project"),
-        (count("nowhere").sign(DASHBOARD_KEY).send(server.public).await, "no access to this project"),
-    ] {
-        assert_eq!(assert_error(answer, 403, "WKS.00081102").await, format!("the caller has {reason}"));
-    }
-    // In the order of every decision: credential, permission, inputs, project.
-    let bad = |project| count(project).query(&[("status", "running")]);
-    refused(bad("nowhere").sign(Key { secret: "x", ..DASHBOARD_KEY }).send(server.public).await, INVALID).await;
-    assert_error(bad("nowhere").sign(DASHBOARD_KEY).send(server.public).await, 403, "WKS.00081102").await;
-    assert_error(bad("nowhere").sign(OPS_KEY).send(server.public).await, 400, "WKS.00211102").await;
-    assert_error(count("nowhere").sign(OPS_KEY).send(server.public).await, 404, "WKS.00211902").await;
-}
-
-#[tokio::test]
-async fn secrets_come_from_the_environment_and_from_files() {
-    let files = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: &str| std::fs::write(files.path().join(name), text).unwrap();
-    let in_file = |key: Key<'_>| format!("secret = \"{}\"", key.secret);
-    let access = access_with_keys().replace(&in_file(DASHBOARD_KEY), "secret_file = \"dashboard.secret\"");
-    write("access.toml", &access.replace(&in_file(WORKER_KEY), "secret_env = \"PATH\""));
-    write("dashboard.secret", "from a file\n");
-    let server = Running::start(Config::on_any_port(AccessSource::File(files.path().join("access.toml")))).await;
-
-    let path = std::env::var("PATH").unwrap();
-    let (file, env) = (Key { secret: "from a file", ..DASHBOARD_KEY }, Key { secret: &path, ..WORKER_KEY });
-    assert_eq!(counted(Call::count().sign(file).send(server.public).await).await, 0);
-    assert_eq!(Call::report("application/json", "[]").sign(env).send(server.internal).await.status(), 200);
-    for wrong in ["from a file\n", "dashboard.secret", "PATH", "$PATH"] {
-        refused(Call::count().sign(Key { secret: wrong, ..file }).send(server.public).await, INVALID).await;
-        refused(
-            Call::report("application/json", "[]").sign(Key { secret: wrong, ..env }).send(server.internal).await,
-            INVALID,
-        )
-        .await;
-    }
-    // A new secret is read with the file that names it.
-    write("dashboard.secret", "another\n");
-    assert_eq!(counted(Call::count().sign(file).send(server.public).await).await, 0);
-    server.access.reload().unwrap();
-    refused(Call::count().sign(file).send(server.public).await, INVALID).await;
-    let other = Key { secret: "another", ..file };
-    assert_eq!(counted(Call::count().sign(other).send(server.public).await).await, 0);
-}
-
-#[tokio::test]
-async fn a_key_that_is_taken_away_opens_nothing_any_more() {
-    let files = tempfile::tempdir().unwrap();
-    let path = files.path().join("access.toml");
-    let key = format!("access_keys = [{{ id = \"{}\", secret = \"{}\" }}]\n", DASHBOARD_KEY.id, DASHBOARD_KEY.secret);
-    std::fs::write(&path, access_with_keys()).unwrap();
-    let server = Running::start(Config::on_any_port(AccessSource::File(path.clone()))).await;
-    let call = Call::count().sign(DASHBOARD_KEY);
-    assert_eq!(counted(call.send(server.public).await).await, 0);
-
-    assert!(access_with_keys().contains(&key));
-    std::fs::write(&path, access_with_keys().replace(&key, "")).unwrap();
-    assert_eq!(counted(call.send(server.public).await).await, 0);
-    server.access.reload().unwrap();
-    refused(call.send(server.public).await, INVALID).await;
-    let token = Call::count().header("X-Auth-Token", DASHBOARD);
-    assert_eq!(counted(token.send(server.public).await).await, 0);
-
-    std::fs::write(&path, access_with_keys().replace(OPS_KEY.id, DASHBOARD_KEY.id)).unwrap();
-    let error = server.access.reload().unwrap_err().to_string();
-    assert!(error.contains("access key \"AKDASHBOARD\": the id is used twice"), "{error}");
-    refused(call.send(server.public).await, INVALID).await;
-    std::fs::write(&path, access_with_keys()).unwrap();
-    server.access.reload().unwrap();
-    assert_eq!(counted(call.send(server.public).await).await, 0);
 }
 
 #[tokio::test]
