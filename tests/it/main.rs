@@ -30,6 +30,8 @@ mod api {
     mod events;
     pub(crate) mod filters;
     mod list_projects;
+    mod lists;
+    mod lists_against_model;
     mod openapi;
     mod openapi_jobs;
     mod openapi_siblings;
@@ -39,6 +41,7 @@ mod api {
     mod response_bodies;
     mod responses;
     mod sdks;
+    mod sdks_siblings;
     mod summary;
     mod wait;
 }

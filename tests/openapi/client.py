@@ -47,14 +47,17 @@ def check(address, project, directory):
     sys.path.insert(0, str(directory))
 
     from made import AuthenticatedClient
-    from made.api.job import count_sub_jobs
-    from made.models import Count, CountSubJobsStatus, Error, JobType
+    from made.api.job import count_image_sub_jobs, count_sub_jobs, list_image_sub_jobs, list_sub_jobs
+    from made.models import Count, CountSubJobsStatus, Error, ImageJobType, ImageSubJobList, JobType, SubJobList
 
-    def count(token=TOKEN, project=project, **filters):
+    def call(operation, token=TOKEN, project=project, **filters):
         client = AuthenticatedClient(
             f"http://{address['public']}", token=token, prefix="", auth_header_name="X-Auth-Token"
         )
-        return count_sub_jobs.sync_detailed(project, client=client, **filters)
+        return operation.sync_detailed(project, client=client, **filters)
+
+    def count(**filters):
+        return call(count_sub_jobs, **filters)
 
     # Every answer is an object of a class of its own, errors too.
     for status, code, answer in [
@@ -76,6 +79,15 @@ def check(address, project, directory):
         answer = count(**filters)
         assert answer.status_code == 200 and isinstance(answer.parsed, Count), (filters, answer)
     assert count().parsed.count > count(job_type=JobType.ADDED_1).parsed.count > 0
+
+    page = call(list_sub_jobs, job_type=JobType.ADDED_1, offset=1, limit=2).parsed
+    assert isinstance(page, SubJobList) and page.count == count(job_type=JobType.ADDED_1).parsed.count, page
+    assert [item.job_type for item in page.items] == [JobType.ADDED_1] * 2, page
+    images = call(list_image_sub_jobs, job_type=ImageJobType.BUILD_IMAGE, limit=100).parsed
+    assert isinstance(images, ImageSubJobList) and len(images.items) == images.count > 0, images
+    assert call(count_image_sub_jobs, job_type=ImageJobType.BUILD_IMAGE).parsed.count == images.count
+    assert call(count_image_sub_jobs).parsed.count == call(list_image_sub_jobs, job_type="").parsed.count
+    assert call(list_sub_jobs, job_type="NO_SUCH_TYPE").parsed.error_code == "WKS.00211102"
 
 
 server, address, project = start(sys.argv[1])

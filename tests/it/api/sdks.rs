@@ -11,7 +11,7 @@ use tokio::process::Command;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+pub(crate) const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const REGION: &str = "local-1";
 const JOB: &str = "2382dd96-x y/z+é%&=";
 const TYPES: [&str; 3] = ["CREATE_SERVER", "DELETE_SERVER", "REJOIN_DOMAIN"];
@@ -291,7 +291,7 @@ impl Client {
 }
 
 /// Installs the SDKs, once; where that has been done it takes no time and no network.
-async fn set_up() {
+pub(crate) async fn set_up() {
     static DONE: OnceCell<()> = OnceCell::const_new();
     DONE.get_or_init(async || {
         for needed in ["python3", "node", "npm"] {
@@ -310,7 +310,7 @@ async fn set_up() {
 }
 
 /// What a program prints, which must end well; installing over a slow network is what takes longest.
-async fn output(mut command: Command) -> String {
+pub(crate) async fn output(mut command: Command) -> String {
     let output = timeout(Duration::from_secs(300), command.output()).await.expect("it does not end");
     let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
