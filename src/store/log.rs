@@ -10,9 +10,10 @@
 //!    chain, and the mark tells where the chain must reach at least.
 //! 4. At the start, what is torn after the mark and is followed by nothing is cut off. Anything else that cannot be read is
 //!    refused, and no file is changed before all has been read.
-//! 5. After a failed flush nobody knows what is on the disk, so nothing is acknowledged until a restart. What is read then may
+//! 5. What a failed write has left of a frame is cut off, and the next frame takes its place; both are durable with the next flush.
+//! 6. After a failed flush nobody knows what is on the disk, so nothing is acknowledged until a restart. What is read then may
 //!    be the system's memory of the file; so whatever lies behind the mark is written and flushed again before it counts.
-//! 6. A snapshot gets its name, and what it replaces is removed, only after it has been flushed and read again.
+//! 7. A snapshot gets its name, and what it replaces is removed, only after it has been flushed and read again.
 
 mod files;
 mod frame;

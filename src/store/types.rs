@@ -67,8 +67,8 @@ pub struct Page {
 /// The numbers of a project or of a job, all of one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
-    /// The project's revision: it grows with every change of the project's subtasks, and is never used twice. A project that has
-    /// no subtask has that of the change in which a project last lost its last one; 0 if there was none.
+    /// The project's revision: it grows with every change of the project's subtasks, and is never used twice. It stays when the
+    /// last subtask has gone. A project that has never had a subtask has revision 0.
     pub revision: u64,
     /// The numbers that are not zero, in the order of types and statuses.
     pub counts: Vec<(JobType, Status, u64)>,

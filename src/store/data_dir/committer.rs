@@ -173,7 +173,11 @@ impl Committer {
             self.log.refuse();
             return Err(StoreError::NotStored);
         }
-        match self.log.append(frame, sub_jobs) {
+        let mut appended = self.log.append(frame, sub_jobs);
+        if matches!(appended, Err(AppendError::DiskFull(_))) && self.snapshots.give_back_space() {
+            appended = self.log.append(frame, sub_jobs);
+        }
+        match appended {
             Ok(appended) => {
                 if self.is_refusing.swap(false, Ordering::Relaxed) {
                     tracing::info!("reports are stored again");
@@ -188,6 +192,11 @@ impl Committer {
             Err(error @ AppendError::DiskFull(_)) => {
                 if !self.is_refusing.swap(true, Ordering::Relaxed) {
                     tracing::error!(%error, "a report could not be stored: none is until the disk has space");
+                }
+            }
+            Err(error @ AppendError::NotWritten(_)) => {
+                if !self.is_refusing.swap(true, Ordering::Relaxed) {
+                    tracing::error!(%error, "a report could not be stored: none is until a write succeeds");
                 }
             }
         }

@@ -35,21 +35,19 @@ pub(super) struct SnapshotEnd {
     pub(super) last: u64,
     /// How many effects it has.
     pub(super) effects: u64,
-    /// The revision in which a project last lost its last subtask.
-    pub(super) latest_gone: u64,
     /// A revision that is higher than any before.
     pub(super) next_revision: u64,
 }
 
 impl SnapshotEnd {
     pub(super) fn to_bytes(self) -> Vec<u8> {
-        [self.last, self.effects, self.latest_gone, self.next_revision].iter().flat_map(|n| n.to_le_bytes()).collect()
+        [self.last, self.effects, self.next_revision].iter().flat_map(|n| n.to_le_bytes()).collect()
     }
 
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let bytes: &[u8; 32] = bytes.try_into().ok()?;
+        let bytes: &[u8; 24] = bytes.try_into().ok()?;
         let number = |at: usize| Some(u64::from_le_bytes(bytes.get(at * 8..at * 8 + 8)?.try_into().ok()?));
-        Some(Self { last: number(0)?, effects: number(1)?, latest_gone: number(2)?, next_revision: number(3)? })
+        Some(Self { last: number(0)?, effects: number(1)?, next_revision: number(2)? })
     }
 }
 
@@ -213,7 +211,6 @@ impl<P: FnMut(u64, u64)> Visitor for Reader<'_, P> {
         let damaged = || OpenError::damaged(&self.path.join(name), "the snapshot is not as it was written");
         let end = SnapshotEnd::from_bytes(end).filter(|end| end.effects == self.effects).ok_or_else(damaged)?;
         self.next_revision = self.next_revision.max(end.next_revision);
-        self.memory.set_latest_gone(end.latest_gone)?;
         Ok(end.last)
     }
 

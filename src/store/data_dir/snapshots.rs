@@ -47,6 +47,8 @@ struct Parts {
     bytes: AtomicU64,
     /// Whether one under way is to be given up.
     is_cancelled: AtomicBool,
+    /// Whether reports need the space of one under way, which is given up unless it is complete.
+    is_space_needed: AtomicBool,
     /// The number of the last frame that has been appended, all of which was acknowledged.
     last_frame: AtomicU64,
     next_revision: AtomicU64,
@@ -67,6 +69,8 @@ enum Failed {
     Verification,
     #[error("places have been given anew meanwhile")]
     Renumbered,
+    #[error("reports need the space on the disk")]
+    NoSpace,
     #[error("cancelled")]
     Cancelled,
 }
@@ -88,6 +92,7 @@ impl Snapshots {
             latest: Mutex::new(recovered.snapshot),
             bytes: recovered.snapshot_bytes.into(),
             is_cancelled: AtomicBool::new(false),
+            is_space_needed: AtomicBool::new(false),
             last_frame: recovered.log.last().into(),
             next_revision: next_revision.into(),
         };
@@ -137,9 +142,25 @@ impl Snapshots {
         }
     }
 
+    /// Waits until the one under way has been given up, or has removed what it replaces: so there may be space on the disk.
+    /// False if none is under way.
+    pub(super) fn give_back_space(&mut self) -> bool {
+        if self.under_way.is_none() {
+            return false;
+        }
+        self.parts.is_space_needed.store(true, Ordering::Relaxed);
+        self.join();
+        self.parts.is_space_needed.store(false, Ordering::Relaxed);
+        true
+    }
+
     /// Gives up the one under way.
     pub(super) fn stop(&mut self) {
         self.parts.is_cancelled.store(true, Ordering::Relaxed);
+        self.join();
+    }
+
+    fn join(&mut self) {
         if self.under_way.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the thread that makes snapshots has crashed");
         }
@@ -180,9 +201,7 @@ impl Parts {
             if frame.position() >= FRAME_BYTES || next == 0 {
                 writer.append(&mut std::mem::replace(&mut frame, SnapshotWriter::frame()))?;
             }
-            if self.is_cancelled.load(Ordering::Relaxed) {
-                return Err(Failed::Cancelled);
-            }
+            self.go_on_writing()?;
             if next == 0 {
                 break;
             }
@@ -191,7 +210,6 @@ impl Parts {
         let end = SnapshotEnd {
             last: self.last_frame.load(Ordering::Acquire),
             effects,
-            latest_gone: self.memory.latest_gone()?,
             next_revision: self.next_revision.load(Ordering::Acquire),
         };
         Ok((writer.finish(&end.to_bytes())?, effects))
@@ -215,11 +233,20 @@ impl Parts {
         Ok(count)
     }
 
+    /// Fails if the process is to end.
+    fn go_on(&self) -> Result<(), Failed> {
+        if self.is_cancelled.load(Ordering::Relaxed) { Err(Failed::Cancelled) } else { Ok(()) }
+    }
+
+    /// The same, or if reports need the space that this takes.
+    fn go_on_writing(&self) -> Result<(), Failed> {
+        if self.is_space_needed.load(Ordering::Relaxed) { Err(Failed::NoSpace) } else { self.go_on() }
+    }
+
     /// Reads all of it again, gives it its name, says where details are from now on, and removes what it replaces. How many bytes
     /// it has.
     fn take_over(&self, snapshot: &mut SnapshotReader, last_old: FileNumber, effects: u64) -> Result<u64, Failed> {
-        snapshot
-            .read(|_, _| if self.is_cancelled.load(Ordering::Relaxed) { Err(Failed::Cancelled) } else { Ok(()) })?;
+        snapshot.read(|_, _| self.go_on_writing())?;
         snapshot.publish(&*self.directory)?;
         *lock_ignoring_poison(&self.latest) = Some(snapshot.cut());
         // From here on nothing is lost when it is given up: the files before are there until the end.
@@ -243,7 +270,7 @@ impl Parts {
                     self.memory.move_details(&project, step, is_old)?;
                 }
             }
-            if self.is_cancelled.load(Ordering::Relaxed) { Err(Failed::Cancelled) } else { Ok(()) }
+            self.go_on()
         })?;
         if found != effects {
             return Err(Failed::Verification);

@@ -15,10 +15,13 @@ const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// Why a frame has not been appended.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::store) enum AppendError {
-    /// The disk is full; the next one may be appended.
+    /// The disk is full; the next frame may be appended.
     #[error("the disk is full: {0}")]
     DiskFull(io::Error),
-    /// What is on the disk is not known any more; none is appended until a restart.
+    /// The write has failed for another reason; the next frame may be appended.
+    #[error("{0}")]
+    NotWritten(io::Error),
+    /// It is not known what is on the disk; no frame is appended until a restart.
     #[error("{0}")]
     Sealed(io::Error),
     /// That has been so since an earlier one.
@@ -120,16 +123,13 @@ impl Log {
             }
         }
         let (bytes, link) = frame.seal(self.last);
-        match self.segment.write_at(bytes, self.len) {
-            Ok(()) => {}
-            Err(error) if is_disk_full(&error) => {
-                // What has been written of it is not left to be found.
-                return match self.segment.set_len(self.len) {
-                    Ok(()) => Err(AppendError::DiskFull(error)),
-                    Err(_) => Err(self.seal(error)),
-                };
-            }
-            Err(error) => return Err(self.seal(error)),
+        if let Err(error) = self.segment.write_at(bytes, self.len) {
+            // The next frame takes the place of what has been written of this one.
+            return Err(match self.segment.set_len(self.len) {
+                Ok(()) if is_disk_full(&error) => AppendError::DiskFull(error),
+                Ok(()) => AppendError::NotWritten(error),
+                Err(_) => self.seal(error),
+            });
         }
         let appended = Appended { file: self.segment.clone(), payload: self.len + HEADER as u64 };
         if let Err(error) = self.segment.sync() {

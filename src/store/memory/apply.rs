@@ -15,11 +15,6 @@ impl MemoryStore {
     /// after them as well; then the state is what it is after all of them.
     pub(in crate::store) fn apply(&self, changes: Changes) -> Result<(), StoreError> {
         let Changes { project: id, revision, effects } = changes;
-        let is_removal = effects.iter().all(|effect| matches!(effect, Effect::Remove(_)));
-        if is_removal && self.read_counters()?.project(&id).is_none() {
-            // Applied before, in a snapshot.
-            return self.set_latest_gone(revision);
-        }
         let (project, jobs) = self.number_jobs(&id, &effects)?;
         let (mut verifier, mut records) = (self.lock_verifier()?, self.write_records()?);
         let highest = jobs.iter().flatten().max().copied().unwrap_or(JobNumber(0));

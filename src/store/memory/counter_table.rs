@@ -1,7 +1,5 @@
 //! What counts read: the counters of each project and each job, and the changes of the report that is being folded in.
 
-use hashbrown::HashMap;
-
 use super::counters::{CounterKey, DenseCounters, JobCounters, ProjectCounters};
 use super::index::Index;
 use super::segments::Segments;
@@ -20,7 +18,7 @@ pub(super) struct JobNumber(pub(super) u32);
 struct Project {
     id: ProjectId,
     counters: ProjectCounters,
-    /// Grows with each change of the project's subtasks.
+    /// Grows with each change of the project's subtasks. A project without a subtask stays in the table for its sake.
     revision: u64,
     /// How many jobs it has.
     jobs: u32,
@@ -89,39 +87,34 @@ impl CounterChanges {
 #[derive(Debug)]
 pub(super) struct CounterTable {
     totals: DenseCounters,
-    project_numbers: HashMap<ProjectId, ProjectNumber>,
+    project_numbers: Index,
     projects: Segments<Project>,
-    vacant_projects: Segments<u32>,
     job_numbers: Index,
     jobs: Segments<Job>,
-    /// The numbers of jobs that no subtask has any more, to be used again; the same for projects above.
+    /// The numbers of jobs that no subtask has any more, to be used again.
     vacant_jobs: Segments<u32>,
     /// Changes that count already but do not stand in the counters of the jobs yet, in the order of the jobs.
     pending: Vec<Delta>,
     /// How many of `pending` do stand there by now.
     folded: usize,
-    /// The latest revision in which a project lost its last subtask: the revision of every project that has none.
-    latest_gone: u64,
 }
 
 impl CounterTable {
     pub(super) fn new(job_types: usize) -> Self {
         Self {
             totals: DenseCounters::new(job_types),
-            project_numbers: HashMap::new(),
+            project_numbers: Index::default(),
             projects: Segments::default(),
-            vacant_projects: Segments::default(),
             job_numbers: Index::default(),
             jobs: Segments::default(),
             vacant_jobs: Segments::default(),
             pending: Vec::new(),
             folded: 0,
-            latest_gone: 0,
         }
     }
 
     pub(super) fn count(&self, project: &ProjectId, filter: &CountFilter) -> u64 {
-        let Some(&project) = self.project_numbers.get(project) else { return 0 };
+        let Some(project) = self.project(project) else { return 0 };
         let Some(job_id) = &filter.job_id else { return self.projects[project.0].counters.sum(filter) };
         let Some(job) = self.find_job(project, job_id) else { return 0 };
         let pending: i64 =
@@ -146,7 +139,7 @@ impl CounterTable {
 
     /// The counters of a project, or of one of its jobs, that are not zero.
     pub(super) fn summary(&self, project: &ProjectId, job: Option<&JobId>) -> Vec<(CounterKey, u32)> {
-        let Some(&project) = self.project_numbers.get(project) else { return Vec::new() };
+        let Some(project) = self.project(project) else { return Vec::new() };
         let Some(job) = job else { return self.projects[project.0].counters.iter().collect() };
         let Some(job) = self.find_job(project, job) else { return Vec::new() };
         let mut counters: Vec<_> = self.jobs[job.0].counters.iter().collect();
@@ -160,32 +153,24 @@ impl CounterTable {
         counters
     }
 
-    /// Of the project's latest change.
+    /// The revision of the project's latest change; 0 if the project has never had a subtask.
     pub(super) fn revision(&self, project: &ProjectId) -> u64 {
-        self.project_numbers.get(project).map_or(self.latest_gone, |project| self.projects[project.0].revision)
-    }
-
-    pub(super) fn latest_gone(&self) -> u64 {
-        self.latest_gone
-    }
-
-    pub(super) fn set_latest_gone(&mut self, revision: u64) {
-        self.latest_gone = self.latest_gone.max(revision);
+        self.project(project).map_or(0, |project| self.projects[project.0].revision)
     }
 
     pub(super) fn total(&self, job_type: JobType, status: Status) -> u64 {
         self.totals.get(CounterKey::new(job_type, status))
     }
 
-    /// The project's number, if it has one.
+    /// The project's number, if it has or had a subtask.
     pub(super) fn project(&self, id: &ProjectId) -> Option<ProjectNumber> {
-        self.project_numbers.get(id).copied()
+        let is_it = |number| self.projects[number].id == *id;
+        self.project_numbers.find(self.project_numbers.hash(id), is_it).map(ProjectNumber)
     }
 
-    /// The identifier and the revision of the project with that number, unless it is vacant.
+    /// The identifier and the revision of the project with that number.
     pub(super) fn project_at(&self, number: u32) -> Option<(&ProjectId, u64)> {
-        let project = self.projects.get(number)?;
-        (project.jobs > 0).then_some((&project.id, project.revision))
+        self.projects.get(number).map(|project| (&project.id, project.revision))
     }
 
     /// The job's number, if it has one.
@@ -212,13 +197,13 @@ impl CounterTable {
 
     /// The same of a project.
     pub(super) fn project_or_new(&mut self, id: &ProjectId) -> ProjectNumber {
-        if let Some(&known) = self.project_numbers.get(id) {
+        if let Some(known) = self.project(id) {
             return known;
         }
-        let project = Project { id: id.clone(), counters: ProjectCounters::default(), revision: 0, jobs: 0 };
-        let new = ProjectNumber(put(&mut self.projects, &mut self.vacant_projects, project));
-        self.project_numbers.insert(id.clone(), new);
-        new
+        let new = self.projects.len() as u32;
+        self.projects.push(Project { id: id.clone(), counters: ProjectCounters::default(), revision: 0, jobs: 0 });
+        self.project_numbers.insert(self.project_numbers.hash(id), new);
+        ProjectNumber(new)
     }
 
     /// Whether there are numbers for so many more jobs, each of a project of its own.
@@ -226,8 +211,8 @@ impl CounterTable {
         self.jobs.len() + more < u32::MAX as usize && self.projects.len() + more < u32::MAX as usize
     }
 
-    /// Forgets a job that has no subtask, and its project if that has no other job. Nothing may be pending. Whether the project
-    /// went.
+    /// Forgets a job that has no subtask. Nothing may be pending. Whether it was the last job of its project, of which only the
+    /// revision is left then.
     pub(super) fn release(&mut self, number: JobNumber) -> bool {
         let job = &self.jobs[number.0];
         if !job.counters.is_empty() {
@@ -237,13 +222,11 @@ impl CounterTable {
         self.vacant_jobs.push(number.0);
         let project = &mut self.projects[job.project.0];
         project.jobs -= 1;
-        if project.jobs == 0 {
-            self.latest_gone = self.latest_gone.max(project.revision);
-            self.project_numbers.remove(&project.id);
-            self.vacant_projects.push(job.project.0);
-            return true;
+        if project.jobs > 0 {
+            return false;
         }
-        false
+        project.counters = ProjectCounters::default();
+        true
     }
 
     /// How many jobs have a subtask.
@@ -252,10 +235,9 @@ impl CounterTable {
         self.jobs.len() - self.vacant_jobs.len()
     }
 
-    /// The projects that have a subtask.
+    /// The projects that have or had a subtask.
     pub(super) fn projects(&self) -> impl Iterator<Item = (&ProjectId, ProjectNumber)> {
-        debug_assert_eq!(self.project_numbers.len(), self.projects.len() - self.vacant_projects.len());
-        self.project_numbers.iter().map(|(id, number)| (id, *number))
+        self.projects.iter_from(0).map(|(number, project)| (&project.id, ProjectNumber(number)))
     }
 
     /// Shows a verifier the counters that come next in its phase, at most as many; whether that was the last.

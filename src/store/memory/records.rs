@@ -188,10 +188,11 @@ impl Records {
         while let Some(records) = self.projects.get(at.project) {
             let end = records.end().min(at.place.saturating_add(left));
             let looked_at = end.saturating_sub(at.place);
-            if looked_at > 0
-                && let Some(place) = each(ProjectNumber(at.project), records, at.place..end)
-            {
-                return Some(Cursor { project: at.project, place });
+            let has_more = looked_at > 0 || records.end() == 0;
+            if has_more && let Some(place) = each(ProjectNumber(at.project), records, at.place..at.place + looked_at) {
+                let is_last = place >= records.end();
+                let next = Cursor { project: at.project + 1, place: 0 };
+                return Some(if is_last { next } else { Cursor { place, ..at } });
             }
             // A project without records is a step too.
             left = left.saturating_sub(looked_at.max(1));

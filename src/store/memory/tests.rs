@@ -19,7 +19,8 @@ impl MemoryStore {
         for (_, number) in counters.projects() {
             projects += 1;
             let of = records.project(number).unwrap();
-            assert!(of.live() > 0);
+            // Of a project without a subtask nothing is left but its revision.
+            assert!(of.live() > 0 || of.end() == 0);
             jobs.extend(of.jobs_and_keys(0).map(|(_, job, _)| job));
         }
         assert_eq!((counters.projects().count(), counters.jobs()), (projects, jobs.len()));

@@ -187,14 +187,23 @@ fn what_was_refused_for_want_of_room_is_not_there_after_a_restart() {
 }
 
 #[test]
-fn a_write_that_fails_otherwise_ends_reports_until_a_restart() {
-    let mut faulty = Faulty::new();
-    faulty.fail("write", "/log-", EIO, 0, 1);
-    assert_eq!(faulty.report(3), 503);
-    faulty.assert_sealed(10);
-    faulty.restart(true);
-    faulty.assert_counts(10);
-    assert_eq!(faulty.report(5), 200);
+fn a_write_that_fails_otherwise_is_cut_off_and_the_next_report_is_stored() {
+    for (size, kind, is_clean) in [(3, "write", true), (2000, "short", true), (2000, "short", false)] {
+        let mut faulty = Faulty::new();
+        faulty.fail(kind, "/log-", EIO, 0, 2);
+        assert_eq!((faulty.report(size), faulty.report(size)), (503, 503));
+        assert!(!faulty.is_failing());
+        faulty.assert_counts(10);
+        assert_eq!(faulty.report(5), 200);
+        faulty.assert_counts(15);
+        for once in ["none is until a write succeeds", "reports are stored again"] {
+            faulty.program.await_log(once);
+            assert_eq!(faulty.said(once), 1, "{once}");
+        }
+        faulty.restart(is_clean);
+        faulty.assert_counts(15);
+        assert_eq!(faulty.report(5), 200);
+    }
 }
 
 #[test]
@@ -205,7 +214,7 @@ fn what_cannot_be_cut_off_again_ends_reports_until_a_restart() {
         assert_eq!(faulty.report(200), 503);
         // It could be cut off; the next time it cannot.
         assert_eq!(faulty.report(200), 200);
-        faulty.fail("both", "/log-", ENOSPC, 0, 0);
+        faulty.fail("both", "/log-", if is_clean { ENOSPC } else { EIO }, 0, 0);
         assert_eq!(faulty.report(200), 503);
         faulty.mend();
         faulty.assert_sealed(210);
