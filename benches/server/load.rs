@@ -15,6 +15,7 @@ pub(crate) fn run() {
     println!("without any: {:.1} MiB", mib(nothing.memory[0]));
     report("jobs of 1 to 511 subtasks", &nothing, &measure(&access, &file, sample::skewed().take(SUBTASKS)));
     report("each a job of its own", &nothing, &measure(&access, &file, sample::one_job_each().take(SUBTASKS)));
+    report("each a project of its own", &nothing, &measure(&access, &file, sample::one_project_each().take(SUBTASKS)));
 }
 
 struct Loaded {

@@ -20,23 +20,27 @@ pub(crate) fn run() {
         write_subtasks(&file, sample::skewed().take(subtasks));
         let server = start(&access, &file, Some(&data));
         let (loaded, memory) = (server.start.as_secs_f64(), server.memory());
+        let written = server.written();
         server.stop();
         fs::remove_file(&file).unwrap();
         println!("{subtasks} subtasks with UUIDs as ids, {:.1} MiB on disk", mib(size(&data)));
         println!(
-            "  loaded from a file in {loaded:.1} s, then {:.1} MiB (at most {:.1})",
+            "  loaded from a file in {loaded:.1} s, {:.0} a second; {:.0} bytes written a subtask; then {:.1} MiB (at most {:.1})",
+            subtasks as f64 / loaded,
+            written as f64 / subtasks as f64,
             mib(memory[0]),
             mib(memory[1])
         );
         let rounds: Vec<_> = (0..ROUNDS)
             .map(|_| {
                 let server = start(&access, &none, Some(&data));
-                let round = (server.start.as_secs_f64(), server.memory());
+                let round = (server.start.as_secs_f64(), server.memory(), server.cpu().as_secs_f64());
                 server.stop();
                 round
             })
             .collect();
         println!("  ready in {} s", Spread::of(rounds.iter().map(|round| round.0)));
+        println!("  with {} s of CPU", Spread::of(rounds.iter().map(|round| round.2)));
         for (what, at) in [("then", 0), ("at most", 1)] {
             let bytes = Spread::of(rounds.iter().map(|round| round.1[at] as f64));
             println!(

@@ -47,6 +47,11 @@ pub(crate) fn one_job_each() -> impl Iterator<Item = Subtask> {
     std::iter::repeat_with(move || job(&mut random, 1)).flatten()
 }
 
+/// Endless subtasks, each of a project of its own: the most that a project can cost.
+pub(crate) fn one_project_each() -> impl Iterator<Item = Subtask> {
+    one_job_each().enumerate().map(|(project, subtask)| Subtask { project, ..subtask })
+}
+
 fn job(random: &mut Random, size: usize) -> Vec<Subtask> {
     let project = random.below(2) * random.below(PROJECTS);
     let job_id = random.uuid();
