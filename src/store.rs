@@ -1,20 +1,22 @@
-//! What a store of subtasks promises, whatever it is made of. It knows nothing of HTTP.
+//! The contract of a store of subtasks. It knows nothing of HTTP.
 //!
 //! - [`Store::count`] is exact at the moment of reading, and takes the same time however many subtasks there are.
-//! - [`Store::report`] takes all of a batch or none of it: no reader ever sees a part.
-//! - Once a report has returned, every count sees it; of a store on a disk, it survives power loss from then on.
-//! - Nothing but a report, a deletion or [`Store::expire`] changes a count.
-//! - Subtasks have an order, that of their first reports, which stays whatever is reported of them later.
+//! - [`Store::report`] is atomic: it stores all of a batch or nothing, and no reader sees a part of it.
+//! - After a report has returned, every count includes it. If the store has a data directory, the report is durable.
+//! - Only a report, a deletion or [`Store::expire`] changes a count.
+//! - Subtasks are ordered by their first report. Later reports do not change the order.
 //!
-//! A change goes through three steps. The core plans it: a pure function of what is stored and what is asked, which yields the
-//! outcome and what becomes of each subtask. A store on a disk appends that to its log. Then memory applies it, which cannot
-//! fail. So nothing is ever taken back, and nobody who reads waits for the disk.
+//! A change has three steps. **Plan**: a pure function ([`core`]) reads what is stored and returns the outcome and the effects, which
+//! are the new states of subtasks. **Append**: if there is a data directory, the effects are appended to its log ([`log`] has the
+//! durability argument). **Apply**: memory takes on the new states, which cannot fail. So no change is ever rolled back, and no reader
+//! waits for the disk.
 //!
-//! Reads and changes may wait, so that they can be those of a store whose subtasks are elsewhere; those here hardly do.
+//! Reads and changes are async, so that a store whose subtasks are in a database can have the same interface. A count in memory never
+//! waits.
 
 mod core;
 mod data_dir;
-mod ended;
+mod end_time;
 mod log;
 mod memory;
 mod pending;
@@ -29,8 +31,8 @@ pub use self::core::NotDeletable;
 use self::core::{Draft, Rules};
 use self::data_dir::DataDirStore;
 pub use self::data_dir::{DataDir, OpenError, STORE_DESCRIPTORS, export};
-use self::ended::Ended;
-use self::memory::{Found, FoundPage, MemoryStore, View};
+use self::end_time::EndTime;
+use self::memory::{MemoryStore, Row, RowPage, View};
 pub use self::pending::Submitted;
 use self::pending::{Pending, Plan};
 pub use self::types::{Dropped, Outcome, Page, StoreError, Summary};
@@ -39,22 +41,22 @@ use crate::domain::{
     CountFilter, JobId, JobType, JobTypeSet, JobTypes, ProjectId, Status, StatusSet, SubJob, SubJobId, Timestamp,
 };
 
-/// The most records that one [`Store::expire`] drops.
-const DROPPED_AT_ONCE: usize = 1024;
+/// The most records that one [`Store::expire`] removes.
+const EXPIRE_SLICE: usize = 1024;
 
 /// Subtasks, with exact counts in constant time.
 #[derive(Debug)]
 pub struct Store {
     memory: Arc<MemoryStore>,
     backend: Backend,
-    /// The most that a recount has found; 0 is right.
+    /// The largest mismatch that a verification has found; 0 is right.
     drift: AtomicU64,
 }
 
-/// What changes go through on their way into memory.
+/// What makes changes durable.
 #[derive(Debug)]
 enum Backend {
-    /// Nothing. The revision of the next change, held by whoever makes one.
+    /// Nothing. The revision of the next change, locked while a change is made.
     Memory(Mutex<u64>),
     DataDir(DataDirStore),
 }
@@ -62,12 +64,12 @@ enum Backend {
 impl Store {
     /// An empty store, in memory only, for subtasks of `job_types` many types.
     pub fn in_memory(job_types: usize) -> Self {
-        // Later than all of an earlier life, so that none is ever used twice.
+        // Higher than all of an earlier process, so that none is used twice.
         let first_revision = Timestamp::now().as_microseconds().max(1) as u64;
         Self::new(job_types, Backend::Memory(Mutex::new(first_revision)))
     }
 
-    /// A store on a disk, which is empty and takes nothing before [`Store::open`].
+    /// A store with a data directory, which is empty and refuses changes before [`Store::open`].
     pub fn on_disk(dir: DataDir, job_types: JobTypes) -> Self {
         Self::new(job_types.len(), Backend::DataDir(DataDirStore::new(dir, job_types)))
     }
@@ -76,9 +78,12 @@ impl Store {
         Self { memory: Arc::new(MemoryStore::new(job_types)), backend, drift: AtomicU64::new(0) }
     }
 
-    /// Takes what is on the disk into memory; of a store in memory, does nothing. `progress` is told how many subtasks have
-    /// been taken of how many. Soon after `cancelled` has become true it gives up, as it does for good if anything that was
-    /// acknowledged is missing.
+    /// Recovers the data directory; does nothing for a store in memory. Calls `progress` with the number of subtasks read so far and
+    /// in all. Stops soon after `cancelled` has become true.
+    ///
+    /// # Errors
+    ///
+    /// If anything that was acknowledged is missing or not intact, or the directory cannot be read or written.
     pub fn open(&self, progress: impl FnMut(u64, u64), cancelled: &AtomicBool) -> Result<(), OpenError> {
         match &self.backend {
             Backend::Memory(_) => Ok(()),
@@ -86,7 +91,7 @@ impl Store {
         }
     }
 
-    /// Takes no more reports, and lets go of the disk.
+    /// Refuses changes from now on, and closes the data directory.
     pub fn close(&self) {
         if let Backend::DataDir(disk) = &self.backend {
             disk.close();
@@ -110,8 +115,8 @@ impl Store {
         self.memory.sub_jobs()
     }
 
-    /// How long before this process took the data directory an earlier one last wrote to it, by the wall clock; nothing of a
-    /// store in memory, or where that is not known.
+    /// The time between the last write to the data directory and its opening by this process, by the wall clock. `None` if it is
+    /// unknown, or for a store in memory.
     pub fn unwritten_before(&self) -> Option<Duration> {
         match &self.backend {
             Backend::Memory(_) => None,
@@ -122,16 +127,16 @@ impl Store {
     /// One subtask, with its details.
     pub async fn sub_job(&self, project: &ProjectId, id: &SubJobId) -> Result<Option<SubJob>, StoreError> {
         loop {
-            let mut found: Vec<_> = self.memory.find(project, id)?.into_iter().collect();
-            if self.read_details(&mut found).await? {
-                return Ok(found.pop().map(|found| found.sub_job));
+            let mut rows: Vec<_> = self.memory.find(project, id)?.into_iter().collect();
+            if self.read_details(&mut rows).await? {
+                return Ok(rows.pop().map(|row| row.sub_job));
             }
         }
     }
 
-    /// The subtasks that match, but for the first `offset`, at most `limit`, with their details, all of one moment.
+    /// The subtasks that match, from the one at `offset` on, at most `limit`, with their details, as they are at one moment.
     ///
-    /// Takes hardly longer for another filter or offset, however many there are.
+    /// The time hardly depends on the filter, the offset, or the number of subtasks.
     pub async fn page(
         &self,
         project: &ProjectId,
@@ -140,18 +145,18 @@ impl Store {
         limit: usize,
     ) -> Result<Page, StoreError> {
         loop {
-            let FoundPage { total, revision, mut items } = self.memory.page(project, filter, offset, limit)?;
+            let RowPage { total, revision, mut items } = self.memory.page(project, filter, offset, limit)?;
             if self.read_details(&mut items).await? {
-                return Ok(Page { total, revision, sub_jobs: items.into_iter().map(|found| found.sub_job).collect() });
+                return Ok(Page { total, revision, sub_jobs: items.into_iter().map(|row| row.sub_job).collect() });
             }
         }
     }
 
-    /// Reads what is not in memory; false if it was moved meanwhile, after which all is to be read again.
-    async fn read_details(&self, found: &mut [Found]) -> Result<bool, StoreError> {
+    /// Reads the details that are not in memory. False if a snapshot has moved them meanwhile; the caller then reads all again.
+    async fn read_details(&self, rows: &mut [Row]) -> Result<bool, StoreError> {
         match &self.backend {
             Backend::Memory(_) => Ok(true),
-            Backend::DataDir(disk) => disk.read_details(found).await,
+            Backend::DataDir(disk) => disk.read_details(rows).await,
         }
     }
 
@@ -191,7 +196,7 @@ impl Store {
         self.memory.watches().end();
     }
 
-    /// Fails if what the store says is not to be trusted any more.
+    /// Fails if the store can no longer be trusted.
     pub fn check(&self) -> Result<(), StoreError> {
         self.memory.check()?;
         if let Backend::DataDir(disk) = &self.backend
@@ -205,8 +210,7 @@ impl Store {
         }
     }
 
-    /// Whether a report could be stored now, as far as is known: a disk that has become full or has failed is only known by
-    /// the last report.
+    /// Whether a report could be stored now, as far as is known. Only a report that fails tells that the disk is full or broken.
     pub fn takes_reports(&self) -> bool {
         match &self.backend {
             Backend::Memory(_) => self.memory.check().is_ok(),
@@ -214,27 +218,27 @@ impl Store {
         }
     }
 
-    /// Takes a batch of subtasks of one project, in order, all or nothing for every reader. Waits until it is done, so a
-    /// store on a disk must not be called like this where a task must not be held up.
+    /// Stores a batch of subtasks of one project, in order, atomically. Blocks until it is durable, so an async task must use
+    /// [`Store::submit`].
     ///
-    /// A subtask is known by (project, id): a record replaces the stored one unless its version is lower.
+    /// The key of a subtask is (project, id). A record replaces the stored one unless its version is lower.
     pub fn report(&self, project: &ProjectId, batch: Vec<SubJob>) -> Result<Outcome, StoreError> {
         self.submit(project.clone(), batch).0.wait()
     }
 
-    /// The same, of which the end can be waited for without a thread. It may wait itself while many others do.
+    /// The same, whose result can be awaited. The call itself blocks while the queue is full.
     pub fn submit(&self, project: ProjectId, batch: Vec<SubJob>) -> Submitted {
         Submitted(self.submit_batch(project, batch, false))
     }
 
     fn submit_batch(&self, project: ProjectId, batch: Vec<SubJob>, only_new: bool) -> Pending<Outcome> {
         self.change(batch.len(), move |draft| {
-            draft.report(&project, batch, Rules { now: Ended::at(Timestamp::now()), only_new })
+            draft.report(&project, batch, Rules { now: EndTime::new(Timestamp::now()), only_new })
         })
     }
 
-    /// Deletes subtasks of a project, all or none: those with these identifiers and of these types, each of which must have
-    /// succeeded or failed. What is not stored is passed over. How many have been deleted.
+    /// Deletes the subtasks with these identifiers and types from a project, all or none: each must have status SUCCESS or FAILED.
+    /// Identifiers that are not stored are ignored. Returns how many have been deleted.
     pub fn delete(
         &self,
         project: ProjectId,
@@ -249,21 +253,21 @@ impl Store {
         Submitted(self.change(1, move |draft| Ok(draft.reset(&project))))
     }
 
-    /// Drops subtasks that ended longer than `age` before `now`, looking at about `most` records from where one before has
-    /// come to; dropped ones are as if they had never been. Waits until it is done.
+    /// Removes subtasks that ended longer than `age` before `now`, among about `most` records after the position `from`. Blocks until
+    /// it is durable.
     pub fn expire(&self, age: Duration, now: Timestamp, from: u64, most: u32) -> Result<Dropped, StoreError> {
-        let moment = Ended::at(now.before(age));
-        let (due, next) = self.memory.view(None)?.ended_before(moment, from, most, DROPPED_AT_ONCE);
+        let moment = EndTime::new(now.before(age));
+        let (due, next) = self.memory.view(None)?.ended_before(moment, from, most, EXPIRE_SLICE);
         if due.is_empty() {
             return Ok(Dropped { next, count: 0 });
         }
-        let dropped = self.change(DROPPED_AT_ONCE, move |draft| {
+        let dropped = self.change(EXPIRE_SLICE, move |draft| {
             Ok(due.into_iter().map(|(project, ids)| draft.expire(&project, ids, moment)).sum())
         });
         Ok(Dropped { next, count: dropped.wait()? })
     }
 
-    /// Makes a change of about so many subtasks: plans it, makes it durable, applies it.
+    /// Makes a change of about `size` subtasks: plans it, appends it, applies it.
     fn change<A: Send + 'static>(
         &self,
         size: usize,
@@ -290,8 +294,8 @@ impl Store {
         reply(changes.into_iter().try_for_each(|changes| self.memory.apply(changes)));
     }
 
-    /// Begins to load files; whether all that is loaded is dropped if the process ends before [`Store::end_load`]. On a disk it
-    /// is not if there are subtasks already.
+    /// Begins to load files. True if everything loaded is discarded should the process end before [`Store::end_load`]; false if the
+    /// data directory held subtasks already.
     pub fn begin_load(&self) -> Result<bool, OpenError> {
         match &self.backend {
             Backend::DataDir(_) if self.memory.sub_jobs()? > 0 => Ok(false),
@@ -300,7 +304,7 @@ impl Store {
         }
     }
 
-    /// Ends what has begun with [`Store::begin_load`] answering yes.
+    /// Ends a load for which [`Store::begin_load`] returned true: what was loaded stays.
     pub fn end_load(&self) -> Result<(), OpenError> {
         match &self.backend {
             Backend::DataDir(disk) => disk.end_load(),
@@ -308,10 +312,10 @@ impl Store {
         }
     }
 
-    /// Takes batches of subtasks of a file, and waits until all are done. On a disk, those that were there when it was opened
-    /// are left as they are, and count as unchanged: the file may be older than what has been reported since.
+    /// Stores batches of subtasks from a file, and blocks until all are durable. Subtasks that were stored before the start are left
+    /// unchanged, and counted as such: what is stored may be newer than the file.
     pub fn load(&self, batches: impl IntoIterator<Item = (ProjectId, Vec<SubJob>)>) -> Result<Outcome, StoreError> {
-        // All are handed over before the first is waited for, so that the disk is flushed for many at once.
+        // All are submitted before the first is waited for, so that they share flushes.
         let submitted = batches.into_iter().map(|(project, batch)| self.submit_batch(project, batch, true));
         let submitted: Vec<_> = submitted.collect();
         let mut all = Outcome::default();
@@ -321,8 +325,8 @@ impl Store {
         Ok(all)
     }
 
-    /// Writes a snapshot of what is on the disk, from which the next start is faster; of a store in memory, does nothing. Reports
-    /// go on. Whether it has been made.
+    /// Writes a snapshot, which makes the next start faster; does nothing for a store in memory. Reports go on meanwhile. Returns
+    /// whether it has been written.
     pub fn snapshot(&self) -> bool {
         match &self.backend {
             Backend::Memory(_) => false,
@@ -330,14 +334,14 @@ impl Store {
         }
     }
 
-    /// Counts again from the records, `most` of them at a time. When all have been counted: by how many subtasks the counts
-    /// are off or once were, which [`Store::check`] tells from then on: what has been wrong is not to be trusted before a restart.
+    /// Continues the verification of the counters by `most` records or counters. When it is complete, returns by how many subtasks
+    /// the counters are off, or were in an earlier verification: [`Store::check`] fails from then on until a restart.
     pub fn recount(&self, most: usize) -> Result<Option<u64>, StoreError> {
-        let found = self.memory.verify(u32::try_from(most).unwrap_or(u32::MAX))?;
-        Ok(found.map(|drift| self.drift.fetch_max(drift, Ordering::Relaxed).max(drift)))
+        let mismatch = self.memory.verify(u32::try_from(most).unwrap_or(u32::MAX))?;
+        Ok(mismatch.map(|drift| self.drift.fetch_max(drift, Ordering::Relaxed).max(drift)))
     }
 
-    /// By how many subtasks recounts have found the counts off, at most: 0, unless something is wrong.
+    /// The largest mismatch that a verification has found, in subtasks; 0 is right.
     pub fn drift(&self) -> u64 {
         self.drift.load(Ordering::Relaxed)
     }

@@ -1,7 +1,7 @@
-//! What a change does to the subtasks, whatever keeps them: the rules stand in [`plan`], and nowhere else.
+//! The rules of a report, a deletion and retention: all of them are in [`plan`], for every kind of store.
 //!
-//! A plan reads what is stored and yields effects, which are what subtasks become rather than what was asked; so it makes no
-//! difference whether an effect is applied once or, after a crash, again.
+//! A plan reads what is stored and returns effects. An effect is the new state of a subtask rather than a command, so replaying it is
+//! idempotent.
 
 mod effect;
 mod plan;

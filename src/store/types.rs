@@ -1,8 +1,8 @@
-//! What a store is asked for, and what it answers.
+//! The results and errors of a store.
 
 use crate::domain::{JobType, Status, SubJob};
 
-/// What became of the records of one batch; the sum is the number of records.
+/// How many records of a batch had which result; the sum is the number of records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Outcome {
     /// Subtasks that were not stored before.

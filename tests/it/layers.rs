@@ -1,6 +1,6 @@
 //! The layers, as the documentation of the library draws them, held against the sources.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -216,6 +216,63 @@ fn arrows_point_up_the_list_only() {
 
     let uses = |file: &str| uses(file, &tokens(&sources[file])).concat();
     assert!(uses("server.rs").contains("api") && uses("web/error.rs").contains("access"), "hardly anything is seen");
+}
+
+/// The modules of a directory, and which of its modules each of them uses outside of its tests. A name that is no module there is an
+/// item of the parent, which uses all of them.
+fn uses_within<'a>(dir: &str, sources: &'a BTreeMap<String, String>) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
+    let mut found = BTreeMap::<_, BTreeSet<_>>::new();
+    for (file, source) in sources {
+        let Some(below) = file.strip_prefix(dir).and_then(|rest| rest.strip_prefix('/')) else { continue };
+        let path: Vec<_> = below.trim_end_matches(".rs").split('/').collect();
+        let used = found.entry(path[0]).or_default();
+        if ["tests", "conformance", "simulation"].contains(&path[path.len() - 1]) {
+            continue;
+        }
+        let tokens = tokens(source);
+        let production = without_tests(&tokens);
+        let supers = path.iter().flat_map(|_| ["super", "::"]).collect::<Vec<_>>();
+        let from_root =
+            ["crate", "::"].into_iter().chain(dir.split('/').flat_map(|part| [part, "::"])).collect::<Vec<_>>();
+        for prefix in [&supers, &from_root] {
+            for at in 0..production.len() {
+                if (at == 0 || production[at - 1] != "::") && production[at..].starts_with(prefix) {
+                    used.extend(heads(production, at + prefix.len()));
+                }
+            }
+        }
+        used.remove(path[0]);
+    }
+    found
+}
+
+/// What is left when modules that use none of the others are taken away again and again: modules that use each other.
+fn circles<'a>(mut uses: BTreeMap<&'a str, BTreeSet<&'a str>>) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
+    while let Some(free) = uses.iter().find_map(|(module, used)| used.is_empty().then_some(*module)) {
+        uses.remove(free);
+        for used in uses.values_mut() {
+            used.remove(free);
+        }
+    }
+    uses
+}
+
+#[test]
+fn no_modules_of_the_store_use_each_other() {
+    let sources = sources();
+    for dir in ["store", "store/core", "store/log", "store/memory", "store/data_dir"] {
+        let uses = uses_within(dir, &sources);
+        assert!(uses.values().any(|used| !used.is_empty()), "{dir}: hardly anything is seen");
+        assert_eq!(circles(uses), BTreeMap::new(), "{dir}");
+    }
+    let with = |file: &str, source: &str| {
+        let added = [(file.to_owned(), source.to_owned())];
+        circles(uses_within("store/log", &sources.clone().into_iter().chain(added).collect())).len()
+    };
+    assert_eq!(with("store/log/files.rs", "use super::frame::Link;"), 7, "files, and all that use it");
+    assert_eq!(with("store/log/files.rs", "use super::LogError;"), 7, "an item of the parent");
+    assert_eq!(with("store/log/extra.rs", "use crate::store::log::files::Directory;"), 0);
+    assert_eq!(with("store/log/files.rs", "#[cfg(test)]\nmod tests { use super::*; }"), 0);
 }
 
 #[test]

@@ -1,22 +1,22 @@
-//! What becomes of subtasks.
+//! The effects of a change.
 
 use crate::domain::{ProjectId, SubJob, SubJobId};
-use crate::store::ended::Ended;
+use crate::store::end_time::EndTime;
 
-/// A subtask as it is from now on.
+/// The new state of a subtask.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::store) struct Put {
     pub(in crate::store) sub_job: SubJob,
-    pub(in crate::store) ended: Ended,
-    /// Whether it is new, and so comes last in the order of its project.
+    pub(in crate::store) end_time: Option<EndTime>,
+    /// Whether the subtask is new, and so the last in the order of its project.
     pub(in crate::store) is_new: bool,
-    /// Where its record was when this was planned.
+    /// The place of its record when the change was planned.
     pub(in crate::store) hint: Option<u32>,
-    /// Where its details are, if they are kept in files; zero if not or not yet.
+    /// The location of its details in a file; 0 if they are in memory, or not written yet.
     pub(in crate::store) details: u64,
 }
 
-/// What becomes of one subtask.
+/// A subtask is stored or removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::store) enum Effect {
     Put(Put),
@@ -37,11 +37,11 @@ impl Effect {
     }
 }
 
-/// What one report, or another change, does to subtasks of one project, in order. Readers see all of it or nothing.
+/// The effects of one change on subtasks of one project, in order. Readers see all of them or none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::store) struct Changes {
     pub(in crate::store) project: ProjectId,
-    /// The project's from then on: higher than any before.
+    /// The project's new revision, which is higher than any before.
     pub(in crate::store) revision: u64,
     pub(in crate::store) effects: Vec<Effect>,
 }

@@ -6,12 +6,12 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::effect::{Changes, Effect, Put};
 use crate::domain::{Details, JobId, JobType, JobTypeSet, ProjectId, Status, SubJob, SubJobId, Version};
-use crate::store::ended::Ended;
-use crate::store::{Outcome, StoreError};
+use crate::store::end_time::EndTime;
+use crate::store::types::{Outcome, StoreError};
 
-/// What is stored, as far as a plan asks.
+/// What is stored, as a plan reads it.
 pub(in crate::store) trait Stored {
-    /// The number of a project that has subtasks.
+    /// The number of a project that has or had subtasks.
     fn project(&self, id: &ProjectId) -> Option<u32>;
 
     /// A subtask of the project with that number.
@@ -23,78 +23,80 @@ pub(in crate::store) trait Stored {
     /// Whether the details of a subtask that has some are these.
     fn has_details(&self, known: &Known<'_>, details: &Details) -> bool;
 
-    /// Whether so many more subtasks, of as many jobs, can be stored in the project.
+    /// Whether the project has capacity for `more` subtasks, each of a job of its own.
     fn has_capacity(&self, project: Option<u32>, more: usize) -> bool;
 }
 
-/// A subtask that is stored, or will be once what has been planned is applied.
+/// The current state of a subtask: the stored one, or the one that an earlier change of the draft gives it.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::store) struct Known<'a> {
     pub(in crate::store) job_id: &'a JobId,
     pub(in crate::store) job_type: JobType,
     pub(in crate::store) status: Status,
     pub(in crate::store) version: Version,
-    pub(in crate::store) ended: Ended,
-    /// Whether it was there when the store was opened.
+    pub(in crate::store) end_time: Option<EndTime>,
+    /// Whether it was stored before the start.
     pub(in crate::store) is_settled: bool,
-    /// Where its record is.
+    /// The place of its record.
     pub(in crate::store) place: Option<u32>,
     pub(in crate::store) details: KnownDetails<'a>,
 }
 
-/// What is known of the details of a subtask.
+/// The details of a subtask.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::store) enum KnownDetails<'a> {
     None,
     Planned(&'a Details),
-    /// As the store numbers them.
+    /// The location that the store gives them.
     Stored(u64),
 }
 
-/// How a report is taken.
+/// The rules that differ between a report and a load file.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::store) struct Rules {
-    /// When a subtask ended that is reported as ended without a time.
-    pub(in crate::store) now: Ended,
-    /// Whether subtasks that were there when the store was opened are left as they are.
+    /// The end time of a subtask that is reported with a final status and without a time.
+    pub(in crate::store) now: EndTime,
+    /// Whether subtasks that were stored before the start are left unchanged.
     pub(in crate::store) only_new: bool,
 }
 
-/// A subtask that cannot be deleted, since it has not come to an end that allows it.
+/// A subtask whose status does not allow its deletion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotDeletable {
-    /// Its place among those that were to be deleted, from 0.
+    /// Its index in the list of identifiers, from 0.
     pub position: usize,
-    /// Where it stands.
+    /// Its status.
     pub status: Status,
 }
 
-/// Changes that have been planned and not been applied: each sees what those before it will have done.
+/// Planned changes, of which each sees the effects of those before it.
 pub(in crate::store) struct Draft<'a, S> {
     stored: &'a S,
     changes: Vec<Changes>,
-    /// The latest effect on each subtask, as the numbers of its changes and of the effect.
+    /// The latest effect on each subtask, as the index of the change and that of the effect in it.
     latest: HashTable<(u32, u32)>,
     hasher: DefaultHashBuilder,
     next_revision: u64,
 }
 
 impl<'a, S: Stored> Draft<'a, S> {
-    /// Nothing yet; the first change gets this revision.
+    /// An empty draft, whose first change gets this revision.
     pub(in crate::store) fn new(stored: &'a S, next_revision: u64) -> Self {
         let (latest, hasher) = (HashTable::new(), DefaultHashBuilder::default());
         Self { stored, changes: Vec::new(), latest, hasher, next_revision }
     }
 
-    /// What is to be applied, in order.
+    /// The changes to apply, in order.
     pub(in crate::store) fn into_changes(self) -> Vec<Changes> {
         self.changes
     }
 
-    /// Plans a report: all of it, or nothing if it fails.
+    /// Plans a report, one record after the other. A record with a lower version than the current one, or an identical record, changes
+    /// nothing; any other replaces the current one.
     ///
-    /// Records are taken in order. One with a lower version than what is known changes nothing, an identical one neither, and any
-    /// other replaces it.
+    /// # Errors
+    ///
+    /// If the store has no capacity for the batch; then nothing is planned.
     pub(in crate::store) fn report(
         &mut self,
         project: &ProjectId,
@@ -112,8 +114,8 @@ impl<'a, S: Stored> Draft<'a, S> {
             let put = match known {
                 None => {
                     outcome.created += 1;
-                    let ended = Ended::of(sub_job.status, sub_job.details.as_deref(), Ended::NOT, rules.now);
-                    Put { sub_job, ended, is_new: true, hint: None, details: 0 }
+                    let end_time = EndTime::of_report(sub_job.status, sub_job.details.as_deref(), None, rules.now);
+                    Put { sub_job, end_time, is_new: true, hint: None, details: 0 }
                 }
                 Some(known) if rules.only_new && known.is_settled => {
                     outcome.unchanged += 1;
@@ -129,8 +131,9 @@ impl<'a, S: Stored> Draft<'a, S> {
                 }
                 Some(known) => {
                     outcome.updated += 1;
-                    let ended = Ended::of(sub_job.status, sub_job.details.as_deref(), known.ended, rules.now);
-                    Put { ended, is_new: false, hint: known.place, sub_job, details: 0 }
+                    let end_time =
+                        EndTime::of_report(sub_job.status, sub_job.details.as_deref(), known.end_time, rules.now);
+                    Put { end_time, is_new: false, hint: known.place, sub_job, details: 0 }
                 }
             };
             self.push(Effect::Put(put));
@@ -151,8 +154,8 @@ impl<'a, S: Stored> Draft<'a, S> {
             }
     }
 
-    /// Plans that subtasks are deleted, all or none: those of these types, of which each must have succeeded or failed. What is
-    /// not stored is passed over. How many are.
+    /// Plans the deletion of subtasks of these types, all or none: each must have status SUCCESS or FAILED. Identifiers that are not
+    /// stored are ignored. Returns how many are deleted.
     pub(in crate::store) fn delete(
         &mut self,
         project: &ProjectId,
@@ -175,7 +178,7 @@ impl<'a, S: Stored> Draft<'a, S> {
         Ok(self.end())
     }
 
-    /// Plans that all subtasks of a project are deleted, whatever their status. How many are.
+    /// Plans the deletion of all subtasks of a project, whatever their status. Returns how many are deleted.
     pub(in crate::store) fn reset(&mut self, project: &ProjectId) -> u64 {
         let number = self.stored.project(project);
         let mut ids = number.map_or_else(Vec::new, |number| self.stored.ids(number));
@@ -195,19 +198,22 @@ impl<'a, S: Stored> Draft<'a, S> {
         self.end()
     }
 
-    /// Plans that those of some subtasks are dropped which ended before that moment. How many are.
-    pub(in crate::store) fn expire(&mut self, project: &ProjectId, ids: Vec<SubJobId>, moment: Ended) -> u64 {
+    /// Plans the removal of those subtasks that ended before a moment. Returns how many are removed.
+    pub(in crate::store) fn expire(&mut self, project: &ProjectId, ids: Vec<SubJobId>, moment: EndTime) -> u64 {
         let number = self.stored.project(project);
         self.begin(project, ids.len());
         for id in ids {
-            if self.find(project, number, &id).is_some_and(|known| known.ended.is_before(moment)) {
+            if self
+                .find(project, number, &id)
+                .is_some_and(|known| known.end_time.is_some_and(|end_time| end_time < moment))
+            {
                 self.push(Effect::Remove(id));
             }
         }
         self.end()
     }
 
-    /// How many effects there are.
+    /// The number of effects so far.
     fn planned(&self) -> usize {
         self.changes.iter().map(|changes| changes.effects.len()).sum()
     }
@@ -224,7 +230,7 @@ impl<'a, S: Stored> Draft<'a, S> {
                     job_type: *job_type,
                     status: *status,
                     version: *version,
-                    ended: put.ended,
+                    end_time: put.end_time,
                     is_settled: false,
                     place: put.hint,
                     details: details.as_deref().map_or(KnownDetails::None, KnownDetails::Planned),
@@ -247,7 +253,7 @@ impl<'a, S: Stored> Draft<'a, S> {
         self.changes.push(Changes { project: project.clone(), revision: self.next_revision, effects });
     }
 
-    /// Adds an effect to the changes that were begun last.
+    /// Adds an effect to the last change.
     fn push(&mut self, effect: Effect) {
         let last = self.changes.len() - 1;
         let hash = self.hasher.hash_one(effect.id());
@@ -266,7 +272,7 @@ impl<'a, S: Stored> Draft<'a, S> {
         changes[last].effects.push(effect);
     }
 
-    /// Ends the changes that were begun last; how many effects they have.
+    /// Ends the last change. Returns the number of its effects.
     fn end(&mut self) -> u64 {
         let effects = self.changes.last().map_or(0, |changes| changes.effects.len());
         if effects == 0 {

@@ -1,21 +1,21 @@
-//! How changes stand in a frame; see docs/storage-format.md.
+//! Encodes changes for a frame, and decodes them; see docs/storage-format.md.
 //!
 //! ```text
 //! changes: project · revision (8) · number of effects (4) · effects
-//! effect:  flags (1) · id · [job · status (1) · length (1) and label of the job type · version (8) · ended (4) · details]
+//! effect:  flags (1) · id · [job · status (1) · length (1) and label of the job type · version (8) · end time (4) · details]
 //! details: length (4) · checksum (8) · mask (1) · each that there is, with its length (2)
 //! ```
 //!
-//! Job types go by label, since their numbers depend on the order of `--job-type`. A job or job type is left out where it is that
+//! Job types are encoded by label, since their numbers depend on the order of `--job-type`. A job or job type is omitted if it is that
 //! of the effect before. Numbers are little-endian.
 
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::domain::{Details, JobId, JobType, JobTypes, ProjectId, Status, SubJob, SubJobId, Version};
 use crate::store::core::{Changes, Effect, Put};
-use crate::store::ended::Ended;
+use crate::store::end_time::EndTime;
 
-/// What is on the disk does not follow the rules above.
+/// A payload cannot be decoded.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum CodecError {
     #[error("a record cannot be read")]
@@ -24,35 +24,35 @@ pub(super) enum CodecError {
     JobType(String),
 }
 
-/// What is said of a label that is not known. An operator can add types of app servers only.
+/// The message about a label that is not known. An operator can add types of app servers only.
 fn unknown_job_type(label: &str) -> String {
     let unknown = format!("there are subtasks of job type {label}, which this server does not know");
     if label.contains(':') { unknown } else { format!("{unknown}: give --job-type {label}") }
 }
 
-/// What an effect has.
+/// The fields that an effect has.
 mod flag {
     pub(super) const PUT: u8 = 1;
     pub(super) const NEW: u8 = 2;
     pub(super) const SAME_JOB: u8 = 4;
     pub(super) const SAME_TYPE: u8 = 8;
     pub(super) const VERSION: u8 = 16;
-    pub(super) const ENDED: u8 = 32;
+    pub(super) const END_TIME: u8 = 32;
     pub(super) const DETAILS: u8 = 64;
 }
 
-/// How many bytes stand before the details themselves.
+/// The bytes before the encoded details: their length and checksum.
 pub(super) const DETAILS_HEADER: usize = 12;
 
-/// Writes and reads changes of known job types.
+/// Encodes and decodes changes of known job types.
 #[derive(Debug, Clone)]
 pub(super) struct Codec(JobTypes);
 
-/// Writes the changes of one project.
+/// Encodes the changes of one project.
 pub(super) struct Encoder<'a> {
     codec: &'a Codec,
     out: &'a mut Vec<u8>,
-    /// Where the number of effects stands.
+    /// The offset of the number of effects.
     count_at: usize,
     count: u32,
     job: Option<JobId>,
@@ -64,14 +64,14 @@ impl Codec {
         Self(job_types)
     }
 
-    /// Appends changes; `noted` is told of each effect with details where these stand in `out`.
+    /// Appends changes. Calls `noted` with the index of each effect that has details, and their offset in `out`.
     pub(super) fn encode(&self, changes: &Changes, out: &mut Vec<u8>, mut noted: impl FnMut(usize, usize)) {
         let mut encoder = self.begin(&changes.project, changes.revision, out);
         for (number, effect) in changes.effects.iter().enumerate() {
             match effect {
                 Effect::Remove(id) => encoder.remove(id),
-                Effect::Put(Put { sub_job, ended, is_new, .. }) => {
-                    let details = encoder.put(sub_job, *ended, *is_new, sub_job.details.is_some());
+                Effect::Put(Put { sub_job, end_time, is_new, .. }) => {
+                    let details = encoder.put(sub_job, *end_time, *is_new, sub_job.details.is_some());
                     if let Some(given) = &sub_job.details {
                         encode_details(given, encoder.out);
                         noted(number, details);
@@ -82,7 +82,7 @@ impl Codec {
         encoder.end();
     }
 
-    /// Begins the changes of a project, to be followed by their effects and [`Encoder::end`].
+    /// Begins the changes of a project. Their effects and [`Encoder::end`] must follow.
     pub(super) fn begin<'a>(&'a self, project: &ProjectId, revision: u64, out: &'a mut Vec<u8>) -> Encoder<'a> {
         project.encode(out);
         out.extend_from_slice(&revision.to_le_bytes());
@@ -91,7 +91,7 @@ impl Codec {
         Encoder { codec: self, out, count_at, count: 0, job: None, job_type: None }
     }
 
-    /// Reads all changes of a payload; the details of each are said to be where `location` says of their place in it.
+    /// Decodes all changes of a payload. `location` maps the offset of details in the payload to their location.
     pub(super) fn decode(
         &self,
         payload: &[u8],
@@ -102,7 +102,7 @@ impl Codec {
         while !rest.is_empty() {
             let project = ProjectId::decode(&mut rest).ok_or(CodecError::Record)?;
             let (revision, count) = (take_u64(&mut rest)?, u32::from_le_bytes(take(&mut rest)?));
-            // No effect has fewer bytes than two.
+            // The count may be wrong; every effect has at least two bytes.
             let mut effects = Vec::with_capacity((count as usize).min(rest.len() / 2));
             let (mut job, mut job_type) = (None, None);
             for _ in 0..count {
@@ -138,7 +138,7 @@ impl Codec {
             *job_type = Some(self.0.parse_label(label).ok_or_else(|| CodecError::JobType(label.into()))?);
         }
         let version = if flags & flag::VERSION == 0 { 0 } else { take_u64(rest)? };
-        let ended = if flags & flag::ENDED == 0 { Ended::NOT } else { Ended::from_bytes(take(rest)?) };
+        let end_time = if flags & flag::END_TIME == 0 { None } else { EndTime::from_bytes(take(rest)?) };
         let mut details = 0;
         if flags & flag::DETAILS != 0 {
             details = location(rest);
@@ -154,7 +154,7 @@ impl Codec {
             version: version.try_into().map_err(|_| CodecError::Record)?,
             details: None,
         };
-        Ok(Effect::Put(Put { sub_job, ended, is_new: flags & flag::NEW != 0, hint: None, details }))
+        Ok(Effect::Put(Put { sub_job, end_time, is_new: flags & flag::NEW != 0, hint: None, details }))
     }
 }
 
@@ -165,8 +165,14 @@ impl Encoder<'_> {
         id.encode(self.out);
     }
 
-    /// Appends a subtask, to be followed by its details if it has any; where these will stand.
-    pub(super) fn put(&mut self, sub_job: &SubJob, ended: Ended, is_new: bool, has_details: bool) -> usize {
+    /// Appends a subtask. If it has details, they must follow. Returns the offset at which they begin.
+    pub(super) fn put(
+        &mut self,
+        sub_job: &SubJob,
+        end_time: Option<EndTime>,
+        is_new: bool,
+        has_details: bool,
+    ) -> usize {
         let SubJob { id, job_id, job_type, status, version, .. } = sub_job;
         self.count += 1;
         let (same_job, same_type) = (self.job.as_ref() == Some(job_id), self.job_type == Some(*job_type));
@@ -176,7 +182,7 @@ impl Encoder<'_> {
             (same_job, flag::SAME_JOB),
             (same_type, flag::SAME_TYPE),
             (*version != Version::default(), flag::VERSION),
-            (ended != Ended::NOT, flag::ENDED),
+            (end_time.is_some(), flag::END_TIME),
             (has_details, flag::DETAILS),
         ];
         self.out.push(flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag).sum());
@@ -195,13 +201,13 @@ impl Encoder<'_> {
         if *version != Version::default() {
             self.out.extend_from_slice(&version.get().to_le_bytes());
         }
-        if ended != Ended::NOT {
-            self.out.extend_from_slice(&ended.to_bytes());
+        if let Some(end_time) = end_time {
+            self.out.extend_from_slice(&end_time.to_bytes());
         }
         self.out.len()
     }
 
-    /// Appends details as they stand somewhere else.
+    /// Appends details that are encoded already.
     pub(super) fn copied_details(&mut self, encoded: &[u8]) {
         append_details(self.out, |out| out.extend_from_slice(encoded));
     }
@@ -229,7 +235,7 @@ fn append_details(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     out[at + 4..at + DETAILS_HEADER].copy_from_slice(&checksum.to_le_bytes());
 }
 
-/// How long the details after such a header are, and their checksum.
+/// The length of the details after a header, and their checksum.
 pub(super) fn read_header(header: [u8; DETAILS_HEADER]) -> (u32, u64) {
     let (mut length, mut checksum) = ([0; 4], [0; 8]);
     length.copy_from_slice(&header[..4]);
@@ -237,7 +243,7 @@ pub(super) fn read_header(header: [u8; DETAILS_HEADER]) -> (u32, u64) {
     (u32::from_le_bytes(length), u64::from_le_bytes(checksum))
 }
 
-/// Appends details, with their header.
+/// Appends details with their header.
 pub(super) fn encode_details(details: &Details, out: &mut Vec<u8>) {
     let times = [details.begin_time, details.end_time].map(|time| time.map(|time| time.to_string()));
     let texts = [&details.job_resource_info, &details.job_execute_info, &details.error_code, &details.error_message];
@@ -248,7 +254,7 @@ pub(super) fn encode_details(details: &Details, out: &mut Vec<u8>) {
         for (at, field) in fields.enumerate() {
             if let Some(text) = field {
                 out[mask] |= 1 << at;
-                // The longest is an object of 8 KiB.
+                // The longest text is an object of 8 KiB.
                 out.extend_from_slice(&(text.len() as u16).to_le_bytes());
                 out.extend_from_slice(text.as_bytes());
             }
@@ -256,7 +262,7 @@ pub(super) fn encode_details(details: &Details, out: &mut Vec<u8>) {
     });
 }
 
-/// Reads details without their header.
+/// Decodes details without their header.
 pub(super) fn decode_details(mut bytes: &[u8]) -> Result<Details, CodecError> {
     let [mask] = take(&mut bytes)?;
     let mut texts = [None; 6];
@@ -296,7 +302,7 @@ mod tests {
         let key = ("[ -~]{1,40}", 0..3u8, 0..27usize, 0..7usize);
         let rest = (prop_oneof![Just(0), any::<u32>().prop_map(u64::from)], any::<[u8; 4]>(), any::<bool>());
         (key, rest, (text(), text(), proptest::option::of(0..200i32))).prop_map(
-            |((id, job, job_type, status), (version, ended, is_new), (code, message, begin))| {
+            |((id, job, job_type, status), (version, end_time, is_new), (code, message, begin))| {
                 let begin_time = begin.map(|year| format!("{}-01-01T00:00:00.5Z", 1970 + year).parse().unwrap());
                 let details = Details { begin_time, error_code: code, error_message: message, ..Details::default() };
                 let sub_job = SubJob {
@@ -307,7 +313,7 @@ mod tests {
                     version: Version::try_from(version).unwrap(),
                     details: (details != Details::default()).then(|| Box::new(details)),
                 };
-                Put { sub_job, ended: Ended::from_bytes(ended), is_new, hint: None, details: 0 }
+                Put { sub_job, end_time: EndTime::from_bytes(end_time), is_new, hint: None, details: 0 }
             },
         )
     }
@@ -364,7 +370,7 @@ mod tests {
             version: Version::default(),
             details: None,
         };
-        let put = Put { sub_job, ended: Ended::NOT, is_new: true, hint: None, details: 0 };
+        let put = Put { sub_job, end_time: None, is_new: true, hint: None, details: 0 };
         let (project, effects) = (ProjectId::parse("p").unwrap(), vec![Effect::Put(put)]);
         let mut out = Vec::new();
         codec.encode(&Changes { project, revision: 1, effects }, &mut out, |_, _| ());

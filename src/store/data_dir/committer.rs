@@ -1,4 +1,4 @@
-//! The one thread that changes what is stored: group after group, each durable before it counts.
+//! The committer: the one thread that makes changes, group after group. Each group is durable before it is applied.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,33 +10,33 @@ use super::details::{DetailsFiles, FileNumber};
 use super::directory::DataDir;
 use super::open::Open;
 use super::snapshots::Snapshots;
-use crate::store::StoreError;
 use crate::store::core::{Changes, Draft, Effect};
 use crate::store::log::{AppendError, Appended, FileHandle, FrameBuffer, Log};
 use crate::store::memory::MemoryStore;
 use crate::store::pending::{Plan, Reply};
+use crate::store::types::StoreError;
 
-/// The most subtasks of a group, but for those of the report that comes last into it.
-const GROUP: usize = 16 * 1024;
+/// The number of subtasks after which no further report is added to a group.
+const MAX_GROUP: usize = 16 * 1024;
 
-/// How often the commit mark is flushed to the disk.
+/// How often the commit mark is flushed.
 const MARK_FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A change to be made, of about so many subtasks.
+/// A change of about `size` subtasks.
 pub(super) struct Work {
     pub(super) size: usize,
     pub(super) plan: Plan,
 }
 
-/// What the committer is asked.
+/// A request to the committer.
 pub(super) enum Request {
     Work(Work),
-    /// To begin a snapshot; told when it is complete, or cannot be made.
+    /// Begin a snapshot, and report whether it has been written.
     Snapshot(std::sync::mpsc::SyncSender<bool>),
     Stop,
 }
 
-/// Makes the changes that are asked for.
+/// Makes changes durable and applies them.
 pub(super) struct Committer {
     log: Log,
     codec: Codec,
@@ -44,14 +44,14 @@ pub(super) struct Committer {
     queue: Receiver<Request>,
     snapshots: Snapshots,
     files: Arc<DetailsFiles>,
-    /// The file that was appended to last.
+    /// The segment that was appended to last.
     segment: Option<(Arc<dyn FileHandle>, FileNumber)>,
     next_revision: u64,
-    /// How many subtasks there are.
+    /// The number of subtasks.
     sub_jobs: u64,
-    /// Whether changes are being refused, which is said once, and for others to see.
+    /// Whether changes are refused; shared with the store.
     is_refusing: Arc<AtomicBool>,
-    /// The last to go, so that nobody else gets hold of it before everything has been written.
+    /// The last field, so that the lock is released after everything has been written.
     dir: DataDir,
 }
 
@@ -70,12 +70,12 @@ impl Committer {
         Ok(Self { log, codec, memory, queue, snapshots, files, segment, next_revision, sub_jobs, is_refusing, dir })
     }
 
-    /// A flag that says whether changes are being refused, while this works.
+    /// The flag that tells whether changes are refused.
     pub(super) fn is_refusing(&self) -> Arc<AtomicBool> {
         self.is_refusing.clone()
     }
 
-    /// Works until it is told to stop, or nobody is left who could ask.
+    /// Runs until it receives [`Request::Stop`], or the store has gone.
     pub(super) fn run(mut self) {
         let mut goes_on = true;
         while goes_on {
@@ -87,7 +87,7 @@ impl Committer {
             self.snapshots.begin_if_due(&mut self.log, &self.dir);
             self.flush_mark(MARK_FLUSH_INTERVAL);
         }
-        // That nobody is told is only to mean that this has crashed.
+        // Every change gets a reply, so that a missing reply means a crash.
         for request in self.queue.try_iter() {
             if let Request::Work(work) = request {
                 (work.plan)(Err(StoreError::NotStored))(Ok(()));
@@ -97,7 +97,7 @@ impl Committer {
         self.flush_mark(Duration::ZERO);
     }
 
-    /// Waits for work and takes what there is; whether to go on after it.
+    /// Waits for a request and collects what is enqueued. False if the committer must stop afterwards.
     fn collect(&mut self, group: &mut Vec<Plan>) -> bool {
         let mut size = 0;
         let mut request = match self.queue.recv_timeout(MARK_FLUSH_INTERVAL) {
@@ -114,15 +114,15 @@ impl Committer {
                 Request::Snapshot(done) => self.snapshots.ask(done),
                 Request::Stop => return false,
             }
-            request = if size < GROUP { self.queue.try_recv().ok() } else { None };
+            request = if size < MAX_GROUP { self.queue.try_recv().ok() } else { None };
         }
         true
     }
 
-    /// Makes changes durable, then lets them count, and tells those who asked.
+    /// Plans a group, appends it, applies it, and replies.
     fn commit(&mut self, group: Vec<Plan>) {
         let (replies, changes) = self.plan(group);
-        // What changes nothing has been durable before.
+        // A group without effects has nothing to append.
         let durable = if changes.is_empty() { Ok(()) } else { self.write(changes) };
         replies.into_iter().for_each(|reply| reply(durable));
     }
@@ -160,7 +160,7 @@ impl Committer {
         }
         self.next_revision += changes.len() as u64;
         self.sub_jobs = sub_jobs;
-        self.snapshots.note(frame.position() as u64, self.log.last(), self.next_revision);
+        self.snapshots.note(frame.payload_len() as u64, self.log.last(), self.next_revision);
         changes.into_iter().try_for_each(|changes| self.memory.apply(changes))
     }
 
@@ -170,7 +170,7 @@ impl Committer {
             if !self.is_refusing.swap(true, Ordering::Relaxed) {
                 tracing::error!(%path, "the data directory has been moved or replaced: no report is stored until a restart");
             }
-            self.log.refuse();
+            self.log.seal();
             return Err(StoreError::NotStored);
         }
         let mut appended = self.log.append(frame, sub_jobs);
@@ -203,7 +203,7 @@ impl Committer {
         Err(StoreError::NotStored)
     }
 
-    /// The number of the file of details that is appended to.
+    /// The file number of the segment that was appended to.
     fn number_of(&mut self, file: &Arc<dyn FileHandle>) -> FileNumber {
         match &self.segment {
             Some((known, number)) if Arc::ptr_eq(known, file) => *number,
@@ -218,7 +218,7 @@ impl Committer {
     fn flush_mark(&mut self, after: Duration) {
         if let Err(error) = self.log.flush_mark_after(after) {
             self.is_refusing.store(true, Ordering::Relaxed);
-            tracing::error!(%error, "what has been acknowledged could not be noted: no report is stored until a restart");
+            tracing::error!(%error, "the commit mark could not be flushed: no report is stored until a restart");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Where details are: in the log or in a snapshot, each with its length and a checksum, which is looked at whenever they are read.
+//! Reads details from the log or a snapshot, where each has its length and a checksum, which is verified at each read.
 
 use std::collections::VecDeque;
 use std::io;
@@ -7,31 +7,31 @@ use std::sync::{Arc, Mutex};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::codec::{DETAILS_HEADER, decode_details, read_header};
-use super::lock_ignoring_poison;
+use super::lock::lock_ignoring_poison;
 use crate::domain::Details;
-use crate::store::StoreError;
 use crate::store::log::{Directory, FileHandle};
 use crate::store::memory::DetailsReader;
+use crate::store::types::StoreError;
 
-/// How many bits of a location say where in the file it is: 1 TiB.
+/// The bits of a location that are the offset in the file, which has at most 1 TiB. The others are the number of the file.
 const OFFSET_BITS: u32 = 40;
 
-/// No details have more bytes: two objects of 8 KiB, and texts.
+/// The maximum length of details in bytes: two objects of 8 KiB, and texts.
 const MAX_DETAILS: u32 = 64 * 1024;
 
-/// How many of the files are open at once.
+/// How many files are open at once.
 const MAX_OPEN: usize = 64;
 
-/// How many descriptors a data directory holds: those files; the directory, its lock, the commit mark, the segment that is appended
-/// to, the next one, a snapshot that is written and read again, and what is opened for a moment.
+/// The file descriptors of a data directory: those files; the directory, its lock, the commit mark, the current and the next segment,
+/// a snapshot that is written and read back, and files that are open for a moment.
 pub const STORE_DESCRIPTORS: u64 = MAX_OPEN as u64 + 32;
 
-/// The number of a file for as long as the process lives, from 1 on.
+/// The number of a file in this process, from 1 on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct FileNumber(u32);
 
 impl FileNumber {
-    /// The location at a place in the file; never zero.
+    /// The location of an offset in the file; never zero.
     pub(super) fn location(self, at: u64) -> u64 {
         u64::from(self.0) << OFFSET_BITS | at
     }
@@ -42,7 +42,7 @@ impl FileNumber {
     }
 }
 
-/// The files that details are in. A few are open; the others are opened again when something is read from them.
+/// The files that hold details. The most recently opened ones stay open.
 #[derive(Debug)]
 pub(super) struct DetailsFiles {
     directory: Arc<dyn Directory>,
@@ -51,9 +51,9 @@ pub(super) struct DetailsFiles {
 
 #[derive(Debug, Default)]
 struct Files {
-    /// By their numbers; nothing for those that have been removed.
+    /// By number; `None` for a file that has been removed.
     names: Vec<Option<String>>,
-    /// The one that was opened last comes last.
+    /// The most recently opened one is last.
     open: VecDeque<(FileNumber, Arc<dyn FileHandle>)>,
 }
 
@@ -66,16 +66,16 @@ impl Files {
     }
 }
 
-/// Why details have not been read.
+/// Why details cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadError {
-    /// The file has been removed, since they are in another one now.
+    /// A snapshot has moved them to another file.
     #[error("they have been moved")]
     Moved,
-    /// The system does not read them.
+    /// The operating system has refused a call.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// They are not as they were written.
+    /// Checksum mismatch.
     #[error("they are not as they were written")]
     Damaged,
 }
@@ -94,12 +94,12 @@ impl DetailsFiles {
         number
     }
 
-    /// The number that was given last.
+    /// The highest number.
     pub(super) fn latest(&self) -> FileNumber {
         FileNumber(lock_ignoring_poison(&self.files).names.len() as u32)
     }
 
-    /// Closes all files up to a number; whoever reads one of them goes on.
+    /// Closes all files up to a number. Reads of them that have begun continue.
     pub(super) fn close_to(&self, last: FileNumber) {
         let mut files = lock_ignoring_poison(&self.files);
         files.names.iter_mut().take(last.0 as usize).for_each(|name| *name = None);
@@ -118,7 +118,7 @@ impl DetailsFiles {
         Ok(file)
     }
 
-    /// The details at a location, as they are encoded.
+    /// The encoded details at a location.
     pub(super) fn read_encoded(&self, location: u64) -> Result<Vec<u8>, ReadError> {
         let file = self.file(FileNumber::of(location))?;
         let (at, mut header) = (location & ((1 << OFFSET_BITS) - 1), [0; DETAILS_HEADER]);
@@ -136,7 +136,7 @@ impl DetailsFiles {
         decode_details(&self.read_encoded(location)?).map_err(|_| ReadError::Damaged)
     }
 
-    /// The details at each location that is not zero; nothing if some have been moved meanwhile.
+    /// The details at each location that is not zero; `None` if a snapshot has moved some meanwhile.
     pub(super) fn read_all(&self, locations: &[u64]) -> Result<Option<Vec<Option<Box<Details>>>>, StoreError> {
         let one = |location: &u64| (*location > 0).then(|| self.read(*location).map(Box::new)).transpose();
         match locations.iter().map(one).collect() {
@@ -151,7 +151,7 @@ impl DetailsFiles {
 }
 
 impl DetailsReader for DetailsFiles {
-    /// Those that cannot be read are replaced by whatever is reported.
+    /// False for details that cannot be read, so that a report replaces them.
     fn has_details(&self, number: u64, details: &Details) -> bool {
         match self.read(number) {
             Ok(stored) => stored == *details,

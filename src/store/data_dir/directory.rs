@@ -1,11 +1,11 @@
-//! The data directory: whose it is, and in which format.
+//! Opens the data directory for one process, and checks its format.
 //!
 //! ```text
 //! lock           locked by the one process that uses the directory, as the directory itself is
-//! format         which format the rest is in; written when the rest is there
+//! format         the format of the other files; written last
 //! log-…          the log's segments
-//! snapshot-…     what the log had come to
-//! acknowledged   how far the log has been acknowledged
+//! snapshot-…     the state at a position of the log
+//! acknowledged   the commit mark
 //! loading        there while files are loaded into a directory without subtasks
 //! ```
 
@@ -17,36 +17,40 @@ use std::time::{Duration, SystemTime};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::OpenError;
+use super::error::OpenError;
 use crate::store::log::{self, Log, SystemDirectory};
 
-/// The format that this program reads and writes.
+/// The format that this version reads and writes.
 const FORMAT: u32 = 2;
 
-/// The one before, of a storage engine.
+/// The format of earlier versions, which used a storage engine.
 const ENGINE_FORMAT: u32 = 1;
 
-/// What is in it.
+/// Files and directories in it.
 const FORMAT_FILE: &str = "format";
 const ENGINE: &str = "engine";
 const LOADING: &str = "loading";
 
-/// What a file system itself may have put there.
+/// A directory that some file systems create.
 const FOREIGN: &str = "lost+found";
 
-/// A directory that this process alone uses, for as long as this is there.
+/// A directory that is locked by this process.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
-    /// The directory itself, which is locked too: the file may be removed or replaced by whoever tidies up.
+    /// The directory itself, which is locked too, since an operator may remove or replace the lock file.
     directory: File,
     lock: File,
-    /// How long before this process took it an earlier one last wrote to it, by the wall clock.
+    /// The time between the last write of an earlier process and the locking, by the wall clock.
     unwritten_before: Option<Duration>,
 }
 
 impl DataDir {
-    /// Takes the directory for this process and makes sure of its format; makes it if it is not there.
+    /// Locks the directory and checks its format; creates it if it does not exist.
+    ///
+    /// # Errors
+    ///
+    /// If another process has locked it, or it cannot be used as a data directory.
     pub fn claim(path: &Path) -> Result<Self, OpenError> {
         let unusable = |cause: io::Error| OpenError::Unusable { path: path.into(), reason: cause.to_string() };
         make(path).map_err(|cause| match path.metadata() {
@@ -62,7 +66,7 @@ impl DataDir {
             // Some network file systems lock files only.
             Err(TryLockError::Error(error)) => tracing::debug!(%error, "the directory itself cannot be locked"),
         }
-        look_for_others(path)?;
+        refuse_foreign_files(path)?;
         let lock = path.join("lock");
         let lock = OpenOptions::new().write(true).create(true).truncate(false).open(lock).map_err(unusable)?;
         lock.try_lock().map_err(|error| match error {
@@ -76,7 +80,11 @@ impl DataDir {
         Ok(dir)
     }
 
-    /// The same with one that has been used before, and is not made.
+    /// The same for a directory that has been used before; it is not created.
+    ///
+    /// # Errors
+    ///
+    /// Also if it does not exist or holds no data of subjobs.
     pub fn claim_used(path: &Path) -> Result<Self, OpenError> {
         let unusable = |reason: &str| OpenError::Unusable { path: path.into(), reason: reason.into() };
         if !path.is_dir() {
@@ -88,11 +96,11 @@ impl DataDir {
         Self::claim(path)
     }
 
-    /// Begins anew if files were being loaded into the directory when there was nothing in it, and that was not finished: half
-    /// of a file is never served, and nothing else can have come. Whether it was so.
-    pub(super) fn forget_half_loaded(&self) -> io::Result<bool> {
+    /// Discards an unfinished load into an empty directory: half of a file is never served, and no report can have been stored
+    /// meanwhile. Returns whether there was one.
+    pub(super) fn discard_unfinished_load(&self) -> io::Result<bool> {
         if !self.path.join(LOADING).exists() {
-            // Whoever removed it may have been killed before it was flushed, and a power cut must not bring it back.
+            // It may have been removed without a flush before a crash, and a power cut must not bring it back.
             flush(&self.path)?;
             return Ok(false);
         }
@@ -115,7 +123,7 @@ impl DataDir {
         self.unwritten_before
     }
 
-    /// Whether its path still leads to it. Where it does not, whatever opens files by their paths would open those of another.
+    /// Whether its path still leads to it. Otherwise files that are opened by path would be those of another directory.
     pub(super) fn is_in_place(&self) -> bool {
         let identity = |found: io::Result<Metadata>| found.map(|found| (found.dev(), found.ino())).ok();
         let ours = identity(self.directory.metadata());
@@ -155,7 +163,7 @@ impl DataDir {
         }
     }
 
-    /// Begins a new directory.
+    /// Initializes a new directory.
     fn write_format(&self, file: &Path) -> Result<(), OpenError> {
         let draft = file.with_extension("new");
         let write = || {
@@ -170,33 +178,33 @@ impl DataDir {
     }
 }
 
-/// Notes that files are being loaded into a directory in which there is nothing yet.
+/// Records that files are being loaded into an empty directory.
 pub(super) fn begin_loading(path: &Path) -> io::Result<()> {
     File::create(path.join(LOADING))?;
     flush(path)
 }
 
-/// Notes that all of them have been taken in.
+/// Records that all of them have been loaded.
 pub(super) fn end_loading(path: &Path) -> io::Result<()> {
     fs::remove_file(path.join(LOADING))?;
     flush(path)
 }
 
-/// Flushes what files there are in a directory.
+/// Makes the entries of a directory durable.
 fn flush(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
 impl Drop for DataDir {
     fn drop(&mut self) {
-        // A process that is just being started by this one holds all its files open for a moment, and with them the locks.
+        // A child process that is being started shares the open files for a moment, and with them the locks.
         let _ = self.lock.unlock();
         let _ = self.directory.unlock();
     }
 }
 
-/// A directory with anything in it but no format is either not ours or has lost it; nothing is written to it.
-fn look_for_others(path: &Path) -> Result<(), OpenError> {
+/// Refuses a directory that has files and no format: it is foreign, or its format file is lost.
+fn refuse_foreign_files(path: &Path) -> Result<(), OpenError> {
     let format = path.join(FORMAT_FILE);
     if format.exists() {
         return Ok(());
@@ -213,12 +221,12 @@ fn look_for_others(path: &Path) -> Result<(), OpenError> {
             return Err(unusable("holds other files and no data of subjobs".into()));
         }
     }
-    // A first start that was cut short has left no more than an empty log.
+    // An interrupted first start leaves no more than an empty log.
     let is_empty = !has_log || log::is_unused(&SystemDirectory::new(path)).map_err(io)? && !path.join(ENGINE).exists();
     if is_empty { Ok(()) } else { Err(OpenError::Damaged { file: format, reason: "it is gone".into() }) }
 }
 
-/// Makes a directory and those that it is in, so that a power cut does not take them back.
+/// Creates a directory and its ancestors, durably.
 fn make(path: &Path) -> io::Result<()> {
     let is_missing = |ancestor: &&Path| !ancestor.as_os_str().is_empty() && !ancestor.exists();
     let missing: Vec<_> = path.ancestors().take_while(is_missing).collect();

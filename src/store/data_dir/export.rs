@@ -1,19 +1,24 @@
-//! Shows all that a data directory has.
+//! Exports all subtasks of a data directory.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::codec::{Codec, decode_details};
 use super::directory::DataDir;
-use super::{OpenError, open};
+use super::error::OpenError;
+use super::open;
 use crate::domain::{JobTypes, ProjectId, SubJob};
-use crate::store::memory::{Found, MemoryStore};
+use crate::store::memory::{MemoryStore, Row};
 
-/// How many subtasks are shown at once.
+/// How many subtasks are read at once.
 const SLICE: u32 = 4096;
 
-/// Shows every subtask in a data directory, of one project after the other, in the order of their first reports. `progress` is told
-/// how many have been shown of how many. Fails before if what is there is not what was stored.
+/// Calls `each` with every subtask of a data directory, project by project, in the order of their first reports. Calls `progress` with
+/// the number of subtasks so far and in all.
+///
+/// # Errors
+///
+/// If the directory cannot be recovered; then no subtask has been exported. If details cannot be read, or `each` fails.
 pub fn export<E: From<OpenError>>(
     dir: DataDir,
     job_types: &JobTypes,
@@ -24,7 +29,7 @@ pub fn export<E: From<OpenError>>(
     let path = dir.path().to_owned();
     let opened = open::open(dir, &Codec::new(job_types.clone()), &memory, |_, _| (), &AtomicBool::new(false))?;
     let all = memory.sub_jobs().map_err(OpenError::from)?;
-    let with_details = |Found { mut sub_job, details, .. }: Found| {
+    let with_details = |Row { mut sub_job, details, .. }: Row| {
         if details > 0 {
             let encoded = opened.files.read_encoded(details).ok();
             let decoded = encoded.and_then(|encoded| decode_details(&encoded).ok());

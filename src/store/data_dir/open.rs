@@ -1,4 +1,4 @@
-//! Takes what is in a data directory into memory: one thread reads and checks it, another one applies it.
+//! Recovers a data directory into memory: one thread reads and decodes it, another thread applies it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,19 +6,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-use super::OpenError;
 use super::codec::{Codec, CodecError};
 use super::details::{DetailsFiles, FileNumber};
 use super::directory::DataDir;
-use crate::store::StoreError;
+use super::error::OpenError;
 use crate::store::core::Changes;
 use crate::store::log::{Directory, LogError, Recovered, Source, SystemDirectory, Visitor, recover};
 use crate::store::memory::MemoryStore;
+use crate::store::types::StoreError;
 
-/// How many changes may wait to be applied.
-const WAITING: usize = 64;
+/// The capacity of the queue between the two threads, in frames.
+const QUEUE_CAPACITY: usize = 64;
 
-/// A data directory all of which is in memory.
+/// A recovered data directory.
 #[derive(Debug)]
 pub(super) struct Open {
     pub(super) dir: DataDir,
@@ -28,14 +28,14 @@ pub(super) struct Open {
     pub(super) next_revision: u64,
 }
 
-/// What a snapshot ends with.
+/// The last payload of a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SnapshotEnd {
-    /// The last frame of which it holds anything.
+    /// The last frame of the log that it contains changes of.
     pub(super) last: u64,
-    /// How many effects it has.
+    /// The number of its effects.
     pub(super) effects: u64,
-    /// A revision that is higher than any before.
+    /// A revision that is higher than any so far.
     pub(super) next_revision: u64,
 }
 
@@ -51,7 +51,7 @@ impl SnapshotEnd {
     }
 }
 
-/// Opens a data directory and takes all of it into memory. `progress` is told how many subtasks have been taken of how many.
+/// Recovers a data directory into memory. Calls `progress` with the number of subtasks read so far and in all.
 pub(super) fn open(
     dir: DataDir,
     codec: &Codec,
@@ -60,13 +60,13 @@ pub(super) fn open(
     cancelled: &AtomicBool,
 ) -> Result<Open, OpenError> {
     let io = |cause| OpenError::Io { path: dir.path().into(), cause };
-    if dir.forget_half_loaded().map_err(io)? {
-        tracing::warn!("files were being loaded when the process ended: what was loaded of them is dropped");
+    if dir.discard_unfinished_load().map_err(io)? {
+        tracing::warn!("files were being loaded when the process end_time: what was loaded of them is dropped");
     }
     let path = dir.path().to_owned();
     let directory: Arc<dyn Directory> = Arc::new(SystemDirectory::new(&path));
     let files = Arc::new(DetailsFiles::new(directory.clone()));
-    let (sender, queue) = sync_channel(WAITING);
+    let (sender, queue) = sync_channel(QUEUE_CAPACITY);
     let (recovered, next_revision) = thread::scope(|scope| {
         let applier = thread::Builder::new().name("applier".into());
         applier.spawn_scoped(scope, || apply(memory, queue)).map_err(OpenError::Thread)?;
@@ -93,7 +93,7 @@ pub(super) fn open(
     Ok(Open { dir, directory, recovered, files, next_revision })
 }
 
-/// Why not all has been taken.
+/// Why a recovery has stopped.
 #[derive(Debug)]
 enum Stop {
     Log(LogError),
@@ -121,10 +121,10 @@ impl Stop {
     }
 }
 
-/// What the thread that applies is asked.
+/// A request to the thread that applies changes.
 enum Request {
     Apply(Vec<Changes>),
-    /// To say when all before it has been applied, and how that was.
+    /// Report whether everything so far has been applied.
     Report(SyncSender<Result<(), StoreError>>),
 }
 
@@ -136,7 +136,7 @@ fn apply(memory: &MemoryStore, queue: Receiver<Request>) {
                 applied = changes.into_iter().try_for_each(|changes| memory.apply(changes));
             }
             Request::Apply(_) => {}
-            // Whoever asks is there until it has been told.
+            // The sender waits for it.
             Request::Report(reply) => {
                 let _ = reply.send(applied);
             }
@@ -149,7 +149,7 @@ struct Reader<'a, P> {
     codec: &'a Codec,
     memory: &'a MemoryStore,
     files: &'a DetailsFiles,
-    /// The file that is being read.
+    /// The file that is read.
     file: Option<(String, FileNumber)>,
     queue: SyncSender<Request>,
     expected: u64,
@@ -160,7 +160,7 @@ struct Reader<'a, P> {
 }
 
 impl<P: FnMut(u64, u64)> Reader<'_, P> {
-    fn take(&mut self, source: Source<'_>, payload: &[u8]) -> Result<(), OpenError> {
+    fn decode(&mut self, source: Source<'_>, payload: &[u8]) -> Result<(), OpenError> {
         let file = match &self.file {
             Some((name, number)) if name == source.name => *number,
             _ => {
@@ -202,10 +202,6 @@ impl<P: FnMut(u64, u64)> Visitor for Reader<'_, P> {
         self.expected = sub_jobs;
     }
 
-    fn snapshot(&mut self, source: Source<'_>, payload: &[u8]) -> Result<(), Stop> {
-        Ok(self.take(source, payload)?)
-    }
-
     fn end_snapshot(&mut self, end: &[u8]) -> Result<u64, Stop> {
         let name = self.file.as_ref().map_or("snapshot", |(name, _)| name);
         let damaged = || OpenError::damaged(&self.path.join(name), "the snapshot is not as it was written");
@@ -214,8 +210,8 @@ impl<P: FnMut(u64, u64)> Visitor for Reader<'_, P> {
         Ok(end.last)
     }
 
-    fn frame(&mut self, source: Source<'_>, _: u64, payload: &[u8]) -> Result<(), Stop> {
-        Ok(self.take(source, payload)?)
+    fn frame(&mut self, source: Source<'_>, payload: &[u8]) -> Result<(), Stop> {
+        Ok(self.decode(source, payload)?)
     }
 
     fn end(&mut self) -> Result<u64, Stop> {

@@ -1,4 +1,4 @@
-//! When a snapshot is made, and how: on a thread of its own, while reports go on.
+//! Decides when a snapshot is due, and writes it on a thread of its own while reports go on.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,29 +9,29 @@ use std::thread::{self, JoinHandle};
 use super::codec::Codec;
 use super::details::{DetailsFiles, FileNumber, ReadError};
 use super::directory::DataDir;
-use super::lock_ignoring_poison;
+use super::lock::lock_ignoring_poison;
 use super::open::SnapshotEnd;
 use crate::domain::{ProjectId, SubJobId};
-use crate::store::StoreError;
 use crate::store::core::Effect;
 use crate::store::log::{Cut, Directory, Log, LogError, Recovered, SnapshotReader, SnapshotWriter};
 use crate::store::memory::{MemoryStore, Slice};
+use crate::store::types::StoreError;
 
-/// A snapshot is made when the log has grown by so many bytes since the last one began, or by the size of that.
-const LEAST_LOG_BYTES: u64 = 64 * 1024 * 1024;
+/// A snapshot is due when the log has grown by as many bytes since the last one began, and by the size of the last one.
+const MIN_LOG_BYTES: u64 = 64 * 1024 * 1024;
 
-/// How many subtasks are looked at in one step, for which reports wait.
+/// How many subtasks are read in one step, during which no report is applied.
 const SLICE: u32 = 1024;
 
-/// How many bytes a frame of a snapshot has, or somewhat more.
+/// The length in bytes after which a frame of a snapshot is complete.
 const FRAME_BYTES: usize = 256 * 1024;
 
-/// Makes snapshots for the committer.
+/// Writes snapshots for the committer.
 pub(super) struct Snapshots {
     parts: Arc<Parts>,
-    /// How many bytes have been logged since the last snapshot began.
+    /// The bytes appended to the log since the last snapshot began.
     logged: u64,
-    /// Who asked for one that has not begun yet.
+    /// Requests for a snapshot that has not begun yet.
     asked: Vec<SyncSender<bool>>,
     under_way: Option<JoinHandle<()>>,
 }
@@ -41,20 +41,20 @@ struct Parts {
     files: Arc<DetailsFiles>,
     memory: Arc<MemoryStore>,
     codec: Codec,
-    /// The cut of the last one, whose name no other one takes.
+    /// The cut of the last one.
     latest: Mutex<Option<Cut>>,
-    /// How many bytes it has.
+    /// Its length in bytes.
     bytes: AtomicU64,
-    /// Whether one under way is to be given up.
+    /// Whether the process ends, so that a snapshot under way must be cancelled.
     is_cancelled: AtomicBool,
-    /// Whether reports need the space of one under way, which is given up unless it is complete.
+    /// Whether reports need the space of a snapshot under way, which is then cancelled unless it is complete.
     is_space_needed: AtomicBool,
-    /// The number of the last frame that has been appended, all of which was acknowledged.
+    /// The number of the last acknowledged frame.
     last_frame: AtomicU64,
     next_revision: AtomicU64,
 }
 
-/// Why a snapshot has not been made.
+/// Why a snapshot has not been written.
 #[derive(Debug, thiserror::Error)]
 enum Failed {
     #[error(transparent)]
@@ -65,9 +65,9 @@ enum Failed {
     Store(#[from] StoreError),
     #[error("the details of a subtask cannot be read: {0}")]
     Details(#[from] ReadError),
-    #[error("what has been written is not what is read again")]
+    #[error("it is read back otherwise than it was written")]
     Verification,
-    #[error("places have been given anew meanwhile")]
+    #[error("a project has been renumbered meanwhile")]
     Renumbered,
     #[error("reports need the space on the disk")]
     NoSpace,
@@ -89,8 +89,8 @@ impl Snapshots {
             files,
             memory,
             codec,
-            latest: Mutex::new(recovered.snapshot),
-            bytes: recovered.snapshot_bytes.into(),
+            latest: Mutex::new(recovered.snapshot.map(|(cut, _)| cut)),
+            bytes: recovered.snapshot.map_or(0, |(_, bytes)| bytes).into(),
             is_cancelled: AtomicBool::new(false),
             is_space_needed: AtomicBool::new(false),
             last_frame: recovered.log.last().into(),
@@ -99,28 +99,28 @@ impl Snapshots {
         Self { parts: Arc::new(parts), logged: recovered.log_bytes, asked: Vec::new(), under_way: None }
     }
 
-    /// So many bytes have been logged, with which a frame is acknowledged that has not been applied yet.
+    /// Records that a frame has been acknowledged, before it is applied.
     pub(super) fn note(&mut self, bytes: u64, last_frame: u64, next_revision: u64) {
         self.logged += bytes;
         self.parts.last_frame.store(last_frame, Ordering::Release);
         self.parts.next_revision.store(next_revision, Ordering::Release);
     }
 
-    /// Somebody wants one now.
+    /// Requests a snapshot now.
     pub(super) fn ask(&mut self, done: SyncSender<bool>) {
         self.asked.push(done);
     }
 
-    /// Begins a snapshot, if one is due or wanted and none is under way.
+    /// Begins a snapshot if one is due or requested, and none is under way.
     pub(super) fn begin_if_due(&mut self, log: &mut Log, dir: &DataDir) {
-        let is_due = self.logged >= LEAST_LOG_BYTES.max(self.parts.bytes.load(Ordering::Relaxed));
+        let is_due = self.logged >= MIN_LOG_BYTES.max(self.parts.bytes.load(Ordering::Relaxed));
         if !is_due && self.asked.is_empty() || self.under_way.as_ref().is_some_and(|thread| !thread.is_finished()) {
             return;
         }
         if !dir.is_in_place() {
             return;
         }
-        // If it fails, the next one is due when as much has been logged again.
+        // If it fails, the next one is due after as many bytes again.
         self.logged = 0;
         let asked = std::mem::take(&mut self.asked);
         let begun = log.rotate().and_then(|cut| {
@@ -129,7 +129,7 @@ impl Snapshots {
                 crate::priority::lower();
                 let is_there = *lock_ignoring_poison(&parts.latest) == Some(cut);
                 let is_done = is_there || parts.make(cut, last_old);
-                // Whoever asked may have gone.
+                // The receiver may have been dropped.
                 for done in asked {
                     let _ = done.send(is_done);
                 }
@@ -142,8 +142,8 @@ impl Snapshots {
         }
     }
 
-    /// Waits until the one under way has been given up, or has removed what it replaces: so there may be space on the disk.
-    /// False if none is under way.
+    /// Cancels the snapshot under way, or waits until it has removed what it replaces: either frees space on the disk. False if no
+    /// snapshot is under way.
     pub(super) fn give_back_space(&mut self) -> bool {
         if self.under_way.is_none() {
             return false;
@@ -154,7 +154,7 @@ impl Snapshots {
         true
     }
 
-    /// Gives up the one under way.
+    /// Cancels the snapshot under way.
     pub(super) fn stop(&mut self) {
         self.parts.is_cancelled.store(true, Ordering::Relaxed);
         self.join();
@@ -168,9 +168,9 @@ impl Snapshots {
 }
 
 impl Parts {
-    /// Makes the snapshot of a cut, in which no details are in files up to that number any more; whether it has been made.
+    /// Writes the snapshot of a cut, after which no details are in files up to `last_old`. Returns whether it has been written.
     fn make(&self, cut: Cut, last_old: FileNumber) -> bool {
-        let made = self.write(cut).and_then(|(mut snapshot, effects)| self.take_over(&mut snapshot, last_old, effects));
+        let made = self.write(cut).and_then(|(mut snapshot, effects)| self.publish(&mut snapshot, last_old, effects));
         match made {
             Ok(bytes) => {
                 self.bytes.store(bytes, Ordering::Relaxed);
@@ -178,7 +178,7 @@ impl Parts {
             }
             Err(Failed::Cancelled) => SnapshotWriter::discard(&*self.directory, cut),
             Err(ref error) => {
-                // First, so that whoever reads the line finds the space that it took.
+                // Before the log line, so that the space is free when it is read.
                 SnapshotWriter::discard(&*self.directory, cut);
                 tracing::warn!(%error, "no snapshot has been made; the log goes on without");
             }
@@ -186,7 +186,7 @@ impl Parts {
         made.is_ok()
     }
 
-    /// Writes all subtasks, in slices between which reports go on; how many there were.
+    /// Writes all subtasks, in slices between which reports go on. Returns their number.
     fn write(&self, cut: Cut) -> Result<(SnapshotReader, u64), Failed> {
         let mut writer = SnapshotWriter::create(&*self.directory, cut)?;
         let (mut from, mut effects, mut renumbered, mut frame) = (0, 0, None, SnapshotWriter::frame());
@@ -198,10 +198,10 @@ impl Parts {
             if let Some(slice) = slice {
                 effects += self.encode(&slice, frame.payload())?;
             }
-            if frame.position() >= FRAME_BYTES || next == 0 {
+            if frame.payload_len() >= FRAME_BYTES || next == 0 {
                 writer.append(&mut std::mem::replace(&mut frame, SnapshotWriter::frame()))?;
             }
-            self.go_on_writing()?;
+            self.check_space()?;
             if next == 0 {
                 break;
             }
@@ -223,7 +223,7 @@ impl Parts {
                 0 => None,
                 location => Some(self.files.read_encoded(location)?),
             };
-            encoder.put(&item.sub_job, item.ended, true, details.is_some());
+            encoder.put(&item.sub_job, item.end_time, true, details.is_some());
             if let Some(details) = details {
                 encoder.copied_details(&details);
             }
@@ -233,24 +233,24 @@ impl Parts {
         Ok(count)
     }
 
-    /// Fails if the process is to end.
-    fn go_on(&self) -> Result<(), Failed> {
+    /// Fails if the process ends.
+    fn check_running(&self) -> Result<(), Failed> {
         if self.is_cancelled.load(Ordering::Relaxed) { Err(Failed::Cancelled) } else { Ok(()) }
     }
 
-    /// The same, or if reports need the space that this takes.
-    fn go_on_writing(&self) -> Result<(), Failed> {
-        if self.is_space_needed.load(Ordering::Relaxed) { Err(Failed::NoSpace) } else { self.go_on() }
+    /// Fails if the process ends, or if reports need the space.
+    fn check_space(&self) -> Result<(), Failed> {
+        if self.is_space_needed.load(Ordering::Relaxed) { Err(Failed::NoSpace) } else { self.check_running() }
     }
 
-    /// Reads all of it again, gives it its name, says where details are from now on, and removes what it replaces. How many bytes
-    /// it has.
-    fn take_over(&self, snapshot: &mut SnapshotReader, last_old: FileNumber, effects: u64) -> Result<u64, Failed> {
-        snapshot.read(|_, _| self.go_on_writing())?;
+    /// Reads the snapshot back, renames it, changes the locations of details to those in it, and removes what it replaces. Returns its
+    /// length in bytes.
+    fn publish(&self, snapshot: &mut SnapshotReader, last_old: FileNumber, effects: u64) -> Result<u64, Failed> {
+        snapshot.read(|_, _| self.check_space())?;
         snapshot.publish(&*self.directory)?;
-        *lock_ignoring_poison(&self.latest) = Some(snapshot.cut());
-        // From here on nothing is lost when it is given up: the files before are there until the end.
-        let file = self.files.add(snapshot.name(), snapshot.file().clone());
+        *lock_ignoring_poison(&self.latest) = Some(snapshot.cut);
+        // From here on it may be cancelled at any time: older files are removed last.
+        let file = self.files.add(&snapshot.name, snapshot.file.clone());
         let is_old = |location: u64| location > 0 && FileNumber::of(location) <= last_old;
         let mut found = 0;
         snapshot.read(|at, payload| {
@@ -270,13 +270,13 @@ impl Parts {
                     self.memory.move_details(&project, step, is_old)?;
                 }
             }
-            self.go_on()
+            self.check_running()
         })?;
         if found != effects {
             return Err(Failed::Verification);
         }
         snapshot.remove_older(&*self.directory)?;
         self.files.close_to(last_old);
-        Ok(snapshot.len())
+        Ok(snapshot.len)
     }
 }

@@ -1,28 +1,37 @@
-//! Frames: numbered pieces of a file, each with the checksum of the one before.
+//! Frames: the numbered entries of a file, each of which holds the checksum of the frame before it.
 
 use std::io;
-use std::ops::Range;
 
 use xxhash_rust::xxh3::Xxh3;
 
 use super::files::FileHandle;
 
-/// What a frame begins with.
+/// The first bytes of a frame.
 const MAGIC: [u8; 4] = *b"SJF2";
 
-/// How many bytes stand before the payload.
+/// The length of a frame's header in bytes; the payload follows it.
 pub(super) const HEADER: usize = 32;
 
-/// Where a chain of frames has come to.
+/// The number and the checksum of a frame, which the next frame continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Link {
-    /// The number of the last frame.
     pub(super) number: u64,
-    /// Its checksum.
     pub(super) checksum: u64,
 }
 
-/// The bytes of one frame that is being made: room for the header, then the payload.
+impl Link {
+    /// What the first frame of all continues.
+    pub(super) const START: Self = Self { number: 0, checksum: 0 };
+}
+
+/// The little-endian number at an offset.
+pub(super) fn u64_at(bytes: &[u8], offset: usize) -> u64 {
+    let mut number = [0; 8];
+    number.copy_from_slice(&bytes[offset..offset + 8]);
+    u64::from_le_bytes(number)
+}
+
+/// A frame that is being composed: space for the header, then the payload.
 #[derive(Debug)]
 pub(in crate::store) struct FrameBuffer(Vec<u8>);
 
@@ -33,20 +42,20 @@ impl Default for FrameBuffer {
 }
 
 impl FrameBuffer {
-    /// To append the payload to.
+    /// The buffer to append the payload to; it begins with the header.
     pub(in crate::store) fn payload(&mut self) -> &mut Vec<u8> {
         &mut self.0
     }
 
-    /// Where the next byte will stand in the payload.
-    pub(in crate::store) fn position(&self) -> usize {
+    /// The length of the payload so far.
+    pub(in crate::store) fn payload_len(&self) -> usize {
         self.0.len() - HEADER
     }
 
-    /// Makes it the frame after another one.
+    /// Writes the header of the frame that continues `after`.
     pub(super) fn seal(&mut self, after: Link) -> (&[u8], Link) {
         let number = after.number + 1;
-        let length = self.position() as u32;
+        let length = self.payload_len() as u32;
         self.0[..4].copy_from_slice(&MAGIC);
         self.0[4..8].copy_from_slice(&length.to_le_bytes());
         self.0[8..16].copy_from_slice(&number.to_le_bytes());
@@ -57,78 +66,56 @@ impl FrameBuffer {
     }
 }
 
-fn checksum(head: &[u8], payload: &[u8]) -> u64 {
+fn checksum(header: &[u8], payload: &[u8]) -> u64 {
     let mut hasher = Xxh3::new();
-    hasher.update(head);
+    hasher.update(header);
     hasher.update(payload);
     hasher.digest()
 }
 
-struct Header {
-    length: u32,
-    number: u64,
-    previous: u64,
-    checksum: u64,
+/// The length of the payload, the checksum of the frame before, and the frame's own number and checksum.
+fn parse_header(bytes: &[u8]) -> Option<(usize, u64, Link)> {
+    let length = u32::from_le_bytes(bytes.get(4..8)?.try_into().ok()?);
+    let link = || Link { number: u64_at(bytes, 8), checksum: u64_at(bytes, 24) };
+    (bytes.len() >= HEADER && bytes[..4] == MAGIC).then(|| (length as usize, u64_at(bytes, 16), link()))
 }
 
-fn number(bytes: &[u8], at: usize) -> u64 {
-    let mut number = [0; 8];
-    number.copy_from_slice(&bytes[at..at + 8]);
-    u64::from_le_bytes(number)
-}
-
-impl Header {
-    fn parse(bytes: &[u8]) -> Option<Self> {
-        let length = u32::from_le_bytes(bytes.get(4..8)?.try_into().ok()?);
-        (bytes.len() >= HEADER && bytes[..4] == MAGIC).then(|| Self {
-            length,
-            number: number(bytes, 8),
-            previous: number(bytes, 16),
-            checksum: number(bytes, 24),
-        })
-    }
-}
-
-/// What comes next in a file.
+/// What a file holds at an offset.
 #[derive(Debug)]
 pub(super) enum Next {
-    /// The next frame of the chain; its payload has been read. Where it ends.
+    /// The next frame of the chain, and the offset of its end. Its payload has been read.
     Frame(Link, u64),
     /// The end of the file.
     End,
-    /// Something else.
-    Bad,
+    /// Bytes that are not the next frame of the chain.
+    Invalid,
 }
 
-/// Reads what comes after a link of the chain, at that place of a file of such a length.
+/// Reads the frame that continues `after` from an offset of a file of `len` bytes.
 pub(super) fn read(file: &dyn FileHandle, len: u64, at: u64, after: Link, payload: &mut Vec<u8>) -> io::Result<Next> {
     if at == len {
         return Ok(Next::End);
     }
-    let Some(rest) = len.checked_sub(at + HEADER as u64) else { return Ok(Next::Bad) };
-    let mut header = [0; HEADER];
-    file.read_at(&mut header, at)?;
-    let Some(parsed) = Header::parse(&header) else { return Ok(Next::Bad) };
-    if u64::from(parsed.length) > rest || (parsed.number, parsed.previous) != (after.number + 1, after.checksum) {
-        return Ok(Next::Bad);
+    let Some(rest) = len.checked_sub(at + HEADER as u64) else { return Ok(Next::Invalid) };
+    let mut bytes = [0; HEADER];
+    file.read_at(&mut bytes, at)?;
+    let Some((length, previous, link)) = parse_header(&bytes) else { return Ok(Next::Invalid) };
+    if length as u64 > rest || (link.number, previous) != (after.number + 1, after.checksum) {
+        return Ok(Next::Invalid);
     }
-    payload.resize(parsed.length as usize, 0);
+    payload.resize(length, 0);
     file.read_at(payload, at + HEADER as u64)?;
-    if checksum(&header[..24], payload) != parsed.checksum {
-        return Ok(Next::Bad);
-    }
-    let link = Link { number: parsed.number, checksum: parsed.checksum };
-    Ok(Next::Frame(link, at + HEADER as u64 + u64::from(parsed.length)))
+    let is_intact = checksum(&bytes[..24], payload) == link.checksum;
+    Ok(if is_intact { Next::Frame(link, at + (HEADER + length) as u64) } else { Next::Invalid })
 }
 
-/// Whether anywhere in the bytes there is a whole frame with a number that is not below `least`.
+/// Whether the bytes hold, at any offset, an intact frame with a number of at least `least`.
 pub(super) fn has_frame(bytes: &[u8], least: u64) -> bool {
     memchr::memmem::find_iter(bytes, &MAGIC).any(|at| {
         let rest = &bytes[at..];
-        Header::parse(rest).is_some_and(|header| {
-            let payload: Range<usize> = HEADER..HEADER + header.length as usize;
-            let is_whole = |payload| checksum(&rest[..24], payload) == header.checksum;
-            header.number >= least && rest.get(payload).is_some_and(is_whole)
+        parse_header(rest).is_some_and(|(length, _, link)| {
+            let is_intact = |payload| checksum(&rest[..24], payload) == link.checksum;
+            link.number >= least && rest.get(HEADER..HEADER + length).is_some_and(is_intact)
         })
     })
 }

@@ -1,8 +1,8 @@
-//! The commit mark: how far the log has been acknowledged, in a small file of four slots.
+//! The commit mark: which frame was acknowledged last, in a small file of four slots.
 //!
-//! Two are written in turn, once a frame. So the mark survives the process at once. The other two are written in turn whenever the
-//! file is flushed, which is done within a second or so. So whatever a power cut makes of what was not flushed, one of these is
-//! whole: the mark may be behind the log then, and is never ahead.
+//! Slots 0 and 1 are written in turn, one with each frame, so the mark survives the end of the process. Slots 2 and 3 are written in
+//! turn before each flush of the file, which comes within a second or so. Whatever a power cut leaves of the writes since the last
+//! flush, one of slots 2 and 3 is intact: the mark may then be behind the log, and is never ahead of it.
 
 use std::io;
 use std::sync::Arc;
@@ -10,15 +10,15 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::files::{Directory, FileHandle};
-use super::frame::Link;
-use super::{MARK, NEW};
+use super::frame::{Link, u64_at};
+use super::names::{MARK, NEW};
 
-/// How far apart the slots are, so that one write that fails half-way hurts one of them only.
+/// The distance of the slots in bytes: a write that fails half-way damages one slot only.
 const SLOT: u64 = 4096;
 
 const SLOTS: u64 = 4;
 
-/// How many bytes a mark has.
+/// The length of a mark in bytes.
 const MARK_BYTES: usize = 32;
 
 /// What has been acknowledged.
@@ -26,7 +26,7 @@ const MARK_BYTES: usize = 32;
 pub(super) struct CommitMark {
     /// The last frame.
     pub(super) last: Link,
-    /// How many subtasks there are after it.
+    /// The number of subtasks after it.
     pub(super) sub_jobs: u64,
 }
 
@@ -42,8 +42,8 @@ impl CommitMark {
     }
 
     fn from_bytes(bytes: &[u8; MARK_BYTES]) -> Option<Self> {
-        let number = |at: usize| Some(u64::from_le_bytes(bytes.get(at * 8..at * 8 + 8)?.try_into().ok()?));
-        let mark = Self { last: Link { number: number(0)?, checksum: number(1)? }, sub_jobs: number(2)? };
+        let last = Link { number: u64_at(bytes, 0), checksum: u64_at(bytes, 8) };
+        let mark = Self { last, sub_jobs: u64_at(bytes, 16) };
         (*bytes == mark.to_bytes()).then_some(mark)
     }
 }
@@ -53,17 +53,17 @@ impl CommitMark {
 pub(super) struct CommitMarkFile {
     file: Arc<dyn FileHandle>,
     mark: CommitMark,
-    /// Which of the last two slots is written next.
+    /// Which of slots 2 and 3 is written next: 0 or 1.
     next_flushed: u64,
     is_flushed: bool,
 }
 
 impl CommitMarkFile {
-    /// Makes the file, with a mark in it; it is there whole or not at all.
+    /// Creates the file with a mark in every slot; after a crash it is there whole or not at all.
     pub(super) fn create(directory: &dyn Directory, mark: CommitMark) -> io::Result<()> {
         let draft = format!("{MARK}{NEW}");
         let file = directory.create(&draft)?;
-        // All of it has its place on the disk from the beginning, so that it can be written when that is full.
+        // All blocks are allocated now, so that a mark can be written when the disk is full.
         let mut bytes = vec![0; (SLOTS * SLOT) as usize];
         bytes.chunks_mut(SLOT as usize).for_each(|slot| slot[..MARK_BYTES].copy_from_slice(&mark.to_bytes()));
         file.write_at(&bytes, 0)?;
@@ -72,7 +72,7 @@ impl CommitMarkFile {
         directory.sync()
     }
 
-    /// Opens the file, with the latest mark in it; nothing if there is none, or no slot holds one.
+    /// Opens the file and reads the latest mark; `None` if there is no file, or no intact slot.
     pub(super) fn open(directory: &dyn Directory) -> io::Result<Option<(Self, CommitMark)>> {
         let file = match directory.open(MARK) {
             Ok(file) => file,
@@ -89,18 +89,18 @@ impl CommitMarkFile {
         }
         let number = |mark: &Option<CommitMark>| mark.map(|mark| mark.last.number);
         let latest = marks.into_iter().max_by_key(number).flatten();
-        // The better one of the last two is not written over.
+        // The later one of slots 2 and 3 is kept.
         let next_flushed = u64::from(number(&marks[2]) > number(&marks[3]));
         Ok(latest.map(|mark| (Self { file, mark, next_flushed, is_flushed: true }, mark)))
     }
 
-    /// Writes a mark over an older one.
+    /// Writes a mark over the last but one.
     pub(super) fn write(&mut self, mark: CommitMark) -> io::Result<()> {
         (self.mark, self.is_flushed) = (mark, false);
         self.file.write_at(&mark.to_bytes(), mark.last.number % 2 * SLOT)
     }
 
-    /// Flushes what has been written.
+    /// Makes the mark that was written last durable.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         if !self.is_flushed {
             self.file.write_at(&self.mark.to_bytes(), (2 + self.next_flushed) * SLOT)?;
@@ -108,9 +108,5 @@ impl CommitMarkFile {
             (self.next_flushed, self.is_flushed) = (1 - self.next_flushed, true);
         }
         Ok(())
-    }
-
-    pub(super) fn is_flushed(&self) -> bool {
-        self.is_flushed
     }
 }

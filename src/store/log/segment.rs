@@ -1,4 +1,4 @@
-//! The log's files: a header that says where in the chain it begins, then frames.
+//! The header of a file of frames, which says which frame the first one continues; and how a segment is created.
 
 use std::io;
 use std::sync::Arc;
@@ -6,33 +6,16 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::files::{Directory, FileHandle};
-use super::frame::Link;
+use super::frame::{Link, u64_at};
+use super::names;
 
-/// What a segment begins with.
+/// The first bytes of a segment.
 const MAGIC: [u8; 16] = *b"subjobs log 2\0\0\0";
 
-/// How many bytes stand before the first frame.
+/// The length of the header in bytes; the first frame follows it.
 pub(super) const HEADER: u64 = 40;
 
-const PREFIX: &str = "log-";
-
-/// The name of the segment that begins after that frame.
-pub(super) fn name(after: u64) -> String {
-    format!("{PREFIX}{:020}", after + 1)
-}
-
-/// The number of the first frame of the segment of that name.
-pub(super) fn number(name: &str) -> Option<u64> {
-    numbered(name, PREFIX)
-}
-
-/// The number in a name of 20 digits after a prefix.
-pub(super) fn numbered(name: &str, prefix: &str) -> Option<u64> {
-    let digits = name.strip_prefix(prefix)?;
-    (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
-}
-
-/// A header: magic, the last frame before, its checksum, and a checksum of all that.
+/// A header: magic, number and checksum of the frame before the first one, and a checksum of all that.
 pub(super) fn header(magic: [u8; 16], after: Link) -> [u8; HEADER as usize] {
     let mut bytes = [0; HEADER as usize];
     bytes[..16].copy_from_slice(&magic);
@@ -43,30 +26,25 @@ pub(super) fn header(magic: [u8; 16], after: Link) -> [u8; HEADER as usize] {
     bytes
 }
 
-/// The last frame before a file that begins with such a header; nothing if it does not.
+/// The frame before the first one of a file; `None` if the header is not intact.
 pub(super) fn read_header(magic: [u8; 16], file: &dyn FileHandle, len: u64) -> io::Result<Option<Link>> {
     if len < HEADER {
         return Ok(None);
     }
     let mut bytes = [0; HEADER as usize];
     file.read_at(&mut bytes, 0)?;
-    let number = |at: usize| {
-        let mut number = [0; 8];
-        number.copy_from_slice(&bytes[at..at + 8]);
-        u64::from_le_bytes(number)
-    };
-    let after = Link { number: number(16), checksum: number(24) };
+    let after = Link { number: u64_at(&bytes, 16), checksum: u64_at(&bytes, 24) };
     Ok((bytes == header(magic, after)).then_some(after))
 }
 
-/// Where a segment's frames come after, unless its header is not as it was written.
+/// The frame before the first one of a segment; `None` if its header is not intact.
 pub(super) fn read(file: &dyn FileHandle, len: u64) -> io::Result<Option<Link>> {
     read_header(MAGIC, file, len)
 }
 
-/// Makes the segment after a frame; it is on the disk when this returns.
+/// Creates the segment after a frame; it is durable when this returns.
 pub(super) fn create(directory: &dyn Directory, after: Link) -> io::Result<Arc<dyn FileHandle>> {
-    let file = directory.create(&name(after.number))?;
+    let file = directory.create(&names::segment(after.number))?;
     file.write_at(&header(MAGIC, after), 0)?;
     file.sync()?;
     directory.sync()?;

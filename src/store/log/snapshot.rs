@@ -1,37 +1,28 @@
-//! Snapshots: what the log had come to at some frame, in a file of frames of its own.
+//! Snapshots: a file of frames with the state at a position of the log, the cut, so that the segments before it can be removed.
 //!
-//! While it is written frames are appended to the log, and it may hold what some of them have changed. So it is followed by all
-//! frames after the cut, which make it right.
+//! A snapshot is fuzzy: frames are appended to the log while it is written, and it may contain some of their changes. Replaying all
+//! frames after the cut gives the right state.
 
 use std::io;
 use std::sync::Arc;
 
+use super::error::LogError;
 use super::files::{Directory, FileHandle};
 use super::frame::{FrameBuffer, HEADER, Link, Next, read};
-use super::segment::{self, numbered, read_header};
+use super::names::{self, NEW};
+use super::segment::{HEADER as FILE_HEADER, header, read_header};
 use super::writer::Cut;
-use super::{LogError, NEW};
 
-/// What a snapshot begins with.
+/// The first bytes of a snapshot.
 const MAGIC: [u8; 16] = *b"subjobs snap 2\0\0";
 
-const PREFIX: &str = "snapshot-";
-
-/// The first byte of a payload: whether more frames come.
+/// The first byte of a payload: whether more frames follow.
 const MORE: u8 = 1;
 const LAST: u8 = 2;
 
-/// The name of the snapshot of that frame.
-pub(super) fn name(cut: u64) -> String {
-    format!("{PREFIX}{cut:020}")
-}
+const NOT_INTACT: &str = "the snapshot is not as it was written";
 
-/// The number of the frame that the snapshot of that name was made of.
-pub(super) fn number(name: &str) -> Option<u64> {
-    numbered(name, PREFIX)
-}
-
-/// A snapshot that is being written.
+/// A snapshot that is being written, under a temporary name.
 #[derive(Debug)]
 pub(in crate::store) struct SnapshotWriter {
     file: Arc<dyn FileHandle>,
@@ -41,13 +32,10 @@ pub(in crate::store) struct SnapshotWriter {
 }
 
 impl SnapshotWriter {
-    /// Begins one, which has no name of its own before it is complete.
     pub(in crate::store) fn create(directory: &dyn Directory, cut: Cut) -> io::Result<Self> {
-        let file = directory.create(&(name(cut.0.number) + NEW))?;
-        file.write_at(&segment::header(MAGIC, cut.0), 0)?;
-        // Its frames are numbered from 1, and bound to the cut.
-        let last = Link { number: 0, checksum: cut.0.checksum };
-        Ok(Self { file, cut, len: segment::HEADER, last })
+        let file = directory.create(&(names::snapshot(cut.0.number) + NEW))?;
+        file.write_at(&header(MAGIC, cut.0), 0)?;
+        Ok(Self { file, cut, len: FILE_HEADER, last: before_first(cut) })
     }
 
     /// A frame whose payload is to be appended to.
@@ -60,112 +48,98 @@ impl SnapshotWriter {
     pub(in crate::store) fn append(&mut self, frame: &mut FrameBuffer) -> io::Result<()> {
         let (bytes, link) = frame.seal(self.last);
         self.file.write_at(bytes, self.len)?;
-        self.len += bytes.len() as u64;
-        self.last = link;
+        (self.len, self.last) = (self.len + bytes.len() as u64, link);
         Ok(())
     }
 
-    /// Ends it with some bytes and flushes it. It has no name of its own before it has been read again.
+    /// Appends the last frame, which holds `end`, and flushes the file. The name is still the temporary one.
     pub(in crate::store) fn finish(mut self, end: &[u8]) -> io::Result<SnapshotReader> {
         let mut frame = FrameBuffer::default();
         frame.payload().push(LAST);
         frame.payload().extend_from_slice(end);
         self.append(&mut frame)?;
         self.file.sync()?;
-        let name = name(self.cut.0.number) + NEW;
+        let name = names::snapshot(self.cut.0.number) + NEW;
         Ok(SnapshotReader { file: self.file, name, len: self.len, cut: self.cut })
     }
 
-    /// Removes what there is of one that could not be finished.
+    /// Removes an unfinished snapshot.
     pub(in crate::store) fn discard(directory: &dyn Directory, cut: Cut) {
-        // At the next start it goes at the latest.
-        let _ = directory.remove(&(name(cut.0.number) + NEW));
+        // If this fails, the next start removes it.
+        let _ = directory.remove(&(names::snapshot(cut.0.number) + NEW));
     }
 }
 
-/// A snapshot that is complete.
-#[derive(Debug)]
-pub(in crate::store) struct SnapshotReader {
-    file: Arc<dyn FileHandle>,
-    name: String,
-    len: u64,
-    cut: Cut,
+/// What the first frame continues: frames are numbered from 1, and chained to the cut.
+fn before_first(cut: Cut) -> Link {
+    Link { number: 0, checksum: cut.0.checksum }
 }
 
-/// What was wrong with one.
-const DAMAGED: &str = "the snapshot is not as it was written";
+/// A finished snapshot.
+#[derive(Debug)]
+pub(in crate::store) struct SnapshotReader {
+    pub(in crate::store) file: Arc<dyn FileHandle>,
+    pub(in crate::store) name: String,
+    /// Its length in bytes.
+    pub(in crate::store) len: u64,
+    pub(in crate::store) cut: Cut,
+}
 
 impl SnapshotReader {
-    /// Gives one that has been read again its name; from then on it is what a start reads.
+    /// Gives a snapshot that has been verified its name; from then on a start reads it.
     pub(in crate::store) fn publish(&mut self, directory: &dyn Directory) -> io::Result<()> {
-        let draft = std::mem::replace(&mut self.name, name(self.cut.0.number));
+        let draft = std::mem::replace(&mut self.name, names::snapshot(self.cut.0.number));
         directory.rename(&draft, &self.name)?;
         directory.sync()
     }
 
-    /// Removes what it replaces: older snapshots, and segments before its cut.
-    pub(in crate::store) fn remove_older(&self, directory: &dyn Directory) -> io::Result<()> {
-        remove_older(directory, self.cut)
+    /// Opens the snapshot whose cut is after the frame with that number.
+    pub(super) fn open(directory: &dyn Directory, number: u64) -> Result<Self, LogError> {
+        let name = names::snapshot(number);
+        let open = || {
+            let file = directory.open(&name)?;
+            let len = file.len()?;
+            let link = read_header(MAGIC, &*file, len)?;
+            Ok((file, len, link.filter(|link| link.number == number)))
+        };
+        match open().map_err(LogError::io(&name))? {
+            (file, len, Some(link)) => Ok(Self { file, name, len, cut: Cut(link) }),
+            _ => Err(LogError::corrupt(&name, NOT_INTACT)),
+        }
     }
 
-    /// Opens the snapshot of the frame with that number.
-    pub(super) fn open_number(directory: &dyn Directory, number: u64) -> Result<Self, LogError> {
-        let name = name(number);
-        let file = directory.open(&name).map_err(LogError::io(&name))?;
-        let len = file.len().map_err(LogError::io(&name))?;
-        let link = read_header(MAGIC, &*file, len).map_err(LogError::io(&name))?;
-        let cut = link.filter(|link| link.number == number).map(Cut);
-        let cut = cut.ok_or_else(|| LogError::corrupt(&name, DAMAGED))?;
-        Ok(Self { file, name, len, cut })
-    }
-
-    pub(in crate::store) fn file(&self) -> &Arc<dyn FileHandle> {
-        &self.file
-    }
-
-    pub(in crate::store) fn name(&self) -> &str {
-        &self.name
-    }
-
-    pub(in crate::store) fn cut(&self) -> Cut {
-        self.cut
-    }
-
-    pub(in crate::store) fn len(&self) -> u64 {
-        self.len
-    }
-
-    /// Shows the payload of every frame, with where in the file it begins; the bytes that it was finished with. Fails if any
-    /// byte is not as it was written.
+    /// Calls `each` with every payload and its offset in the file, and returns what the snapshot was finished with. Fails if any
+    /// byte has changed.
     pub(in crate::store) fn read<E: From<LogError>>(
         &self,
         mut each: impl FnMut(u64, &[u8]) -> Result<(), E>,
     ) -> Result<Vec<u8>, E> {
-        let (mut at, mut after) = (segment::HEADER, Link { number: 0, checksum: self.cut.0.checksum });
-        let mut payload = Vec::new();
+        let (mut at, mut after, mut payload) = (FILE_HEADER, before_first(self.cut), Vec::new());
         loop {
             let next = read(&*self.file, self.len, at, after, &mut payload).map_err(LogError::io(&self.name))?;
-            let Next::Frame(link, end) = next else { return Err(LogError::corrupt(&self.name, DAMAGED).into()) };
-            match payload.split_first() {
-                Some((&MORE, rest)) => each(at + HEADER as u64 + 1, rest)?,
-                Some((&LAST, rest)) if end == self.len => return Ok(rest.into()),
-                _ => return Err(LogError::corrupt(&self.name, DAMAGED).into()),
+            match (next, payload.split_first()) {
+                (Next::Frame(link, end), Some((&MORE, rest))) => {
+                    each(at + HEADER as u64 + 1, rest)?;
+                    (at, after) = (end, link);
+                }
+                (Next::Frame(_, end), Some((&LAST, rest))) if end == self.len => return Ok(rest.into()),
+                _ => return Err(LogError::corrupt(&self.name, NOT_INTACT).into()),
             }
-            (at, after) = (end, link);
         }
     }
-}
 
-/// Removes older snapshots, and segments before a cut.
-pub(super) fn remove_older(directory: &dyn Directory, cut: Cut) -> io::Result<()> {
-    let names = directory.list()?;
-    let is_older = |name: &&String| {
-        number(name).is_some_and(|number| number < cut.0.number)
-            || segment::number(name).is_some_and(|first| first <= cut.0.number)
-    };
-    // The oldest first, so that what is left is always the end of the chain.
-    let mut older: Vec<_> = names.iter().filter(is_older).collect();
-    older.sort_unstable();
-    older.into_iter().try_for_each(|name| directory.remove(name))?;
-    directory.sync()
+    /// Removes what this snapshot replaces: older snapshots, and the segments before its cut.
+    pub(in crate::store) fn remove_older(&self, directory: &dyn Directory) -> io::Result<()> {
+        let names = directory.list()?;
+        let cut = self.cut.0.number;
+        let is_older = |name: &&String| {
+            names::snapshot_number(name).is_some_and(|number| number < cut)
+                || names::segment_number(name).is_some_and(|first| first <= cut)
+        };
+        // The oldest first, so that the segments that are left are always the end of the chain.
+        let mut older: Vec<_> = names.iter().filter(is_older).collect();
+        older.sort_unstable();
+        older.into_iter().try_for_each(|name| directory.remove(name))?;
+        directory.sync()
+    }
 }

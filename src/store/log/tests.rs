@@ -52,16 +52,11 @@ impl Visitor for Reader {
 
     fn expect(&mut self, _: u64) {}
 
-    fn snapshot(&mut self, _: Source<'_>, payload: &[u8]) -> Result<(), LogError> {
-        apply(&mut self.0, &decode(payload));
-        Ok(())
-    }
-
     fn end_snapshot(&mut self, end: &[u8]) -> Result<u64, LogError> {
         Ok(u64::from_le_bytes(end.try_into().unwrap()))
     }
 
-    fn frame(&mut self, source: Source<'_>, _: u64, payload: &[u8]) -> Result<(), LogError> {
+    fn frame(&mut self, source: Source<'_>, payload: &[u8]) -> Result<(), LogError> {
         let mut again = vec![0; payload.len()];
         source.file.read_at(&mut again, source.at).unwrap();
         assert_eq!(again, payload);

@@ -1,18 +1,18 @@
-//! Applies changes that have been planned, and on a disk are durable. It cannot fail, but for a panic before it.
+//! Applies planned changes. It fails only if an earlier change has panicked.
 
-use super::MemoryStore;
 use super::block::Record;
-use super::counter_table::{CounterChanges, Delta, JobNumber, ProjectNumber};
 use super::counters::CounterKey;
+use super::deltas::{CounterChanges, Delta, JobNumber, ProjectNumber};
+use super::locks::MemoryStore;
 use super::records::{Old, Records};
 use super::verifier::Verifier;
 use crate::domain::{JobId, ProjectId, SubJob, SubJobId};
-use crate::store::StoreError;
 use crate::store::core::{Changes, Effect, Put};
+use crate::store::types::StoreError;
 
 impl MemoryStore {
-    /// Makes changes of one project count, all in one step for every reader. They may have been applied before, with what came
-    /// after them as well; then the state is what it is after all of them.
+    /// Applies the changes of one project, in one step for every reader. At the start they may be in the snapshot already, together with
+    /// later changes; after all of these have been applied again, the state is the same.
     pub(in crate::store) fn apply(&self, changes: Changes) -> Result<(), StoreError> {
         let Changes { project: id, revision, effects } = changes;
         let (project, jobs) = self.number_jobs(&id, &effects)?;
@@ -33,11 +33,11 @@ impl MemoryStore {
         verifier.changed_counters(&changes);
         self.publish(changes, revision)?;
         self.release(&mut records, project, touched)?;
-        self.watches.mark(&id);
+        self.watches().mark(&id);
         Ok(())
     }
 
-    /// Makes changes visible in one step, then folds them into the jobs' counters in steps of bounded length.
+    /// Makes changes visible in one step, then moves them into the jobs' counters in steps of bounded length.
     pub(super) fn publish(&self, changes: CounterChanges, revision: u64) -> Result<(), StoreError> {
         let mut spent = {
             let mut counters = self.write_counters()?;
@@ -50,8 +50,8 @@ impl MemoryStore {
         Ok(())
     }
 
-    /// The numbers of the project and of each job that an effect puts a subtask into. New ones are entered with empty counters,
-    /// which no count can tell from none.
+    /// The numbers of the project, and of the job of each effect that stores a subtask. New ones are added with empty counters, which
+    /// change no count.
     fn number_jobs(
         &self,
         id: &ProjectId,
@@ -68,7 +68,7 @@ impl MemoryStore {
             let mut unknown = Vec::new();
             {
                 let counters = self.read_counters()?;
-                // Subtasks of one job mostly come together.
+                // Fast path: the subtasks of a job are mostly reported together.
                 let mut latest: Option<(&JobId, JobNumber)> = None;
                 for (at, effect) in step.iter().enumerate() {
                     let Effect::Put(Put { sub_job: SubJob { job_id, .. }, .. }) = effect else {
@@ -94,7 +94,7 @@ impl MemoryStore {
         Ok((project, numbers))
     }
 
-    /// Forgets the jobs that are left without a subtask.
+    /// Removes those jobs that have no subtask any more.
     fn release(
         &self,
         records: &mut Records,
@@ -115,7 +115,7 @@ impl MemoryStore {
     }
 }
 
-/// Changes of one project under way.
+/// The application of changes of one project to the records.
 struct Work<'a> {
     records: &'a mut Records,
     verifier: &'a mut Verifier,
@@ -125,17 +125,17 @@ struct Work<'a> {
 
 impl Work<'_> {
     fn put(&mut self, put: Put, job: JobNumber) {
-        let Put { sub_job, ended, is_new, hint, details: at } = put;
+        let Put { sub_job, end_time, is_new, hint, details: at } = put;
         let SubJob { id, job_type, status, version, details, .. } = sub_job;
         let key = CounterKey::new(job_type, status);
         let mut known = self.records.find(self.project, &id, hint);
         if is_new && known.is_some() {
-            // It was applied before, in a snapshot; its place is after all that were there by then.
+            // It is in the snapshot already. Its place comes after those of all subtasks that were stored before it.
             self.remove(&id);
             known = None;
         }
-        let record = Record { id, version, job, key, ended, details: at };
-        // What is kept in a file is not kept in memory.
+        let record = Record { id, version, job, key, end_time, details: at };
+        // Details that are in a file are not kept in memory.
         let details = details.filter(|_| at == 0);
         match known {
             Some(place) => {
@@ -162,7 +162,7 @@ impl Work<'_> {
         }
     }
 
-    /// A record has come, or gone, as `change` is 1 or -1.
+    /// Counts a record in (1) or out (-1).
     fn note(&mut self, place: u32, job: JobNumber, key: CounterKey, change: i32, changes_counters: bool) {
         if changes_counters {
             self.verifier.changed_record(self.project, place, job, key, change.into());

@@ -1,56 +1,56 @@
-//! Up to 1,024 records of a project that follow one another in its order, 32 bytes each.
+//! Blocks: up to 1,024 consecutive records of a project, 32 bytes each.
 
-use super::counter_table::JobNumber;
 use super::counters::{CounterKey, KeySet};
+use super::deltas::JobNumber;
 use crate::domain::{SubJobId, Version};
-use crate::store::ended::Ended;
+use crate::store::end_time::EndTime;
 
-/// How many places a block has.
+/// The number of places of a block.
 pub(super) const PLACES: usize = 1024;
 
-/// What is known of a subtask in memory.
+/// A subtask without its details.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) id: SubJobId,
     pub(super) version: Version,
     pub(super) job: JobNumber,
     pub(super) key: CounterKey,
-    pub(super) ended: Ended,
-    /// Where its details are, as whoever keeps them numbers that; zero if it has none.
+    pub(super) end_time: Option<EndTime>,
+    /// The location of its details, in memory or in a file; 0 if it has none.
     pub(super) details: u64,
 }
 
-/// A record without what few have.
+/// The fields of a record that are mostly needed.
 #[derive(Debug, Clone)]
 struct Slot {
     id: [u8; 16],
-    /// The lower half.
+    /// The lower 32 bits.
     version: u32,
     job: JobNumber,
-    ended: Ended,
-    /// [`CounterKey::NONE`] when the record has gone.
+    end_time: Option<EndTime>,
+    /// [`CounterKey::NONE`] if the record has been removed.
     key: CounterKey,
-    /// As the identifier numbers it, or [`LONG`].
+    /// The kind of the identifier, or [`LONG`].
     kind: u8,
 }
 
-/// The kind of an identifier that stands beside the slots.
+/// The kind of an identifier that does not fit the slot.
 const LONG: u8 = SubJobId::MAX_KIND + 1;
 
-/// The records of a block, found by their offset in it.
+/// The records of a block, by their offset in it.
 #[derive(Debug, Default)]
 pub(super) struct Block {
     slots: Vec<Slot>,
-    /// The offset of each slot, in order; nothing if the slots are those of the first offsets.
+    /// The offset of each slot, in order; empty if the offset of each slot is its index.
     offsets: Vec<u16>,
-    /// How many slots have a record.
+    /// The number of slots with a record.
     live: u16,
     /// No record ended before this.
-    oldest: Ended,
+    oldest: Option<EndTime>,
     rare: Option<Box<Rare>>,
 }
 
-/// What few records have: each list is empty, or has an item for each slot.
+/// Fields that few records have. Each list is empty, or has an item for each slot.
 #[derive(Debug, Default)]
 struct Rare {
     ids: Vec<Option<Box<str>>>,
@@ -58,7 +58,7 @@ struct Rare {
     details: Vec<u64>,
 }
 
-/// Sets an item of a list that is made when it is first needed, and keeps it as long as the slots.
+/// Sets an item of a list, which is allocated when the first item is needed.
 fn set<T: Default + Clone + PartialEq>(list: &mut Vec<T>, slots: usize, at: usize, item: T) {
     if list.is_empty() && item != T::default() {
         list.reserve_exact(grown(slots - 1));
@@ -75,7 +75,7 @@ fn set<T: Default + Clone + PartialEq>(list: &mut Vec<T>, slots: usize, at: usiz
     }
 }
 
-/// The capacity of a list that has been full with so many: double while it is small, the whole block then.
+/// The next capacity of a full list: double while it is small, then the whole block.
 fn grown(len: usize) -> usize {
     if len < 128 { (2 * len).max(1) } else { PLACES }
 }
@@ -86,11 +86,11 @@ impl Block {
     }
 
     /// No record in it ended before this.
-    pub(super) fn oldest(&self) -> Ended {
+    pub(super) fn oldest(&self) -> Option<EndTime> {
         self.oldest
     }
 
-    /// Where the slot of an offset is, which may have no record any more.
+    /// The index of the slot of an offset; its record may have been removed.
     fn position(&self, offset: u16) -> Option<usize> {
         if self.offsets.is_empty() {
             (usize::from(offset) < self.slots.len()).then_some(offset.into())
@@ -121,7 +121,7 @@ impl Block {
         self.rare.as_ref()?.ids.get(at)?.as_deref()
     }
 
-    /// The offset of the subtask's record, looked for one by one.
+    /// The offset of a subtask's record, by linear search.
     pub(super) fn search(&self, id: &SubJobId) -> Option<u16> {
         (0..self.slots.len()).find(|&at| self.is_at(at, id)).map(|at| self.offset(at))
     }
@@ -148,11 +148,11 @@ impl Block {
                 Some(text) => SubJobId::from_long(text),
                 None => SubJobId::from_fixed(slot.id, slot.kind),
             },
-            // What was taken apart was a version.
+            // The halves are those of a version.
             version: Version::try_from(u64::from(high) << 32 | u64::from(slot.version)).unwrap_or_default(),
             job: slot.job,
             key: slot.key,
-            ended: slot.ended,
+            end_time: slot.end_time,
             details: rare.and_then(|rare| rare.details.get(at)).copied().unwrap_or_default(),
         })
     }
@@ -168,14 +168,13 @@ impl Block {
         if self.slots.len() == self.slots.capacity() {
             self.slots.reserve_exact(grown(self.slots.len()) - self.slots.len());
         }
-        let vacant =
-            Slot { id: [0; 16], version: 0, job: record.job, ended: Ended::NOT, key: CounterKey::NONE, kind: 0 };
+        let vacant = Slot { id: [0; 16], version: 0, job: record.job, end_time: None, key: CounterKey::NONE, kind: 0 };
         self.slots.push(vacant);
         self.live += 1;
         self.write(self.slots.len() - 1, record);
     }
 
-    /// Puts a record in place of the one at that offset, which is of the same subtask.
+    /// Replaces the record at an offset by another one of the same subtask.
     pub(super) fn replace(&mut self, offset: u16, record: Record) {
         if let Some(at) = self.position(offset) {
             self.write(at, record);
@@ -183,11 +182,11 @@ impl Block {
     }
 
     fn write(&mut self, at: usize, record: Record) {
-        let Record { id, version, job, key, ended, details } = record;
+        let Record { id, version, job, key, end_time, details } = record;
         let (bytes, kind) = id.to_fixed().unwrap_or(([0; 16], LONG));
         let slots = self.slots.len();
-        self.slots[at] = Slot { id: bytes, version: version.get() as u32, job, ended, key, kind };
-        self.oldest = self.oldest.earlier(ended);
+        self.slots[at] = Slot { id: bytes, version: version.get() as u32, job, end_time, key, kind };
+        self.oldest = self.oldest.into_iter().chain(end_time).min();
         let high = (version.get() >> 32) as u32;
         if self.rare.is_some() || kind == LONG || high > 0 || details > 0 {
             let rare = self.rare.get_or_insert_default();
@@ -197,14 +196,14 @@ impl Block {
         }
     }
 
-    /// Says where the details of the record at that offset are from now on.
+    /// Changes the location of the details of the record at an offset.
     pub(super) fn set_details(&mut self, offset: u16, details: u64) {
         if let (Some(at), Some(rare)) = (self.position(offset), &mut self.rare) {
             set(&mut rare.details, self.slots.len(), at, details);
         }
     }
 
-    /// Takes the record at that offset out. A block that is mostly empty is written anew.
+    /// Removes the record at an offset. A block that is mostly empty is compacted.
     pub(super) fn remove(&mut self, offset: u16) {
         let Some(at) = self.position(offset).filter(|&at| self.slots[at].key != CounterKey::NONE) else { return };
         self.slots[at].key = CounterKey::NONE;
@@ -241,8 +240,9 @@ impl Block {
     }
 
     /// The offsets, from one on, of records that ended before that moment.
-    pub(super) fn ended_before(&self, moment: Ended, offset: u16) -> impl Iterator<Item = u16> {
-        let is_due = move |slot: &Slot| slot.key != CounterKey::NONE && slot.ended.is_before(moment);
+    pub(super) fn ended_before(&self, moment: EndTime, offset: u16) -> impl Iterator<Item = u16> {
+        let is_due =
+            move |slot: &Slot| slot.key != CounterKey::NONE && slot.end_time.is_some_and(|end_time| end_time < moment);
         let slots = self.slots.iter().enumerate().filter(move |(_, slot)| is_due(slot));
         slots.map(|(at, _)| self.offset(at)).filter(move |at| *at >= offset)
     }
@@ -271,7 +271,7 @@ mod tests {
                 .unwrap(),
             job: JobNumber(number as u32),
             key: CounterKey::new(JobTypes::default().iter().nth(number as usize % 3).unwrap(), Status::Running),
-            ended: Ended::from_bytes((number as u32 % 3).to_le_bytes()),
+            end_time: EndTime::from_bytes((number as u32 % 3).to_le_bytes()),
             details: if number.is_multiple_of(7) { number } else { 0 },
         }
     }

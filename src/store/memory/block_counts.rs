@@ -1,12 +1,12 @@
-//! How many records of each key the blocks of an ordered list have, so that the k-th match is found without a scan.
+//! The number of records by key in each block of an ordered list, by which the k-th match is found without a scan.
 //!
-//! 64 blocks are a group. For each key that occurs in a group there is a column: the number of every block, and their sum. To
-//! find the k-th match, groups are skipped by their sums, then blocks by their numbers.
+//! 64 blocks form a group. A group has a column for each key that occurs in it: the count of every block, and their sum. To find the
+//! k-th match, groups are skipped by their sums, then blocks by their counts.
 
 use super::block::PLACES;
 use super::counters::{CounterKey, KeySet};
 
-/// How many blocks a group has.
+/// The number of blocks of a group.
 const GROUP: usize = 64;
 
 #[derive(Debug)]
@@ -19,7 +19,7 @@ struct Column {
 /// A block has at most 1,024 records, so that a number fits 16 bits.
 const _: () = assert!(PLACES <= u16::MAX as usize);
 
-/// The numbers of all blocks, by key.
+/// The counts of all blocks, by key.
 #[derive(Debug, Default)]
 pub(super) struct BlockCounts {
     /// The columns of each group, in the order of their keys.
@@ -27,7 +27,7 @@ pub(super) struct BlockCounts {
 }
 
 impl BlockCounts {
-    /// A block has so many more records of that key, or fewer.
+    /// Changes the count of a key in a block.
     pub(super) fn add(&mut self, block: usize, key: CounterKey, change: i16) {
         let (group, at) = (block / GROUP, block % GROUP);
         if self.groups.len() <= group {
@@ -74,14 +74,14 @@ impl BlockCounts {
         None
     }
 
-    /// The same numbers, of blocks that stand elsewhere.
+    /// The counts after the blocks have moved to other indexes.
     pub(super) fn moved(&self, to: impl Fn(usize) -> usize) -> Self {
         let mut moved = Self::default();
         self.iter().for_each(|(block, key, count)| moved.add(to(block), key, count as i16));
         moved
     }
 
-    /// Every number that is not zero.
+    /// Every count that is not zero, with its block and key.
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, CounterKey, u16)> {
         let columns =
             self.groups.iter().enumerate().flat_map(|(group, columns)| columns.iter().map(move |of| (group, of)));

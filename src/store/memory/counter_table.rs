@@ -1,18 +1,10 @@
-//! What counts read: the counters of each project and each job, and the changes of the report that is being folded in.
+//! The counters of all projects and jobs, and the changes of a report that are being moved into them.
 
 use super::counters::{CounterKey, DenseCounters, JobCounters, ProjectCounters};
+use super::deltas::{CounterChanges, Delta, JobNumber, ProjectNumber};
 use super::index::Index;
 use super::segments::Segments;
-use super::verifier::{Phase, Verifier};
 use crate::domain::{CountFilter, JobId, JobType, ProjectId, Status, StatusSet};
-
-/// A project's place among the projects of the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct ProjectNumber(pub(super) u32);
-
-/// A job's place among the jobs of the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct JobNumber(pub(super) u32);
 
 #[derive(Debug)]
 struct Project {
@@ -31,59 +23,7 @@ struct Job {
     project: ProjectNumber,
 }
 
-/// By how much a report changes one counter of one job.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Delta {
-    pub(super) job: JobNumber,
-    pub(super) key: CounterKey,
-    pub(super) change: i32,
-}
-
-/// What a report changes, summed up: of its project by key, and of the project's jobs by job and key.
-#[derive(Debug)]
-pub(super) struct CounterChanges {
-    project: ProjectNumber,
-    of_project: Vec<(CounterKey, i32)>,
-    of_jobs: Vec<Delta>,
-}
-
-impl CounterChanges {
-    /// Sums up changes of jobs of one project; each job and key is left at most once, in the order of the jobs.
-    pub(super) fn sum(project: ProjectNumber, mut of_jobs: Vec<Delta>) -> Self {
-        let mut of_project: Vec<(CounterKey, i32)> = Vec::new();
-        for delta in &of_jobs {
-            match of_project.iter_mut().find(|(key, _)| *key == delta.key) {
-                Some((_, change)) => *change += delta.change,
-                None => of_project.push((delta.key, delta.change)),
-            }
-        }
-        of_jobs.sort_unstable_by_key(|delta| (delta.job, delta.key));
-        of_jobs.dedup_by(|next, kept| {
-            let same = (next.job, next.key) == (kept.job, kept.key);
-            if same {
-                kept.change += next.change;
-            }
-            same
-        });
-        of_jobs.retain(|delta| delta.change != 0);
-        Self { project, of_project, of_jobs }
-    }
-
-    pub(super) fn project(&self) -> ProjectNumber {
-        self.project
-    }
-
-    pub(super) fn of_project(&self) -> &[(CounterKey, i32)] {
-        &self.of_project
-    }
-
-    /// At most one of each job and key, in the order of the jobs; none is zero.
-    pub(super) fn of_jobs(&self) -> &[Delta] {
-        &self.of_jobs
-    }
-}
-
-/// The counters of all projects and jobs. What they say is always the effect of whole reports.
+/// The counters of all projects and jobs. A count includes all of a report or nothing of it.
 #[derive(Debug)]
 pub(super) struct CounterTable {
     totals: DenseCounters,
@@ -93,9 +33,9 @@ pub(super) struct CounterTable {
     jobs: Segments<Job>,
     /// The numbers of jobs that no subtask has any more, to be used again.
     vacant_jobs: Segments<u32>,
-    /// Changes that count already but do not stand in the counters of the jobs yet, in the order of the jobs.
+    /// Changes that counts include, but that are not yet in the counters of the jobs, in the order of the jobs.
     pending: Vec<Delta>,
-    /// How many of `pending` do stand there by now.
+    /// How many of `pending` are in the counters already.
     folded: usize,
 }
 
@@ -183,7 +123,7 @@ impl CounterTable {
         &self.jobs[job.0].id
     }
 
-    /// The job's number; a job without one gets it, and empty counters, which no count can tell from none.
+    /// The job's number. A new job is added with empty counters.
     pub(super) fn job_or_new(&mut self, project: ProjectNumber, id: &JobId) -> JobNumber {
         if let Some(known) = self.find_job(project, id) {
             return known;
@@ -195,7 +135,7 @@ impl CounterTable {
         JobNumber(new)
     }
 
-    /// The same of a project.
+    /// The project's number. A new project is added with empty counters.
     pub(super) fn project_or_new(&mut self, id: &ProjectId) -> ProjectNumber {
         if let Some(known) = self.project(id) {
             return known;
@@ -211,8 +151,8 @@ impl CounterTable {
         self.jobs.len() + more < u32::MAX as usize && self.projects.len() + more < u32::MAX as usize
     }
 
-    /// Forgets a job that has no subtask. Nothing may be pending. Whether it was the last job of its project, of which only the
-    /// revision is left then.
+    /// Removes a job that has no subtask; nothing may be pending. True if it was the last job of its project, of which only the
+    /// revision is left.
     pub(super) fn release(&mut self, number: JobNumber) -> bool {
         let job = &self.jobs[number.0];
         if !job.counters.is_empty() {
@@ -240,23 +180,14 @@ impl CounterTable {
         self.projects.iter_from(0).map(|(number, project)| (&project.id, ProjectNumber(number)))
     }
 
-    /// Shows a verifier the counters that come next in its phase, at most as many; whether that was the last.
-    pub(super) fn verify(&self, verifier: &mut Verifier, most: u32) -> bool {
-        let (from, of_jobs) = (verifier.position(), verifier.phase() == Phase::Jobs);
-        let end = if of_jobs { self.jobs.len() } else { self.projects.len() } as u32;
-        let to = end.min(from.saturating_add(most));
-        let count = (to - from) as usize;
-        if of_jobs {
-            self.jobs
-                .iter_from(from)
-                .take(count)
-                .for_each(|(job, of)| verifier.visit_job(JobNumber(job), &of.counters));
-        } else {
-            let projects = self.projects.iter_from(from).take(count);
-            projects.for_each(|(project, of)| verifier.visit_project(ProjectNumber(project), &of.counters));
-        }
-        verifier.move_to(to);
-        to == end
+    /// The counters of every job from a number on, with the job's number.
+    pub(super) fn jobs_from(&self, from: u32) -> impl Iterator<Item = (u32, &JobCounters)> {
+        self.jobs.iter_from(from).map(|(number, job)| (number, &job.counters))
+    }
+
+    /// The counters of every project from a number on, with the project's number.
+    pub(super) fn projects_from(&self, from: u32) -> impl Iterator<Item = (u32, &ProjectCounters)> {
+        self.projects.iter_from(from).map(|(number, project)| (number, &project.counters))
     }
 
     /// Of all projects.
@@ -264,8 +195,8 @@ impl CounterTable {
         &self.totals
     }
 
-    /// Makes the changes of a report count, all at once, in a time that does not depend on the report's size. From then
-    /// on [`CounterTable::fold`] must be called until it is done, before anything else is published.
+    /// Includes the changes of a report in all counts, in a time that does not depend on its size. [`CounterTable::fold`] must then be
+    /// called until it is done, before another report is published.
     pub(super) fn publish(&mut self, changes: CounterChanges, revision: u64) {
         debug_assert!(self.pending.is_empty(), "a report is published while another is folded in");
         let (keys, project) = (self.totals.len(), &mut self.projects[changes.project.0]);
@@ -277,8 +208,8 @@ impl CounterTable {
         self.pending = changes.of_jobs;
     }
 
-    /// Moves at most `step` of the pending changes into the jobs' counters, which changes no count. When none is left it
-    /// is done and hands out the spent list, to be freed when no lock is held.
+    /// Moves at most `step` pending changes into the jobs' counters, which changes no count. After the last one it returns the list, so
+    /// that the caller frees it without a lock.
     pub(super) fn fold(&mut self, step: usize) -> Option<Vec<Delta>> {
         let end = self.pending.len().min(self.folded + step);
         for delta in &self.pending[self.folded..end] {
@@ -293,7 +224,7 @@ impl CounterTable {
     }
 }
 
-/// Puts an item where there is a vacant number, or appends it. Whether there are numbers left has been looked at before.
+/// Stores an item at a vacant number, or appends it. The plan has checked the capacity.
 fn put<T>(items: &mut Segments<T>, vacant: &mut Segments<u32>, item: T) -> u32 {
     if let Some(number) = vacant.pop() {
         items[number] = item;

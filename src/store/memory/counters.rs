@@ -1,8 +1,8 @@
-//! Counts by key, a key being one job type in one status.
+//! Counters by key: a job type and a status.
 
 use crate::domain::{CountFilter, JobType, JobTypes, Status};
 
-/// One job type in one status.
+/// A job type and a status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct CounterKey(u16);
 
@@ -10,7 +10,7 @@ impl CounterKey {
     /// One more than the highest index of a key.
     pub(super) const MAX: usize = JobTypes::MAX * Status::COUNT;
 
-    /// The key of nothing: no counter has it.
+    /// The key of a removed record; no counter has it.
     pub(super) const NONE: Self = Self(u16::MAX);
 
     pub(super) fn new(job_type: JobType, status: Status) -> Self {

@@ -1,16 +1,16 @@
-//! From a key to the number of its item, nine bytes a slot; the items themselves, with their keys, stand elsewhere.
+//! A hash index from keys to 32-bit numbers, nine bytes a slot. The items, with their keys, are stored elsewhere.
 //!
-//! An entry has 32 bits of its key's hash beside the number, so that growing a table reads no item, and looking for a key hardly
-//! ever reads a wrong one.
+//! An entry has the number and 32 bits of the key's hash. So a table can grow without reading an item, and a search hardly ever reads a
+//! wrong one.
 
 use std::hash::{BuildHasher, Hash};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-/// How many tables a large index has: growing one moves a 1,024th of the entries, which bounds how long one insertion takes.
+/// The number of tables of a large index: growing one moves a 1,024th of the entries, which bounds the time of an insertion.
 const SHARDS: usize = 1024;
 
-/// How many entries an index of one table has at most.
+/// The maximum number of entries of an index with one table.
 const MAX_SMALL: usize = 32 * 1024;
 
 #[derive(Debug, Clone, Copy)]
@@ -26,7 +26,7 @@ impl Entry {
     }
 }
 
-/// A hash index of 32-bit numbers, to be seeded at random so that nobody can choose keys that collide.
+/// A hash index with a random seed, so that callers cannot choose keys that collide.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     tables: Tables,
@@ -51,7 +51,7 @@ impl Index {
     }
 }
 
-/// The tables of an index, whose owner makes the hashes.
+/// The tables of an index, whose owner computes the hashes.
 #[derive(Debug)]
 pub(super) enum Tables {
     One(HashTable<Entry>),
@@ -86,7 +86,7 @@ impl Tables {
         self.table(tag).find(Entry { tag, number: 0 }.hash(), matches).map(|entry| entry.number)
     }
 
-    /// Takes out the number for which `is_it` holds among those of a hash, if it is there.
+    /// Removes the number for which `is_it` holds among those of a hash, if there is one.
     pub(super) fn remove(&mut self, hash: u64, mut is_it: impl FnMut(u32) -> bool) {
         let tag = tag(hash);
         let matches = |entry: &Entry| entry.tag == tag && is_it(entry.number);
@@ -95,7 +95,7 @@ impl Tables {
         }
     }
 
-    /// Enters a number that is not in the index.
+    /// Inserts a number that is not in the index.
     pub(super) fn insert(&mut self, hash: u64, number: u32) {
         let entry = Entry { tag: tag(hash), number };
         if let Self::One(table) = self

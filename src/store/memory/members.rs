@@ -1,9 +1,9 @@
-//! Which records a job has, in the order of its project: four bytes each for jobs of more than one.
+//! The places of a job's records, in order: four bytes each, or none for a job of one subtask.
 
 use super::block_counts::BlockCounts;
 use super::counters::{CounterKey, KeySet};
 
-/// The most records that are listed in one piece.
+/// The maximum length of a chunk.
 const CHUNK: usize = 1024;
 
 /// The places of a job's records among those of its project.
@@ -16,17 +16,17 @@ pub(super) enum Members {
     Many(Box<Large>),
 }
 
-/// The places of a job of many, in chunks.
+/// The places of a job of more than [`CHUNK`] subtasks, in chunks.
 #[derive(Debug, Default)]
 pub(super) struct Large {
     chunks: Vec<Chunk>,
     counts: BlockCounts,
     len: usize,
-    /// How many chunks are empty.
+    /// The number of empty chunks.
     empty: usize,
 }
 
-/// Places from a first one on, below the first one of the next chunk.
+/// Places that are not below the first one and below that of the next chunk.
 #[derive(Debug, Default)]
 struct Chunk {
     first: u32,
@@ -34,7 +34,7 @@ struct Chunk {
 }
 
 impl Members {
-    /// Enters a record; `key_of` tells the key of any record that is listed.
+    /// Adds a record. `key_of` returns the key of a listed record.
     pub(super) fn insert(&mut self, place: u32, key: CounterKey, key_of: impl Fn(u32) -> CounterKey) {
         match self {
             Self::None => *self = Self::One(place),
@@ -50,7 +50,7 @@ impl Members {
         }
     }
 
-    /// Takes out a record that is listed with that key.
+    /// Removes a record, which is listed with that key.
     pub(super) fn remove(&mut self, place: u32, key: CounterKey) {
         match self {
             Self::None => {}
@@ -74,7 +74,7 @@ impl Members {
         }
     }
 
-    /// A record that is listed has another key now.
+    /// Changes the key of a listed record.
     pub(super) fn rekey(&mut self, place: u32, old: CounterKey, new: CounterKey) {
         if let Self::Many(large) = self {
             let chunk = large.chunk_of(place);
@@ -83,7 +83,7 @@ impl Members {
         }
     }
 
-    /// The places of the records with a key of the set, but for the first `skip`, at most `limit`.
+    /// The places of the records with a key of the set, without the first `skip` of them, at most `limit`.
     pub(super) fn page(&self, keys: &KeySet, skip: u64, limit: usize, key_of: impl Fn(u32) -> CounterKey) -> Vec<u32> {
         let matches = |place: &&u32| keys.contains(key_of(**place));
         let page = |places: &[u32]| places.iter().filter(matches).skip(skip as usize).take(limit).copied().collect();
@@ -142,7 +142,7 @@ impl Large {
         self.chunks.iter().flat_map(|chunk| &chunk.places).copied().collect()
     }
 
-    /// The chunk that has a place, or would have it.
+    /// The chunk that a place belongs to.
     fn chunk_of(&self, place: u32) -> usize {
         self.chunks.partition_point(|chunk| chunk.first <= place).saturating_sub(1)
     }
@@ -162,7 +162,7 @@ impl Large {
             self.chunks.push(Chunk { first: place, places: vec![place] });
             return self.counts.add(at + 1, key, 1);
         }
-        // Few subtasks move from one job to another, and still fewer into the middle of a large one.
+        // Slow path: a subtask has moved from another job into the middle of this one.
         let upper = places.split_off(CHUNK / 2);
         self.counts = self.counts.moved(|block| block + usize::from(block > at));
         for &moved in &upper {
@@ -200,7 +200,7 @@ impl Large {
     }
 }
 
-/// Enters a place into a list in order, which grows by a quarter at most.
+/// Inserts a place into an ordered list, whose capacity grows by a quarter.
 fn insert(places: &mut Vec<u32>, place: u32) {
     if places.len() == places.capacity() {
         places.reserve_exact((places.len() / 4).max(2));

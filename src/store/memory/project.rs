@@ -1,7 +1,7 @@
 //! The records of one project, in the order of their first report.
 //!
-//! A record's place is its number in that order. Places are never used again, so that the order needs no list of its own; a
-//! block that is mostly empty is written anew, and when hardly any place is in use all are numbered anew.
+//! A record's place is its number in that order. Places are not reused, so the order needs no list of its own. A block that is mostly
+//! empty is compacted; when hardly any place is in use, the project is renumbered.
 
 use std::hash::BuildHasher as _;
 
@@ -9,26 +9,26 @@ use hashbrown::DefaultHashBuilder;
 
 use super::block::{Block, PLACES, Record};
 use super::block_counts::BlockCounts;
-use super::counter_table::JobNumber;
 use super::counters::{CounterKey, KeySet};
+use super::deltas::JobNumber;
 use super::index::Tables;
 use crate::domain::SubJobId;
-use crate::store::ended::Ended;
+use crate::store::end_time::EndTime;
 
-/// Up to so many places the few records are looked through one by one.
+/// The number of places from which on a project has an index; before that, a search is linear.
 const UNINDEXED: u32 = 16;
 
 /// One project's records.
 #[derive(Debug, Default)]
 pub(super) struct ProjectRecords {
     blocks: Vec<Block>,
-    /// From the second block on.
+    /// `None` while there is one block.
     counts: Option<Box<BlockCounts>>,
     index: Option<Box<Tables>>,
     /// The place of the next record.
     next: u32,
     live: u32,
-    /// Records before this were there when the store was opened.
+    /// Records before this place were stored before the start.
     pub(super) settled: u32,
 }
 
@@ -41,7 +41,7 @@ fn place(block: usize, offset: u16) -> u32 {
 }
 
 impl ProjectRecords {
-    /// One more than the highest place that a record has ever had.
+    /// The place that the next record gets.
     pub(super) fn end(&self) -> u32 {
         self.next
     }
@@ -50,7 +50,7 @@ impl ProjectRecords {
         self.live
     }
 
-    /// Whether so few places are in use that it is better to number all anew, or none is left.
+    /// Whether the project must be renumbered: few places are in use, or none is left.
     pub(super) fn is_sparse(&self) -> bool {
         self.next == u32::MAX || self.blocks.len() > 1024 && self.live < self.next / 64
     }
@@ -84,7 +84,7 @@ impl ProjectRecords {
         self.blocks.get(block).map_or(CounterKey::NONE, |block| block.key(offset))
     }
 
-    /// Appends the record of a subtask that has none; its place.
+    /// Appends the record of a new subtask. Returns its place.
     pub(super) fn create(&mut self, record: Record, hasher: &DefaultHashBuilder) -> u32 {
         let at = self.next;
         let (block, offset) = split(at);
@@ -116,7 +116,7 @@ impl ProjectRecords {
         at
     }
 
-    /// Puts another record of the same subtask in place of the one with that key.
+    /// Replaces the record at a place, which has key `old`, by another one of the same subtask.
     pub(super) fn replace(&mut self, at: u32, old: CounterKey, record: Record) {
         let (block, offset) = split(at);
         if let Some(counts) = self.counts.as_mut().filter(|_| old != record.key) {
@@ -141,7 +141,7 @@ impl ProjectRecords {
         self.blocks[block].set_details(offset, details);
     }
 
-    /// Takes a record with that key out.
+    /// Removes a record, which has that identifier and key.
     pub(super) fn remove(&mut self, at: u32, id: &SubJobId, key: CounterKey, hasher: &DefaultHashBuilder) {
         let (block, offset) = split(at);
         if let Some(index) = &mut self.index {
@@ -154,7 +154,7 @@ impl ProjectRecords {
         self.live -= 1;
     }
 
-    /// The places of the records with a key of the set, but for the first `skip`, at most `limit`.
+    /// The places of the records with a key of the set, without the first `skip` of them, at most `limit`.
     pub(super) fn page(&self, keys: &KeySet, mut skip: u64, limit: usize) -> Vec<u32> {
         let (mut found, mut from) = (Vec::new(), 0);
         while found.len() < limit {
@@ -181,10 +181,10 @@ impl ProjectRecords {
     }
 
     /// The places in a range of records that ended before that moment.
-    pub(super) fn ended_before(&self, moment: Ended, places: std::ops::Range<u32>) -> impl Iterator<Item = u32> {
+    pub(super) fn ended_before(&self, moment: EndTime, places: std::ops::Range<u32>) -> impl Iterator<Item = u32> {
         let (first, offset) = split(places.start);
         let blocks = self.blocks.iter().enumerate().skip(first).take((places.end - places.start) as usize / PLACES + 2);
-        let due = blocks.filter(move |(_, block)| block.oldest().is_before(moment));
+        let due = blocks.filter(move |(_, block)| block.oldest().is_some_and(|oldest| oldest < moment));
         let due = due.flat_map(move |(block, of)| {
             of.ended_before(moment, if block == first { offset } else { 0 }).map(move |offset| place(block, offset))
         });

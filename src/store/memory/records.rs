@@ -1,21 +1,32 @@
-//! Every subtask's record: in the order of its project, and listed by its job.
+//! The records of all subtasks, by project in order, and by job.
 
 use hashbrown::DefaultHashBuilder;
 
 use super::block::Record;
-use super::counter_table::{JobNumber, ProjectNumber};
 use super::counters::{CounterKey, KeySet};
+use super::deltas::{JobNumber, ProjectNumber};
 use super::members::Members;
 use super::project::ProjectRecords;
 use super::segments::Segments;
 use crate::domain::{Details, SubJobId};
-use crate::store::ended::Ended;
+use crate::store::end_time::EndTime;
 
-/// Where a look at all records goes on: projects by their numbers, and the records of each by their places.
+/// A position in a walk over all records: projects by number, and the records of each by place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct Cursor {
     pub(super) project: u32,
     pub(super) place: u32,
+}
+
+impl Cursor {
+    pub(super) fn from_u64(number: u64) -> Self {
+        Self { project: (number >> 32) as u32, place: number as u32 }
+    }
+
+    /// 0 for the beginning.
+    pub(super) fn to_u64(self) -> u64 {
+        u64::from(self.project) << 32 | u64::from(self.place)
+    }
 }
 
 /// The records of all subtasks.
@@ -30,7 +41,7 @@ pub(super) struct Records {
     renumbered: u64,
 }
 
-/// What a record was before it was changed or taken out.
+/// The job and key of a record before it was replaced or removed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Old {
     pub(super) job: JobNumber,
@@ -42,7 +53,7 @@ impl Records {
         self.projects.get(project.0)
     }
 
-    /// Makes sure that there are lists for a project and its jobs.
+    /// Adds the entries of a project and of jobs up to a number, if they are missing.
     pub(super) fn extend(&mut self, project: ProjectNumber, job: JobNumber) {
         while self.projects.len() <= project.0 as usize {
             self.projects.push(ProjectRecords::default());
@@ -52,7 +63,7 @@ impl Records {
         }
     }
 
-    /// The place of the subtask's record, if there is one; `hint` is where it was a moment ago.
+    /// The place of a subtask's record. `hint` is the place that the plan has found.
     pub(super) fn find(&self, project: ProjectNumber, id: &SubJobId, hint: Option<u32>) -> Option<u32> {
         let records = self.projects.get(project.0)?;
         hint.filter(|&at| records.is(at, id)).or_else(|| records.find(id, &self.hasher))
@@ -62,17 +73,17 @@ impl Records {
         self.projects.get(project.0)?.get(at)
     }
 
-    /// Whether so many more records have places in one project.
+    /// Whether a project has places for `more` records.
     pub(super) fn has_capacity(&self, project: ProjectNumber, more: usize) -> bool {
         self.projects.get(project.0).is_none_or(|records| records.live() as usize + more < u32::MAX as usize / 2)
     }
 
-    /// Whether the places of a project are to be given anew.
+    /// Whether a project must be renumbered.
     pub(super) fn is_sparse(&self, project: ProjectNumber) -> bool {
         self.projects[project.0].is_sparse()
     }
 
-    /// Gives the records of a project places without gaps.
+    /// Gives the records of a project consecutive places.
     pub(super) fn renumber(&mut self, project: ProjectNumber) {
         self.renumbered += 1;
         let old = std::mem::take(&mut self.projects[project.0]);
@@ -82,13 +93,13 @@ impl Records {
         let mut settled = 0;
         for (at, record) in old.iter_from(0) {
             settled += u32::from(at < old.settled);
-            self.enter(project, record);
+            self.add(project, record);
         }
         self.projects[project.0].settled = settled;
     }
 
-    /// Enters a record that is not there yet; its place.
-    fn enter(&mut self, project: ProjectNumber, record: Record) -> u32 {
+    /// Adds a record. Returns its place.
+    fn add(&mut self, project: ProjectNumber, record: Record) -> u32 {
         let (job, key) = (record.job, record.key);
         let records = &mut self.projects[project.0];
         let at = records.create(record, &self.hasher);
@@ -96,15 +107,15 @@ impl Records {
         at
     }
 
-    /// The same of a new one, with details that are kept in memory if there are any.
+    /// Adds the record of a new subtask, whose details are kept in memory if there are any. Returns its place.
     pub(super) fn create(&mut self, project: ProjectNumber, mut record: Record, details: Option<Box<Details>>) -> u32 {
         if let Some(details) = details {
             record.details = self.details.insert(details);
         }
-        self.enter(project, record)
+        self.add(project, record)
     }
 
-    /// Puts another record in place of one of the same subtask, with details that are kept in memory if there are any.
+    /// Replaces a record by another one of the same subtask, whose details are kept in memory if there are any.
     pub(super) fn replace(
         &mut self,
         project: ProjectNumber,
@@ -129,7 +140,7 @@ impl Records {
         Some(Old { job: old.job, key: old.key })
     }
 
-    /// Takes a record out.
+    /// Removes a record.
     pub(super) fn remove(&mut self, project: ProjectNumber, at: u32) -> Option<Old> {
         let records = &mut self.projects[project.0];
         let old = records.get(at)?;
@@ -139,22 +150,22 @@ impl Records {
         Some(Old { job: old.job, key: old.key })
     }
 
-    /// Forgets a project that has no record any more.
+    /// Frees the memory of a project that has no record any more.
     pub(super) fn release(&mut self, project: ProjectNumber) {
         self.projects[project.0] = ProjectRecords::default();
     }
 
-    /// Says where the details of a record are from now on.
+    /// Changes the location of a record's details.
     pub(super) fn set_details(&mut self, project: ProjectNumber, at: u32, details: u64) {
         self.projects[project.0].set_details(at, details);
     }
 
-    /// Details that are kept in memory.
+    /// The details with that location in memory.
     pub(super) fn details(&self, number: u64) -> Option<&Details> {
         self.details.get(number)
     }
 
-    /// The places of the records of a job with a key of the set, but for the first `skip`, at most `limit`.
+    /// The places of a job's records with a key of the set, without the first `skip` of them, at most `limit`.
     pub(super) fn page_of_job(
         &self,
         project: ProjectNumber,
@@ -169,15 +180,15 @@ impl Records {
         members.page(keys, skip, limit, |at| records.key(at))
     }
 
-    /// From now on all records are those that were there when the store was opened.
+    /// Marks all records as stored before the start.
     pub(super) fn settle(&mut self) {
         for number in 0..self.projects.len() as u32 {
             self.projects[number].settled = self.projects[number].end();
         }
     }
 
-    /// Looks at no more than `most` places from `from` on; `each` is shown the places of one project after the other, and returns
-    /// from where to go on if it has seen enough. Where to go on, at the beginning when all have been seen.
+    /// Walks over at most `most` places from `from` on. Calls `each` with the places of one project after the other; a project without
+    /// records has none. `each` may stop the walk by returning the place to continue at. Returns where to continue; `None` at the end.
     pub(super) fn walk(
         &self,
         from: Cursor,
@@ -194,7 +205,7 @@ impl Records {
                 let next = Cursor { project: at.project + 1, place: 0 };
                 return Some(if is_last { next } else { Cursor { place, ..at } });
             }
-            // A project without records is a step too.
+            // A project without records counts as a place.
             left = left.saturating_sub(looked_at.max(1));
             at.place = end.max(at.place);
             if at.place >= records.end() {
@@ -207,17 +218,17 @@ impl Records {
         None
     }
 
-    /// Those among the places whose records ended before that moment.
+    /// The places, within a range, of records that ended before a moment, with their identifiers.
     pub(super) fn ended_before(
         records: &ProjectRecords,
-        moment: Ended,
+        moment: EndTime,
         places: std::ops::Range<u32>,
     ) -> Vec<(u32, SubJobId)> {
         let due = records.ended_before(moment, places);
         due.filter_map(|at| records.get(at).map(|record| (at, record.id))).collect()
     }
 
-    /// How often places have been given anew.
+    /// How often a project has been renumbered.
     pub(super) fn renumbered(&self) -> u64 {
         self.renumbered
     }
@@ -248,7 +259,7 @@ impl Records {
     }
 }
 
-/// Details that are kept in memory, by numbers from 1 on.
+/// Details in memory, by numbers from 1 on.
 #[derive(Debug, Default)]
 struct Slab {
     items: Segments<Option<Box<Details>>>,
@@ -269,7 +280,7 @@ impl Slab {
         self.items.get(u32::try_from(number.checked_sub(1)?).ok()?)?.as_deref()
     }
 
-    /// Does nothing for details that are kept elsewhere.
+    /// Does nothing for a location in a file.
     fn remove(&mut self, number: u64) {
         let Some(at) = number.checked_sub(1).filter(|at| *at < self.items.len() as u64) else { return };
         if self.items[at as u32].take().is_some() {

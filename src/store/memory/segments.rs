@@ -1,6 +1,6 @@
-//! A list that grows without ever moving what it holds, so that no append takes longer than another.
+//! A list that grows without moving its items, so that the time of an append is bounded.
 
-/// How many items a segment has.
+/// The number of items of a segment.
 const SEGMENT: usize = 1024;
 
 /// A growing list in segments of 1,024 items, addressed by 32-bit numbers.
@@ -25,7 +25,7 @@ impl<T> Segments<T> {
         match self.segments.last_mut() {
             Some(last) if last.len() < SEGMENT => last.push(item),
             _ => {
-                // The first segment grows as it needs to, for the sake of small stores; the others are whole at once.
+                // The first segment grows with its items, for small stores; the others are allocated whole.
                 let mut segment = Vec::with_capacity(if self.segments.is_empty() { 4 } else { SEGMENT });
                 segment.push(item);
                 self.segments.push(segment);

@@ -4,11 +4,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
 
-use super::counter_table::{CounterChanges, Delta};
 use super::counters::CounterKey;
+use super::deltas::{CounterChanges, Delta};
 use super::*;
-use crate::domain::{JobId, JobTypes, SubJob, Version};
+use crate::domain::{CountFilter, JobId, JobTypes, ProjectId, Status, SubJob, SubJobId, Version};
 use crate::store::core::{Changes, Draft, Rules};
+use crate::store::end_time::EndTime;
+use crate::store::types::StoreError;
 
 impl MemoryStore {
     /// Asserts that all that is derived from the records is theirs, and that nothing is left of what has gone.
@@ -46,7 +48,7 @@ impl MemoryStore {
         let changes = {
             let view = self.view(None)?;
             let mut draft = Draft::new(&view, 1);
-            let rules = Rules { now: Ended::from_bytes([1, 0, 0, 0]), only_new: false };
+            let rules = Rules { now: EndTime::from_bytes([1, 0, 0, 0]).unwrap(), only_new: false };
             draft.report(project, batch, rules)?;
             draft.into_changes()
         };
@@ -57,7 +59,7 @@ impl MemoryStore {
         let (mut from, mut count) = (0, 0);
         loop {
             let (changes, next) = {
-                let (moment, view) = (Ended::from_bytes([2, 0, 0, 0]), self.view(None).unwrap());
+                let (moment, view) = (EndTime::from_bytes([2, 0, 0, 0]).unwrap(), self.view(None).unwrap());
                 let (due, next) = view.ended_before(moment, from, most, 100);
                 let mut draft = Draft::new(&view, 1);
                 count += due.into_iter().map(|(project, ids)| draft.expire(&project, ids, moment)).sum::<u64>();
@@ -174,7 +176,7 @@ fn effects_that_are_applied_again_change_nothing() {
     let plan = |store: &MemoryStore, revision, batch| {
         let view = store.view(None).unwrap();
         let mut draft = Draft::new(&view, revision);
-        draft.report(&p, batch, Rules { now: Ended::NOT, only_new: false }).unwrap();
+        draft.report(&p, batch, Rules { now: EndTime::from_bytes([1, 0, 0, 0]).unwrap(), only_new: false }).unwrap();
         draft.into_changes().pop().unwrap()
     };
     let mut all: Vec<Changes> = Vec::new();

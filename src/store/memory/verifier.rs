@@ -1,16 +1,15 @@
-//! Counting again from the records, a slice at a time while reports go on, to show that no counter has drifted.
+//! Verifies the counters against the records, a slice at a time while reports go on.
 //!
-//! A verifier goes through the records, then the jobs' counters, then the projects'. What changes behind it is added to what it
-//! has found; what changes ahead of it will be found. The numbers by type and status are compared as they are. That each job and
-//! project has its own numbers too is compared by a fingerprint, which takes no memory: the sum, over all subtasks, of a
-//! number made of job and key and one made of project and key, must be the sum over all counters of the same numbers times
-//! their counts. A counter that is wrong changes it, but for one chance in 2^64.
+//! A verifier visits the records, then the counters of the jobs, then those of the projects. It adds changes behind its position to its
+//! sums; it will visit those ahead of it. The totals by type and status are compared one by one. The counters of jobs and projects are
+//! compared by a fingerprint, which needs no memory: the sum over all subtasks of hash(job, key) + hash(project, key) must equal the
+//! sum over all counters of hash × count. A wrong counter goes unseen with a probability of 2^-64.
 
-use super::counter_table::{CounterChanges, JobNumber, ProjectNumber};
 use super::counters::{CounterKey, DenseCounters, JobCounters, ProjectCounters};
+use super::deltas::{CounterChanges, JobNumber, ProjectNumber};
 use super::records::Cursor;
 
-/// What a verifier goes through, in this order.
+/// What a verifier visits, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) enum Phase {
     #[default]
@@ -19,15 +18,15 @@ pub(super) enum Phase {
     Projects,
 }
 
-/// A verification under way; at its beginning, which is also where it stands between two, nothing has been found.
+/// A verification under way, or the beginning of the next one.
 #[derive(Debug, Default)]
 pub(super) struct Verifier {
     phase: Phase,
-    /// The record that comes next in the first phase.
+    /// The next record, in the first phase.
     cursor: Cursor,
-    /// The number that comes next in the others.
+    /// The next job or project, in the other phases.
     position: u32,
-    /// By key, as the records have it.
+    /// The number of records by key.
     by_key: Vec<i64>,
     of_records: u64,
     of_counters: u64,
@@ -54,17 +53,17 @@ impl Verifier {
         self.position = position;
     }
 
-    /// Goes on to the next phase.
+    /// Begins the next phase.
     pub(super) fn enter(&mut self, phase: Phase) {
         (self.phase, self.position) = (phase, 0);
     }
 
-    /// Begins anew, since places have been given anew.
+    /// Begins from the start, since a project has been renumbered.
     pub(super) fn restart(&mut self) {
         *self = Self::default();
     }
 
-    /// A record has come, or gone, as `times` is 1 or -1.
+    /// A record has been added (1) or removed (-1).
     pub(super) fn changed_record(
         &mut self,
         project: ProjectNumber,
@@ -78,7 +77,7 @@ impl Verifier {
         }
     }
 
-    /// A record has been met.
+    /// Adds a record.
     pub(super) fn visit_record(&mut self, project: ProjectNumber, job: JobNumber, key: CounterKey) {
         self.add_record(project, job, key, 1);
     }
@@ -98,27 +97,27 @@ impl Verifier {
         if self.phase == Phase::Records {
             return;
         }
-        for delta in changes.of_jobs() {
+        for delta in &changes.of_jobs {
             if self.phase > Phase::Jobs || delta.job.0 < self.position {
                 self.add_counter(of_job(delta.job, delta.key), delta.change.into());
             }
         }
-        let project = changes.project();
+        let project = changes.project;
         if self.phase == Phase::Projects && project.0 < self.position {
-            for &(key, change) in changes.of_project() {
+            for &(key, change) in &changes.of_project {
                 self.add_counter(of_project(project, key), change.into());
             }
         }
     }
 
-    /// A job's counters have been met.
+    /// Adds the counters of a job.
     pub(super) fn visit_job(&mut self, job: JobNumber, counters: &JobCounters) {
         for (key, count) in counters.iter() {
             self.add_counter(of_job(job, key), count.into());
         }
     }
 
-    /// A project's counters have been met.
+    /// Adds the counters of a project.
     pub(super) fn visit_project(&mut self, project: ProjectNumber, counters: &ProjectCounters) {
         for (key, count) in counters.iter() {
             self.add_counter(of_project(project, key), count.into());
@@ -129,7 +128,7 @@ impl Verifier {
         self.of_counters = self.of_counters.wrapping_add(print.wrapping_mul(times as u64));
     }
 
-    /// Ends it. How many subtasks the totals are off, or 1 if only jobs or projects are; 0 is right.
+    /// Ends the verification. Returns by how many subtasks the totals are off, or 1 if only jobs or projects are; 0 is right.
     pub(super) fn finish(&mut self, totals: &DenseCounters) -> u64 {
         let done = std::mem::take(self);
         let mut found = done.by_key;
@@ -150,7 +149,7 @@ fn of_project(project: ProjectNumber, key: CounterKey) -> u64 {
     mixed((project.0 as u64) << 32 | (key.index() as u64) << 1 | 1)
 }
 
-/// The finalizer of SplitMix64: neighbours become numbers that have nothing to do with each other.
+/// The finalizer of SplitMix64.
 fn mixed(number: u64) -> u64 {
     let z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
