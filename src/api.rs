@@ -4,11 +4,16 @@ mod batch_delete_app_sub_jobs;
 mod batch_delete_image_sub_jobs;
 mod count_image_sub_jobs;
 mod count_sub_jobs;
+mod job;
 mod json;
+mod list_image_jobs;
 mod list_image_sub_jobs;
 mod list_projects;
 mod list_sub_jobs;
 pub mod query;
+mod show_image_job;
+mod show_job;
+mod show_job_detail;
 pub mod sub_job_ids;
 mod sub_job_info;
 pub mod summary;
@@ -26,9 +31,13 @@ use self::batch_delete_app_sub_jobs::batch_delete_app_sub_jobs;
 use self::batch_delete_image_sub_jobs::batch_delete_image_sub_jobs;
 use self::count_image_sub_jobs::count_image_sub_jobs;
 use self::count_sub_jobs::count_sub_jobs;
+use self::list_image_jobs::list_image_jobs;
 use self::list_image_sub_jobs::list_image_sub_jobs;
 use self::list_projects::list_projects;
 use self::list_sub_jobs::list_sub_jobs;
+use self::show_image_job::show_image_job;
+use self::show_job::show_job;
+use self::show_job_detail::show_job_detail;
 use self::summary::get_summary;
 use self::wait::wait_for_count;
 use crate::access::{AccessHandle, Action};
@@ -115,6 +124,25 @@ pub fn operations() -> Vec<Operation<Arc<Api>>> {
             is_long_poll: true,
             ..in_project_by_family("WaitForCount", Method::GET, "/subjobs/v1/{project_id}/wait", wait_for_count)
         },
+        in_project("ShowJobDetail", Method::GET, "/v2/{project_id}/job/{job_id}", Action::GetJob, show_job_detail)
+            .compressed(),
+        in_project("ShowJob", Method::GET, "/v1/{project_id}/job/{job_id}", Action::GetJob, show_job).compressed(),
+        in_project(
+            "ShowImageJob",
+            Method::GET,
+            "/v1/{project_id}/image-server-jobs/{job_id}",
+            Action::GetImageJob,
+            show_image_job,
+        )
+        .compressed(),
+        in_project(
+            "ListImageJobs",
+            Method::GET,
+            "/v1/{project_id}/image-server-jobs",
+            Action::ListImageJobs,
+            list_image_jobs,
+        )
+        .compressed(),
         for_any_caller("ListProjects", Method::GET, "/v3/projects", list_projects),
     ]
 }

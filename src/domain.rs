@@ -5,18 +5,22 @@
 mod family;
 mod filter;
 mod ids;
+mod job_status;
 mod job_type;
 mod packed;
 mod project_id;
 mod status;
 mod sub_job;
+mod time_range;
 mod timestamp;
 
 pub use family::{Family, UnknownFamily};
-pub use filter::CountFilter;
+pub use filter::{CountFilter, JobFilter};
 pub use ids::{IdError, JobId, SubJobId};
+pub use job_status::{JobStatus, StatusCounts, UnknownJobStatus};
 pub use job_type::{JobType, JobTypeError, JobTypeSet, JobTypes};
 pub use project_id::{ProjectId, ProjectIdError};
 pub use status::{Status, StatusSet, UnknownStatus};
 pub use sub_job::{Details, SubJob, Version, VersionError};
+pub use time_range::TimeRange;
 pub use timestamp::{NotRfc3339, Timestamp};

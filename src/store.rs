@@ -17,6 +17,7 @@
 mod core;
 mod data_dir;
 mod end_time;
+mod jobs;
 mod log;
 mod memory;
 mod pending;
@@ -35,7 +36,7 @@ use self::end_time::EndTime;
 use self::memory::{MemoryStore, Row, RowPage, View};
 pub use self::pending::Submitted;
 use self::pending::{Pending, Plan};
-pub use self::types::{Dropped, Outcome, Page, StoreError, Summary};
+pub use self::types::{Dropped, ImageJob, Job, JobPage, Outcome, Page, StoreError, Summary};
 pub use self::watch::{Watch, WatchEnded};
 use crate::domain::{
     CountFilter, JobId, JobType, JobTypeSet, JobTypes, ProjectId, Status, StatusSet, SubJob, SubJobId, Timestamp,

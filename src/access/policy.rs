@@ -20,6 +20,12 @@ pub enum Action {
     BatchDeleteSubJobs,
     /// Delete image subtasks that have ended.
     BatchDeleteImageSubJobs,
+    /// Show a job of app subtasks.
+    GetJob,
+    /// Show a job of image subtasks.
+    GetImageJob,
+    /// List jobs of image subtasks.
+    ListImageJobs,
     /// Report subtasks, as workers do; named in the same manner.
     ReportSubJobs,
     /// Delete all subtasks of a project, as tests do; named in the same manner.
@@ -28,13 +34,16 @@ pub enum Action {
 
 impl Action {
     /// Every action there is.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::CountSubJobs,
         Self::ListSubJobs,
         Self::CountImageSubJobs,
         Self::ListImageSubJobs,
         Self::BatchDeleteSubJobs,
         Self::BatchDeleteImageSubJobs,
+        Self::GetJob,
+        Self::GetImageJob,
+        Self::ListImageJobs,
         Self::ReportSubJobs,
         Self::ResetSubJobs,
     ];
@@ -48,6 +57,9 @@ impl Action {
             Self::ListImageSubJobs => "workspace:imageServer:listImageSubJobs",
             Self::BatchDeleteSubJobs => "workspace:jobs:batchDeleteSubJobs",
             Self::BatchDeleteImageSubJobs => "workspace:imageServer:batchDeleteImageSubJobs",
+            Self::GetJob => "workspace:jobs:get",
+            Self::GetImageJob => "workspace:images:getImageJob",
+            Self::ListImageJobs => "workspace:images:listImageJobs",
             Self::ReportSubJobs => "workspace:jobs:reportSubJobs",
             Self::ResetSubJobs => "workspace:jobs:resetSubJobs",
         }

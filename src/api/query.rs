@@ -4,6 +4,7 @@
 
 mod count;
 mod list;
+mod list_image_jobs;
 mod scope;
 mod values;
 mod wait;
@@ -12,6 +13,7 @@ use std::borrow::Cow;
 
 pub use self::count::count;
 pub use self::list::{ListQuery, list};
+pub use self::list_image_jobs::{JobListQuery, list_image_jobs};
 pub use self::scope::{scope_action, summary};
 pub use self::wait::WaitQuery;
 use crate::web::decode;

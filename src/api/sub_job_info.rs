@@ -57,12 +57,12 @@ impl Serialize for SubJobInfo<'_> {
 }
 
 /// A JSON object as it came: its numbers, the order of its keys and its white space.
-fn raw<E: ser::Error>(text: &str) -> Result<&RawValue, E> {
+pub(super) fn raw<E: ser::Error>(text: &str) -> Result<&RawValue, E> {
     serde_json::from_str(text).map_err(E::custom)
 }
 
 /// A value that is shown as a string.
-struct Text<T>(T);
+pub(super) struct Text<T>(pub(super) T);
 
 impl<T: fmt::Display> Serialize for Text<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,6 +1,6 @@
 //! Which subtasks of a project a count is about.
 
-use super::{JobId, JobTypeSet, Status};
+use super::{JobId, JobStatus, JobTypeSet, Status};
 
 /// The filter of a count: a subtask matches if it matches every part that is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,4 +18,13 @@ impl Default for CountFilter {
     fn default() -> Self {
         Self { status: None, job_types: JobTypeSet::ALL, job_id: None }
     }
+}
+
+/// The filter of a list of jobs: a job matches if it matches every part that is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JobFilter {
+    /// Only jobs in this status.
+    pub status: Option<JobStatus>,
+    /// Only jobs whose first subtasks are of these types.
+    pub job_types: JobTypeSet,
 }

@@ -46,6 +46,11 @@ impl Status {
     pub const fn has_ended(self) -> bool {
         matches!(self, Self::Success | Self::Failed | Self::Abnormal)
     }
+
+    /// Whether it has ended otherwise than in success.
+    pub const fn has_failed(self) -> bool {
+        matches!(self, Self::Failed | Self::Abnormal)
+    }
 }
 
 /// A set of statuses.

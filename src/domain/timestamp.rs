@@ -62,6 +62,11 @@ impl Timestamp {
         self.seconds.saturating_add(i64::from(self.nanoseconds > 0))
     }
 
+    /// The beginning of the second that it is in.
+    pub fn truncated_to_second(self) -> Self {
+        Self { nanoseconds: 0, ..self }
+    }
+
     /// How long it is from this moment to a later one; zero if that is not later.
     pub fn until(self, later: Self) -> Duration {
         let seconds = u64::try_from(later.seconds.saturating_sub(self.seconds)).unwrap_or_default();
@@ -238,6 +243,18 @@ mod tests {
             "２022-03-07T10:40:43Z",
         ] {
             assert_eq!(text.parse::<Timestamp>(), Err(NotRfc3339), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_moment_is_cut_to_the_second_as_its_text_is() {
+        for (text, cut) in [
+            ("2022-03-07T10:40:43.999999999Z", "2022-03-07T10:40:43Z"),
+            ("2022-03-07T10:40:43Z", "2022-03-07T10:40:43Z"),
+            ("1969-12-31T23:59:59.5Z", "1969-12-31T23:59:59Z"),
+            ("0000-01-01T00:00:00.5+23:59", "0000-01-01T00:00:00+23:59"),
+        ] {
+            assert_eq!(text.parse::<Timestamp>().unwrap().truncated_to_second().to_string(), cut);
         }
     }
 

@@ -28,7 +28,7 @@ pub use self::directory::DataDir;
 pub use self::error::OpenError;
 pub use self::export::export;
 use self::lock::lock_ignoring_poison;
-use super::memory::{MemoryStore, Row};
+use super::memory::{ImageJobRow, MemoryStore, Row};
 use super::pending::Plan;
 use super::types::StoreError;
 use crate::domain::JobTypes;
@@ -147,6 +147,23 @@ impl DataDirStore {
             row.sub_job.details = details;
         }
         Ok(true)
+    }
+
+    /// Reads the times of image jobs whose details are not in memory. `None` if a snapshot has moved some meanwhile.
+    pub(super) async fn read_times(&self, mut jobs: Vec<ImageJobRow>) -> Result<Option<Vec<ImageJobRow>>, StoreError> {
+        let Some(opened) = self.opened.get().filter(|_| jobs.iter().any(|job| !job.details.is_empty())) else {
+            return Ok(Some(jobs));
+        };
+        let files = opened.files.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            // Job by job, since the details of a page of jobs together may be large.
+            for job in &mut jobs {
+                let Some(all) = files.read_all(&job.details)? else { return Ok(None) };
+                all.iter().flatten().for_each(|details| job.times.include(details));
+            }
+            Ok(Some(jobs))
+        });
+        read.await.map_err(|_| StoreError::Broken)?
     }
 
     /// Whether the committer has ended by a panic.

@@ -20,7 +20,9 @@ mod block_counts;
 mod counter_table;
 mod counters;
 mod deltas;
+mod image_jobs;
 mod index;
+mod jobs;
 mod locks;
 mod members;
 mod project;
@@ -31,6 +33,7 @@ mod verifier;
 mod verify;
 mod view;
 
+pub(super) use self::jobs::{ImageJobPage, ImageJobRow, JobRows};
 pub(super) use self::locks::MemoryStore;
 pub(super) use self::read::{Row, RowPage, Slice};
 pub(super) use self::view::{DetailsReader, View};

@@ -1,6 +1,6 @@
 //! The results and errors of a store.
 
-use crate::domain::{JobType, Status, SubJob};
+use crate::domain::{JobId, JobType, Status, StatusCounts, SubJob, TimeRange};
 
 /// How many records of a batch had which result; the sum is the number of records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
@@ -72,4 +72,37 @@ pub struct Summary {
     pub revision: u64,
     /// The numbers that are not zero, in the order of types and statuses.
     pub counts: Vec<(JobType, Status, u64)>,
+}
+
+/// A job and its first subtasks, all of one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// How many subtasks it has in each status; at least one in all.
+    pub counts: StatusCounts,
+    /// In the order of their first reports.
+    pub sub_jobs: Vec<SubJob>,
+    /// The first subtask that failed or ended abnormally, if it comes after those.
+    pub failed_later: Option<SubJob>,
+}
+
+/// A job of image subtasks, without them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageJob {
+    /// Its identifier.
+    pub id: JobId,
+    /// The type of its first image subtask.
+    pub job_type: JobType,
+    /// How many image subtasks it has in each status.
+    pub counts: StatusCounts,
+    /// The times of all of them; none if they are more than was asked for.
+    pub times: TimeRange,
+}
+
+/// Some of the image jobs that match a filter, all of one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobPage {
+    /// How many match in all.
+    pub total: u64,
+    /// In the order of the first reports of their first image subtasks.
+    pub jobs: Vec<ImageJob>,
 }

@@ -39,6 +39,9 @@ pub enum Error {
     /// The access file lists the existing projects, and this one is not among them.
     #[error("the project does not exist")]
     Project,
+    /// The project has no such job.
+    #[error("the job does not exist")]
+    Job,
     /// The path exists and does not have this method.
     #[error("the method is not allowed for this path")]
     Method,
@@ -115,13 +118,14 @@ pub enum Unavailable {
 }
 
 /// Every `reason` label of `Error::parts`. Each is in the metrics from the start.
-pub const REASONS: [&str; 17] = [
+pub const REASONS: [&str; 18] = [
     "input",
     "cut_off",
     "credential",
     "permission",
     "path",
     "project",
+    "job",
     "method",
     "too_large",
     "media_type",
@@ -170,6 +174,7 @@ impl Error {
             Self::Permission(_) => (StatusCode::FORBIDDEN, "WKS.00081102", "permission"),
             Self::Path => (StatusCode::NOT_FOUND, "WKS.00211902", "path"),
             Self::Project => (StatusCode::NOT_FOUND, "WKS.00211902", "project"),
+            Self::Job => (StatusCode::NOT_FOUND, "WKS.00211902", "job"),
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "WKS.00000405", "method"),
             Self::TooLarge(_) | Self::DecodedTooLarge(_) => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "WKS.00000413", "too_large")
@@ -299,6 +304,7 @@ mod tests {
             ),
             (Error::Path, 404, r#"{"error_code":"WKS.00211902","error_msg":"no such path"}"#),
             (Error::Project, 404, r#"{"error_code":"WKS.00211902","error_msg":"the project does not exist"}"#),
+            (Error::Job, 404, r#"{"error_code":"WKS.00211902","error_msg":"the job does not exist"}"#),
             (
                 Error::Method,
                 405,

@@ -29,6 +29,7 @@ mod api {
     mod count;
     mod events;
     pub(crate) mod filters;
+    mod jobs;
     mod list_projects;
     mod lists;
     mod lists_against_model;

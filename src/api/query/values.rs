@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::domain::{Family, JobId, JobType, JobTypeSet, JobTypes, Status};
+use crate::domain::{Family, JobId, JobStatus, JobType, JobTypeSet, JobTypes, Status};
 use crate::web::error::Error;
 
 /// The highest `offset`, as published.
@@ -26,6 +26,11 @@ fn invalid(input: &'static str, error: impl ToString) -> Error {
 
 /// `status`: one status; empty is as if absent.
 pub(super) fn status(value: &Option<Cow<'_, str>>) -> Result<Option<Status>, Error> {
+    non_empty(value).map(|text| text.parse().map_err(|error| invalid("status", error))).transpose()
+}
+
+/// `status` of jobs: one status; empty is as if absent.
+pub(super) fn job_status(value: &Option<Cow<'_, str>>) -> Result<Option<JobStatus>, Error> {
     non_empty(value).map(|text| text.parse().map_err(|error| invalid("status", error))).transpose()
 }
 

@@ -3,6 +3,7 @@
 use super::block::Record;
 use super::counters::CounterKey;
 use super::deltas::{CounterChanges, Delta, JobNumber, ProjectNumber};
+use super::jobs::changed_image_jobs;
 use super::locks::MemoryStore;
 use super::records::{Old, Records};
 use super::verifier::Verifier;
@@ -29,9 +30,11 @@ impl MemoryStore {
         }
         let deltas = work.deltas;
         let touched = deltas.iter().filter(|delta| delta.change < 0).map(|delta| delta.job).collect();
+        let image_jobs = changed_image_jobs(&deltas);
         let changes = CounterChanges::sum(project, deltas);
         verifier.changed_counters(&changes);
         self.publish(changes, revision)?;
+        self.refresh_image_jobs(&mut records, project, &image_jobs)?;
         self.release(&mut records, project, touched)?;
         self.watches().mark(&id);
         Ok(())

@@ -48,6 +48,12 @@ impl BlockCounts {
         }
     }
 
+    /// How many records have a key of the set.
+    pub(super) fn total(&self, keys: &KeySet) -> u64 {
+        let columns = self.groups.iter().flatten().filter(|column| keys.contains(column.key));
+        columns.map(|column| u64::from(column.sum)).sum()
+    }
+
     /// From block `from` on, the first one that has more matches than are to be skipped; those of the blocks before it are
     /// skipped.
     pub(super) fn find(&self, keys: &KeySet, from: usize, skip: &mut u64) -> Option<usize> {

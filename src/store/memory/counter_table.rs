@@ -119,6 +119,12 @@ impl CounterTable {
         self.job_numbers.find(self.job_numbers.hash((project, id)), is_it).map(JobNumber)
     }
 
+    /// The counters of a job that are not zero, while no report is applied.
+    pub(super) fn of_job(&self, job: JobNumber) -> impl Iterator<Item = (CounterKey, u32)> {
+        debug_assert!(self.pending.is_empty(), "a report is applied");
+        self.jobs[job.0].counters.iter()
+    }
+
     pub(super) fn job_id(&self, job: JobNumber) -> &JobId {
         &self.jobs[job.0].id
     }

@@ -7,7 +7,7 @@ use super::counters::CounterKey;
 pub(super) struct ProjectNumber(pub(super) u32);
 
 /// A job's index in the table of jobs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct JobNumber(pub(super) u32);
 
 /// The change of one counter of one job.

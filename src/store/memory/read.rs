@@ -148,6 +148,6 @@ impl Row {
     }
 }
 
-fn row(records: &Records, counters: &CounterTable, project: ProjectNumber, at: u32) -> Option<Row> {
+pub(super) fn row(records: &Records, counters: &CounterTable, project: ProjectNumber, at: u32) -> Option<Row> {
     Some(Row::of(records, counters, records.get(project, at)?))
 }

@@ -5,6 +5,7 @@ use hashbrown::DefaultHashBuilder;
 use super::block::Record;
 use super::counters::{CounterKey, KeySet};
 use super::deltas::{JobNumber, ProjectNumber};
+use super::image_jobs::ImageJobs;
 use super::members::Members;
 use super::project::ProjectRecords;
 use super::segments::Segments;
@@ -39,6 +40,7 @@ pub(super) struct Records {
     hasher: DefaultHashBuilder,
     details: Slab,
     renumbered: u64,
+    pub(super) image_jobs: ImageJobs,
 }
 
 /// The job and key of a record before it was replaced or removed.
@@ -96,6 +98,7 @@ impl Records {
             self.add(project, record);
         }
         self.projects[project.0].settled = settled;
+        self.image_jobs.renumber(project, &self.projects[project.0]);
     }
 
     /// Adds a record. Returns its place.

@@ -6,8 +6,9 @@ use proptest::prelude::*;
 
 use super::counters::CounterKey;
 use super::deltas::{CounterChanges, Delta};
+use super::image_jobs::{ImageJob, is_image};
 use super::*;
-use crate::domain::{CountFilter, JobId, JobTypes, ProjectId, Status, SubJob, SubJobId, Version};
+use crate::domain::{CountFilter, JobId, JobTypes, ProjectId, Status, StatusCounts, SubJob, SubJobId, Version};
 use crate::store::core::{Changes, Draft, Rules};
 use crate::store::end_time::EndTime;
 use crate::store::types::StoreError;
@@ -23,6 +24,15 @@ impl MemoryStore {
             let of = records.project(number).unwrap();
             // Of a project without a subtask nothing is left but its revision.
             assert!(of.live() > 0 || of.end() == 0);
+            let mut image_jobs = std::collections::BTreeMap::new();
+            for (place, job, key) in of.jobs_and_keys(0).filter(|(_, _, key)| is_image(*key)) {
+                let first = (place, key.job_type(), StatusCounts::default());
+                image_jobs.entry(job).or_insert(first).2.add(key.status(), 1);
+            }
+            let image_jobs = image_jobs.into_iter().map(|(job, (place, job_type, counts))| {
+                (job, ImageJob { place, key: CounterKey::new(job_type, counts.job_status().as_status()) })
+            });
+            assert_eq!(records.image_jobs.of_project(number), image_jobs.collect());
             jobs.extend(of.jobs_and_keys(0).map(|(_, job, _)| job));
         }
         assert_eq!((counters.projects().count(), counters.jobs()), (projects, jobs.len()));

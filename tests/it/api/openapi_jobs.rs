@@ -43,3 +43,70 @@ fn a_batch_delete_is_the_publishers() {
         assert!(resolve(&document, &operation["responses"]["200"])["content"].is_null(), "200 has no body");
     }
 }
+
+/// The parameters of an operation, by place and name.
+fn parameters<'a>(document: &'a Value, path: &str) -> Vec<(String, &'a Value)> {
+    let list = document["paths"][path]["get"]["parameters"].as_array().expect("a list").iter();
+    let named = list.map(|parameter| {
+        let parameter = resolve(document, parameter);
+        (format!("{} {}", parameter["in"].as_str().unwrap(), parameter["name"].as_str().unwrap()), parameter)
+    });
+    named.collect()
+}
+
+#[test]
+fn the_jobs_are_the_publishers() {
+    let document = ours();
+    for (id, path, most) in [
+        ("ShowJobDetail", "/v2/{project_id}/job/{job_id}", 255),
+        ("ShowJob", "/v1/{project_id}/job/{job_id}", 255),
+        ("ShowImageJob", "/v1/{project_id}/image-server-jobs/{job_id}", 128),
+    ] {
+        let operation = &document["paths"][path]["get"];
+        assert_eq!((&operation["operationId"], operation["deprecated"] == true), (&json!(id), id == "ShowJob"));
+        let parameters = parameters(&document, path);
+        let names: Vec<_> = parameters.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["path project_id", "path job_id", "header X-Request-Id"], "{id}");
+        let schema = &parameters[1].1["schema"];
+        assert_eq!([&schema["minLength"], &schema["maxLength"]], [&json!(1), &json!(most)], "{id}");
+    }
+    let path = "/v1/{project_id}/image-server-jobs";
+    assert_eq!(document["paths"][path]["get"]["operationId"], "ListImageJobs");
+    let list = parameters(&document, path);
+    let names: Vec<_> = list.iter().map(|(name, _)| name.as_str()).collect();
+    let expected =
+        ["path project_id", "query status", "query job_type", "query offset", "query limit", "header X-Request-Id"];
+    assert_eq!(names, expected);
+    assert_eq!((&list[1].1["required"], &list[2].1["required"]), (&json!(false), &json!(true)));
+    assert_eq!(list[1].1["schema"]["pattern"], "^(WAITING|RUNNING|SUCCESS|FAILED)?$");
+    // More: the statuses that the publisher's definitions of ShowJob and ShowJobDetail lack.
+    for path in [path, "/v2/{project_id}/job/{job_id}", "/v1/{project_id}/job/{job_id}"] {
+        let statuses = keys(&document["paths"][path]["get"]["responses"]);
+        assert_eq!(statuses, ["200", "400", "401", "403", "404", "405", "500", "503"], "{path}");
+    }
+}
+
+#[test]
+fn a_job_has_the_fields_that_the_publisher_shows() {
+    let document = ours();
+    let of_a_job = "begin_time end_time id job_type status sub_jobs_total";
+    let of_numbers = "begin_time end_time execute_code execute_message job_id job_status job_type";
+    for (schema, expected) in [
+        ("Job", format!("{of_a_job} sub_jobs")),
+        ("ImageJob", format!("{of_a_job} sub_jobs")),
+        ("ImageJobSummary", of_a_job.into()),
+        ("JobInNumbers", "job".into()),
+        ("JobInfo", format!("{of_numbers} sub_jobs")),
+        ("SubJobInNumbers", format!("{of_numbers} entities")),
+    ] {
+        let mut expected: Vec<_> = expected.split(' ').collect();
+        let mut names = keys(&document["components"]["schemas"][schema]["properties"]);
+        expected.sort_unstable();
+        names.sort_unstable();
+        assert_eq!(names, expected, "{schema}");
+    }
+    assert_eq!(
+        document["components"]["schemas"]["JobStatus"]["enum"],
+        json!(subjobs::domain::JobStatus::ALL.map(|status| status.as_str()))
+    );
+}

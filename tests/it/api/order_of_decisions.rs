@@ -120,7 +120,7 @@ impl Row {
     /// The least query that the operation takes.
     fn good_query(&self) -> &'static str {
         match self.id {
-            "ListSubJobs" | "ListImageSubJobs" => "?job_type=",
+            "ListSubJobs" | "ListImageSubJobs" | "ListImageJobs" => "?job_type=",
             "WaitForCount" => "?until=ge:0",
             _ => "",
         }
@@ -140,7 +140,7 @@ impl Row {
     fn bad_query(&self) -> Option<&'static str> {
         match self.id {
             "CountSubJobs" | "CountImageSubJobs" => Some("?status=x"),
-            "ListSubJobs" | "ListImageSubJobs" => Some(""),
+            "ListSubJobs" | "ListImageSubJobs" | "ListImageJobs" => Some(""),
             "GetSummary" => Some("?family=x"),
             "WaitForCount" => Some("?until=ge:0&timeout=0"),
             "ListProjects" => Some("?name=%ff"),
@@ -156,15 +156,19 @@ enum Input {
     NoHost,
     TwoHosts,
     Project,
+    Job,
     Query,
 }
 
 /// Asks with every combination of faults; `full` says that no request may be worked on.
 async fn ask_for_everything_wrong(address: SocketAddr, row: &Row, full: bool) -> usize {
     let mut connection = Connection::open(address).await;
-    let credentials = bad_credentials();
+    // Credentials are checked before it matters what the operation is: the others need not try each.
+    let mut credentials = bad_credentials();
+    credentials.truncate(if row.id == "CountSubJobs" { 6 } else { 3 });
     let mut inputs = vec![Input::Right, Input::NoHost, Input::TwoHosts];
     inputs.extend(row.bad_query().map(|_| Input::Query));
+    inputs.extend(row.path.contains("{job_id}").then_some(Input::Job));
     inputs.extend(row.has_project.then_some(Input::Project));
     let (permissions, projects) = (if row.has_action { 3 } else { 1 }, if row.has_project { 2 } else { 1 });
     let mut asked = 0;
@@ -197,7 +201,10 @@ async fn ask_for_everything_wrong(address: SocketAddr, row: &Row, full: bool) ->
         };
         let (of_body, body) = row.good_body();
         let headers: Vec<_> = hosts.into_iter().chain(of_body).chain(headers.iter().map(String::as_str)).collect();
-        let good_path = row.path(target);
+        let mut good_path = row.path(target);
+        if input == Input::Job {
+            good_path = good_path.replace("/x", "/%00");
+        }
         let path_sent = match path {
             0 => good_path,
             1 => format!("{good_path}/"),
@@ -231,16 +238,24 @@ async fn of_every_public_operation() {
     let server = Running::start(config.clone()).await;
     config.max_in_flight = 0;
     let full = Running::start(config).await;
+    // The job that paths name.
+    let of_family = |family| {
+        format!(r#"{{"id":"{family}","family":"{family}","job_id":"x","job_type":"CREATE_SERVER","status":"RUNNING"}}"#)
+    };
+    let body = ["app", "image"].map(of_family).join("\n");
+    assert_eq!(server.report(OPS, body).send().await.unwrap().status(), 200);
     let mut asked = Vec::new();
     for row in rows() {
         let once = ask_for_everything_wrong(server.public, &row, false).await;
         assert_eq!(ask_for_everything_wrong(full.public, &row, true).await, once + 1);
         asked.push((row.id, once));
     }
-    for id in ["CountSubJobs", "ListSubJobs", "CountImageSubJobs", "ListImageSubJobs"] {
-        assert!(asked.contains(&(id, 4 * 3 * 7 * 3 * 5 * 2 - 1)), "{asked:?}");
+    assert!(asked.contains(&("CountSubJobs", 4 * 3 * 7 * 3 * 5 * 2 - 1)), "{asked:?}");
+    for id in ["ListSubJobs", "CountImageSubJobs", "ListImageSubJobs", "ListImageJobs", "ShowJobDetail", "ShowImageJob"]
+    {
+        assert!(asked.contains(&(id, 4 * 3 * 4 * 3 * 5 * 2 - 1)), "{asked:?}");
     }
-    assert!(asked.contains(&("ListProjects", 4 * 3 * 7 * 4 - 1)), "{asked:?}");
+    assert!(asked.contains(&("ListProjects", 4 * 3 * 4 * 4 - 1)), "{asked:?}");
 }
 
 /// A report's inputs have an order of their own: what every operation has, media type, size, records.
