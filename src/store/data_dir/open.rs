@@ -15,8 +15,8 @@ use crate::store::log::{Directory, LogError, Recovered, Source, SystemDirectory,
 use crate::store::memory::MemoryStore;
 use crate::store::types::StoreError;
 
-/// The capacity of the queue between the two threads, in frames.
-const QUEUE_CAPACITY: usize = 64;
+/// The capacity of the queue between the two threads, in frames: decoded, one may take some 3 MB.
+const QUEUE_CAPACITY: usize = 8;
 
 /// A recovered data directory.
 #[derive(Debug)]
