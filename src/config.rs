@@ -171,6 +171,10 @@ impl TryFrom<ServeFlags> for Config {
 }
 
 /// The built-in job types and those of `--job-type`.
+///
+/// # Errors
+///
+/// If a name is malformed, or there are too many.
 pub fn job_types(added: &[String]) -> Result<JobTypes, ConfigError> {
     JobTypes::new(added).map_err(|error| ConfigError(format!("--job-type (SUBJOBS_JOB_TYPE): {error}")))
 }

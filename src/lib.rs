@@ -46,43 +46,44 @@
 // - `internal`: health, metrics and workers' reports
 // - `server`: listeners, connections, start and end
 // - `cli`: what the program does beside serving; `telemetry`: its log
-#[doc(hidden)]
+// Clippy sees them as documented, so that its lints hold for them too.
+#[cfg_attr(not(clippy), doc(hidden))]
 pub mod access;
-#[doc(hidden)]
+#[cfg_attr(not(clippy), doc(hidden))]
 pub mod api;
-#[doc(hidden)]
+#[cfg_attr(not(clippy), doc(hidden))]
 pub mod cli;
-#[doc(hidden)]
+#[cfg_attr(not(clippy), doc(hidden))]
 pub mod config;
-#[doc(hidden)]
+#[cfg_attr(not(clippy), doc(hidden))]
 pub mod demo;
-#[doc(hidden)]
+#[cfg_attr(not(clippy), doc(hidden))]
 pub mod domain;
-#[doc(hidden)]
+#[cfg_attr(not(clippy), doc(hidden))]
 pub mod internal;
-#[doc(hidden)]
+#[cfg_attr(not(clippy), doc(hidden))]
 pub mod load;
-#[doc(hidden)]
+#[cfg_attr(not(clippy), doc(hidden))]
 pub mod maintenance;
-#[doc(hidden)]
+#[cfg_attr(not(clippy), doc(hidden))]
 pub mod metrics;
-#[doc(hidden)]
+#[cfg_attr(not(clippy), doc(hidden))]
 pub mod output;
-#[doc(hidden)]
+#[cfg_attr(not(clippy), doc(hidden))]
 pub mod priority;
-#[doc(hidden)]
+#[cfg_attr(not(clippy), doc(hidden))]
 pub mod progress;
-#[doc(hidden)]
+#[cfg_attr(not(clippy), doc(hidden))]
 pub mod readiness;
-#[doc(hidden)]
+#[cfg_attr(not(clippy), doc(hidden))]
 pub mod record;
-#[doc(hidden)]
+#[cfg_attr(not(clippy), doc(hidden))]
 pub mod server;
-#[doc(hidden)]
+#[cfg_attr(not(clippy), doc(hidden))]
 pub mod store;
-#[doc(hidden)]
+#[cfg_attr(not(clippy), doc(hidden))]
 pub mod telemetry;
-#[doc(hidden)]
+#[cfg_attr(not(clippy), doc(hidden))]
 pub mod web;
 
 pub use self::access::{AccessError, AccessHandle, AccessSource, PublicHost, Token, TokenDigest};

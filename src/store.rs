@@ -14,6 +14,7 @@
 //! Reads and changes are async, so that a store whose subtasks are in a database can have the same interface. A count in memory never
 //! waits.
 
+mod bulk_load;
 mod core;
 mod data_dir;
 mod end_time;
@@ -102,16 +103,28 @@ impl Store {
     /// How many subtasks of `project` match `filter`: at most types x statuses additions.
     ///
     /// A project or job of which there is no subtask has none.
+    ///
+    /// # Errors
+    ///
+    /// If the store is broken.
     pub async fn count(&self, project: &ProjectId, filter: &CountFilter) -> Result<u64, StoreError> {
         self.memory.count(project, filter)
     }
 
     /// How many subtasks of all projects are of that type and in that status.
+    ///
+    /// # Errors
+    ///
+    /// If the store is broken.
     pub fn total(&self, job_type: JobType, status: Status) -> Result<u64, StoreError> {
         self.memory.total(job_type, status)
     }
 
     /// How many subtasks there are.
+    ///
+    /// # Errors
+    ///
+    /// If the store is broken.
     pub fn sub_jobs(&self) -> Result<u64, StoreError> {
         self.memory.sub_jobs()
     }
@@ -126,6 +139,10 @@ impl Store {
     }
 
     /// One subtask, with its details.
+    ///
+    /// # Errors
+    ///
+    /// If the store is broken, or details cannot be read from the data directory.
     pub async fn sub_job(&self, project: &ProjectId, id: &SubJobId) -> Result<Option<SubJob>, StoreError> {
         loop {
             let mut rows: Vec<_> = self.memory.find(project, id)?.into_iter().collect();
@@ -138,6 +155,10 @@ impl Store {
     /// The subtasks that match, from the one at `offset` on, at most `limit`, with their details, as they are at one moment.
     ///
     /// The time hardly depends on the filter, the offset, or the number of subtasks.
+    ///
+    /// # Errors
+    ///
+    /// If the store is broken, or details cannot be read from the data directory.
     pub async fn page(
         &self,
         project: &ProjectId,
@@ -162,6 +183,10 @@ impl Store {
     }
 
     /// How many subtasks a project, or one of its jobs, has of each type in each status.
+    ///
+    /// # Errors
+    ///
+    /// If the store is broken.
     pub async fn summary(&self, project: &ProjectId, job: Option<&JobId>) -> Result<Summary, StoreError> {
         let (revision, counts) = self.memory.summary(project, job)?;
         Ok(Summary { revision, counts })
@@ -198,6 +223,10 @@ impl Store {
     }
 
     /// Fails if the store can no longer be trusted.
+    ///
+    /// # Errors
+    ///
+    /// Why the counts cannot be trusted.
     pub fn check(&self) -> Result<(), StoreError> {
         self.memory.check()?;
         if let Backend::DataDir(disk) = &self.backend
@@ -223,6 +252,10 @@ impl Store {
     /// [`Store::submit`].
     ///
     /// The key of a subtask is (project, id). A record replaces the stored one unless its version is lower.
+    ///
+    /// # Errors
+    ///
+    /// If the store is broken or full, or the data directory refuses changes.
     pub fn report(&self, project: &ProjectId, batch: Vec<SubJob>) -> Result<Outcome, StoreError> {
         self.submit(project.clone(), batch).0.wait()
     }
@@ -256,6 +289,10 @@ impl Store {
 
     /// Removes subtasks that ended longer than `age` before `now`, among about `most` records after the position `from`. Blocks until
     /// it is durable.
+    ///
+    /// # Errors
+    ///
+    /// If the store is broken or full, or the data directory refuses changes.
     pub fn expire(&self, age: Duration, now: Timestamp, from: u64, most: u32) -> Result<Dropped, StoreError> {
         let moment = EndTime::new(now.before(age));
         let (due, next) = self.memory.view(None)?.ended_before(moment, from, most, EXPIRE_SLICE);
@@ -295,37 +332,6 @@ impl Store {
         reply(changes.into_iter().try_for_each(|changes| self.memory.apply(changes)));
     }
 
-    /// Begins to load files. True if everything loaded is discarded should the process end before [`Store::end_load`]; false if the
-    /// data directory held subtasks already.
-    pub fn begin_load(&self) -> Result<bool, OpenError> {
-        match &self.backend {
-            Backend::DataDir(_) if self.memory.sub_jobs()? > 0 => Ok(false),
-            Backend::DataDir(disk) => disk.begin_load().map(|()| true),
-            Backend::Memory(_) => Ok(true),
-        }
-    }
-
-    /// Ends a load for which [`Store::begin_load`] returned true: what was loaded stays.
-    pub fn end_load(&self) -> Result<(), OpenError> {
-        match &self.backend {
-            Backend::DataDir(disk) => disk.end_load(),
-            Backend::Memory(_) => Ok(()),
-        }
-    }
-
-    /// Stores batches of subtasks from a file, and blocks until all are durable. Subtasks that were stored before the start are left
-    /// unchanged, and counted as such: what is stored may be newer than the file.
-    pub fn load(&self, batches: impl IntoIterator<Item = (ProjectId, Vec<SubJob>)>) -> Result<Outcome, StoreError> {
-        // All are submitted before the first is waited for, so that they share flushes.
-        let submitted = batches.into_iter().map(|(project, batch)| self.submit_batch(project, batch, true));
-        let submitted: Vec<_> = submitted.collect();
-        let mut all = Outcome::default();
-        for pending in submitted {
-            all += pending.wait()?;
-        }
-        Ok(all)
-    }
-
     /// Writes a snapshot, which makes the next start faster; does nothing for a store in memory. Reports go on meanwhile. Returns
     /// whether it has been written.
     pub fn snapshot(&self) -> bool {
@@ -337,6 +343,10 @@ impl Store {
 
     /// Continues the verification of the counters by `most` records or counters. When it is complete, returns by how many subtasks
     /// the counters are off, or were in an earlier verification: [`Store::check`] fails from then on until a restart.
+    ///
+    /// # Errors
+    ///
+    /// If the store is broken.
     pub fn recount(&self, most: usize) -> Result<Option<u64>, StoreError> {
         let mismatch = self.memory.verify(u32::try_from(most).unwrap_or(u32::MAX))?;
         Ok(mismatch.map(|drift| self.drift.fetch_max(drift, Ordering::Relaxed).max(drift)))

@@ -36,6 +36,10 @@ impl UsageError {
 }
 
 /// Parses the command line and the environment of this process.
+///
+/// # Errors
+///
+/// If they cannot be parsed, or ask for help.
 pub fn read_command_line() -> Result<Cli, UsageError> {
     let args: Vec<OsString> = std::env::args_os().collect();
     parse(&args, |_| false).map_err(|error| {

@@ -45,6 +45,10 @@ macro_rules! id {
 
         impl $name {
             /// Takes a text that keeps the rule above; otherwise says which part of it is broken.
+            ///
+            /// # Errors
+            ///
+            /// Which part of the rule is broken.
             pub fn parse(text: &str) -> Result<Self, IdError> {
                 pack(text).map(Self)
             }

@@ -91,6 +91,10 @@ impl JobTypes {
     pub const MAX: usize = 64;
 
     /// The built-in types and those of `added`, which are of app servers; one that is known already adds nothing.
+    ///
+    /// # Errors
+    ///
+    /// If a name is malformed, or there are more than [`Self::MAX`] types.
     pub fn new<S: AsRef<str>>(added: impl IntoIterator<Item = S>) -> Result<Self, JobTypeError> {
         let mut types = Self::default();
         for name in added {

@@ -36,6 +36,10 @@ const PLAIN: [bool; 256] = {
 
 impl ProjectId {
     /// Takes a text that keeps the rule above; otherwise says which part of it is broken.
+    ///
+    /// # Errors
+    ///
+    /// Which part of the rule is broken.
     pub fn parse(text: &str) -> Result<Self, ProjectIdError> {
         // As most are; bytes are looked through much faster than characters.
         let is_plain = matches!(text.len(), 1..=128) && text.bytes().all(|byte| PLAIN[usize::from(byte)]);

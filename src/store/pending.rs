@@ -53,6 +53,10 @@ pub struct Submitted<A = Outcome>(pub(super) Pending<A>);
 
 impl<A: Send + 'static> Submitted<A> {
     /// Waits until the change is durable and counted, or has failed.
+    ///
+    /// # Errors
+    ///
+    /// If the change is not durable and does not count, or the store is broken.
     pub async fn outcome(self) -> Result<A, StoreError> {
         self.0.get().await
     }

@@ -51,6 +51,10 @@ impl Payload {
     }
 
     /// Sets the owner of the bytes, those included that are yet to come.
+    ///
+    /// # Errors
+    ///
+    /// 503 if they exceed a limit of the owner.
     pub fn set_owner(&mut self, owner: impl FnOnce() -> Owner) -> Result<(), Unavailable> {
         match &mut self.kind {
             Kind::Ignored | Kind::Small { .. } => Ok(()),
@@ -60,11 +64,19 @@ impl Payload {
 
     /// Reads the rest of it. A body that is too large is refused: with 413 if the operation needs it, else as one that cannot have
     /// been signed.
+    ///
+    /// # Errors
+    ///
+    /// 413 or 401 for a body that is too large, 400 for one that ends early, 503 for one that comes too slowly or exceeds a limit.
     pub async fn read_all(&mut self) -> Result<(), Error> {
         self.read_to_end(|_| ()).await
     }
 
     /// Reads the rest of it, as [`Payload::read_all`] does, and hashes it frame by frame, so that a long body blocks no other task.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Payload::read_all`].
     pub async fn digest(&mut self) -> Result<BodyDigest, Error> {
         let mut digest = Context::new(&SHA256);
         digest.update(&self.read);
@@ -137,6 +149,10 @@ impl Payload {
 
     /// Reads and drops the rest of an ignored body, at most 64 KiB, so that the connection can be reused. The HTTP layer deals with
     /// the rest of a longer one.
+    ///
+    /// # Errors
+    ///
+    /// 503 if the body takes too long, or too many bodies are awaited.
     pub async fn ignore(&mut self, permit: &mut Permit) -> Result<(), Unavailable> {
         // Fast path: hardly any request has a body.
         if self.body.is_end_stream() { Ok(()) } else { Box::pin(permit.await_body(self.discard_rest())).await }

@@ -115,6 +115,10 @@ impl HeldBytes {
     }
 
     /// Holds that many more bytes, unless that exceeds a limit.
+    ///
+    /// # Errors
+    ///
+    /// If that exceeds a limit.
     pub fn add(&mut self, bytes: usize) -> Result<(), Unavailable> {
         if bytes > 0 {
             self.budget.lock().add(self.budget.limits, &self.owner, bytes)?;
@@ -124,6 +128,10 @@ impl HeldBytes {
     }
 
     /// Moves the bytes to another owner. If they exceed a limit of that owner, they are released.
+    ///
+    /// # Errors
+    ///
+    /// If that exceeds a limit.
     pub fn set_owner(&mut self, owner: Owner) -> Result<(), Unavailable> {
         let bytes = std::mem::take(&mut self.bytes);
         if bytes > 0 {

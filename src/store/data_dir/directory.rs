@@ -51,6 +51,10 @@ impl DataDir {
     /// # Errors
     ///
     /// If another process has locked it, or it cannot be used as a data directory.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be made or written, belongs to another process, or has another format or foreign files.
     pub fn claim(path: &Path) -> Result<Self, OpenError> {
         let unusable = |cause: io::Error| OpenError::Unusable { path: path.into(), reason: cause.to_string() };
         make(path).map_err(|cause| match path.metadata() {
@@ -85,6 +89,10 @@ impl DataDir {
     /// # Errors
     ///
     /// Also if it does not exist or holds no data of subjobs.
+    ///
+    /// # Errors
+    ///
+    /// If it is no data directory, belongs to another process, or has another format.
     pub fn claim_used(path: &Path) -> Result<Self, OpenError> {
         let unusable = |reason: &str| OpenError::Unusable { path: path.into(), reason: reason.into() };
         if !path.is_dir() {

@@ -19,6 +19,10 @@ const SLICE: u32 = 4096;
 /// # Errors
 ///
 /// If the directory cannot be recovered; then no subtask has been exported. If details cannot be read, or `each` fails.
+///
+/// # Errors
+///
+/// If the directory is corrupt, or what `show` fails with.
 pub fn export<E: From<OpenError>>(
     dir: DataDir,
     job_types: &JobTypes,
