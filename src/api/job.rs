@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use axum::response::Response;
 use serde::Serialize;
 
 use super::Api;
@@ -15,6 +16,9 @@ use crate::web::error::Error;
 
 /// The most subtasks that the answer about one job has.
 const MAX_SUB_JOBS: usize = 1000;
+
+/// The most subtasks that are rendered without a thread of their own: a page of a list.
+const RENDERED_AT_ONCE: usize = 100;
 
 /// A job, and the call that asks for it.
 pub(super) struct FoundJob {
@@ -35,6 +39,22 @@ pub(super) async fn find(api: &Api, call: Call<ProjectId>, family: Family) -> Re
     let id = id.ok_or(Error::Job)?;
     let job = api.store.job(&call.project, &id, JobTypeSet::of_family(family), MAX_SUB_JOBS).await?;
     Ok(FoundJob { project: call.project, id, job: job.ok_or(Error::Job)? })
+}
+
+/// Answers with what `render` makes of a job: on a thread of its own if the job is large, since that takes milliseconds.
+///
+/// # Errors
+///
+/// Those of `render`.
+pub(super) async fn respond(
+    found: FoundJob,
+    render: impl FnOnce(&FoundJob) -> Result<Response, Error> + Send + 'static,
+) -> Result<Response, Error> {
+    if found.job.sub_jobs.len() <= RENDERED_AT_ONCE {
+        return render(&found);
+    }
+    let rendered = tokio::task::spawn_blocking(move || render(&found)).await;
+    rendered.map_err(|error| Error::Internal(error.to_string()))?
 }
 
 /// The `job_id` of a path, decoded; none if it has more characters than any job's.

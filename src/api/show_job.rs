@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::Api;
-use super::job::{FoundJob, find};
+use super::job::{FoundJob, find, respond};
 use super::json::json;
 use super::sub_job_info::{ErrorTexts, Text, raw};
 use crate::domain::{Family, JobId, JobStatus, ProjectId, Status, SubJob, SubJobId, Timestamp};
@@ -30,7 +30,7 @@ const INITIALISING: u8 = 3;
 /// A job of app subtasks, with its first subtasks.
 pub(super) async fn show_job(api: Arc<Api>, call: Call<ProjectId>) -> Result<Response, Error> {
     let found = find(&api, call, Family::App).await?;
-    json(&Answer { job: JobInfo::of(&found)? })
+    respond(found, |found| json(&Answer { job: JobInfo::of(found)? })).await
 }
 
 #[derive(Serialize)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::response::Response;
 
 use super::Api;
-use super::job::{JobDetail, find};
+use super::job::{JobDetail, find, respond};
 use super::json::json;
 use crate::domain::{Family, ProjectId};
 use crate::web::call::Call;
@@ -19,5 +19,5 @@ pub(super) async fn show_job_detail(api: Arc<Api>, call: Call<ProjectId>) -> Res
 /// A job of a family's subtasks, with its first subtasks.
 pub(super) async fn show(api: Arc<Api>, call: Call<ProjectId>, family: Family) -> Result<Response, Error> {
     let found = find(&api, call, family).await?;
-    json(&JobDetail::new(&found, &api.job_types))
+    respond(found, move |found| json(&JobDetail::new(found, &api.job_types))).await
 }
