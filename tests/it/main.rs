@@ -42,6 +42,7 @@ mod api {
     mod response_bodies;
     mod responses;
     mod sdks;
+    mod sdks_jobs;
     mod sdks_siblings;
     mod summary;
     mod wait;

@@ -13,7 +13,7 @@ use crate::support::server::Running;
 
 const KEY: (&str, &str) = ("AKSIBLINGS", "SK of the siblings");
 
-fn config() -> Config {
+pub(crate) fn config() -> Config {
     let (id, secret) = KEY;
     let account = format!(
         "\n[[principal]]\nname = \"sdk\"\nkind = \"account\"\nprojects = [\"{PROJECT}\"]\n\
@@ -59,7 +59,7 @@ fn modelled(mut shown: Value, without: &[&str]) -> Value {
     shown
 }
 
-async fn said(program: String, script: &str, server: &Running, calls: &[&str]) -> Vec<Value> {
+pub(crate) async fn said(program: String, script: &str, server: &Running, calls: &[&str]) -> Vec<Value> {
     set_up().await;
     let mut command = Command::new(program);
     command.arg(format!("{ROOT}/tests/sdk/{script}")).args(calls).stdin(Stdio::null()).kill_on_drop(true);

@@ -27,6 +27,12 @@ const operations = {
   list_sub_jobs: ['GET', '/v1/{project_id}/app-server-sub-jobs'],
   count_image_sub_jobs: ['GET', '/v1/{project_id}/image-server-sub-jobs/actions/count'],
   list_image_sub_jobs: ['GET', '/v1/{project_id}/image-server-sub-jobs'],
+  batch_delete_app_sub_jobs: ['POST', '/v1/{project_id}/app-server-sub-jobs/actions/batch-delete'],
+  batch_delete_image_sub_jobs: ['PATCH', '/v1/{project_id}/image-server-sub-jobs/actions/batch-delete'],
+  show_job_detail: ['GET', '/v2/{project_id}/job/{job_id}'],
+  show_job: ['GET', '/v1/{project_id}/job/{job_id}'],
+  show_image_job: ['GET', '/v1/{project_id}/image-server-jobs/{job_id}'],
+  list_image_jobs: ['GET', '/v1/{project_id}/image-server-jobs'],
 };
 
 const { ClientBuilder } = require('@huaweicloud/huaweicloud-sdk-core/ClientBuilder');
@@ -38,8 +44,10 @@ async function run(call) {
   const [name, query] = call.split(/\?(.*)/s);
   const [method, url] = operations[name];
   // As the SDKs generated for one service do it: data and a content type, on a GET too.
-  const queryParams = Object.fromEntries(new URLSearchParams(query));
-  const request = { method, url, contentType: 'application/json', queryParams, pathParams: {}, headers: {}, data: {} };
+  const { items, ...given } = Object.fromEntries(new URLSearchParams(query));
+  const [queryParams, pathParams] = url.includes('{job_id}') ? [{}, given] : [given, {}];
+  const data = items === undefined ? {} : { items: items.split(',') };
+  const request = { method, url, contentType: 'application/json', queryParams, pathParams, headers: {}, data };
   try {
     const { httpStatusCode, ...answer } = await client.sendRequest(request);
     return { answer };

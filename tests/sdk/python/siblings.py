@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Calls the siblings of CountSubJobs with the publisher's own Python SDK, unmodified; prints one JSON object for each call.
 
-    siblings.py CALL...      each as list_sub_jobs?job_type=CREATE_SERVER&limit=2: the client's method, the request's attributes
+    siblings.py CALL...      each as list_sub_jobs?job_type=CREATE_SERVER&limit=2: the client's method, the request's attributes;
+                             `items`, separated by commas, are those of a body
 
 The environment is that of client.py. An answer is {"answer"}, without what the SDK leaves empty; an error is {"exception",
 "status_code", "error_code", "error_msg"}. A warning of the SDK's is an error too.
@@ -35,6 +36,8 @@ def request(method, text):
     """The request of a method, whose attributes are of the SDK's own types."""
     kind = getattr(sdk, "".join(word.capitalize() for word in method.split("_")) + "Request")
     given = dict(parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text)))
+    if "items" in given:
+        given = {"body": sdk.BatchDeleteSubJobsReq(items=given["items"].split(","))}
     return kind(**{name: int(value) if kind.openapi_types[name] == "int" else value for name, value in given.items()})
 
 
@@ -52,7 +55,9 @@ def plain(value):
 def run(call):
     method, _, text = call.partition("?")
     try:
-        return {"answer": plain(getattr(client(), method)(request(method, text)))}
+        answer = getattr(client(), method)(request(method, text))
+        # A model without fields is of an answer without a body.
+        return {"answer": plain(answer) if answer.openapi_types else {}}
     except SdkException as error:
         told = ("status_code", "error_code", "error_msg")
         known = {field: getattr(error, field) for field in told if hasattr(error, field)}
