@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use subjobs::domain::{
-    CountFilter, JobId, JobType, JobTypeSet, JobTypes, ProjectId, Status, SubJob, SubJobId, Version,
+    CountFilter, JobFilter, JobId, JobStatus, JobType, JobTypeSet, JobTypes, ProjectId, Status, SubJob, SubJobId,
+    Version,
 };
 use subjobs::store::Store;
 use support::sample::Random;
@@ -43,6 +44,7 @@ fn main() {
     }
     println!("{SUBTASKS} subtasks of one project, reported in {:.1} s", begin.elapsed().as_secs_f64());
     pages(&store, &project, &types);
+    image_jobs(&store, &project);
     renumber(&store, &project, &types);
 }
 
@@ -105,6 +107,28 @@ fn page(store: &Store, project: &ProjectId, filter: &CountFilter, offset: u64) -
     let time = begin.elapsed();
     assert_eq!(page.sub_jobs.len() as u64, (page.total - offset.min(page.total)).min(100));
     time
+}
+
+/// Pages of image jobs: every small job has some image subtasks among its ten.
+fn image_jobs(store: &Store, project: &ProjectId) {
+    println!("a page of 100 image jobs, microseconds: median, and the longest of 300");
+    for (what, status) in
+        [("no filter", None), ("RUNNING", Some(JobStatus::Running)), ("SUCCESS", Some(JobStatus::Success))]
+    {
+        let filter = JobFilter { status, job_types: JobTypeSet::IMAGE };
+        let page = |offset| {
+            let begin = Instant::now();
+            let page = store.image_jobs(project, filter, offset, 100, 100).now_or_never().unwrap().unwrap();
+            (begin.elapsed(), page.total)
+        };
+        let total = page(0).1;
+        for (place, offset) in [("beginning", 0), ("middle", total / 2), ("end", total.saturating_sub(100))] {
+            let mut times: Vec<_> = (0..300).map(|_| page(offset).0).collect();
+            times.sort_unstable();
+            let [median, longest] = [times[150], times[299]].map(|time| time.as_secs_f64() * 1e6);
+            println!("  {what}, {total} match, {place}: {median:.1}, {longest:.1}");
+        }
+    }
 }
 
 /// Deletes nearly all, so that the next new subtask makes the project be renumbered.
