@@ -35,7 +35,6 @@ use crate::internal::{self, Internal, ReportLimits, RunningReports};
 use crate::load::{self, LoadError};
 use crate::maintenance;
 use crate::metrics::{Listener, Metrics};
-use crate::priority;
 use crate::progress::Progress;
 use crate::readiness::Phase;
 use crate::store::{DataDir, OpenError, Store};
@@ -264,8 +263,7 @@ async fn recover_and_import(api: &Arc<Api>, dir: Option<PathBuf>, files: Vec<Pat
     let cancel = CancelOnDrop::default();
     let (store, job_types, flag) = (api.store.clone(), api.job_types.clone(), cancel.0.clone());
     let work = move || {
-        // Threads that the store starts from here inherit the priority.
-        priority::lower();
+        // At the usual priority: until the server is ready there is no count to give way to.
         if let Some(dir) = dir {
             let mut progress = Progress::of_recovery(&dir);
             store.open(|done, all| progress.set_position(done, all), &flag)?;

@@ -87,7 +87,11 @@ impl DataDirStore {
         let files = open.files.clone();
         let committer = Committer::new(open, self.codec.clone(), memory, requests)?;
         let opened = Opened { queue, is_refusing: committer.is_refusing(), files };
-        let thread = std::thread::Builder::new().name("committer".into()).spawn(|| committer.run());
+        let run = || {
+            crate::priority::lower();
+            committer.run();
+        };
+        let thread = std::thread::Builder::new().name("committer".into()).spawn(run);
         let thread = thread.map_err(OpenError::Thread)?;
         // In this order, so that `close` can stop every committer that it finds.
         self.opened.set(opened).map_err(|_| StoreError::NotStored)?;
