@@ -61,7 +61,7 @@ pub(super) fn open(
 ) -> Result<Open, OpenError> {
     let io = |cause| OpenError::Io { path: dir.path().into(), cause };
     if dir.discard_unfinished_load().map_err(io)? {
-        tracing::warn!("files were being loaded when the process end_time: what was loaded of them is dropped");
+        tracing::warn!("loading was interrupted: the subtasks that it had loaded are deleted");
     }
     let path = dir.path().to_owned();
     let directory: Arc<dyn Directory> = Arc::new(SystemDirectory::new(&path));
