@@ -52,7 +52,7 @@ pub struct Internal {
 
 /// Every operation of the internal listener. Without `--allow-reset` there is no reset.
 pub fn operations(allow_reset: bool) -> Vec<Operation<Arc<Internal>>> {
-    let mut operations = with_report(post(report::report));
+    let mut operations = with_report(post(report::report), allow_reset);
     operations.push(Operation {
         id: "StreamSummary",
         method: Method::GET,
@@ -74,19 +74,20 @@ pub fn operations(allow_reset: bool) -> Vec<Operation<Arc<Internal>>> {
     operations
 }
 
-/// The operations on connections above `--max-connections`: reports are refused there.
-pub fn reserve_operations() -> Vec<Operation<Arc<Internal>>> {
-    with_report(post(refuse_report))
+/// The operations on connections above `--max-connections`: reports are refused there. `allow_reset` as in [`operations`].
+pub fn reserve_operations(allow_reset: bool) -> Vec<Operation<Arc<Internal>>> {
+    with_report(post(refuse_report), allow_reset)
 }
 
-fn with_report(report: MethodRouter<Arc<Internal>>) -> Vec<Operation<Arc<Internal>>> {
+fn with_report(report: MethodRouter<Arc<Internal>>, allow_reset: bool) -> Vec<Operation<Arc<Internal>>> {
+    let openapi = move |internal| openapi::openapi(internal, allow_reset);
     let without_credential =
         |id, path, handler| Operation { id, method: Method::GET, path, action: None, is_long_poll: false, handler };
     vec![
         without_credential("Healthz", "/healthz", get(health::healthz)),
         without_credential("Readyz", "/readyz", get(health::readyz)),
         without_credential("Metrics", "/metrics", get(metrics)).compressed(),
-        without_credential("OpenApi", "/openapi.json", get(openapi::openapi)).compressed(),
+        without_credential("OpenApi", "/openapi.json", get(openapi)).compressed(),
         Operation {
             id: "ReportSubJobs",
             method: Method::POST,

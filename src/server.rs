@@ -124,7 +124,7 @@ impl Server {
         let descriptors = DescriptorBudget::of_this_process(config.data_dir.is_some()).map_err(system_error)?;
         let max_connections = descriptors.max_connections(config.max_connections);
         let setup = Setup { config: &config, metrics: &metrics, max_connections };
-        let reserve = Some(internal::reserve_operations());
+        let reserve = Some(internal::reserve_operations(config.allow_reset));
         Ok(Self {
             public: setup.listener(Listener::Public, api::operations(), None, api.clone()).await?,
             internal: setup

@@ -34,8 +34,8 @@ mod api {
     mod lists;
     mod lists_against_model;
     mod openapi;
-    mod openapi_jobs;
-    mod openapi_siblings;
+    mod openapi_published;
+    mod openapi_responses;
     mod order_of_decisions;
     mod project_ids;
     mod reset;
