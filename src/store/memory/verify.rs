@@ -29,18 +29,24 @@ impl MemoryStore {
                 }
             }
             Phase::Jobs => {
-                let slice = counters.jobs_from(from).take(most as usize);
-                slice.for_each(|(job, counters)| verifier.visit_job(JobNumber(job), counters));
-                verifier.move_to(from.saturating_add(most));
-                if counters.jobs_from(verifier.position()).next().is_none() {
+                let mut visited = 0;
+                for (job, counters) in counters.jobs_from(from).take(most as usize) {
+                    verifier.visit_job(JobNumber(job), counters);
+                    visited += 1;
+                }
+                verifier.move_to(from + visited);
+                if visited < most {
                     verifier.enter(Phase::Projects);
                 }
             }
             Phase::Projects => {
-                let slice = counters.projects_from(from).take(most as usize);
-                slice.for_each(|(project, counters)| verifier.visit_project(ProjectNumber(project), counters));
-                verifier.move_to(from.saturating_add(most));
-                if counters.projects_from(verifier.position()).next().is_none() {
+                let mut visited = 0;
+                for (project, counters) in counters.projects_from(from).take(most as usize) {
+                    verifier.visit_project(ProjectNumber(project), counters);
+                    visited += 1;
+                }
+                verifier.move_to(from + visited);
+                if visited < most {
                     return Ok(Some(verifier.finish(counters.totals())));
                 }
             }
