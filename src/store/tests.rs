@@ -1,6 +1,6 @@
 //! A store on a disk over restarts; and what becomes of it when things go wrong.
 
-use super::conformance::{now, open, project, sub_job, try_open, types};
+use super::conformance::{id, now, open, project, sub_job, try_open, types};
 use super::*;
 use crate::domain::{Details, Family};
 
@@ -177,6 +177,28 @@ fn a_snapshot_takes_the_place_of_the_log_and_keeps_details_order_and_revisions()
             std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let of_log = names.filter(|name| log::is_log_file(name)).count();
         assert_eq!(of_log, 3, "the mark, a snapshot and a segment");
+    }
+}
+
+#[test]
+fn a_revision_is_never_used_twice_and_that_of_an_unknown_project_is_0() {
+    let dir = tempfile::tempdir().unwrap();
+    let (p, mut store, mut last) = (project("p"), open(dir.path()), 0);
+    let revision = |store: &Store, of: &ProjectId| now(store.summary(of, None)).unwrap().revision;
+    for round in 0..4 {
+        assert_eq!(store.report(&p, vec![sub_job("a", "j", Status::Success, 0)]), outcome(1, 0, 0, 0));
+        let reported = revision(&store, &p);
+        assert!(reported > last, "{reported} after {last}");
+        // Now the project has no subtask.
+        assert_eq!(store.delete(p.clone(), vec![id("a")], JobTypeSet::ALL).0.wait(), Ok(Ok(1)));
+        last = revision(&store, &p);
+        assert!(last > reported, "{last} after {reported}");
+        if round % 2 == 1 {
+            assert!(store.snapshot());
+        }
+        drop(store);
+        store = open(dir.path());
+        assert_eq!((revision(&store, &p), revision(&store, &project("unknown"))), (last, 0));
     }
 }
 

@@ -261,7 +261,12 @@ fn circles<'a>(mut uses: BTreeMap<&'a str, BTreeSet<&'a str>>) -> BTreeMap<&'a s
 fn no_modules_of_the_store_use_each_other() {
     let sources = sources();
     for dir in ["store", "store/core", "store/log", "store/memory", "store/data_dir"] {
-        let uses = uses_within(dir, &sources);
+        let mut uses = uses_within(dir, &sources);
+        if dir == "store" {
+            // Files of `store.rs` itself, which add methods to the type in it.
+            let modules: Vec<_> = uses.keys().copied().collect();
+            uses.values_mut().for_each(|used| used.retain(|name| modules.contains(name)));
+        }
         assert!(uses.values().any(|used| !used.is_empty()), "{dir}: hardly anything is seen");
         assert_eq!(circles(uses), BTreeMap::new(), "{dir}");
     }
