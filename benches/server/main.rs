@@ -13,6 +13,7 @@ mod reports;
 mod restart;
 #[path = "../support/mod.rs"]
 mod support;
+mod wait;
 
 const HELP: &str = "\
 Usage: cargo bench --bench server -- [MODE]
@@ -22,6 +23,7 @@ Usage: cargo bench --bench server -- [MODE]
   load          loading a million subtasks: how fast, and how much memory they take
   reports       how long counts take while reports of 16 MiB are taken in
   durable       reports kept on a disk: how many a second, and how long counts take beside them
+  wait          5,000 requests that wait for one project: how soon a report wakes them, and how long counts take meanwhile
   restart       starting with a million and ten million subtasks on disk: how fast, and how much memory
 ";
 
@@ -38,6 +40,7 @@ fn main() {
         Some("reports") => reports::run(),
         Some("durable") => durable::run(),
         Some("restart") => restart::run(),
+        Some("wait") => wait::run(),
         Some(_) => {
             eprint!("{HELP}");
             std::process::exit(2);

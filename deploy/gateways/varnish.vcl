@@ -18,3 +18,10 @@ sub vcl_recv {
     # which convert Host to lower case (signatures cover it) and pipe unknown methods.
     return (pass);
 }
+
+sub vcl_backend_fetch {
+    # `wait` answers within 55 s.
+    if (bereq.url ~ "^/subjobs/") {
+        set bereq.first_byte_timeout = 60s;
+    }
+}

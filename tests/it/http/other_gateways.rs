@@ -7,7 +7,9 @@ use subjobs::access::{AccessSource, Token};
 use subjobs::config::Config;
 
 use crate::support::blocking::get;
-use crate::support::fixtures::{DASHBOARD, OPS, OPS_KEY, PROJECT, access_with_keys, count_path, record, report_path};
+use crate::support::fixtures::{
+    DASHBOARD, OPS, OPS_KEY, PROJECT, access_with_keys, config, count_path, record, report_path,
+};
 use crate::support::gateways::{Gateway, blocking, replaced};
 use crate::support::server::Running;
 use crate::support::signer::Call;
@@ -50,6 +52,41 @@ fn apache_before(conf: String, server: SocketAddr) -> Gateway {
         let mut apache = Command::new("apache2");
         apache.args(["-DFOREGROUND", "-f", &format!("{dir}/apache.conf")]);
         (replaced(&conf, &parts), apache)
+    })
+}
+
+fn haproxy_before(server: SocketAddr) -> Gateway {
+    Gateway::spawn("haproxy.cfg", |address, dir| {
+        let (bind, server) = (format!("bind {address}"), server.to_string());
+        let parts = [("bind :8000", bind.as_str()), ("127.0.0.1:8080", &server)];
+        let mut haproxy = Command::new("haproxy");
+        haproxy.args(["-db", "-f", &format!("{dir}/haproxy.cfg")]);
+        (replaced(include_str!("../../../deploy/gateways/haproxy.cfg"), &parts), haproxy)
+    })
+}
+
+fn caddy_before(server: SocketAddr) -> Gateway {
+    Gateway::spawn("Caddyfile", |address, dir| {
+        let (site, server) = (format!("http://:{} {{\nbind {}", address.port(), address.ip()), server.to_string());
+        let parts = [(":8000 {", site.as_str()), ("127.0.0.1:8080", &server)];
+        let mut caddy = Command::new("caddy");
+        caddy.args(["run", "--adapter", "caddyfile", "--config", &format!("{dir}/Caddyfile")]);
+        caddy.env("XDG_DATA_HOME", dir).env("XDG_CONFIG_HOME", dir);
+        (replaced(include_str!("../../../deploy/gateways/Caddyfile"), &parts), caddy)
+    })
+}
+
+fn varnish_before(server: SocketAddr) -> Gateway {
+    Gateway::spawn("varnish.vcl", |address, dir| {
+        let conf = include_str!("../../../deploy/gateways/varnish.vcl");
+        // The command stands in the file, over two lines of a comment.
+        let (_, command) = conf.split_once("varnishd -a :8000 -f /etc/varnish/subjobs.vcl").unwrap();
+        let options = command.split("\n\n").next().unwrap().replace(['#', '\\'], "");
+        let (ip, port) = (server.ip().to_string(), server.port().to_string());
+        let mut varnish = Command::new("varnishd");
+        varnish.args(["-F", "-a", &address.to_string(), "-f", &format!("{dir}/varnish.vcl")]);
+        varnish.args(["-n", &format!("{dir}/work")]).args(options.split_whitespace());
+        (replaced(conf, &[("\"127.0.0.1\"", &format!("\"{ip}\"")), ("\"8080\"", &format!("\"{port}\""))]), varnish)
     })
 }
 
@@ -165,50 +202,47 @@ async fn apache_httpd_that_replaces_host() {
 #[tokio::test]
 async fn haproxy() {
     let through = Through { host: true, token: 40 * 1024, too_long: 63 * 1024, slashes: true };
-    let gateway = |server: SocketAddr| {
-        Gateway::spawn("haproxy.cfg", |address, dir| {
-            let (bind, server) = (format!("bind {address}"), server.to_string());
-            let parts = [("bind :8000", bind.as_str()), ("127.0.0.1:8080", &server)];
-            let mut haproxy = Command::new("haproxy");
-            haproxy.args(["-db", "-f", &format!("{dir}/haproxy.cfg")]);
-            (replaced(include_str!("../../../deploy/gateways/haproxy.cfg"), &parts), haproxy)
-        })
-    };
-    assert_passes(gateway, through).await;
+    assert_passes(haproxy_before, through).await;
 }
 
 #[tokio::test]
 async fn caddy() {
     // Past what the server reads, its own answer passes, which has no body.
     let through = Through { host: true, token: 200 * 1024, too_long: 300 * 1024, slashes: true };
-    let gateway = |server: SocketAddr| {
-        Gateway::spawn("Caddyfile", |address, dir| {
-            let (site, server) = (format!("http://:{} {{\nbind {}", address.port(), address.ip()), server.to_string());
-            let parts = [(":8000 {", site.as_str()), ("127.0.0.1:8080", &server)];
-            let mut caddy = Command::new("caddy");
-            caddy.args(["run", "--adapter", "caddyfile", "--config", &format!("{dir}/Caddyfile")]);
-            caddy.env("XDG_DATA_HOME", dir).env("XDG_CONFIG_HOME", dir);
-            (replaced(include_str!("../../../deploy/gateways/Caddyfile"), &parts), caddy)
-        })
-    };
-    assert_passes(gateway, through).await;
+    assert_passes(caddy_before, through).await;
 }
 
 #[tokio::test]
 async fn varnish() {
     let through = Through { host: true, token: 63 * 1024, too_long: 64 * 1024, slashes: true };
-    let gateway = |server: SocketAddr| {
-        Gateway::spawn("varnish.vcl", |address, dir| {
-            let conf = include_str!("../../../deploy/gateways/varnish.vcl");
-            // The command stands in the file, over two lines of a comment.
-            let (_, command) = conf.split_once("varnishd -a :8000 -f /etc/varnish/subjobs.vcl").unwrap();
-            let options = command.split("\n\n").next().unwrap().replace(['#', '\\'], "");
-            let (ip, port) = (server.ip().to_string(), server.port().to_string());
-            let mut varnish = Command::new("varnishd");
-            varnish.args(["-F", "-a", &address.to_string(), "-f", &format!("{dir}/varnish.vcl")]);
-            varnish.args(["-n", &format!("{dir}/work")]).args(options.split_whitespace());
-            (replaced(conf, &[("\"127.0.0.1\"", &format!("\"{ip}\"")), ("\"8080\"", &format!("\"{port}\""))]), varnish)
-        })
-    };
-    assert_passes(gateway, through).await;
+    assert_passes(varnish_before, through).await;
+}
+
+/// Longer than these gateways wait for any other answer.
+#[tokio::test]
+async fn a_wait_outlasts_the_time_out_of_other_requests() {
+    let server = Running::start(config()).await;
+    let public = server.public;
+    blocking(move || {
+        let nginx = |server| nginx_before(include_str!("../../../deploy/gateways/nginx.conf"), server);
+        let apache = |server| apache_before(include_str!("../../../deploy/gateways/apache.conf").to_owned(), server);
+        let gateways = [
+            Gateway::start(public),
+            nginx(public),
+            apache(public),
+            haproxy_before(public),
+            caddy_before(public),
+            varnish_before(public),
+        ];
+        std::thread::scope(|scope| {
+            for gateway in &gateways {
+                scope.spawn(|| {
+                    let answer = gateway.get(&format!("/subjobs/v1/{PROJECT}/wait?until=eq:9&timeout=17"), DASHBOARD);
+                    assert_eq!(answer.status, 200, "{}", answer.text());
+                    assert!(answer.text().starts_with(r#"{"satisfied":false,"count":0,"#), "{}", answer.text());
+                });
+            }
+        });
+    })
+    .await;
 }
