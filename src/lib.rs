@@ -31,21 +31,21 @@
 //
 // - `domain`: projects, jobs, subtasks, and the filter of a count
 // - `output`: standard output and standard error
-// - `priority`: which threads go first
-// - `store`: where subtasks are kept and counted
-// - `metrics`: what the server measures of itself
-// - `access`: who calls, and what they may do
+// - `priority`: the scheduling priority of threads
+// - `store`: stores and counts subtasks
+// - `metrics`: the Prometheus metrics
+// - `access`: authentication and authorization
 // - `record`: a subtask as JSON
 // - `readiness`: loading, ready, draining
-// - `progress`: how far something long has come
+// - `progress`: the progress of a long task
 // - `load`: files of subtasks; `demo`: sample subtasks
-// - `maintenance`: recounting, and dropping what ended long ago
-// - `config`: what the operator says
-// - `web`: what both listeners share
+// - `maintenance`: verification of the counters, and retention
+// - `config`: the command line and the environment
+// - `web`: request handling that both listeners share
 // - `api`: the public operations
 // - `internal`: health, metrics and workers' reports
-// - `server`: listeners, connections, start and end
-// - `cli`: what the program does beside serving; `telemetry`: its log
+// - `server`: listeners, connections, start and shutdown
+// - `cli`: the commands that do not serve; `telemetry`: the log
 // Clippy sees them as documented, so that its lints hold for them too.
 #[cfg_attr(not(clippy), doc(hidden))]
 pub mod access;

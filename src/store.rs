@@ -6,8 +6,8 @@
 //! - Only a report, a deletion or [`Store::expire`] changes a count.
 //! - Subtasks are ordered by their first report. Later reports do not change the order.
 //!
-//! A change has three steps. **Plan**: a pure function ([`core`]) reads what is stored and returns the outcome and the effects, which
-//! are the new states of subtasks. **Append**: if there is a data directory, the effects are appended to its log ([`log`] has the
+//! A change has three steps. **Plan**: a pure function (`core`) reads what is stored and returns the outcome and the effects, which
+//! are the new states of subtasks. **Append**: if there is a data directory, the effects are appended to its log (`log` has the
 //! durability argument). **Apply**: memory takes on the new states, which cannot fail. So no change is ever rolled back, and no reader
 //! waits for the disk.
 //!

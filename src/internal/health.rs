@@ -68,6 +68,6 @@ mod tests {
         while internal.api.store.recount(100).unwrap().is_none() {}
         let refused = readyz(State(internal)).await.unwrap_err();
         assert_eq!(refused.status(), 500);
-        assert_eq!(refused.to_string(), "the counts have drifted from the records by 3");
+        assert_eq!(refused.to_string(), "the counters do not match the records: off by 3");
     }
 }

@@ -108,7 +108,7 @@ fn a_store_that_is_not_open_takes_nothing() {
 }
 
 #[test]
-fn a_first_start_that_was_cut_short_begins_anew_and_nothing_else_does() {
+fn only_an_interrupted_first_start_starts_over() {
     let dir = tempfile::tempdir().unwrap();
     drop(DataDir::claim(dir.path()).unwrap());
     let path = |name: &str| dir.path().join(name);

@@ -28,13 +28,13 @@ impl std::ops::AddAssign for Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// A panic has interrupted a report, so that no count can be trusted any more.
-    #[error("an earlier report was interrupted by a panic; the counts are not to be trusted")]
+    #[error("a panic interrupted an earlier change, so the counts cannot be trusted")]
     Broken,
     /// A recount from the records has found other numbers than the counts.
-    #[error("the counts have drifted from the records by {0}")]
+    #[error("the counters do not match the records: off by {0}")]
     Drifted(u64),
     /// There is no number left for another subtask, job or project: there are 2^32 of each.
-    #[error("the store holds as many subtasks as it can")]
+    #[error("the store is full")]
     Full,
     /// The disk did not take it, or is not open; nothing of it counts.
     #[error("changes cannot be stored")]

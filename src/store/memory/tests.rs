@@ -158,7 +158,7 @@ fn what_is_dropped_leaves_nothing_behind() {
 }
 
 #[test]
-fn places_are_given_anew_when_none_is_left_or_hardly_any_is_in_use() {
+fn positions_are_renumbered_when_none_or_few_are_in_use() {
     let store = MemoryStore::new(types().len());
     let p = project("p");
     store.report(&p, batch(0..2000, Status::Success)).unwrap();

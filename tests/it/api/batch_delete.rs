@@ -256,7 +256,7 @@ async fn a_signature_covers_the_body() {
 }
 
 #[tokio::test]
-async fn bodies_that_do_not_come_keep_nobody_from_counting() {
+async fn counts_go_on_while_bodies_of_deletes_are_withheld() {
     let access = AccessSource::Text(access_with_keys());
     let server = Running::start(Config { max_in_flight: 4, access, ..config() }).await;
     let stalled = delete_head("app", OPS, &[JSON, "Content-Length: 15"]) + "{\"items\":[\"a";

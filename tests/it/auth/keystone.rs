@@ -150,7 +150,7 @@ async fn keystone_says_who_calls() {
     a_token_is_never_trusted_past_its_expiry(&keystone).await;
     keystoneauth_is_a_caller_like_any_other(&keystone).await;
     while_keystone_is_down_what_is_remembered_goes_on(&mut keystone).await;
-    killed_under_load_it_costs_nobody_a_wrong_answer(&mut keystone).await;
+    counts_are_right_while_keystone_is_killed_under_load(&mut keystone).await;
     // Last, since it disables a user.
     a_revoked_token_is_refused_within_the_cache_time(&keystone).await;
 }
@@ -243,7 +243,7 @@ async fn while_keystone_is_down_what_is_remembered_goes_on(keystone: &mut Keysto
     assert_eq!(count(&server, &project, "nonsense").await, StatusCode::UNAUTHORIZED);
 }
 
-async fn killed_under_load_it_costs_nobody_a_wrong_answer(keystone: &mut Keystone) {
+async fn counts_are_right_while_keystone_is_killed_under_load(keystone: &mut Keystone) {
     let server = keystone.server("1s").await;
     let project = keystone.project().to_owned();
     let mut tokens = vec!["nonsense".to_owned()];

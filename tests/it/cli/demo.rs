@@ -66,7 +66,7 @@ fn the_demos_token_can_be_chosen() {
 }
 
 #[test]
-fn the_demo_needs_nobody_to_read_its_greeting() {
+fn the_demo_runs_when_its_greeting_is_not_read() {
     let (reader, closed) = std::io::pipe().unwrap();
     drop(reader);
     let program = Program::begin_with(serve(&["--demo"]).stdout(Stdio::from(closed)));

@@ -17,7 +17,7 @@ fn said(command: &mut Command, succeeds: bool) -> String {
 }
 
 #[test]
-fn a_stripped_program_finds_its_symbols_beside_it_when_it_panics() {
+fn a_stripped_program_reads_its_symbol_file_when_it_panics() {
     let dir = tempfile::tempdir().unwrap();
     let (source, whole, dist) = (dir.path().join("faulty.rs"), dir.path().join("faulty"), dir.path().join("dist"));
     fs::write(&source, SOURCE).unwrap();

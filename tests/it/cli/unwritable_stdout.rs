@@ -18,7 +18,7 @@ fn data_dir(files: &Files, sub_jobs: usize) -> String {
 }
 
 #[test]
-fn an_export_that_is_cut_or_reaches_nobody_fails() {
+fn export_fails_when_its_output_is_closed() {
     let files = Files::new();
     for sub_jobs in [0, 1, 2000] {
         let dir = data_dir(&files, sub_jobs);

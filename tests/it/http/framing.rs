@@ -50,7 +50,7 @@ async fn ambiguous_lengths_are_refused() {
 
 /// RFC 9112, section 6.3: a length beside a coding is void, and the connection ends: nothing behind is a request.
 #[tokio::test]
-async fn a_length_beside_a_coding_is_void_and_ends_the_connection() {
+async fn content_length_with_transfer_encoding_is_ignored_and_closes_the_connection() {
     let server = Running::start(config()).await;
     let (length, coding) = ("Content-Length: 5", "Transfer-Encoding: chunked");
     for headers in [[length, coding], [coding, length]] {

@@ -70,7 +70,7 @@ async fn a_body_of_a_public_request_has_five_seconds() {
 
 /// Ids of access keys are no secret, so that anybody may claim one and withhold the body that would prove it.
 #[tokio::test]
-async fn withheld_bodies_of_signed_requests_keep_nobody_from_counting() {
+async fn counts_go_on_while_bodies_of_signed_requests_are_withheld() {
     let access = AccessSource::Text(access_with_keys());
     let server = Running::start(Config { max_in_flight: 16, access, ..config() }).await;
     let Key { id, .. } = DASHBOARD_KEY;

@@ -213,7 +213,7 @@ fn an_export_is_loaded_as_what_was_stored() {
 }
 
 #[test]
-fn an_export_needs_a_directory_that_nobody_uses() {
+fn export_refuses_a_directory_in_use() {
     let files = Files::new();
     let (access, data) = (files.access(), files.arg("data"));
     let program = Program::start(&["--access", &access, "--data-dir", &data]);

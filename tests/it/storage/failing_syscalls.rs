@@ -172,7 +172,7 @@ fn a_write_that_fails_is_not_counted_and_reports_are_taken_again_when_it_no_long
 }
 
 #[test]
-fn what_was_refused_for_want_of_room_is_not_there_after_a_restart() {
+fn a_report_refused_on_a_full_disk_is_absent_after_a_restart() {
     for (size, is_clean) in [(1, true), (1, false), (2000, true), (2000, false)] {
         let mut faulty = Faulty::new();
         faulty.fail("write", "/log-", ENOSPC, 0, 1);
@@ -257,7 +257,7 @@ fn when_what_was_acknowledged_cannot_be_flushed_no_report_is_taken() {
 }
 
 #[test]
-fn until_all_is_taken_in_the_program_lives_but_is_not_ready() {
+fn the_program_is_alive_and_not_ready_until_recovery_ends() {
     let mut faulty = Faulty::new();
     for goes_on in [false, true] {
         faulty.program.kill();
