@@ -130,6 +130,8 @@ impl SnapshotReader {
 
     /// Removes what this snapshot replaces: older snapshots, and the segments before its cut.
     pub(in crate::store) fn remove_older(&self, directory: &dyn Directory) -> io::Result<()> {
+        // The flush after its renaming may have failed: a power cut must not keep the removals and lose the name.
+        directory.sync()?;
         let names = directory.list()?;
         let cut = self.cut.0.number;
         let is_older = |name: &&String| {

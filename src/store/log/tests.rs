@@ -13,6 +13,9 @@ use super::*;
 /// How many seeds are looked at, and which one alone.
 const SEEDS: (&str, &str) = ("SUBJOBS_TEST_SEEDS", "SUBJOBS_TEST_SEED");
 
+/// Seeds that have found a bug; all others begin at 0.
+const KNOWN_SEEDS: [u64; 1] = [319_510];
+
 type State = BTreeMap<u8, u32>;
 
 /// What one frame does: keys get values, or go.
@@ -231,7 +234,7 @@ fn whatever_happens_to_the_disk_nothing_acknowledged_is_lost_or_wrong() {
             let done = std::panic::catch_unwind(|| run(seed));
             done.unwrap_or_else(|_| panic!("seed {seed}: run it alone with {}={seed}", SEEDS.1))
         };
-        (0..seeds).filter(|seed| seed % threads == thread).map(run).sum::<usize>()
+        (0..seeds).chain(KNOWN_SEEDS).filter(|seed| seed % threads == thread).map(run).sum::<usize>()
     };
     let failures: usize = std::thread::scope(|scope| {
         let running: Vec<_> = (0..threads).map(|thread| scope.spawn(move || share(thread))).collect();
