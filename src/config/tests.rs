@@ -93,6 +93,6 @@ fn documented_defaults_are_those_of_the_command_line() {
             assert_eq!(row.split('|').nth(2).unwrap().trim(), default, "--{option}");
             checked += 1;
         }
-        assert_eq!(checked, 10);
+        assert_eq!(checked, 11);
     }
 }
