@@ -102,7 +102,7 @@ impl Store {
 
     /// How many subtasks of `project` match `filter`: at most types x statuses additions.
     ///
-    /// A project or job of which there is no subtask has none.
+    /// The count of an unknown project or job is 0.
     ///
     /// # Errors
     ///

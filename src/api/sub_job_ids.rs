@@ -16,7 +16,7 @@ use crate::web::error::Error;
 /// The most ids, as published.
 const MAX_ITEMS: usize = 20;
 
-/// Reads the ids, of which no two are equal.
+/// Reads the ids. No two may be equal.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! Where a job stands, derived from the statuses of its subtasks.
+//! The status of a job, derived from the statuses of its subtasks.
 
 use std::{fmt, str::FromStr};
 

@@ -34,7 +34,7 @@ const BUILT_IN: [&str; 26] = [
     "image:DELETE_IMAGE",
 ];
 
-/// What stands before the name of an image server's type in its label. No name has a colon.
+/// The prefix of the name of an image server's type in its label. No name has a colon.
 const IMAGE_PREFIX: &str = "image:";
 
 /// The numbers of the types of image servers.

@@ -1,4 +1,4 @@
-//! Where a subtask stands.
+//! The statuses of a subtask.
 
 use std::{fmt, str::FromStr};
 

@@ -35,7 +35,7 @@ pub struct SubJob {
     pub job_id: JobId,
     /// What kind of job that is.
     pub job_type: JobType,
-    /// Where it stands.
+    /// Its status.
     pub status: Status,
     /// Orders this report among those of the same subtask.
     pub version: Version,

@@ -1,7 +1,7 @@
 //! Tells tasks that wait for a change of a project when there was one.
 //!
 //! A change marks its project, and [`Watches::run`] wakes the marked projects' watchers, at most once in [`WAKE_INTERVAL`]. So a
-//! change costs one load where nobody watches, and many changes in a row cost one wake-up of each watcher.
+//! change costs one load where no task watches, and many changes in a row cost one wake-up of each watcher.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

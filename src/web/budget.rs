@@ -79,7 +79,7 @@ impl Held {
 }
 
 impl ByteBudget {
-    /// A budget of which no bytes are held.
+    /// A budget with no bytes held.
     pub fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Self { limits, held: Mutex::default() })
     }

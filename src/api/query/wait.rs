@@ -20,7 +20,7 @@ const DEFAULT_TIMEOUT: u64 = 25;
 pub struct WaitQuery {
     /// Which subtasks are counted, whatever status it names.
     pub filter: CountFilter,
-    /// In one of which they are.
+    /// The statuses that are counted.
     pub statuses: StatusSet,
     until: Option<Until>,
     /// Until the project's revision is another one.

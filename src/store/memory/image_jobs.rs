@@ -1,6 +1,6 @@
 //! The jobs of image subtasks, by their own type and status, in the order of their first image subtasks.
 //!
-//! A job stands in the block of its first subtask, so that pages of jobs pass blocks as pages of subtasks do. App subtasks, however
+//! A job belongs to the block of its first subtask, so that pages of jobs pass blocks as pages of subtasks do. App subtasks, however
 //! many, are passed by the numbers of their blocks.
 
 use hashbrown::HashMap;
@@ -12,7 +12,7 @@ use super::deltas::{JobNumber, ProjectNumber};
 use super::project::ProjectRecords;
 use crate::domain::Family;
 
-/// Where a job stands, and its own type and status as a key.
+/// The position of a job, and its own type and status as a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ImageJob {
     pub(super) place: u32,
