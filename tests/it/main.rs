@@ -5,6 +5,9 @@
 mod layers;
 
 mod support {
+    #[path = "../../support/postgres.rs"]
+    pub(crate) mod postgres;
+
     pub(crate) mod blocking;
     pub(crate) mod connection;
     pub(crate) mod data_dirs;
@@ -103,6 +106,10 @@ mod storage {
     mod retention;
     mod truncated_tails;
     mod unusable_directories;
+}
+
+mod postgres {
+    mod cluster;
 }
 
 mod cli {

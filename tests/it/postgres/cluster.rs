@@ -1,0 +1,31 @@
+//! The PostgreSQL servers that the other tests use.
+
+use crate::support::postgres::{Cluster, Version};
+
+#[test]
+fn a_killed_server_keeps_what_it_committed() {
+    for version in Version::installed() {
+        let mut cluster = Cluster::start(version);
+        let database = cluster.create_database(None);
+        cluster.sql(&database, "CREATE TABLE t (n int); INSERT INTO t VALUES (7)");
+        cluster.kill();
+        assert!(cluster.try_sql(&database, "SELECT n FROM t").is_err());
+        cluster.restart();
+        assert_eq!(cluster.value(&database, "SELECT n FROM t"), "7");
+        assert_eq!(cluster.value(&database, "SHOW fsync"), "on");
+        cluster.stop();
+    }
+}
+
+#[test]
+fn a_promoted_standby_has_what_the_killed_primary_committed() {
+    for version in Version::installed() {
+        let mut primary = Cluster::start(version);
+        let standby = primary.start_standby(true);
+        primary.sql("postgres", "CREATE TABLE t (n int); INSERT INTO t VALUES (7)");
+        assert!(standby.try_sql("postgres", "INSERT INTO t VALUES (8)").unwrap_err().starts_with("25006"));
+        primary.kill();
+        standby.promote();
+        assert_eq!(standby.value("postgres", "INSERT INTO t VALUES (8) RETURNING (SELECT n FROM t)"), "7");
+    }
+}

@@ -1,0 +1,99 @@
+//! Where PostgreSQL is installed, and the user that may run it: the server refuses to run as root.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use tempfile::TempDir;
+
+/// An installation of PostgreSQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Version {
+    /// The newest that the system has: on Debian the package `postgresql`, which tests/run installs.
+    System,
+    /// PostgreSQL 18, which tests/postgres/setup installs below target/.
+    V18,
+}
+
+impl Version {
+    /// Those that are installed; the system's is, or the test fails.
+    pub(crate) fn installed() -> Vec<Self> {
+        let all = [Self::System, Self::V18];
+        let installed: Vec<_> = all.into_iter().filter(|version| version.find().is_some()).collect();
+        assert!(installed.contains(&Self::System), "PostgreSQL is not installed: tests/run installs it");
+        if installed.len() < all.len() {
+            eprintln!("SKIPPED: PostgreSQL 18 is not installed: tests/postgres/setup installs it");
+        }
+        installed
+    }
+
+    /// The directory of the server's programs, all of which the user of [`user`] may run.
+    pub(super) fn bin(self) -> &'static Path {
+        static FOUND: [OnceLock<PathBuf>; 2] = [const { OnceLock::new() }; 2];
+        FOUND[self as usize].get_or_init(|| {
+            let found = self.find();
+            let found = found.unwrap_or_else(|| panic!("{self:?}: not installed: tests/run installs it"));
+            if may_run(&found.join("postgres")) { found } else { copy(found.parent().unwrap()).join("bin") }
+        })
+    }
+
+    fn find(self) -> Option<PathBuf> {
+        match self {
+            Self::System => {
+                let debian =
+                    fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path());
+                let major = |path: &PathBuf| path.file_name()?.to_str()?.parse::<u32>().ok();
+                let newest = debian.max_by_key(major).map(|path| path.join("bin"));
+                let path = std::env::var_os("PATH").unwrap_or_default();
+                newest.into_iter().chain(std::env::split_paths(&path)).find(|bin| bin.join("initdb").exists())
+            }
+            Self::V18 => {
+                let venv = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/postgres-venv");
+                let bin = venv.join("postgres/bin");
+                // The setup writes the requirements last.
+                (venv.join("requirements.txt").exists() && bin.join("initdb").exists()).then_some(bin)
+            }
+        }
+    }
+}
+
+/// Whether the user may run a program, which root's home directory may hide from it.
+fn may_run(program: &Path) -> bool {
+    let status = as_user(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
+}
+
+/// Copies an installation to where the user may read it; the directory stays until the process ends, and is then left to the
+/// system's cleaning of its temporary directory.
+fn copy(installation: &Path) -> PathBuf {
+    let dir = TempDir::with_prefix("subjobs-postgres-").unwrap().keep();
+    let copied = Command::new("cp").arg("-rL").arg(installation.join(".")).arg(&dir).status().unwrap();
+    assert!(copied.success(), "{} cannot be copied", installation.display());
+    let opened = Command::new("chmod").args(["-R", "a+rX"]).arg(&dir).status().unwrap();
+    assert!(opened.success());
+    dir
+}
+
+/// The user and group that run the server, if this process is root.
+pub(super) fn user() -> Option<(u32, u32)> {
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let users = fs::read_to_string("/etc/passwd").unwrap();
+    let find = |name: &str| {
+        let mut fields =
+            users.lines().map(|line| line.split(':')).find(|fields| fields.clone().next() == Some(name))?;
+        Some((fields.nth(2)?.parse().ok()?, fields.next()?.parse().ok()?))
+    };
+    Some(find("postgres").or_else(|| find("nobody")).expect("there is a user that is not root"))
+}
+
+/// A program that runs as [`user`].
+pub(super) fn as_user(program: impl AsRef<OsStr>) -> Command {
+    let Some((user, group)) = user() else { return Command::new(program) };
+    let mut command = Command::new("setpriv");
+    command.args([&format!("--reuid={user}"), &format!("--regid={group}"), "--clear-groups", "--"]).arg(program);
+    command
+}
