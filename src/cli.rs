@@ -1,15 +1,15 @@
-//! The commands other than `serve`: `token`, `check`, `export` and `healthcheck`.
+//! The commands other than `serve`: `token`, `check`, `export`, `migrate` and `healthcheck`.
 
 use std::io::{self, BufWriter, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use crate::access::{Access, Token, random_token};
-use crate::config::{CheckFlags, ConfigError, ExportFlags, job_types};
+use crate::config::{CheckFlags, ConfigError, ExportFlags, MigrateFlags, StoreFlags, job_types, store_target};
 use crate::load;
 use crate::progress::Progress;
 use crate::record;
-use crate::store::{self, DataDir, OpenError};
+use crate::store::{self, DataDir, MigrateError, OpenError};
 
 /// The most bytes of a token on standard input: more than a request head may have.
 const MAX_TOKEN_BYTES: u64 = 256 * 1024;
@@ -45,7 +45,7 @@ fn print_hash(token: &[u8], mut out: impl Write) -> io::Result<()> {
     writeln!(out, "tokens = [{{ sha256 = \"{}\" }}]", token.digest())
 }
 
-/// Checks every named file and prints its errors, or what it has. Returns whether all files are good.
+/// Checks every named file and the database, and prints their errors, or what they have. Returns whether all are good.
 ///
 /// # Errors
 ///
@@ -58,8 +58,8 @@ pub fn check(flags: &CheckFlags, mut out: impl Write) -> io::Result<bool> {
             return Ok(false);
         }
     };
-    if flags.access.is_none() && flags.load.is_empty() {
-        writeln!(out, "nothing to check: give --access FILE or --load FILE")?;
+    if flags.access.is_none() && flags.load.is_empty() && flags.store.store.is_none() {
+        writeln!(out, "nothing to check: give --access FILE, --load FILE or --store URL")?;
         return Ok(false);
     }
     let mut all_good = true;
@@ -78,7 +78,69 @@ pub fn check(flags: &CheckFlags, mut out: impl Write) -> io::Result<bool> {
             Err(error) => writeln!(out, "{error}")?,
         }
     }
-    Ok(all_good)
+    Ok(check_store(&flags.store, out)? && all_good)
+}
+
+/// Checks the database of `--store`, if there is one. Returns whether it is good.
+fn check_store(flags: &StoreFlags, mut out: impl Write) -> io::Result<bool> {
+    let target = match store_target(flags) {
+        Ok(None) => return Ok(true),
+        Ok(Some(target)) => target,
+        Err(error) => {
+            writeln!(out, "{error}")?;
+            return Ok(false);
+        }
+    };
+    match runtime()?.block_on(store::check_database(&target)) {
+        Ok(found) => {
+            let verdict = if found.is_good() { "good, " } else { "" };
+            writeln!(out, "{}: {verdict}{found}", target.url())?;
+            Ok(found.is_good())
+        }
+        Err(reason) => {
+            writeln!(out, "{}: {reason}", target.url())?;
+            Ok(false)
+        }
+    }
+}
+
+/// A runtime for one command.
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// Why a migration fails.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrationError {
+    /// The options cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// There is no `--store`.
+    #[error("there is no database: give --store URL")]
+    NoStore,
+    /// The database cannot be migrated.
+    #[error("{url}: {cause}")]
+    Store {
+        /// The database, without a password.
+        url: String,
+        /// What is wrong.
+        cause: MigrateError,
+    },
+    /// The output cannot be written, or the system refuses a runtime.
+    #[error(transparent)]
+    System(#[from] io::Error),
+}
+
+/// Makes or upgrades the schema of a database, and prints the versions.
+///
+/// # Errors
+///
+/// The options are invalid, the database cannot be migrated, or `out` cannot be written.
+pub fn migrate(flags: &MigrateFlags, mut out: impl Write) -> Result<(), MigrationError> {
+    let target = store_target(&flags.store)?.ok_or(MigrationError::NoStore)?;
+    let migrated = runtime()?.block_on(store::migrate(&target));
+    let migrated = migrated.map_err(|cause| MigrationError::Store { url: target.url().to_string(), cause })?;
+    Ok(writeln!(out, "{}: {migrated}", target.url())?)
 }
 
 /// Why an export fails.

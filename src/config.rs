@@ -12,9 +12,11 @@ use std::time::Duration;
 use crate::access::{AccessHandle, AccessSource, MAX_PUBLIC_HOSTS, PublicHost};
 use crate::demo::Demo;
 use crate::domain::JobTypes;
+use crate::store::{StoreUrl, Target};
 pub use environment::{UnknownVariable, UsageError, read_command_line, unknown_variables};
 pub use flags::{
-    CheckFlags, Cli, Command, ExportFlags, HealthcheckFlags, JobTypeFlags, LogFlags, LogFormat, ServeFlags, TokenFlags,
+    CheckFlags, Cli, Command, ExportFlags, HealthcheckFlags, JobTypeFlags, LogFlags, LogFormat, MigrateFlags,
+    ServeFlags, StoreFlags, TokenFlags, UrlText,
 };
 
 /// Why a configuration cannot be used, in one line.
@@ -37,6 +39,10 @@ pub struct Config {
     pub load: Vec<PathBuf>,
     /// The data directory; without it subtasks are in memory only.
     pub data_dir: Option<PathBuf>,
+    /// The database that has the subtasks in place of a data directory.
+    pub store: Option<Target>,
+    /// Write connections to that database.
+    pub store_lanes: u32,
     /// How long a subtask is kept after its end; without it for ever.
     pub retain_finished: Option<Duration>,
     /// Requests of the public API that are processed at once.
@@ -81,6 +87,8 @@ impl Config {
             public_hosts: Vec::new(),
             load: Vec::new(),
             data_dir: None,
+            store: None,
+            store_lanes: defaults::STORE_LANES,
             retain_finished: None,
             max_in_flight: defaults::MAX_IN_FLIGHT,
             max_waiters: defaults::MAX_WAITERS,
@@ -140,9 +148,15 @@ impl TryFrom<ServeFlags> for Config {
                 return Err(ConfigError(reason.into()));
             }
         };
-        if demo.is_some() && flags.data_dir.is_some() {
-            let reason = "--demo (SUBJOBS_DEMO) and --data-dir (SUBJOBS_DATA_DIR) exclude each other: give one of them";
-            return Err(ConfigError(reason.into()));
+        let store = store_target(&flags.store)?;
+        let places = [
+            (demo.is_some(), "--demo (SUBJOBS_DEMO)"),
+            (flags.data_dir.is_some(), "--data-dir (SUBJOBS_DATA_DIR)"),
+            (store.is_some(), "--store (SUBJOBS_STORE)"),
+        ];
+        let given: Vec<_> = places.into_iter().filter_map(|(is_given, option)| is_given.then_some(option)).collect();
+        if let [first, second, ..] = given[..] {
+            return Err(ConfigError(format!("{first} and {second} exclude each other: give one of them")));
         }
         Ok(Self {
             listen: flags.listen,
@@ -151,6 +165,8 @@ impl TryFrom<ServeFlags> for Config {
             public_hosts: flags.public_host,
             load: flags.load,
             data_dir: flags.data_dir,
+            store,
+            store_lanes: flags.store_lanes,
             retain_finished: flags.retain_finished,
             max_in_flight: flags.max_in_flight,
             max_waiters: flags.max_waiters,
@@ -168,6 +184,18 @@ impl TryFrom<ServeFlags> for Config {
             unknown_variables: Vec::new(),
         })
     }
+}
+
+/// The database of `--store`, if there is one. The text of an error has no password.
+///
+/// # Errors
+///
+/// If the URL is malformed, or a file that it needs cannot be used.
+pub fn store_target(flags: &StoreFlags) -> Result<Option<Target>, ConfigError> {
+    let Some(UrlText(url)) = &flags.store else { return Ok(None) };
+    let url: StoreUrl = url.parse().map_err(|error| ConfigError(format!("--store (SUBJOBS_STORE): {error}")))?;
+    let target = Target::new(url, flags.store_password_file.as_deref(), flags.store_ca.as_deref());
+    target.map(Some).map_err(|error| ConfigError(error.to_string()))
 }
 
 /// The built-in job types and those of `--job-type`.

@@ -92,7 +92,7 @@ pub use self::demo::Demo;
 pub use self::domain::{JobTypeError, JobTypes};
 pub use self::load::LoadError;
 pub use self::server::{Server, ServerError};
-pub use self::store::OpenError;
+pub use self::store::{OpenError, StoreUrl, Target, TargetError};
 
 /// Compiles and runs the example for callers.
 #[cfg(doctest)]

@@ -6,16 +6,16 @@ use std::process::ExitCode;
 use std::thread;
 
 use subjobs::access::reload_on_signal;
-use subjobs::cli::{self, ExportError};
+use subjobs::cli::{self, ExportError, MigrationError};
 use subjobs::config::{
-    CheckFlags, Cli, Command, Config, ExportFlags, LogFlags, LogFormat, ServeFlags, UnknownVariable, UsageError,
-    read_command_line, unknown_variables,
+    CheckFlags, Cli, Command, Config, ExportFlags, LogFlags, LogFormat, MigrateFlags, ServeFlags, UnknownVariable,
+    UsageError, read_command_line, unknown_variables,
 };
 use subjobs::demo;
 use subjobs::load::LoadError;
 use subjobs::output::{Stdout, log};
 use subjobs::server::{Server, ServerError};
-use subjobs::store::OpenError;
+use subjobs::store::{MigrateError, OpenError};
 use subjobs::telemetry;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -47,6 +47,7 @@ fn run_command(command: Command, started: Option<io::Result<RuntimeWithSignals>>
         Command::Token(_) => Stdout::open().and_then(cli::new_token),
         Command::Check(flags) => return check(&flags),
         Command::Export(flags) => return export(&flags),
+        Command::Migrate(flags) => return migrate(&flags),
         Command::Healthcheck(flags) => cli::healthcheck(flags.internal_listen),
     };
     match done {
@@ -90,6 +91,21 @@ fn check(flags: &CheckFlags) -> ExitCode {
     let is_good = cli::check(flags, &mut said).unwrap_or(false);
     let _ = Stdout.write_all(&said);
     if is_good { ExitCode::SUCCESS } else { ExitCode::from(EXIT_BAD_INPUT) }
+}
+
+fn migrate(flags: &MigrateFlags) -> ExitCode {
+    match cli::migrate(flags, Stdout) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(LogFormat::Text, &error, migration_exit_code(&error)),
+    }
+}
+
+fn migration_exit_code(error: &MigrationError) -> u8 {
+    match error {
+        MigrationError::Config(_) | MigrationError::NoStore => EXIT_BAD_INPUT,
+        MigrationError::Store { cause: MigrateError::Unusable(_), .. } => EXIT_BAD_INPUT,
+        MigrationError::Store { cause: MigrateError::Failed(_), .. } | MigrationError::System(_) => EXIT_FAILURE,
+    }
 }
 
 /// Starts the log and returns its format.

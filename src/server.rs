@@ -103,6 +103,9 @@ impl Server {
         config.warn_about_unknown_variables(access.as_ref().ok());
         let access = Arc::new(access?);
         access.set_reload_metrics(metrics.reload());
+        if config.store.is_some() {
+            return Err(ServerError::System("this version cannot serve from a database yet".into()));
+        }
         let store = match &config.data_dir {
             Some(path) => Store::on_disk(DataDir::claim(path)?, config.job_types.clone()),
             None => Store::in_memory(job_types.len()),

@@ -22,6 +22,7 @@ mod jobs;
 mod log;
 mod memory;
 mod pending;
+mod postgres;
 mod types;
 mod watch;
 
@@ -37,6 +38,9 @@ use self::end_time::EndTime;
 use self::memory::{MemoryStore, Row, RowPage, View};
 pub use self::pending::Submitted;
 use self::pending::{Pending, Plan};
+pub use self::postgres::{
+    MigrateError, Migrated, StoreCheck, StoreUrl, StoreUrlError, Target, TargetError, check_database, migrate,
+};
 pub use self::types::{Dropped, ImageJob, Job, JobPage, Outcome, Page, StoreError, Summary};
 pub use self::watch::{Watch, WatchEnded};
 use crate::domain::{

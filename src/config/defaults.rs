@@ -5,6 +5,7 @@ use std::time::Duration;
 
 pub(super) const LISTEN: SocketAddr = loopback(8080);
 pub(super) const INTERNAL_LISTEN: SocketAddr = loopback(9090);
+pub(super) const STORE_LANES: u32 = 2;
 pub(super) const MAX_IN_FLIGHT: u32 = 1024;
 pub(super) const MAX_WAITERS: u32 = 10_000;
 pub(super) const MAX_CONNECTIONS: u32 = 4096;

@@ -1,8 +1,10 @@
 //! The options as clap reads them from the command line and the environment, before [`super::Config`] checks them together.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
@@ -36,10 +38,12 @@ pub enum Command {
     Serve(Box<ServeFlags>),
     /// Print a new random token and its line for the access file
     Token(TokenFlags),
-    /// Check the access file and load files and print what is wrong with them; exit 0 or 2
+    /// Check the access file, load files and the database of --store and print what is wrong with them; exit 0 or 2
     Check(CheckFlags),
     /// Write all subtasks of a data directory to standard output, in the form that --load reads; stop its server first
     Export(ExportFlags),
+    /// Make or upgrade the schema of the database of --store
+    Migrate(MigrateFlags),
     /// Ask a running server whether it is ready; exit 0 or 1
     Healthcheck(HealthcheckFlags),
 }
@@ -73,6 +77,13 @@ pub struct ServeFlags {
     /// stored yet
     #[arg(long, env = "SUBJOBS_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub store: StoreFlags,
+
+    /// Write connections to the database of --store; reports that wait share one commit of each
+    #[arg(long, env = "SUBJOBS_STORE_LANES", value_name = "N", default_value_t = defaults::STORE_LANES, value_parser = value_parser!(u32).range(1..=64))]
+    pub store_lanes: u32,
 
     /// Delete subtasks that ended (SUCCESS, FAILED, ABNORMAL) longer ago than this, as 12h or 30d [default: never]
     #[arg(long, env = "SUBJOBS_RETAIN_FINISHED", value_name = "DURATION", value_parser = retention_duration)]
@@ -162,6 +173,10 @@ pub struct CheckFlags {
     #[arg(long, env = "SUBJOBS_LOAD", value_name = "FILE", value_delimiter = ',')]
     pub load: Vec<PathBuf>,
 
+    /// The database to check: its schema, the role's rights, and every counter against the subtasks.
+    #[command(flatten)]
+    pub store: StoreFlags,
+
     /// Further job types that the load files may name.
     #[command(flatten)]
     pub types: JobTypeFlags,
@@ -193,6 +208,50 @@ pub struct ExportFlags {
     /// Further job types that the subtasks may have.
     #[command(flatten)]
     pub types: JobTypeFlags,
+}
+
+/// Flags of `migrate`.
+#[derive(Debug, Args)]
+pub struct MigrateFlags {
+    /// The database.
+    #[command(flatten)]
+    pub store: StoreFlags,
+}
+
+/// The database that several servers share, and how to connect to it.
+#[derive(Debug, Args)]
+pub struct StoreFlags {
+    /// PostgreSQL database that has the subtasks, and that several servers may share:
+    /// postgres://USER@HOST[:PORT][,HOST...]/DATABASE. subjobs migrate makes its schema
+    #[arg(long, env = "SUBJOBS_STORE", value_name = "URL", hide_env_values = true)]
+    pub store: Option<UrlText>,
+
+    /// File with the password for --store
+    #[arg(long, env = "SUBJOBS_STORE_PASSWORD_FILE", value_name = "FILE", requires = "store")]
+    pub store_password_file: Option<PathBuf>,
+
+    /// File of the certificates, in PEM, that verify the server of --store [default: those of public authorities]
+    #[arg(long, env = "SUBJOBS_STORE_CA", value_name = "FILE", requires = "store")]
+    pub store_ca: Option<PathBuf>,
+}
+
+/// The URL of a database as it was given. It is parsed later, because the command line's errors quote what it cannot parse, and a URL
+/// may have a password. For the same reason its `Debug` text is empty.
+#[derive(Clone)]
+pub struct UrlText(pub(super) String);
+
+impl FromStr for UrlText {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for UrlText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UrlText").finish_non_exhaustive()
+    }
 }
 
 /// Flags of `healthcheck`. `serve` has them too.

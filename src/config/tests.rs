@@ -42,6 +42,9 @@ fn each_flag_sets_its_field() {
     assert_eq!((config.drain, config.drain_delay), (Duration::ZERO, Duration::from_secs(3)));
     assert!(config.job_types.parse(crate::domain::Family::App, "NEW").is_some());
     assert!(config.demo.is_some());
+    let config = serve("--access a --store postgres://u:secret@a,b:1/d --store-lanes 3").unwrap();
+    assert_eq!(config.store_lanes, 3);
+    assert_eq!(config.store.unwrap().url().to_string(), "postgres://u@a:5432,b:1/d");
     let config = serve("--access a --data-dir d --retain-finished 30d12h").unwrap();
     assert_eq!(config.data_dir, Some(PathBuf::from("d")));
     assert_eq!(config.retain_finished, Some(Duration::from_secs((30 * 24 + 12) * 3600)));
@@ -61,6 +64,16 @@ fn an_error_names_the_flag_and_the_rule() {
             "--demo --data-dir d",
             "--demo (SUBJOBS_DEMO) and --data-dir (SUBJOBS_DATA_DIR) exclude each other: give one of them",
         ),
+        ("--demo --store postgres://u@h/d", "--demo (SUBJOBS_DEMO) and --store (SUBJOBS_STORE) exclude each other"),
+        (
+            "--access a --data-dir d --store postgres://u@h/d",
+            "--data-dir (SUBJOBS_DATA_DIR) and --store (SUBJOBS_STORE) exclude each other",
+        ),
+        ("--access a --store h", "--store (SUBJOBS_STORE): must begin with postgres://"),
+        ("--access a --store-ca f", "--store <URL>"),
+        ("--access a --store postgres://u@h/d --store-password-file /nowhere", "/nowhere: No such file"),
+        ("--access a --store postgres://u@h/d --store-ca /nowhere", "/nowhere: "),
+        ("--access a --store postgres://u@h/d --store-lanes 0", "'--store-lanes <N>'"),
         ("--demo --retain-finished 30", "--retain-finished <DURATION>': must be a number and a unit, as 12h or 30d"),
         ("--demo --retain-finished 1month", "must be in days, hours, minutes or seconds"),
         ("--demo --retain-finished 999ms", "must be 1s to 36500d"),
@@ -93,6 +106,6 @@ fn documented_defaults_are_those_of_the_command_line() {
             assert_eq!(row.split('|').nth(2).unwrap().trim(), default, "--{option}");
             checked += 1;
         }
-        assert_eq!(checked, 11);
+        assert_eq!(checked, 12);
     }
 }

@@ -109,7 +109,10 @@ mod storage {
 }
 
 mod postgres {
+    mod check;
     mod cluster;
+    mod migrate;
+    mod options;
 }
 
 mod cli {

@@ -185,6 +185,7 @@ fn every_option_can_come_from_the_environment() {
         let (value, named) = match option.as_str() {
             "--access" | "--load" => ("/nowhere", "/nowhere"),
             "--data-dir" => ("/dev/null", "/dev/null"),
+            "--store-password-file" | "--store-ca" => ("/nowhere", "--store"),
             _ => ("no such value", variable.as_str()),
         };
         let mut command = subjobs(&["serve"]);
