@@ -15,6 +15,7 @@ mod support {
     pub(crate) mod gateways;
     pub(crate) mod lines;
     pub(crate) mod program;
+    pub(crate) mod proxy;
     pub(crate) mod random;
     pub(crate) mod response;
     pub(crate) mod server;
@@ -113,6 +114,8 @@ mod postgres {
     mod cluster;
     mod migrate;
     mod options;
+    mod proxy;
+    mod tls;
 }
 
 mod cli {

@@ -7,10 +7,14 @@
     reason = "a library of tests: not every user needs all, and a failure is a panic"
 )]
 
+#[path = "postgres/disk.rs"]
+mod disk;
 #[path = "postgres/install.rs"]
 mod install;
 #[path = "postgres/replicate.rs"]
 mod replicate;
+#[path = "postgres/tls.rs"]
+mod tls;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -28,6 +32,7 @@ use tempfile::TempDir;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 pub(crate) use install::Version;
+pub(crate) use tls::Authority;
 
 /// The superuser of a cluster, and its password.
 pub(crate) const SUPERUSER: &str = "postgres";
@@ -63,6 +68,8 @@ pub(crate) struct Cluster {
     data: PathBuf,
     address: SocketAddr,
     server: Option<Running>,
+    /// Dropped after the server has ended.
+    disk: Option<disk::Disk>,
 }
 
 struct Running {
@@ -86,15 +93,20 @@ impl Cluster {
     /// The same, with more lines in postgresql.conf.
     pub(crate) fn start_with(version: Version, settings: &str) -> Self {
         let mut cluster = Self::prepare(version);
-        let password = cluster.dir.path().join("password");
-        fs::write(&password, PASSWORD).unwrap();
-        let mut initdb = cluster.program("initdb");
-        initdb.args(["--no-sync", "--encoding=UTF8", "--locale=C", "--auth=scram-sha-256", "--username", SUPERUSER]);
-        run(initdb.arg("--pwfile").arg(&password).arg("-D").arg(&cluster.data));
-        cluster.append("pg_hba.conf", HBA);
-        cluster.configure(&format!("{SETTINGS}{settings}"));
-        cluster.restart();
+        cluster.initialize(settings);
         cluster
+    }
+
+    /// Makes the data directory and starts the server.
+    fn initialize(&mut self, settings: &str) {
+        let password = self.dir.path().join("password");
+        fs::write(&password, PASSWORD).unwrap();
+        let mut initdb = self.program("initdb");
+        initdb.args(["--no-sync", "--encoding=UTF8", "--locale=C", "--auth=scram-sha-256", "--username", SUPERUSER]);
+        run(initdb.arg("--pwfile").arg(&password).arg("-D").arg(&self.data));
+        self.append("pg_hba.conf", HBA);
+        self.configure(&format!("{SETTINGS}{settings}"));
+        self.restart();
     }
 
     /// An address and an empty directory.
@@ -104,7 +116,7 @@ impl Cluster {
             std::os::unix::fs::chown(dir.path(), Some(user), Some(group)).unwrap();
         }
         let data = dir.path().join("data");
-        Self { version, dir, data, address: free_address(), server: None }
+        Self { version, dir, data, address: free_address(), server: None, disk: None }
     }
 
     /// Appends lines to postgresql.conf, for the next start.
@@ -115,10 +127,16 @@ impl Cluster {
     }
 
     /// Appends lines to a file of the data directory.
-    pub(crate) fn append(&self, file: &str, lines: &str) {
-        let mut append = self.command("sh");
-        append.args(["-c", r#"printf '%s\n' "$1" >>"$2""#, "sh", lines]).arg(self.data.join(file));
-        run(&mut append);
+    fn append(&self, file: &str, lines: &str) {
+        run(self.command("sh").args(["-c", r#"printf '%s\n' "$1" >>"$2""#, "sh", lines]).arg(self.data.join(file)));
+    }
+
+    /// Writes a file of the data directory, which only the server's user may read.
+    fn write(&self, file: &str, content: &str) {
+        run(self
+            .command("sh")
+            .args(["-c", r#"umask 077; printf '%s' "$1" >"$2""#, "sh", content])
+            .arg(self.data.join(file)));
     }
 
     /// One of the server's programs, as the user that may run it.
@@ -127,7 +145,7 @@ impl Cluster {
     }
 
     fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = install::as_user(program);
+        let mut command = install::as_user(program, self.disk.as_ref().map(disk::Disk::enter));
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PG")) {
             command.env_remove(name);
         }

@@ -29,3 +29,15 @@ fn a_promoted_standby_has_what_the_killed_primary_committed() {
         assert_eq!(standby.value("postgres", "INSERT INTO t VALUES (8) RETURNING (SELECT n FROM t)"), "7");
     }
 }
+
+#[test]
+fn a_full_disk_refuses_changes_until_it_has_space() {
+    let Some(cluster) = Cluster::start_on_small_disk(Version::System, 200, "") else { return };
+    cluster.sql("postgres", "CREATE TABLE t (n int, text text)");
+    let insert = "INSERT INTO t SELECT n, repeat('x', 1000) FROM generate_series(1, 5000) n";
+    cluster.fill_disk();
+    let refused = (0..5).find_map(|_| cluster.try_sql("postgres", insert).err());
+    assert!(refused.is_some_and(|error| error.starts_with("53100")), "{}", cluster.read_log());
+    cluster.free_disk();
+    cluster.sql("postgres", insert);
+}

@@ -61,7 +61,7 @@ impl Version {
 
 /// Whether the user may run a program, which root's home directory may hide from it.
 fn may_run(program: &Path) -> bool {
-    let status = as_user(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let status = as_user(program, None).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     status.is_ok_and(|status| status.success())
 }
 
@@ -90,10 +90,12 @@ pub(super) fn user() -> Option<(u32, u32)> {
     Some(find("postgres").or_else(|| find("nobody")).expect("there is a user that is not root"))
 }
 
-/// A program that runs as [`user`].
-pub(super) fn as_user(program: impl AsRef<OsStr>) -> Command {
-    let Some((user, group)) = user() else { return Command::new(program) };
-    let mut command = Command::new("setpriv");
-    command.args([&format!("--reuid={user}"), &format!("--regid={group}"), "--clear-groups", "--"]).arg(program);
+/// A program that runs as [`user`], after a command that runs another, if there is one.
+pub(super) fn as_user(program: impl AsRef<OsStr>, through: Option<Command>) -> Command {
+    let mut command = through.unwrap_or_else(|| Command::new("env"));
+    if let Some((user, group)) = user() {
+        command.args(["setpriv", &format!("--reuid={user}"), &format!("--regid={group}"), "--clear-groups", "--"]);
+    }
+    command.arg(program);
     command
 }
