@@ -112,6 +112,7 @@ mod storage {
 mod postgres {
     mod check;
     mod cluster;
+    mod deploy;
     mod migrate;
     mod options;
     mod proxy;

@@ -286,7 +286,12 @@ impl Cluster {
 
     /// The same as [`Cluster::sql`], or the server's error.
     pub(crate) fn try_sql(&self, database: &str, statements: &str) -> Result<Vec<Vec<Option<String>>>, String> {
-        let (url, statements) = (self.url(database), statements.to_owned());
+        self.try_sql_at(&self.url(database), statements)
+    }
+
+    /// The same as another role.
+    pub(crate) fn try_sql_at(&self, url: &str, statements: &str) -> Result<Vec<Vec<Option<String>>>, String> {
+        let (url, statements) = (url.to_owned(), statements.to_owned());
         // A thread of its own, so that a test with a runtime may call this too.
         let query = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

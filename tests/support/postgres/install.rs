@@ -30,7 +30,7 @@ impl Version {
     }
 
     /// The directory of the server's programs, all of which the user of [`user`] may run.
-    pub(super) fn bin(self) -> &'static Path {
+    pub(crate) fn bin(self) -> &'static Path {
         static FOUND: [OnceLock<PathBuf>; 2] = [const { OnceLock::new() }; 2];
         FOUND[self as usize].get_or_init(|| {
             let found = self.find();
