@@ -27,7 +27,7 @@ mod types;
 mod watch;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
 pub use self::core::NotDeletable;
@@ -36,8 +36,8 @@ use self::data_dir::DataDirStore;
 pub use self::data_dir::{DataDir, OpenError, STORE_DESCRIPTORS, export};
 use self::end_time::EndTime;
 use self::memory::{MemoryStore, Row, RowPage, View};
-pub use self::pending::Submitted;
-use self::pending::{Pending, Plan};
+pub use self::pending::{Deferred, Submitted};
+use self::pending::{Pending, Plan, Work};
 pub use self::postgres::{
     MigrateError, Migrated, StoreCheck, StoreUrl, StoreUrlError, Target, TargetError, check_database, migrate,
 };
@@ -270,9 +270,38 @@ impl Store {
     }
 
     fn submit_batch(&self, project: ProjectId, batch: Vec<SubJob>, only_new: bool) -> Pending<Outcome> {
-        self.change(batch.len(), move |draft| {
-            draft.report(&project, batch, Rules { now: EndTime::new(Timestamp::now()), only_new })
-        })
+        self.change(batch.len(), report_plan(project, batch, only_new))
+    }
+
+    /// The same without blocking, for a small batch.
+    ///
+    /// # Errors
+    ///
+    /// The batch, if a call of [`Store::submit_deferred`] is needed, which may block: other changes are in progress.
+    pub fn try_submit(&self, project: ProjectId, batch: Vec<SubJob>) -> Result<Submitted, Deferred> {
+        let size = batch.len();
+        let (plan, pending) = Pending::new(report_plan(project, batch, false));
+        let work = Work { size, plan };
+        let not_submitted = match &self.backend {
+            Backend::DataDir(disk) => disk.try_submit(work).err(),
+            Backend::Memory(next_revision) => match next_revision.try_lock() {
+                Err(TryLockError::WouldBlock) => Some(work),
+                next_revision => {
+                    self.change_in_memory(next_revision.ok(), work.plan);
+                    None
+                }
+            },
+        };
+        match not_submitted {
+            None => Ok(Submitted(pending)),
+            Some(work) => Err(Deferred { work, pending }),
+        }
+    }
+
+    /// Submits a batch that could not be submitted without blocking. The call itself blocks while the queue is full.
+    pub fn submit_deferred(&self, deferred: Deferred) -> Submitted {
+        self.make(deferred.work);
+        Submitted(deferred.pending)
     }
 
     /// Deletes the subtasks with these identifiers and types from a project, all or none: each must have status SUCCESS or FAILED.
@@ -316,15 +345,20 @@ impl Store {
         plan: impl for<'d, 'v> FnOnce(&'d mut Draft<'v, View<'v>>) -> Result<A, StoreError> + Send + 'static,
     ) -> Pending<A> {
         let (plan, pending) = Pending::new(plan);
-        match &self.backend {
-            Backend::DataDir(disk) => disk.submit(size, plan),
-            Backend::Memory(next_revision) => self.change_in_memory(next_revision, plan),
-        }
+        self.make(Work { size, plan });
         pending
     }
 
-    fn change_in_memory(&self, next_revision: &Mutex<u64>, plan: Plan) {
-        let Ok(mut next_revision) = next_revision.lock() else { return plan(Err(StoreError::Broken))(Ok(())) };
+    fn make(&self, work: Work) {
+        match &self.backend {
+            Backend::DataDir(disk) => disk.submit(work),
+            Backend::Memory(next_revision) => self.change_in_memory(next_revision.lock().ok(), work.plan),
+        }
+    }
+
+    /// Makes a change. There is no lock if a panic has interrupted an earlier change.
+    fn change_in_memory(&self, next_revision: Option<MutexGuard<'_, u64>>, plan: Plan) {
+        let Some(mut next_revision) = next_revision else { return plan(Err(StoreError::Broken))(Ok(())) };
         let (reply, changes) = match self.memory.view(None) {
             Err(error) => return plan(Err(error))(Ok(())),
             Ok(view) => {
@@ -360,6 +394,15 @@ impl Store {
     pub fn drift(&self) -> u64 {
         self.drift.load(Ordering::Relaxed)
     }
+}
+
+/// The plan of a report, or of a load file if it stores new subtasks only.
+fn report_plan(
+    project: ProjectId,
+    batch: Vec<SubJob>,
+    only_new: bool,
+) -> impl for<'d, 'v> FnOnce(&'d mut Draft<'v, View<'v>>) -> Result<Outcome, StoreError> {
+    move |draft| draft.report(&project, batch, Rules { now: EndTime::new(Timestamp::now()), only_new })
 }
 
 #[cfg(test)]

@@ -11,16 +11,16 @@ use http::{HeaderMap, StatusCode};
 
 use super::Internal;
 use super::fair_queue::Turn;
-use super::replay_cache::LookUp;
+use super::replay_cache::{Attempt, LookUp};
 use super::report_limits::ReportLimits;
 use super::store_quotas::QuotaPermit;
 use crate::access::{Action, Principal};
 use crate::api::{Api, check_is_loaded};
-use crate::domain::{ProjectId, SubJob};
+use crate::domain::{JobTypes, ProjectId, SubJob};
 use crate::metrics::Metrics;
 use crate::priority;
 use crate::record;
-use crate::store::{Outcome, Submitted};
+use crate::store::{Deferred, Outcome, Submitted};
 use crate::web::body::Payload;
 use crate::web::budget::{HeldBytes, Owner};
 use crate::web::call::UnauthorizedRequest;
@@ -41,6 +41,9 @@ const MAX_BODY: usize = 16 * 1024 * 1024;
 /// The most bytes of one report that is coded, as it is sent: a coding makes what it cannot compress a little longer.
 const MAX_CODED: usize = MAX_BODY + 1024 * 1024;
 
+/// The most bytes of a report that is parsed without a turn and without another thread: some 50 records, in some 20 microseconds.
+const MAX_SMALL: usize = 8 * 1024;
+
 /// The most records that are submitted to the store within a turn. With more, the turn ends first.
 const MAX_RECORDS_IN_TURN: usize = 1000;
 
@@ -49,6 +52,23 @@ const MAX_RECORDS_IN_TURN: usize = 1000;
 enum Format {
     Json,
     Ndjson,
+}
+
+impl Format {
+    /// Calls `pause` now and then.
+    fn parse(
+        self,
+        body: &[u8],
+        project: &ProjectId,
+        job_types: &JobTypes,
+        pause: &mut dyn FnMut(),
+    ) -> Result<Vec<SubJob>, Error> {
+        let batch = match self {
+            Self::Json => record::from_json_in_slices(body, project, job_types, pause),
+            Self::Ndjson => record::from_ndjson_in_slices(body, project, job_types, pause),
+        };
+        batch.map_err(|refused| Error::input("body", refused.to_string()))
+    }
 }
 
 /// Stores all of a report or nothing. Once the response is sent, every count includes it.
@@ -104,24 +124,45 @@ async fn ingest(internal: &Internal, request: Request) -> Result<Outcome, Error>
             LookUp::New(attempt) => Some(attempt),
         },
     };
-    let turn = report_limits.turns.acquire(caller.principal.name()).await;
-    let received_report =
-        ReceivedReport { api, report_limits, principal: caller.principal, project, exists, format, coding, body, held };
-    // A task of its own: the bytes are held until the report is stored, even if the connection is lost.
-    let taken = tokio::spawn(async move {
-        let outcome = received_report.run(turn).await?;
+    let received = ReceivedReport { principal: caller.principal, project, exists, format, coding, body, held };
+    let context = Context { api, report_limits };
+    if received.is_small() {
+        let submitted = received.submit_at_once(&context)?;
+        return match (submitted, attempt) {
+            // If the connection is lost, the store makes the change nevertheless.
+            (Submission { step: Step::Submitted(_, submitted), .. }, None) => Ok(submitted.outcome().await?),
+            (submission, attempt) => run_to_the_end(submission.outcome(context), attempt).await,
+        };
+    }
+    let turn = context.report_limits.turns.acquire(received.principal.name()).await;
+    let outcome = async move { received.submit_in_turn(turn, &context).await?.outcome(context).await };
+    run_to_the_end(outcome, attempt).await
+}
+
+/// Runs in a task of its own: the bytes are held until the report is stored, even if the connection is lost.
+async fn run_to_the_end(
+    outcome: impl Future<Output = Result<Outcome, Error>> + Send + 'static,
+    attempt: Option<Attempt>,
+) -> Result<Outcome, Error> {
+    let task = tokio::spawn(async move {
+        let outcome = outcome.await?;
         if let Some(attempt) = attempt {
             attempt.succeed(outcome);
         }
         Ok(outcome)
     });
-    taken.await.map_err(fault)?
+    task.await.map_err(fault)?
+}
+
+/// What all reports share.
+#[derive(Clone)]
+struct Context {
+    api: Arc<Api>,
+    report_limits: Arc<ReportLimits>,
 }
 
 /// A report whose body is complete.
 struct ReceivedReport {
-    api: Arc<Api>,
-    report_limits: Arc<ReportLimits>,
     principal: Arc<Principal>,
     project: ProjectId,
     exists: Result<(), Error>,
@@ -132,64 +173,103 @@ struct ReceivedReport {
 }
 
 impl ReceivedReport {
-    /// Parses the records and submits them to the store when the principal's quota allows it, on threads that may block. Then waits
-    /// for the outcome without a thread.
-    async fn run(self, mut turn: Turn) -> Result<Outcome, Error> {
-        let Self { api, report_limits, principal, project, exists, format, coding, body, held } = self;
-        let (store, store_quotas, name) = (api.store.clone(), report_limits.store_quotas.clone(), principal.clone());
-        let bytes = report_limits.bytes.clone();
-        let read = tokio::task::spawn_blocking(move || {
+    /// Whether parsing it takes less time than the change to another thread.
+    fn is_small(&self) -> bool {
+        self.coding.is_none() && self.body.len() <= MAX_SMALL
+    }
+
+    /// Parses the records and submits them to the store, without blocking.
+    fn submit_at_once(self, context: &Context) -> Result<Submission, Error> {
+        let Self { principal, project, exists, format, coding: _, body, held } = self;
+        let (api, store_quotas) = (&context.api, &context.report_limits.store_quotas);
+        let batch = format.parse(&body, &project, &api.job_types, &mut || ())?;
+        exists?;
+        let step = match store_quotas.try_acquire(principal.name(), batch.len()) {
+            Some(permit) => match api.store.try_submit(project, batch) {
+                Ok(submitted) => Step::Submitted(permit, submitted),
+                Err(deferred) => Step::Deferred(permit, deferred),
+            },
+            None => Step::Waits(project, batch),
+        };
+        Ok(Submission { step, principal, _held: held })
+    }
+
+    /// Parses the records and submits them to the store when the principal's quota allows it, on a thread that may block.
+    async fn submit_in_turn(self, mut turn: Turn, context: &Context) -> Result<Submission, Error> {
+        let Self { principal, project, exists, format, coding, body, held } = self;
+        let Context { api, report_limits } = context.clone();
+        let parse_and_submit = move || {
             priority::lower();
             let mut pause = || turn.yield_to_others();
             // The bytes that were sent are held until they are decoded, the decoded ones until they are stored.
             let (body, held) = match coding {
                 None => (body, held),
                 Some(coding) => {
-                    let mut held_decoded = HeldBytes::of(&bytes, Owner::Principal(name.name().into()));
+                    let owner = Owner::Principal(principal.name().into());
+                    let mut held_decoded = HeldBytes::of(&report_limits.bytes, owner);
                     let decoded = coding.decode(&body, MAX_BODY, &mut held_decoded, &mut pause)?;
                     drop((body, held));
                     (decoded, Some(held_decoded))
                 }
             };
-            let batch = match format {
-                Format::Json => record::from_json_in_slices(&body, &project, &api.job_types, &mut pause),
-                Format::Ndjson => record::from_ndjson_in_slices(&body, &project, &api.job_types, &mut pause),
-            };
+            let batch = format.parse(&body, &project, &api.job_types, &mut pause);
             drop(body);
-            let batch = batch.map_err(|refused| Error::input("body", refused.to_string()))?;
+            let batch = batch?;
             exists?;
             if batch.len() > MAX_RECORDS_IN_TURN {
                 drop(turn);
             }
-            let read = match store_quotas.try_acquire(name.name(), batch.len()) {
-                Some(permit) => ParsedReport::Submitted(permit, api.store.submit(project, batch)),
-                None => ParsedReport::Waits(project, batch),
+            let step = match report_limits.store_quotas.try_acquire(principal.name(), batch.len()) {
+                Some(permit) => Step::Submitted(permit, api.store.submit(project, batch)),
+                None => Step::Waits(project, batch),
             };
-            Ok::<_, Error>((read, held))
-        });
-        let (read, _held) = read.await.map_err(fault)??;
-        let (permit, submitted) = match read {
-            ParsedReport::Submitted(permit, submitted) => (permit, submitted),
-            ParsedReport::Waits(project, batch) => {
-                let permit = report_limits.store_quotas.acquire(principal.name(), batch.len()).await;
-                let submit = tokio::task::spawn_blocking(move || {
-                    priority::lower();
-                    store.submit(project, batch)
-                });
-                (permit, submit.await.map_err(fault)?)
-            }
+            Ok(Submission { step, principal, _held: held })
         };
-        let outcome = submitted.outcome().await;
-        drop(permit);
-        Ok(outcome?)
+        tokio::task::spawn_blocking(parse_and_submit).await.map_err(fault)?
     }
 }
 
 /// A report whose records have been parsed.
-enum ParsedReport {
+struct Submission {
+    step: Step,
+    principal: Arc<Principal>,
+    _held: Option<HeldBytes>,
+}
+
+/// How far a submission has come.
+enum Step {
     Submitted(QuotaPermit, Submitted),
+    /// The store cannot accept it without blocking.
+    Deferred(QuotaPermit, Deferred),
     /// The principal's other reports have used up its quota.
     Waits(ProjectId, Vec<SubJob>),
+}
+
+impl Submission {
+    /// Submits it if that is still to be done, on a thread that may block. Then waits for the outcome without a thread.
+    async fn outcome(self, Context { api, report_limits }: Context) -> Result<Outcome, Error> {
+        let Self { step, principal, _held } = self;
+        let store = api.store.clone();
+        let (_permit, submitted) = match step {
+            Step::Submitted(permit, submitted) => (permit, submitted),
+            Step::Deferred(permit, deferred) => {
+                (permit, on_a_blocking_thread(move || store.submit_deferred(deferred)).await?)
+            }
+            Step::Waits(project, batch) => {
+                let permit = report_limits.store_quotas.acquire(principal.name(), batch.len()).await;
+                (permit, on_a_blocking_thread(move || store.submit(project, batch)).await?)
+            }
+        };
+        Ok(submitted.outcome().await?)
+    }
+}
+
+async fn on_a_blocking_thread(submit: impl FnOnce() -> Submitted + Send + 'static) -> Result<Submitted, Error> {
+    let submit = || {
+        priority::lower();
+        submit()
+    };
+    tokio::task::spawn_blocking(submit).await.map_err(fault)
 }
 
 fn fault(error: impl ToString) -> Error {

@@ -15,13 +15,13 @@ mod snapshots;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SendError, SyncSender, sync_channel};
+use std::sync::mpsc::{SendError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use self::codec::Codec;
-use self::committer::{Committer, Request, Work};
+use self::committer::{Committer, Request};
 use self::details::DetailsFiles;
 pub use self::details::STORE_DESCRIPTORS;
 pub use self::directory::DataDir;
@@ -29,7 +29,7 @@ pub use self::error::OpenError;
 pub use self::export::export;
 use self::lock::lock_ignoring_poison;
 use super::memory::{ImageJobRow, MemoryStore, Row};
-use super::pending::Plan;
+use super::pending::Work;
 use super::types::StoreError;
 use crate::domain::JobTypes;
 
@@ -109,20 +109,36 @@ impl DataDirStore {
         directory::end_loading(&self.path).map_err(|cause| OpenError::Io { path: self.path.clone(), cause })
     }
 
-    /// Enqueues a change of about `size` subtasks; blocks while the queue is full.
-    pub(super) fn submit(&self, size: usize, plan: Plan) {
-        let (plan, error) = match self.opened.get() {
-            // Before `open`.
-            None => (plan, StoreError::NotStored),
-            Some(opened) => match opened.queue.send(Request::Work(Work { size, plan })) {
-                Ok(()) => return,
-                // The committer has ended. The channel returns the change.
-                Err(SendError(Request::Work(work))) if self.has_crashed() => (work.plan, StoreError::Broken),
-                Err(SendError(Request::Work(work))) => (work.plan, StoreError::NotStored),
-                Err(_) => return,
+    /// Enqueues a change; blocks while the queue is full.
+    pub(super) fn submit(&self, work: Work) {
+        match self.opened.get().map(|opened| &opened.queue) {
+            None => self.refuse(work),
+            // The committer has ended. The channel returns the change.
+            Some(queue) => {
+                if let Err(SendError(Request::Work(work))) = queue.send(Request::Work(work)) {
+                    self.refuse(work);
+                }
+            }
+        }
+    }
+
+    /// The same without blocking. Returns the change if the queue is full.
+    pub(super) fn try_submit(&self, work: Work) -> Result<(), Work> {
+        match self.opened.get().map(|opened| &opened.queue) {
+            None => self.refuse(work),
+            Some(queue) => match queue.try_send(Request::Work(work)) {
+                Err(TrySendError::Full(Request::Work(work))) => return Err(work),
+                Err(TrySendError::Disconnected(Request::Work(work))) => self.refuse(work),
+                Ok(()) | Err(_) => {}
             },
-        };
-        plan(Err(error))(Ok(()));
+        }
+        Ok(())
+    }
+
+    /// Answers a change that no committer will process: none has been started, or it has ended.
+    fn refuse(&self, work: Work) {
+        let has_crashed = self.opened.get().is_some() && self.has_crashed();
+        (work.plan)(Err(if has_crashed { StoreError::Broken } else { StoreError::NotStored }))(Ok(()));
     }
 
     /// Whether changes are accepted, as far as the last one tells.

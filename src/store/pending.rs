@@ -13,6 +13,12 @@ pub(super) type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 /// Plans a change; given an error instead of a draft, it passes that on.
 pub(super) type Plan = Box<dyn for<'d, 'v> FnOnce(Result<&'d mut Draft<'v, View<'v>>, StoreError>) -> Reply + Send>;
 
+/// A change of about `size` subtasks.
+pub(super) struct Work {
+    pub(super) size: usize,
+    pub(super) plan: Plan,
+}
+
 /// The result of a change, once there is one. If the sender is dropped the committer has crashed.
 #[derive(Debug)]
 pub(super) struct Pending<A>(oneshot::Receiver<Result<A, StoreError>>);
@@ -59,5 +65,17 @@ impl<A: Send + 'static> Submitted<A> {
     /// If the change is not durable and does not count, or the store is broken.
     pub async fn outcome(self) -> Result<A, StoreError> {
         self.0.get().await
+    }
+}
+
+/// A report that the store could not accept without blocking.
+pub struct Deferred {
+    pub(super) work: Work,
+    pub(super) pending: Pending<Outcome>,
+}
+
+impl std::fmt::Debug for Deferred {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Deferred").field("size", &self.work.size).finish_non_exhaustive()
     }
 }

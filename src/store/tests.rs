@@ -56,6 +56,41 @@ fn reports_from_many_threads_are_all_stored() {
 }
 
 #[test]
+fn a_small_report_is_deferred_while_a_store_in_memory_is_being_changed() {
+    let (store, p) = (Store::in_memory(types().len()), project("p"));
+    let batch = vec![sub_job("a", "j", Status::Running, 0)];
+    let Backend::Memory(next_revision) = &store.backend else { panic!("it is in memory") };
+    let other_change = next_revision.lock().unwrap();
+    let deferred = store.try_submit(p.clone(), batch.clone()).unwrap_err();
+    drop(other_change);
+    assert_eq!(now(store.count(&p, &CountFilter::default())), Ok(0));
+    assert_eq!(now(store.submit_deferred(deferred).outcome()), outcome(1, 0, 0, 0));
+    assert_eq!(now(store.try_submit(p, batch).unwrap().outcome()), outcome(0, 0, 1, 0));
+}
+
+#[test]
+fn a_small_report_is_deferred_while_the_queue_of_a_data_directory_is_full() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, p) = (open(dir.path()), project("p"));
+    let (go_on, wait) = std::sync::mpsc::channel::<()>();
+    let blocked = store.change(1, move |_| Ok(wait.recv().is_err()));
+    let mut submitted = Vec::new();
+    let deferred = loop {
+        match store.try_submit(p.clone(), vec![sub_job(&submitted.len().to_string(), "j", Status::Running, 0)]) {
+            Ok(pending) => submitted.push(pending),
+            Err(deferred) => break deferred,
+        }
+        assert!(submitted.len() < 10_000, "the queue is bounded");
+    };
+    drop(go_on);
+    assert_eq!(blocked.wait(), Ok(true));
+    let count = submitted.len() as u64 + 1;
+    assert_eq!(store.submit_deferred(deferred).0.wait(), outcome(1, 0, 0, 0));
+    assert!(submitted.into_iter().all(|pending| pending.0.wait() == outcome(1, 0, 0, 0)));
+    assert_eq!(now(store.count(&p, &CountFilter::default())), Ok(count));
+}
+
+#[test]
 fn a_file_adds_only_what_was_not_stored_before() {
     let dir = tempfile::tempdir().unwrap();
     let p = project("p");

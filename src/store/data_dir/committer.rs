@@ -13,7 +13,7 @@ use super::snapshots::Snapshots;
 use crate::store::core::{Changes, Draft, Effect};
 use crate::store::log::{AppendError, Appended, FileHandle, FrameBuffer, Log};
 use crate::store::memory::MemoryStore;
-use crate::store::pending::{Plan, Reply};
+use crate::store::pending::{Plan, Reply, Work};
 use crate::store::types::StoreError;
 
 /// The number of subtasks after which no further report is added to a group.
@@ -21,12 +21,6 @@ const MAX_GROUP: usize = 16 * 1024;
 
 /// How often the commit mark is flushed.
 const MARK_FLUSH_INTERVAL: Duration = Duration::from_secs(1);
-
-/// A change of about `size` subtasks.
-pub(super) struct Work {
-    pub(super) size: usize,
-    pub(super) plan: Plan,
-}
 
 /// A request to the committer.
 pub(super) enum Request {
