@@ -5,11 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use crate::access::{Access, Token, random_token};
-use crate::config::{CheckFlags, ConfigError, ExportFlags, MigrateFlags, StoreFlags, job_types, store_target};
+use crate::config::{
+    CheckFlags, ConfigError, ExportFlags, ExportSource, MigrateFlags, StoreFlags, export_source, job_types,
+    store_target,
+};
 use crate::load;
 use crate::progress::Progress;
 use crate::record;
-use crate::store::{self, DataDir, MigrateError, OpenError};
+use crate::store::{self, DataDir, DatabaseError, OpenError};
 
 /// The most bytes of a token on standard input: more than a request head may have.
 const MAX_TOKEN_BYTES: u64 = 256 * 1024;
@@ -124,7 +127,7 @@ pub enum MigrationError {
         /// The database, without a password.
         url: String,
         /// What is wrong.
-        cause: MigrateError,
+        cause: DatabaseError,
     },
     /// The output cannot be written, or the system refuses a runtime.
     #[error(transparent)]
@@ -146,29 +149,42 @@ pub fn migrate(flags: &MigrateFlags, mut out: impl Write) -> Result<(), Migratio
 /// Why an export fails.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// A value of `--job-type` is not a job type.
+    /// The options cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The data directory cannot be opened.
     #[error(transparent)]
     Data(#[from] OpenError),
+    /// The database cannot be read.
+    #[error(transparent)]
+    Store(#[from] DatabaseError),
     /// The output cannot be written.
     #[error("cannot write: {0}")]
     Output(#[from] io::Error),
 }
 
-/// Writes every subtask of a data directory as a line of a load file.
+/// Writes every subtask of a data directory or a database as a line of a load file.
 ///
 /// # Errors
 ///
-/// A job type is invalid, the data directory cannot be opened, or `out` cannot be written.
+/// The options are invalid, the data directory or the database cannot be read, or `out` cannot be written.
 pub fn export(flags: &ExportFlags, out: impl Write) -> Result<(), ExportError> {
     let job_types = job_types(&flags.types.added)?;
-    let dir = DataDir::claim_used(&flags.data_dir)?;
-    let (mut out, mut progress) = (BufWriter::new(out), Progress::of_export(&flags.data_dir));
+    let source = export_source(flags)?;
+    let name = match &source {
+        ExportSource::DataDir(path) => path.display().to_string(),
+        ExportSource::Store(target) => target.url().to_string(),
+    };
+    let (mut out, mut progress) = (BufWriter::new(out), Progress::of_export(name.as_ref()));
     let each = |project: &_, sub_job| Ok(record::to_load_line(project, &sub_job, &job_types, &mut out)?);
-    store::export(dir, &job_types, each, |done, all| progress.set_position(done, all))
-        .map_err(|error: ExportError| error)?;
+    let on_progress = |done, all| progress.set_position(done, all);
+    let exported: Result<(), ExportError> = match source {
+        ExportSource::DataDir(path) => store::export(DataDir::claim_used(&path)?, &job_types, each, on_progress),
+        ExportSource::Store(target) => {
+            runtime()?.block_on(store::export_database(&target, &job_types, each, on_progress))
+        }
+    };
+    exported?;
     progress.finish();
     Ok(out.flush()?)
 }

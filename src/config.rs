@@ -198,6 +198,33 @@ pub fn store_target(flags: &StoreFlags) -> Result<Option<Target>, ConfigError> {
     target.map(Some).map_err(|error| ConfigError(error.to_string()))
 }
 
+/// What an export reads.
+#[derive(Debug)]
+pub enum ExportSource {
+    /// A data directory that no server uses.
+    DataDir(PathBuf),
+    /// A database.
+    Store(Box<Target>),
+}
+
+/// The data directory or the database that `export` reads.
+///
+/// # Errors
+///
+/// If there is none or both, or the options of the database cannot be used.
+pub fn export_source(flags: &ExportFlags) -> Result<ExportSource, ConfigError> {
+    match (&flags.data_dir, store_target(&flags.store)?) {
+        (Some(path), None) => Ok(ExportSource::DataDir(path.clone())),
+        (None, Some(target)) => Ok(ExportSource::Store(Box::new(target))),
+        (None, None) => Err(ConfigError("there is nothing to export: give --data-dir DIR or --store URL".into())),
+        (Some(_), Some(_)) => {
+            let reason =
+                "--data-dir (SUBJOBS_DATA_DIR) and --store (SUBJOBS_STORE) exclude each other: give one of them";
+            Err(ConfigError(reason.into()))
+        }
+    }
+}
+
 /// The built-in job types and those of `--job-type`.
 ///
 /// # Errors

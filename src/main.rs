@@ -15,7 +15,7 @@ use subjobs::demo;
 use subjobs::load::LoadError;
 use subjobs::output::{Stdout, log};
 use subjobs::server::{Server, ServerError};
-use subjobs::store::{MigrateError, OpenError};
+use subjobs::store::{DatabaseError, OpenError};
 use subjobs::telemetry;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -103,8 +103,15 @@ fn migrate(flags: &MigrateFlags) -> ExitCode {
 fn migration_exit_code(error: &MigrationError) -> u8 {
     match error {
         MigrationError::Config(_) | MigrationError::NoStore => EXIT_BAD_INPUT,
-        MigrationError::Store { cause: MigrateError::Unusable(_), .. } => EXIT_BAD_INPUT,
-        MigrationError::Store { cause: MigrateError::Failed(_), .. } | MigrationError::System(_) => EXIT_FAILURE,
+        MigrationError::Store { cause, .. } => database_exit_code(cause),
+        MigrationError::System(_) => EXIT_FAILURE,
+    }
+}
+
+fn database_exit_code(error: &DatabaseError) -> u8 {
+    match error {
+        DatabaseError::Unusable(_) => EXIT_BAD_INPUT,
+        DatabaseError::Failed(_) => EXIT_FAILURE,
     }
 }
 
@@ -195,6 +202,7 @@ fn export_exit_code(error: &ExportError) -> u8 {
     match error {
         ExportError::Config(_) => EXIT_BAD_INPUT,
         ExportError::Data(error) => open_exit_code(error),
+        ExportError::Store(error) => database_exit_code(error),
         ExportError::Output(_) => EXIT_FAILURE,
     }
 }

@@ -39,7 +39,8 @@ use self::memory::{MemoryStore, Row, RowPage, View};
 pub use self::pending::{Deferred, Submitted};
 use self::pending::{Pending, Plan, Work};
 pub use self::postgres::{
-    MigrateError, Migrated, StoreCheck, StoreUrl, StoreUrlError, Target, TargetError, check_database, migrate,
+    DatabaseError, Migrated, StoreCheck, StoreUrl, StoreUrlError, Target, TargetError, check_database, export_database,
+    migrate,
 };
 pub use self::types::{Dropped, ImageJob, Job, JobPage, Outcome, Page, StoreError, Summary};
 pub use self::watch::{Watch, WatchEnded};

@@ -40,7 +40,8 @@ pub enum Command {
     Token(TokenFlags),
     /// Check the access file, load files and the database of --store and print what is wrong with them; exit 0 or 2
     Check(CheckFlags),
-    /// Write all subtasks of a data directory to standard output, in the form that --load reads; stop its server first
+    /// Write all subtasks of a data directory or a database to standard output, in the form that --load reads; stop the server of
+    /// a data directory first
     Export(ExportFlags),
     /// Make or upgrade the schema of the database of --store
     Migrate(MigrateFlags),
@@ -199,7 +200,11 @@ pub struct LogFlags {
 pub struct ExportFlags {
     /// The data directory
     #[arg(long, env = "SUBJOBS_DATA_DIR", value_name = "DIR")]
-    pub data_dir: PathBuf,
+    pub data_dir: Option<PathBuf>,
+
+    /// The database.
+    #[command(flatten)]
+    pub store: StoreFlags,
 
     /// The log, on standard error.
     #[command(flatten)]

@@ -113,6 +113,7 @@ mod postgres {
     mod check;
     mod cluster;
     mod deploy;
+    mod export;
     mod migrate;
     mod options;
     mod proxy;

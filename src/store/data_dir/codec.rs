@@ -17,7 +17,7 @@ use crate::store::end_time::EndTime;
 
 /// A payload cannot be decoded.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum CodecError {
+pub(in crate::store) enum CodecError {
     #[error("a record cannot be read")]
     Record,
     #[error("{}", unknown_job_type(.0))]
@@ -25,7 +25,7 @@ pub(super) enum CodecError {
 }
 
 /// The message about a label that is not known. An operator can add types of app servers only.
-fn unknown_job_type(label: &str) -> String {
+pub(in crate::store) fn unknown_job_type(label: &str) -> String {
     let unknown = format!("there are subtasks of job type {label}, which this server does not know");
     if label.contains(':') { unknown } else { format!("{unknown}: give --job-type {label}") }
 }
@@ -263,7 +263,7 @@ pub(super) fn encode_details(details: &Details, out: &mut Vec<u8>) {
 }
 
 /// Decodes details without their header.
-pub(super) fn decode_details(mut bytes: &[u8]) -> Result<Details, CodecError> {
+pub(in crate::store) fn decode_details(mut bytes: &[u8]) -> Result<Details, CodecError> {
     let [mask] = take(&mut bytes)?;
     let mut texts = [None; 6];
     for (at, text) in texts.iter_mut().enumerate() {

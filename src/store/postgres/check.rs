@@ -5,7 +5,7 @@ use std::fmt;
 use tokio_postgres::SimpleQueryMessage;
 
 use super::connect::{Purpose, connect};
-use super::error::{ConnectError, describe};
+use super::error::DatabaseError;
 use super::schema;
 use super::target::Target;
 
@@ -56,23 +56,22 @@ impl fmt::Display for StoreCheck {
 ///
 /// # Errors
 ///
-/// Why the database cannot be checked, in one line.
-pub async fn check_database(target: &Target) -> Result<StoreCheck, String> {
-    let connection = connect(target, Purpose::Upkeep).await.map_err(|error: ConnectError| error.to_string())?;
+/// If the database cannot be used or reached.
+pub async fn check_database(target: &Target) -> Result<StoreCheck, DatabaseError> {
+    let connection = connect(target, Purpose::Upkeep).await?;
     let client = &connection.client;
-    let run = async {
-        client.batch_execute("SET statement_timeout = 0").await?;
-        let schema = schema::read_version(client).await?;
-        let rows = client.simple_query(&statement()).await?;
-        Ok((schema, rows))
-    };
-    let (schema, rows) = run.await.map_err(|error: tokio_postgres::Error| describe(&error))?;
+    client.batch_execute("SET statement_timeout = 0").await?;
+    let schema = schema::read_version(client).await?;
+    let rows = client.simple_query(&statement()).await?;
     let row = rows.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => Some(row),
         _ => None,
     });
-    let row = row.ok_or("the database counts with no row")?;
-    let number = |at: usize| row.get(at).and_then(|value| value.parse().ok()).ok_or("a count is not a number");
+    let row = row.ok_or_else(|| DatabaseError::Failed("the database counts with no row".into()))?;
+    let number = |at: usize| {
+        let value = row.get(at).and_then(|value| value.parse().ok());
+        value.ok_or_else(|| DatabaseError::Failed("a count is not a number".into()))
+    };
     Ok(StoreCheck {
         schema,
         server: row.get(5).unwrap_or_default().split(' ').next().unwrap_or_default().to_owned(),

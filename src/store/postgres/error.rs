@@ -1,4 +1,4 @@
-//! Why there is no connection to the database.
+//! Why there is no connection to the database, and why a command cannot use it.
 
 use tokio_postgres::error::SqlState;
 
@@ -68,4 +68,30 @@ pub(super) fn describe(error: &tokio_postgres::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// Why a command cannot use a database.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum DatabaseError {
+    /// The database is not one that this version can use.
+    #[error("{0}")]
+    Unusable(String),
+    /// The database cannot be reached, or refuses the role or a statement.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<ConnectError> for DatabaseError {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Unusable(reason) => Self::Unusable(reason),
+            ConnectError::Denied(reason) | ConnectError::Unavailable(reason) => Self::Failed(reason),
+        }
+    }
+}
+
+impl From<tokio_postgres::Error> for DatabaseError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        ConnectError::of(&error).into()
+    }
 }

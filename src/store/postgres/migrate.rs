@@ -3,38 +3,12 @@
 use std::fmt;
 
 use super::connect::{Purpose, connect};
-use super::error::ConnectError;
+use super::error::DatabaseError;
 use super::schema::{NEWEST, VERSIONS, newer, read_version};
 use super::target::Target;
 
 /// The key of the advisory lock that migrations hold: the bytes of "subjobs" as a number.
 const LOCK: i64 = 0x73_75_62_6a_6f_62_73;
-
-/// Why a migration has not been made.
-#[derive(Debug, thiserror::Error)]
-pub enum MigrateError {
-    /// The database is not one that this version can use.
-    #[error("{0}")]
-    Unusable(String),
-    /// The database cannot be reached, or refuses the role or a statement.
-    #[error("{0}")]
-    Failed(String),
-}
-
-impl From<ConnectError> for MigrateError {
-    fn from(error: ConnectError) -> Self {
-        match error {
-            ConnectError::Unusable(reason) => Self::Unusable(reason),
-            ConnectError::Denied(reason) | ConnectError::Unavailable(reason) => Self::Failed(reason),
-        }
-    }
-}
-
-impl From<tokio_postgres::Error> for MigrateError {
-    fn from(error: tokio_postgres::Error) -> Self {
-        ConnectError::of(&error).into()
-    }
-}
 
 /// What a migration has done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +35,7 @@ impl fmt::Display for Migrated {
 /// # Errors
 ///
 /// If the database cannot be used or reached, has a newer schema, or refuses a statement.
-pub async fn migrate(target: &Target) -> Result<Migrated, MigrateError> {
+pub async fn migrate(target: &Target) -> Result<Migrated, DatabaseError> {
     let connection = connect(target, Purpose::Migration).await?;
     let client = &connection.client;
     let mut from = None;
@@ -71,7 +45,7 @@ pub async fn migrate(target: &Target) -> Result<Migrated, MigrateError> {
         let version = read_version(client).await?;
         let from = *from.get_or_insert(version);
         if version > NEWEST {
-            return Err(MigrateError::Unusable(newer(version)));
+            return Err(DatabaseError::Unusable(newer(version)));
         }
         let Some(statements) = VERSIONS.get(version as usize) else {
             client.batch_execute("COMMIT").await?;
