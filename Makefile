@@ -50,6 +50,10 @@ soak: ## report, count, restart and kill for SOAK_MINUTES, and hold every answer
 kills: ## kill the server at KILLS random moments while it takes reports
 	SUBJOBS_TEST_KILLS=$(KILLS) $(CARGO) test --locked --test it storage::kills
 
+.PHONY: store-faults
+store-faults: ## kill PostgreSQL KILLS times, and cut a commit at every byte in both directions
+	SUBJOBS_TEST_KILLS=$(KILLS) SUBJOBS_TEST_CUT_STEP=1 $(CARGO) test --locked --test it -- postgres::kills postgres::cuts
+
 .PHONY: bench
 bench: ## measure counts and authentication in process, and requests beside a plain axum route
 	$(CARGO) bench --locked

@@ -17,6 +17,7 @@ mod support {
     pub(crate) mod program;
     pub(crate) mod proxy;
     pub(crate) mod random;
+    pub(crate) mod replicas;
     pub(crate) mod response;
     pub(crate) mod server;
     pub(crate) mod signer;
@@ -112,11 +113,17 @@ mod storage {
 mod postgres {
     mod check;
     mod cluster;
+    mod cuts;
     mod deploy;
     mod export;
+    mod failover;
+    mod kills;
+    mod limits;
     mod migrate;
     mod options;
     mod proxy;
+    mod silence;
+    mod starts;
     mod tls;
 }
 

@@ -179,10 +179,7 @@ impl Cluster {
     pub(crate) fn await_connections(&mut self) {
         let end = Instant::now() + DEADLINE;
         while let Err(error) = self.try_sql("postgres", "SELECT 1") {
-            let running = self.server.as_ref().expect("the server was started");
-            let has_ended = fs::read_to_string(format!("/proc/{}/stat", running.pid.as_raw_nonzero()))
-                .map_or(true, |stat| stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z")));
-            assert!(!has_ended && Instant::now() < end, "{error}\n{}", self.read_log());
+            assert!(self.is_running() && Instant::now() < end, "{error}\n{}", self.read_log());
             thread::sleep(Duration::from_millis(10));
         }
     }
@@ -232,6 +229,18 @@ impl Cluster {
         let pid = self.pid().as_raw_nonzero();
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
         children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
+    }
+
+    /// Whether the server has not ended by itself.
+    pub(crate) fn is_running(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid().as_raw_nonzero()));
+        stat.is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| !rest.starts_with(" Z")))
+    }
+
+    /// Starts the server after it has ended by itself.
+    pub(crate) fn restart_after_end(&mut self) {
+        self.await_end();
+        self.restart();
     }
 
     fn await_end(&mut self) {

@@ -79,6 +79,8 @@ pub(crate) enum Signal {
     Term,
     Int,
     Hup,
+    Stop,
+    Cont,
 }
 
 /// A running `subjobs serve`; killed when dropped.

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::support::blocking::{BlockingConnection, get};
 use crate::support::connection::request;
-use crate::support::fixtures::{OPS, count_path, report_path};
+use crate::support::fixtures::{OPS, code, count_path, report_path};
 use crate::support::program::Program;
 use crate::support::random::Random;
 
@@ -18,6 +20,9 @@ const JOBS: usize = 5;
 
 /// How many subtasks a worker has to do with at most.
 const IDS: usize = 1500;
+
+/// Between two attempts of one report.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// A subtask as reported.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -65,6 +70,46 @@ impl Worker {
             assert!(!is_known || body.is_empty() || outcome == parse(&body), "{outcome:?} is not {body}");
             (self.pending, is_known) = (Vec::new(), true);
             acknowledged();
+        }
+    }
+
+    /// Reports through any of these servers until `is_over` and nothing is pending: what gets 503 or no response is reported again.
+    /// `acknowledged` is told of every report that gets 200.
+    pub(crate) fn work_through(
+        &mut self,
+        servers: &[SocketAddr],
+        is_over: impl Fn() -> bool,
+        mut acknowledged: impl FnMut(),
+    ) {
+        let mut next = self.random.below(servers.len());
+        let mut connection = None;
+        let mut is_known = self.pending.is_empty();
+        while !(is_known && is_over()) {
+            if is_known {
+                self.pending = self.batch();
+            }
+            if connection.is_none() {
+                next = (next + 1) % servers.len();
+                connection = BlockingConnection::try_open(servers[next]).ok();
+            }
+            match connection.as_mut().and_then(|connection| self.send(connection)) {
+                Some((200, body)) => {
+                    let outcome = apply(&mut self.stored, &self.pending);
+                    assert!(!is_known || body.is_empty() || outcome == parse(&body), "{outcome:?} is not {body}");
+                    (self.pending, is_known) = (Vec::new(), true);
+                    acknowledged();
+                }
+                Some((503, body)) => {
+                    assert!(body.is_empty() || body.contains(code::UNAVAILABLE), "{body}");
+                    (is_known, connection) = (false, None);
+                    thread::sleep(RETRY_PAUSE);
+                }
+                Some(other) => panic!("{other:?}"),
+                None => {
+                    (is_known, connection) = (false, None);
+                    thread::sleep(RETRY_PAUSE);
+                }
+            }
         }
     }
 

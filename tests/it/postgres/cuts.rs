@@ -1,0 +1,42 @@
+//! The connection is cut, or falls silent, at a byte of a commit.
+
+use crate::support::fixtures::Files;
+use crate::support::postgres::{Cluster, Version};
+use crate::support::proxy::{Action, Direction, Fault, Proxy};
+use crate::support::replicas::{assert_good, migrated, report, start};
+
+/// The distance of two cuts in bytes; every byte: `SUBJOBS_TEST_CUT_STEP=1 cargo test --test it postgres::cuts`.
+const STEP: &str = "SUBJOBS_TEST_CUT_STEP";
+
+#[test]
+#[ignore = "serve does not use the database yet"]
+fn a_commit_that_is_cut_at_any_byte_is_applied_once() {
+    let step: usize = std::env::var(STEP).map_or(97, |step| step.parse().unwrap());
+    let (files, cluster) = (Files::new(), Cluster::shared(Version::System));
+    let database = migrated(cluster);
+    let url = cluster.url(&database);
+    let proxy = Proxy::start(cluster.address());
+    let through = url.replace(&cluster.address().to_string(), &proxy.address.to_string());
+    let program = start(&files, &through, &["--store-lanes", "1"]);
+    assert_eq!(report(&program, "first").status, 200);
+    let fault = |id: &str, direction, after| Fault { pattern: id.into(), direction, after, action: Action::Cut };
+    // How many bytes a commit has.
+    proxy.set_fault(fault("measured", Direction::ToServer, None));
+    assert_eq!(report(&program, "measured").status, 200);
+    let all = proxy.passed();
+    let mut reports = 2;
+    for (direction, bytes) in [(Direction::ToServer, all.to_server), (Direction::ToClient, all.to_client)] {
+        for after in (0..bytes).step_by(step).chain(bytes.saturating_sub(8)..bytes) {
+            let id = format!("{direction:?}-{after}");
+            proxy.set_fault(fault(&id, direction, Some(after)));
+            let response = report(&program, &id);
+            assert_eq!(response.status, 200, "{id}: {response:?}");
+            // The outcome is that of one application, even if the commit had to be found again.
+            assert_eq!(response.json()["created"], 1, "{id}: {response:?}");
+            assert!(proxy.has_happened(), "{id}");
+            reports += 1;
+        }
+    }
+    assert_eq!(program.count(""), reports);
+    assert_good(&url);
+}

@@ -1,0 +1,43 @@
+//! What a start finds: no database, or one that it cannot use.
+
+use crate::support::fixtures::Files;
+use crate::support::postgres::{Cluster, Version};
+use crate::support::program::{run, serve, text};
+use crate::support::replicas::{begin, migrated, report};
+use crate::support::wait::until;
+
+#[test]
+#[ignore = "serve does not use the database yet"]
+fn a_server_waits_for_a_database_that_is_not_there_yet() {
+    let (files, mut cluster) = (Files::new(), Cluster::start(Version::System));
+    let url = cluster.url(&migrated(&cluster));
+    cluster.stop();
+    let program = begin(&files, &url, &[]);
+    assert_eq!((program.internal_status("/readyz"), program.internal_status("/healthz")), (503, 200));
+    cluster.restart();
+    until("it is ready", || (program.internal_status("/readyz") == 200).then_some(()));
+    assert_eq!(report(&program, "1").status, 200);
+    assert_eq!(program.count(""), 1);
+}
+
+#[test]
+#[ignore = "serve does not use the database yet"]
+fn a_start_on_a_database_that_cannot_be_used_is_exit_2() {
+    let (files, cluster) = (Files::new(), Cluster::shared(Version::System));
+    let refused = |url: &str, reason: &str| {
+        let output = run(&mut serve(&["--access", &files.access(), "--store", url]), "");
+        let said = text(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains(reason), "{said}");
+    };
+    refused(&cluster.url(&cluster.create_database(None)), "the database has no schema: run subjobs migrate");
+    let database = migrated(cluster);
+    cluster.sql(&database, "INSERT INTO subjobs_schema (version) VALUES (2)");
+    refused(&cluster.url(&database), "use a newer program");
+    cluster.sql(&database, "TRUNCATE subjobs_schema");
+    refused(&cluster.url(&database), "run subjobs migrate");
+    let database = migrated(cluster);
+    cluster.sql(&database, "INSERT INTO job_type VALUES (1000, 'LATER')");
+    refused(&cluster.url(&database), "--job-type LATER");
+    let unsafe_cluster = Cluster::start_with(Version::System, "full_page_writes = off");
+    refused(&unsafe_cluster.url("postgres"), "full_page_writes = off");
+}
