@@ -7,9 +7,11 @@ mod descriptor_budget;
 mod drain;
 mod fragment;
 mod listener;
+mod listener_task;
 mod peer_limit;
 mod reserve;
 mod setup;
+mod shutdown;
 mod socket;
 mod state;
 
@@ -20,13 +22,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::task::{JoinError, JoinHandle};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::task::JoinError;
 
 use self::descriptor_budget::DescriptorBudget;
-use self::drain::Drain;
 use self::listener::BoundListener;
+use self::listener_task::ListenerTask;
 use self::setup::Setup;
+use self::shutdown::Shutdown;
 use crate::access::{AccessError, AccessHandle};
 use crate::api::{self, Api, ConcurrencyLimit};
 use crate::config::Config;
@@ -40,9 +42,6 @@ use crate::readiness::Phase;
 use crate::store::{DataDir, OpenError, Store};
 use crate::web::error::REASONS;
 use crate::web::waiters::Waiters;
-
-/// How long shutdown waits for background work of the store, for example a snapshot.
-const STORE_CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a server could not start or has stopped.
 #[derive(Debug, thiserror::Error)]
@@ -168,96 +167,79 @@ impl Server {
     ///
     /// If recovery or import fails, or a task of the server panics.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<usize, ServerError> {
-        let Self { config, api, metrics, descriptors, reports, public, internal } = self;
-        for bound in [&public, &internal] {
-            tracing::info!(listener = bound.kind.as_str(), address = %bound.address, "listening");
-        }
+        self.log_addresses();
+        self.warn_about_settings();
+        let Self { config, api, metrics, reports, public, internal, .. } = self;
         let is_on_disk = config.data_dir.is_some();
-        if !is_on_disk {
-            tracing::warn!("no --data-dir: a restart loses all subtasks");
-        }
-        if config.allow_reset {
-            tracing::warn!("--allow-reset: a worker can delete all subtasks of a project");
-        }
-        if public.max_connections < config.max_connections {
-            tracing::warn!(
-                open_file_limit = descriptors.limit,
-                reserved_descriptors = descriptors.reserved,
-                max_connections = config.max_connections,
-                accepted_by_each_listener = public.max_connections,
-                "open file limit too low for --max-connections: each listener accepts fewer connections"
-            );
-        }
-
         let mut demo = config.demo;
-        let mut demo_run = None;
+        let mut running_demo = None;
         let is_ready_at_start = config.load.is_empty() && !is_on_disk;
         if is_ready_at_start {
             // Before the first connection is accepted, so that a test never gets 503 from a server it has just started.
-            demo_run = become_ready(&api, demo.take())?;
+            running_demo = become_ready(&api, demo.take())?;
         }
-        let (public_drain, internal_drain) = (Arc::<Drain>::default(), Arc::<Drain>::default());
-        let mut public = AbortOnDrop(tokio::spawn(public.serve(public_drain.clone())));
-        let mut internal = AbortOnDrop(tokio::spawn(internal.serve(internal_drain.clone())));
-
-        tokio::pin!(stop);
+        let (mut public, mut internal) = (ListenerTask::spawn(public), ListenerTask::spawn(internal));
         let work = async {
             if !is_ready_at_start {
                 recover_and_import(&api, config.data_dir, config.load).await?;
-                demo_run = become_ready(&api, demo)?;
+                running_demo = become_ready(&api, demo)?;
             }
-            let demo_run = async {
-                match demo_run {
-                    Some(mut demo_run) => loop {
-                        demo_run.step(&api.store).await.map_err(system_error)?;
-                    },
-                    None => std::future::pending::<Result<(), ServerError>>().await,
-                }
-            };
-            tokio::select! {
-                ended = demo_run => ended,
-                () = api.store.wake_watchers() => Ok(()),
-                ended = maintenance::run(&api.store, &metrics, config.retain_finished) => Ok(ended?),
-            }
+            run_background_work(&api.store, &metrics, config.retain_finished, running_demo).await
         };
         tokio::select! {
             ended = work => ended?,
-            () = &mut stop => {}
-            crashed = &mut public.0 => return Ok(crashed?),
-            crashed = &mut internal.0 => return Ok(crashed?),
+            () = stop => {}
+            ended = public.wait() => return Ok(ended?),
+            ended = internal.wait() => return Ok(ended?),
         }
+        Shutdown { api: &api, reports: &reports, public, internal }.run(config.drain_delay, config.drain).await
+    }
 
-        let (delay_seconds, timeout_seconds) = (config.drain_delay.as_secs_f64(), config.drain.as_secs_f64());
-        tracing::info!(delay_seconds, timeout_seconds, "draining");
-        api.readiness.enter(Phase::Draining);
-        api.store.end_watches();
-        public_drain.announce();
-        sleep(config.drain_delay).await;
-        // One deadline for both listeners, so that `--drain` bounds the whole drain.
-        let deadline = Instant::now() + config.drain;
-        public_drain.begin(deadline);
-        let aborted = (&mut public.0).await?;
-        // From here on new reports get 503, and running ones may finish.
-        api.readiness.enter(Phase::Ending);
-        let _ = timeout_at(deadline, reports.ended()).await;
-        close_store(api.store.clone()).await?;
-        // The internal listener ends last, so that health and metrics are answered during the drain.
-        internal_drain.begin(deadline);
-        let aborted = aborted + (&mut internal.0).await?;
-        if aborted > 0 {
-            tracing::warn!(aborted, "drain timed out: running requests were aborted");
+    fn log_addresses(&self) {
+        for bound in [&self.public, &self.internal] {
+            tracing::info!(listener = bound.kind.as_str(), address = %bound.address, "listening");
         }
-        tracing::info!("stopped");
-        Ok(aborted)
+    }
+
+    /// Logs a warning for each setting that an operator may not have meant.
+    fn warn_about_settings(&self) {
+        if self.config.data_dir.is_none() {
+            tracing::warn!("no --data-dir: a restart loses all subtasks");
+        }
+        if self.config.allow_reset {
+            tracing::warn!("--allow-reset: a worker can delete all subtasks of a project");
+        }
+        if self.public.max_connections < self.config.max_connections {
+            tracing::warn!(
+                open_file_limit = self.descriptors.limit,
+                reserved_descriptors = self.descriptors.reserved,
+                max_connections = self.config.max_connections,
+                accepted_by_each_listener = self.public.max_connections,
+                "open file limit too low for --max-connections: each listener accepts fewer connections"
+            );
+        }
     }
 }
 
-/// A listener's task, which is aborted when the future of [`Server::run`] is dropped.
-struct AbortOnDrop(JoinHandle<usize>);
+/// Changes the demo's subtasks, wakes waiting requests and maintains the store. Ends only if a part of it fails.
+async fn run_background_work(
+    store: &Arc<Store>,
+    metrics: &Arc<Metrics>,
+    retain_finished: Option<Duration>,
+    demo: Option<RunningDemo>,
+) -> Result<(), ServerError> {
+    tokio::select! {
+        ended = run_demo(store, demo) => ended,
+        () = store.wake_watchers() => Ok(()),
+        ended = maintenance::run(store, metrics, retain_finished) => Ok(ended?),
+    }
+}
 
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
+/// Changes the demo's subtasks, if there is a demo, until the store refuses a change.
+async fn run_demo(store: &Store, demo: Option<RunningDemo>) -> Result<(), ServerError> {
+    let Some(mut demo) = demo else { return std::future::pending().await };
+    loop {
+        demo.step(store).await.map_err(system_error)?;
     }
 }
 
@@ -283,19 +265,6 @@ fn become_ready(api: &Api, demo: Option<Demo>) -> Result<Option<RunningDemo>, Se
     api.readiness.enter(Phase::Ready);
     tracing::info!("ready");
     Ok(running)
-}
-
-/// Closes the store on a blocking thread, for at most [`STORE_CLOSE_TIMEOUT`].
-async fn close_store(store: Arc<Store>) -> Result<(), ServerError> {
-    let closed = tokio::task::spawn_blocking(move || store.close());
-    match timeout(STORE_CLOSE_TIMEOUT, closed).await {
-        Ok(closed) => closed?,
-        // All acknowledged reports are on disk already, so ending the process now loses none.
-        Err(_) => {
-            tracing::warn!(after_seconds = STORE_CLOSE_TIMEOUT.as_secs_f64(), "closing the data directory timed out");
-        }
-    }
-    Ok(())
 }
 
 fn system_error(error: impl ToString) -> ServerError {
