@@ -113,6 +113,7 @@ async fn metrics(State(internal): State<Arc<Internal>>) -> Result<impl IntoRespo
         awaiting_identity: api.limit.waiting_for_identity(),
         awaiting_change: api.waiters.waiting(),
     };
+    api.store.refresh_totals().await;
     let text = internal.metrics.render(&api.store, &api.job_types, health::is_ready(api), in_flight);
     let text = text.map_err(|error| Error::Internal(error.to_string()))?;
     Ok(([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text))

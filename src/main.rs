@@ -209,7 +209,7 @@ fn export_exit_code(error: &ExportError) -> u8 {
 
 fn open_exit_code(error: &OpenError) -> u8 {
     match error {
-        OpenError::Unusable { .. } => EXIT_BAD_INPUT,
+        OpenError::Unusable { .. } | OpenError::Database(_) => EXIT_BAD_INPUT,
         OpenError::Damaged { .. } => EXIT_CORRUPT_DATA,
         OpenError::InUse { .. } | OpenError::Io { .. } | OpenError::Thread(_) => EXIT_FAILURE,
         OpenError::Store(_) | OpenError::Cancelled => EXIT_FAILURE,

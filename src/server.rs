@@ -102,12 +102,13 @@ impl Server {
         config.warn_about_unknown_variables(access.as_ref().ok());
         let access = Arc::new(access?);
         access.set_reload_metrics(metrics.reload());
-        if config.store.is_some() {
-            return Err(ServerError::System("this version cannot serve from a database yet".into()));
-        }
-        let store = match &config.data_dir {
-            Some(path) => Store::on_disk(DataDir::claim(path)?, config.job_types.clone()),
-            None => Store::in_memory(job_types.len()),
+        let store = match (&config.store, &config.data_dir) {
+            (Some(target), _) => {
+                let (types, lanes) = (config.job_types.clone(), config.store_lanes as usize);
+                Store::in_postgres(target.clone(), types, lanes, config.report_timeout)
+            }
+            (None, Some(path)) => Store::on_disk(DataDir::claim(path)?, config.job_types.clone()),
+            (None, None) => Store::in_memory(job_types.len()),
         };
         let api = Arc::new(Api {
             store: Arc::new(store),
@@ -170,10 +171,10 @@ impl Server {
         self.log_addresses();
         self.warn_about_settings();
         let Self { config, api, metrics, reports, public, internal, .. } = self;
-        let is_on_disk = config.data_dir.is_some();
+        let is_durable = config.data_dir.is_some() || config.store.is_some();
         let mut demo = config.demo;
         let mut running_demo = None;
-        let is_ready_at_start = config.load.is_empty() && !is_on_disk;
+        let is_ready_at_start = config.load.is_empty() && !is_durable;
         if is_ready_at_start {
             // Before the first connection is accepted, so that a test never gets 503 from a server it has just started.
             running_demo = become_ready(&api, demo.take())?;
@@ -203,8 +204,8 @@ impl Server {
 
     /// Logs a warning for each setting that an operator may not have meant.
     fn warn_about_settings(&self) {
-        if self.config.data_dir.is_none() {
-            tracing::warn!("no --data-dir: a restart loses all subtasks");
+        if self.config.data_dir.is_none() && self.config.store.is_none() {
+            tracing::warn!("no --data-dir and no --store: a restart loses all subtasks");
         }
         if self.config.allow_reset {
             tracing::warn!("--allow-reset: a worker can delete all subtasks of a project");
@@ -243,16 +244,19 @@ async fn run_demo(store: &Store, demo: Option<RunningDemo>) -> Result<(), Server
     }
 }
 
-/// Recovers the data directory, then imports the load files, on a blocking thread that stops when this future is dropped.
+/// Recovers the data directory, or connects to the database, then imports the load files, on a blocking thread that stops when this future is dropped.
 async fn recover_and_import(api: &Arc<Api>, dir: Option<PathBuf>, files: Vec<PathBuf>) -> Result<(), ServerError> {
     let cancel = CancelOnDrop::default();
     let (store, job_types, flag) = (api.store.clone(), api.job_types.clone(), cancel.0.clone());
     let work = move || {
         // At the usual priority: until the server is ready there is no count to give way to.
-        if let Some(dir) = dir {
-            let mut progress = Progress::of_recovery(&dir);
-            store.open(|done, all| progress.set_position(done, all), &flag)?;
-            progress.finish();
+        match dir {
+            Some(dir) => {
+                let mut progress = Progress::of_recovery(&dir);
+                store.open(|done, all| progress.set_position(done, all), &flag)?;
+                progress.finish();
+            }
+            None => store.open(|_, _| (), &flag)?,
         }
         Ok(load::load(&files, &store, &job_types, &flag)?)
     };

@@ -39,6 +39,7 @@ pub(super) async fn expire(
         let pass_store = store.clone();
         let max_deleted = match spawn_low_priority(move || pass_store.sub_jobs()).await? {
             Ok(sub_jobs) => (sub_jobs / PASS_DIVISOR).max(MIN_PASS_LIMIT),
+            Err(StoreError::Unavailable) => MIN_PASS_LIMIT,
             Err(error) => log_and_park("retention", error).await,
         };
         let mut deleted = 0;
@@ -51,7 +52,7 @@ pub(super) async fn expire(
                     from = step.next;
                 }
                 // The store has logged why. The next pass tries again.
-                Err(StoreError::NotStored) => break,
+                Err(StoreError::NotStored | StoreError::Unavailable | StoreError::Refused) => break,
                 Err(error) => log_and_park("retention", error).await,
             }
             if from == 0 {

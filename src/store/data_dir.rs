@@ -21,7 +21,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use self::codec::Codec;
-pub(super) use self::codec::{decode_details, unknown_job_type};
+pub(super) use self::codec::{decode_details, details_to_bytes, unknown_job_type};
 use self::committer::{Committer, Request};
 use self::details::DetailsFiles;
 pub use self::details::STORE_DESCRIPTORS;

@@ -31,6 +31,16 @@ impl EndTime {
         self.0.get().to_le_bytes()
     }
 
+    /// Whole seconds since 1970.
+    pub(super) fn as_seconds(self) -> i64 {
+        self.0.get().into()
+    }
+
+    /// `None` unless it is from 1 to 2^32 - 1.
+    pub(super) fn from_seconds(seconds: i64) -> Option<Self> {
+        NonZeroU32::new(u32::try_from(seconds).ok()?).map(Self)
+    }
+
     /// `None` for zeros.
     pub(super) fn from_bytes(bytes: [u8; 4]) -> Option<Self> {
         NonZeroU32::new(u32::from_le_bytes(bytes)).map(Self)

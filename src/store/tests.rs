@@ -1,8 +1,9 @@
 //! A store on a disk over restarts; and what becomes of it when things go wrong.
 
 use super::conformance::{id, now, open, project, sub_job, try_open, types};
+use super::embedded::Backend;
 use super::*;
-use crate::domain::{Details, Family};
+use crate::domain::{Details, Family, Timestamp};
 
 impl Store {
     /// One in memory, of one subtask, whose counts are off by so many.
@@ -10,14 +11,14 @@ impl Store {
         let (store, project, sub_job) =
             (Self::in_memory(types().len()), project("p"), sub_job("s", "j", Status::Running, 0));
         store.report(&project, vec![sub_job.clone()]).unwrap();
-        store.memory.distort_as(&project, &sub_job, "j", drift);
+        store.embedded().memory.distort_as(&project, &sub_job, "j", drift);
         store
     }
 
     /// One in memory that a panic has poisoned.
     pub(crate) fn poisoned() -> Self {
         let store = Self::in_memory(types().len());
-        store.memory.poison();
+        store.embedded().memory.poison();
         store
     }
 }
@@ -59,7 +60,7 @@ fn reports_from_many_threads_are_all_stored() {
 fn a_small_report_is_deferred_while_a_store_in_memory_is_being_changed() {
     let (store, p) = (Store::in_memory(types().len()), project("p"));
     let batch = vec![sub_job("a", "j", Status::Running, 0)];
-    let Backend::Memory(next_revision) = &store.backend else { panic!("it is in memory") };
+    let Backend::Memory(next_revision) = &store.embedded().backend else { panic!("it is in memory") };
     let other_change = next_revision.lock().unwrap();
     let deferred = store.try_submit(p.clone(), batch.clone()).unwrap_err();
     drop(other_change);
@@ -73,7 +74,7 @@ fn a_small_report_is_deferred_while_the_queue_of_a_data_directory_is_full() {
     let dir = tempfile::tempdir().unwrap();
     let (store, p) = (open(dir.path()), project("p"));
     let (go_on, wait) = std::sync::mpsc::channel::<()>();
-    let blocked = store.change(1, move |_| Ok(wait.recv().is_err()));
+    let blocked = store.embedded().change(1, move |_| Ok(wait.recv().is_err()));
     let mut submitted = Vec::new();
     let deferred = loop {
         match store.try_submit(p.clone(), vec![sub_job(&submitted.len().to_string(), "j", Status::Running, 0)]) {
@@ -273,7 +274,7 @@ fn a_drift_that_has_been_found_is_told_until_the_end() {
     assert_eq!(store.recount(100), Ok(None), "the records");
     let found = (0..10).find_map(|_| store.recount(100).unwrap());
     assert_eq!((found, store.check()), (Some(2), Err(StoreError::Drifted(2))));
-    store.memory.distort_as(&project("p"), &sub_job("s", "j", Status::Running, 0), "j", -2);
+    store.embedded().memory.distort_as(&project("p"), &sub_job("s", "j", Status::Running, 0), "j", -2);
     let found = (0..10).find_map(|_| store.recount(100).unwrap());
     assert_eq!((found, store.check()), (Some(2), Err(StoreError::Drifted(2))));
 }

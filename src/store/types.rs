@@ -39,6 +39,12 @@ pub enum StoreError {
     /// The disk did not take it, or is not open; nothing of it counts.
     #[error("changes cannot be stored")]
     NotStored,
+    /// The database does not answer in time. A change may have been made nevertheless.
+    #[error("the database does not answer")]
+    Unavailable,
+    /// The database refuses a statement, for a reason that is in the log.
+    #[error("the database refuses a statement")]
+    Refused,
     /// The details of a subtask cannot be read from the disk, or are not as they were written.
     #[error("the details of a subtask cannot be read")]
     Unreadable,

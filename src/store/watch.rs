@@ -70,6 +70,14 @@ impl Watches {
         Watch { receiver, project: project.clone(), watches: self.clone() }
     }
 
+    /// The watched projects.
+    pub(super) fn watched(&self) -> Vec<ProjectId> {
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return Vec::new();
+        }
+        self.lock().watched.keys().cloned().collect()
+    }
+
     /// Marks a project that has changed. To be called after the change can be read.
     ///
     /// A watcher that does not read the change took the counters' lock before the change did, so its count is visible here.

@@ -109,6 +109,9 @@ pub enum Unavailable {
     /// Writing to the data directory fails.
     #[error("changes cannot be stored")]
     NotStored,
+    /// The database does not answer.
+    #[error("the database does not answer")]
+    Database,
     /// The identity service does not answer.
     #[error("the identity service gives no answer")]
     Identity,
@@ -118,7 +121,7 @@ pub enum Unavailable {
 }
 
 /// Every `reason` label of `Error::parts`. Each is in the metrics from the start.
-pub const REASONS: [&str; 18] = [
+pub const REASONS: [&str; 19] = [
     "input",
     "cut_off",
     "credential",
@@ -135,6 +138,7 @@ pub const REASONS: [&str; 18] = [
     "overloaded",
     "reports_held",
     "not_stored",
+    "database",
     "identity",
     "timed_out",
 ];
@@ -190,6 +194,7 @@ impl Error {
                     Unavailable::Overloaded => "overloaded",
                     Unavailable::ReportsHeld => "reports_held",
                     Unavailable::NotStored => "not_stored",
+                    Unavailable::Database => "database",
                     Unavailable::Identity => "identity",
                     Unavailable::TimedOut => "timed_out",
                 };
@@ -231,9 +236,12 @@ impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::NotStored => Unavailable::NotStored.into(),
-            StoreError::Broken | StoreError::Drifted(_) | StoreError::Full | StoreError::Unreadable => {
-                Self::Internal(error.to_string())
-            }
+            StoreError::Unavailable => Unavailable::Database.into(),
+            StoreError::Broken
+            | StoreError::Drifted(_)
+            | StoreError::Full
+            | StoreError::Refused
+            | StoreError::Unreadable => Self::Internal(error.to_string()),
         }
     }
 }

@@ -30,7 +30,8 @@ pub(in crate::store) trait Stored {
 /// The current state of a subtask: the stored one, or the one that an earlier change of the draft gives it.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::store) struct Known<'a> {
-    pub(in crate::store) job_id: &'a JobId,
+    /// `None`: a job that no record of the batch names.
+    pub(in crate::store) job_id: Option<&'a JobId>,
     pub(in crate::store) job_type: JobType,
     pub(in crate::store) status: Status,
     pub(in crate::store) version: Version,
@@ -144,7 +145,7 @@ impl<'a, S: Stored> Draft<'a, S> {
 
     fn is_same(&self, new: &SubJob, known: &Known<'_>) -> bool {
         let is_alike = (new.version, new.status, new.job_type) == (known.version, known.status, known.job_type)
-            && new.job_id == *known.job_id;
+            && known.job_id == Some(&new.job_id);
         is_alike
             && match (&new.details, known.details) {
                 (None, KnownDetails::None) => true,
@@ -226,7 +227,7 @@ impl<'a, S: Stored> Draft<'a, S> {
             Some(Effect::Put(put)) => {
                 let SubJob { job_id, job_type, status, version, details, .. } = &put.sub_job;
                 Some(Known {
-                    job_id,
+                    job_id: Some(job_id),
                     job_type: *job_type,
                     status: *status,
                     version: *version,

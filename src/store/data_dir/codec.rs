@@ -262,6 +262,13 @@ pub(super) fn encode_details(details: &Details, out: &mut Vec<u8>) {
     });
 }
 
+/// The encoded details without their header.
+pub(in crate::store) fn details_to_bytes(details: &Details) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode_details(details, &mut bytes);
+    bytes.split_off(DETAILS_HEADER)
+}
+
 /// Decodes details without their header.
 pub(in crate::store) fn decode_details(mut bytes: &[u8]) -> Result<Details, CodecError> {
     let [mask] = take(&mut bytes)?;

@@ -39,6 +39,9 @@ pub enum OpenError {
         /// Its error.
         cause: io::Error,
     },
+    /// The database is not one that this program can use.
+    #[error("{0}")]
+    Database(String),
     /// No thread could be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),

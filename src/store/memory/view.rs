@@ -71,7 +71,7 @@ impl Stored for View<'_> {
         let place = self.records.find(project, id, None)?;
         let (records, record) = (self.records.project(project)?, self.records.get(project, place)?);
         Some(Known {
-            job_id: self.counters.job_id(record.job),
+            job_id: Some(self.counters.job_id(record.job)),
             job_type: record.key.job_type(),
             status: record.key.status(),
             version: record.version,

@@ -1,17 +1,14 @@
 //! Reads of jobs: one with its first subtasks, a page of a project's image jobs.
 
-use super::memory::{ImageJobPage, ImageJobRow, JobRows};
-use super::{Backend, ImageJob, Job, JobPage, Store, StoreError};
+use super::{Backend, EmbeddedStore};
 use crate::domain::{JobFilter, JobId, JobTypeSet, ProjectId};
+use crate::store::memory::{ImageJobPage, ImageJobRow, JobRows};
+use crate::store::{ImageJob, Job, JobPage, StoreError};
 
-impl Store {
+impl EmbeddedStore {
     /// A job: the project's subtasks of that job and of some types, the first `limit` of them with their details. `None` if there
     /// is none. The time hardly depends on the number of subtasks.
-    ///
-    /// # Errors
-    ///
-    /// Those of reading.
-    pub async fn job(
+    pub(in crate::store) async fn job(
         &self,
         project: &ProjectId,
         id: &JobId,
@@ -31,11 +28,7 @@ impl Store {
 
     /// The jobs of image subtasks whose own type and status match, from the one at `offset` on, at most `limit`, as they are at one
     /// moment. Those of more than `most_timed` subtasks have no times. The time hardly depends on the number of subtasks or jobs.
-    ///
-    /// # Errors
-    ///
-    /// Those of reading.
-    pub async fn image_jobs(
+    pub(in crate::store) async fn image_jobs(
         &self,
         project: &ProjectId,
         filter: JobFilter,

@@ -1,0 +1,71 @@
+//! Why a transaction has not been committed, and what follows.
+
+use tokio_postgres::Error;
+use tokio_postgres::error::SqlState;
+
+use super::commit::log_refusal;
+
+/// Why a transaction has not been committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// Another transaction was in the way, with that SQLSTATE: repeat it.
+    Repeat(&'static str),
+    /// The lane was registered again elsewhere: register it, and repeat.
+    Fenced,
+    /// The connection is lost before COMMIT was sent: the transaction is not committed.
+    Lost,
+    /// The connection is lost after COMMIT was sent.
+    Unknown,
+    /// The database has no resources: the transaction is not committed.
+    NoResources,
+    /// A right or a table is missing, which an operator can change. It has been logged.
+    Denied,
+    /// The database refuses a statement. It has been logged.
+    Refused,
+}
+
+impl Failure {
+    /// The error of a statement in the flight that ends with COMMIT. An error that the server has sent ended the transaction.
+    pub(super) fn of_commit(error: &Error) -> Self {
+        match Self::from_error(error) {
+            Self::Lost => Self::Unknown,
+            other => other,
+        }
+    }
+
+    fn from_error(error: &Error) -> Self {
+        let Some(code) = error.code() else { return Self::Lost };
+        let repeated = [
+            (&SqlState::T_R_SERIALIZATION_FAILURE, "40001"),
+            (&SqlState::T_R_DEADLOCK_DETECTED, "40P01"),
+            (&SqlState::LOCK_NOT_AVAILABLE, "55P03"),
+            (&SqlState::UNIQUE_VIOLATION, "23505"),
+            (&SqlState::QUERY_CANCELED, "57014"),
+        ];
+        if let Some((_, name)) = repeated.iter().find(|(repeated, _)| *repeated == code) {
+            return Self::Repeat(name);
+        }
+        match &code.code()[..2] {
+            // 40003: the outcome is unknown. 57P01 to 57P05: the server ends the session. 25006: it is read-only, a standby.
+            "08" | "40" | "57" | "25" => Self::Lost,
+            "53" => {
+                log_refusal(error);
+                Self::NoResources
+            }
+            "28" | "42" => {
+                log_refusal(error);
+                Self::Denied
+            }
+            _ => {
+                log_refusal(error);
+                Self::Refused
+            }
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::from_error(&error)
+    }
+}

@@ -1,0 +1,267 @@
+//! Group reads: all counts that wait are answered by one round trip, which starts after they have arrived. So a count includes every
+//! change that was acknowledged before it arrived, by whatever replica.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join;
+use tokio::sync::mpsc::Receiver;
+use tokio::sync::{Mutex, oneshot};
+use tokio::time::{Instant, timeout};
+use tokio_postgres::{Error, Row, Statement};
+
+use super::commit::log_connect_error;
+use super::connect::{Connection, Purpose, connect};
+use super::error::ConnectError;
+use super::job_hash::JobHash;
+use super::lane::pause;
+use super::shared::Shared;
+use super::statements::of_statuses;
+use crate::domain::{CountFilter, JobType, ProjectId, Status, StatusSet};
+use crate::store::types::StoreError;
+
+/// How many counts a round trip answers at most.
+const MAX_GROUP: usize = 4096;
+
+/// How long a round trip may take until its connection counts as lost.
+const TRIP: Duration = Duration::from_millis(1500);
+
+/// The time without a count after which the database is asked for a sign of life.
+const PING_INTERVAL: Duration = Duration::from_millis(300);
+
+/// The longest pause between two attempts to connect, in milliseconds.
+const MAX_BACK_OFF: u64 = 1000;
+
+/// A project, or one of its jobs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    pub(super) project: ProjectId,
+    pub(super) job: Option<JobHash>,
+}
+
+impl Key {
+    fn order(&self) -> (&str, Option<JobHash>) {
+        (self.project.as_str(), self.job)
+    }
+}
+
+/// The counters of a project or a job, and the project's revision, of one moment.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    /// 0 if the project has never had a subtask.
+    pub(super) revision: u64,
+    /// In the order of the types.
+    pub(super) counts: Vec<(JobType, [u64; Status::COUNT])>,
+}
+
+impl Counters {
+    /// How many subtasks match; the job of the filter is that of the counters.
+    pub(super) fn count(&self, filter: &CountFilter) -> u64 {
+        match filter.status {
+            Some(status) => self.sum(filter, |at| at == status as usize),
+            None => self.sum(filter, |_| true),
+        }
+    }
+
+    /// How many subtasks are in one of these statuses and match the rest of the filter.
+    pub(super) fn count_in(&self, filter: &CountFilter, statuses: StatusSet) -> u64 {
+        let statuses: Vec<usize> = statuses.iter().map(|status| status as usize).collect();
+        self.sum(filter, |at| statuses.contains(&at) && filter.status.is_none_or(|status| at == status as usize))
+    }
+
+    fn sum(&self, filter: &CountFilter, is_meant: impl Fn(usize) -> bool) -> u64 {
+        let of_types = self.counts.iter().filter(|(job_type, _)| filter.job_types.contains(job_type.index()));
+        of_types.flat_map(|(_, of)| of.iter().enumerate()).filter(|(at, _)| is_meant(*at)).map(|(_, count)| count).sum()
+    }
+
+    /// Adds the numbers of a row, from the column `from` on: the type, then the statuses.
+    fn add(&mut self, row: &Row, from: usize, shared: &Shared) -> Result<(), ReadError> {
+        let Some(number) = row.try_get::<_, Option<i16>>(from)? else { return Ok(()) };
+        let job_type = shared.types.job_type(number).ok_or(ReadError::UnknownType(number))?;
+        let mut counts = [0; Status::COUNT];
+        for (at, count) in counts.iter_mut().enumerate() {
+            // Only a change of the tables by hand makes a sum negative.
+            *count = u64::try_from(row.try_get::<_, i64>(from + 1 + at)?).unwrap_or(0);
+        }
+        self.counts.push((job_type, counts));
+        Ok(())
+    }
+}
+
+/// Why a round trip has failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadError {
+    #[error(transparent)]
+    Database(#[from] Error),
+    #[error(
+        "there are subtasks of job type number {0}, which another server has added: restart this one with its --job-type"
+    )]
+    UnknownType(i16),
+    #[error("the subtask or job {0:?} in the database cannot be read")]
+    Unreadable(String),
+}
+
+/// A count that waits.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) key: Key,
+    pub(super) reply: oneshot::Sender<Result<Arc<Counters>, StoreError>>,
+}
+
+/// The counts that wait, shared by the lanes.
+pub(super) type Queue = Arc<Mutex<Receiver<Request>>>;
+
+struct Session {
+    connection: Connection,
+    of_projects: Statement,
+    of_jobs: Statement,
+}
+
+impl Session {
+    async fn open(shared: &Shared) -> Result<Self, ConnectError> {
+        let connection = connect(&shared.target, Purpose::Lane).await?;
+        let prepared = timeout(TRIP, Self::prepare(connection)).await;
+        prepared.unwrap_or_else(|_| Err(ConnectError::Unavailable("statements could not be prepared in time".into())))
+    }
+
+    async fn prepare(connection: Connection) -> Result<Self, ConnectError> {
+        let sums = of_statuses(|status| format!("sum(t.s{status})::bigint"));
+        let columns = of_statuses(|status| format!("t.s{status}"));
+        let of_projects = format!(
+            "SELECT p.id, r.revision, t.job_type, {sums} FROM project p JOIN project_revision r ON r.project = p.no \
+             LEFT JOIN project_tally t ON t.project = p.no WHERE p.id = ANY($1::text[]) \
+             GROUP BY p.id, r.revision, t.job_type"
+        );
+        let of_jobs = format!(
+            "SELECT k.ord, r.revision, t.job_type, {columns} \
+             FROM unnest($1::text[], $2::uuid[]) WITH ORDINALITY AS k(project, job, ord) \
+             JOIN project p ON p.id = k.project JOIN project_revision r ON r.project = p.no \
+             LEFT JOIN job_tally t ON t.project = p.no AND t.job = k.job"
+        );
+        let failed = |error| ConnectError::of(&error);
+        let client = &connection.client;
+        let of_projects = client.prepare(&of_projects).await.map_err(failed)?;
+        let of_jobs = client.prepare(&of_jobs).await.map_err(failed)?;
+        Ok(Self { connection, of_projects, of_jobs })
+    }
+
+    async fn is_alive(&self) -> bool {
+        matches!(timeout(TRIP, self.connection.client.simple_query("")).await, Ok(Ok(_)))
+    }
+
+    /// Reads the counters of all keys, which are sorted, in one round trip.
+    async fn read(&self, keys: &[Key], shared: &Shared) -> Result<HashMap<Key, Counters>, ReadError> {
+        let projects: Vec<&str> = keys.iter().filter(|key| key.job.is_none()).map(|key| key.project.as_str()).collect();
+        let jobs: Vec<&Key> = keys.iter().filter(|key| key.job.is_some()).collect();
+        let of: Vec<&str> = jobs.iter().map(|key| key.project.as_str()).collect();
+        let hashes: Vec<JobHash> = jobs.iter().filter_map(|key| key.job).collect();
+        let client = &self.connection.client;
+        let of_projects = async {
+            match &projects[..] {
+                [] => Ok(Vec::new()),
+                projects => client.query(&self.of_projects, &[&projects]).await,
+            }
+        };
+        let of_jobs = async {
+            match &hashes[..] {
+                [] => Ok(Vec::new()),
+                hashes => client.query(&self.of_jobs, &[&of, &hashes]).await,
+            }
+        };
+        let (of_projects, of_jobs) = join(of_projects, of_jobs).await;
+        let mut read: HashMap<Key, Counters> = HashMap::new();
+        for row in of_projects? {
+            let id: &str = row.try_get(0)?;
+            let Ok(at) = keys.binary_search_by(|key| key.order().cmp(&(id, None))) else { continue };
+            add(read.entry(keys[at].clone()).or_default(), &row, shared)?;
+        }
+        for row in of_jobs? {
+            let ordinal: i64 = row.try_get(0)?;
+            let Some(key) = jobs.get(ordinal as usize - 1) else { continue };
+            add(read.entry((*key).clone()).or_default(), &row, shared)?;
+        }
+        Ok(read)
+    }
+}
+
+fn add(counters: &mut Counters, row: &Row, shared: &Shared) -> Result<(), ReadError> {
+    counters.revision = row.try_get::<_, i64>(1)? as u64;
+    counters.add(row, 2, shared)
+}
+
+/// Answers counts until the queue is closed.
+pub(super) async fn run(shared: Arc<Shared>, queue: Queue) {
+    let (mut session, mut logged, mut back_off) = (None, None, 50);
+    loop {
+        let open = match &session {
+            Some(open) => open,
+            None => match Session::open(&shared).await {
+                Ok(opened) => {
+                    shared.health.note_answer();
+                    shared.has_reader.notify_one();
+                    (logged, back_off) = (None, 50);
+                    session.insert(opened)
+                }
+                Err(error) => {
+                    log_connect_error(&error, &mut logged);
+                    pause(back_off).await;
+                    back_off = (back_off * 2).min(MAX_BACK_OFF);
+                    continue;
+                }
+            },
+        };
+        let mut requests = Vec::new();
+        let received = {
+            let mut queue = queue.lock().await;
+            timeout(PING_INTERVAL, queue.recv_many(&mut requests, MAX_GROUP)).await
+        };
+        let is_answered = match received {
+            Ok(0) => return,
+            Ok(_) => answer(open, requests, &shared).await,
+            Err(_) => open.is_alive().await,
+        };
+        if is_answered {
+            shared.health.note_answer();
+        } else {
+            session = None;
+        }
+    }
+}
+
+/// Answers a group. False if the connection cannot be used any more.
+async fn answer(session: &Session, mut requests: Vec<Request>, shared: &Shared) -> bool {
+    // Those of callers that have gone.
+    requests.retain(|request| !request.reply.is_closed());
+    if requests.is_empty() {
+        return session.is_alive().await;
+    }
+    let begun = Instant::now();
+    let mut keys: Vec<Key> = requests.iter().map(|request| request.key.clone()).collect();
+    keys.sort_unstable_by(|a, b| a.order().cmp(&b.order()));
+    keys.dedup();
+    let read = match timeout(TRIP, session.read(&keys, shared)).await {
+        Ok(Ok(read)) => Ok(read),
+        Ok(Err(error)) => {
+            tracing::error!(%error, "counts cannot be read");
+            Err(StoreError::Unavailable)
+        }
+        Err(_) => Err(StoreError::Unavailable),
+    };
+    shared.stats.note_read(requests.len(), begun.elapsed());
+    let is_answered = read.is_ok();
+    let mut shared_counters: HashMap<Key, Arc<Counters>> =
+        read.iter().flatten().map(|(key, _)| (key.clone(), Arc::default())).collect();
+    if let Ok(read) = read {
+        shared_counters.extend(read.into_iter().map(|(key, mut counters)| {
+            counters.counts.sort_unstable_by_key(|(job_type, _)| job_type.index());
+            (key, Arc::new(counters))
+        }));
+    }
+    for Request { key, reply } in requests {
+        let counters = shared_counters.get(&key).cloned().unwrap_or_default();
+        // The receiver may have gone.
+        let _ = reply.send(if is_answered { Ok(counters) } else { Err(StoreError::Unavailable) });
+    }
+    is_answered
+}

@@ -1,0 +1,89 @@
+//! The locked rows of a transaction, as a plan reads them.
+
+use std::collections::HashMap;
+
+use super::job_hash::JobHash;
+use crate::domain::{Details, JobId, JobType, ProjectId, Status, SubJobId, Version};
+use crate::store::core::{Known, KnownDetails, Stored};
+use crate::store::data_dir::details_to_bytes;
+use crate::store::end_time::EndTime;
+
+/// A row of `sub_job`.
+#[derive(Debug)]
+pub(super) struct LockedRow {
+    pub(super) job: JobHash,
+    pub(super) job_type: JobType,
+    pub(super) status: Status,
+    pub(super) version: Version,
+    pub(super) seq: i64,
+    pub(super) end_time: Option<EndTime>,
+    pub(super) details: Option<Vec<u8>>,
+}
+
+/// All rows that the changes of a transaction concern. No other transaction changes them.
+#[derive(Debug, Default)]
+pub(super) struct Locked {
+    /// The projects' numbers in the database. A plan sees their positions.
+    pub(super) projects: Vec<(ProjectId, i64)>,
+    pub(super) rows: Vec<LockedRow>,
+    /// The positions of the rows, by the position of the project and the identifier.
+    pub(super) places: HashMap<(u32, SubJobId), usize>,
+    /// The jobs that the changes name.
+    pub(super) jobs: HashMap<JobHash, JobId>,
+    /// Rows with a lower `seq` were stored before a load began.
+    pub(super) settled_before: i64,
+    /// The first number of the block for new rows.
+    pub(super) first_seq: i64,
+}
+
+impl Locked {
+    /// The row of a subtask.
+    pub(super) fn row(&self, project: u32, id: &SubJobId) -> Option<&LockedRow> {
+        self.rows.get(*self.places.get(&(project, id.clone()))?)
+    }
+
+    /// The position and the number of a project.
+    pub(super) fn project_number(&self, id: &ProjectId) -> Option<(u32, i64)> {
+        let at = self.projects.iter().position(|(known, _)| known == id)?;
+        Some((at as u32, self.projects[at].1))
+    }
+}
+
+impl Stored for Locked {
+    fn project(&self, id: &ProjectId) -> Option<u32> {
+        self.project_number(id).map(|(at, _)| at)
+    }
+
+    fn find(&self, project: u32, id: &SubJobId) -> Option<Known<'_>> {
+        let place = *self.places.get(&(project, id.clone()))?;
+        let row = self.rows.get(place)?;
+        Some(Known {
+            job_id: self.jobs.get(&row.job),
+            job_type: row.job_type,
+            status: row.status,
+            version: row.version,
+            end_time: row.end_time,
+            is_settled: row.seq < self.settled_before,
+            place: None,
+            details: match &row.details {
+                Some(_) => KnownDetails::Stored(place as u64),
+                None => KnownDetails::None,
+            },
+        })
+    }
+
+    fn has_details(&self, known: &Known<'_>, details: &Details) -> bool {
+        let KnownDetails::Stored(place) = known.details else { return false };
+        self.rows.get(place as usize).and_then(|row| row.details.as_deref()) == Some(&*details_to_bytes(details))
+    }
+
+    fn ids(&self, project: u32) -> Vec<SubJobId> {
+        let mut places: Vec<_> = self.places.iter().filter(|((of, _), _)| *of == project).collect();
+        places.sort_unstable_by_key(|(_, place)| self.rows[**place].seq);
+        places.into_iter().map(|((_, id), _)| id.clone()).collect()
+    }
+
+    fn has_capacity(&self, _: Option<u32>, _: usize) -> bool {
+        true
+    }
+}

@@ -1,0 +1,97 @@
+//! The tasks of an open store: the lanes, the readers, the measurement of silence.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join;
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::change::Change;
+use super::commit::next_block;
+use super::connect::{Purpose, connect};
+use super::error::ConnectError;
+use super::group_read;
+use super::lane::Lane;
+use super::shared::Shared;
+
+/// How many changes may wait. More senders wait or are answered later.
+const CHANGES: usize = 1024;
+
+/// How many counts may wait. Further ones are refused.
+const COUNTS: usize = 16 * 1024;
+
+/// The connections that answer counts: two, so that a group can form while another is read.
+const READERS: usize = 2;
+
+/// How long the first connections of the tasks may take.
+const START_LIMIT: Duration = Duration::from_secs(10);
+
+/// An open store.
+#[derive(Debug)]
+pub(super) struct Tasks {
+    pub(super) shared: Arc<Shared>,
+    pub(super) counts: mpsc::Sender<group_read::Request>,
+    /// `None` once the store is closed.
+    changes: std::sync::Mutex<Option<mpsc::Sender<Change>>>,
+    lanes: std::sync::Mutex<JoinSet<()>>,
+    /// Ends the others when it is dropped.
+    _others: JoinSet<()>,
+    /// The first `seq` of rows that are stored after the start.
+    pub(super) first_seq: i64,
+    /// What this replica is called in the lease.
+    pub(super) holder: uuid::Uuid,
+}
+
+impl Tasks {
+    /// Starts the tasks of a store with that many write lanes.
+    ///
+    /// # Errors
+    ///
+    /// If the database cannot be used or reached, or the system has no random bytes.
+    pub(super) async fn start(shared: Shared, lanes: usize) -> Result<Self, ConnectError> {
+        let connection = connect(&shared.target, Purpose::Upkeep).await?;
+        let first_seq = next_block(&connection.client).await.map_err(|error| ConnectError::of(&error))?;
+        let shared = Arc::new(shared);
+        let (changes, received) = mpsc::channel(CHANGES);
+        let queue = Arc::new(Mutex::new(received));
+        let mut write = JoinSet::new();
+        for _ in 0..lanes.max(1) {
+            write.spawn(Lane::new(shared.clone(), random_id()?).run(queue.clone()));
+        }
+        let (counts, received) = mpsc::channel(COUNTS);
+        let queue = Arc::new(Mutex::new(received));
+        let mut others = JoinSet::new();
+        for _ in 0..READERS {
+            others.spawn(group_read::run(shared.clone(), queue.clone()));
+        }
+        // A request that comes at once must not wait for a connection.
+        let connected = join(shared.has_lane.notified(), shared.has_reader.notified());
+        let in_time = timeout(START_LIMIT, connected).await;
+        in_time.map_err(|_| ConnectError::Unavailable("the lanes could not connect in time".into()))?;
+        let health = shared.health.clone();
+        others.spawn(async move { health.run().await });
+        let (changes, lanes) = (std::sync::Mutex::new(Some(changes)), std::sync::Mutex::new(write));
+        Ok(Self { shared, counts, changes, lanes, _others: others, first_seq, holder: random_id()? })
+    }
+
+    /// The queue of changes; `None` once the store is closed.
+    pub(super) fn changes(&self) -> Option<mpsc::Sender<Change>> {
+        self.changes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Refuses changes from now on, and waits until those that wait are committed.
+    pub(super) async fn close(&self) {
+        drop(self.changes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
+        let lanes = std::mem::take(&mut *self.lanes.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        lanes.join_all().await;
+    }
+}
+
+/// A random identifier.
+pub(super) fn random_id() -> Result<uuid::Uuid, ConnectError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| ConnectError::Unavailable(format!("no random bytes: {error}")))?;
+    Ok(uuid::Uuid::from_bytes(bytes))
+}
