@@ -56,7 +56,8 @@ exec 2>>"$3"
 pid=$!
 echo $pid
 if read -r line; then wait $pid; exit 0; fi
-kill -9 $pid $(cat /proc/$pid/task/$pid/children)
+kill -STOP $pid
+kill -9 $(cat /proc/$pid/task/$pid/children) $pid
 wait $pid
 rm -rf "$4"
 "#;
@@ -192,11 +193,12 @@ impl Cluster {
 
     /// Kills the server with all its processes, as a loss of power does but for what the disk's cache holds.
     pub(crate) fn kill(&mut self) {
-        // First the one that would start others.
-        self.signal(Signal::KILL);
+        // A stopped server starts no other process, and is still the parent of those it has.
+        self.signal(Signal::STOP);
         for child in self.children() {
             let _ = kill_process(child, Signal::KILL);
         }
+        self.signal(Signal::KILL);
         self.await_end();
     }
 

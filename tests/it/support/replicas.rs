@@ -1,6 +1,6 @@
 //! Servers that share a database, and a database with the schema for them.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use crate::support::blocking::post;
@@ -59,28 +59,37 @@ pub(crate) fn assert_unavailable(response: &Response) {
 pub(crate) fn work_while(programs: &[Program], url: &str, disturb: impl FnOnce(&dyn Fn(usize))) {
     let mut workers: Vec<_> = (0..4).map(|number| Worker::new(number, &format!("project-{}", number / 2))).collect();
     let addresses: Vec<_> = programs.iter().map(|program| program.internal).collect();
-    let (acknowledged, is_over) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let (acknowledged, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
         for worker in &mut workers {
             let (addresses, acknowledged, is_over) = (&addresses, &acknowledged, &is_over);
             scope.spawn(move || {
-                let is_over = || is_over.load(Ordering::Relaxed) > 0;
+                let is_over = || is_over.load(Ordering::Relaxed);
                 worker.work_through(addresses, is_over, || {
                     let _ = acknowledged.fetch_add(1, Ordering::Relaxed);
                 });
             });
         }
+        // Workers end even if `disturb` panics.
+        let _end = SetOnDrop(&is_over);
         disturb(&|more| {
             let from = acknowledged.load(Ordering::Relaxed);
             until("reports are stored", || (acknowledged.load(Ordering::Relaxed) >= from + more).then_some(()));
         });
-        is_over.store(1, Ordering::Relaxed);
     });
     for program in programs {
         until("the server is ready", || (program.internal_status("/readyz") == 200).then_some(()));
         assert_stored(program, &workers, "in the end");
     }
     assert_good(url);
+}
+
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Every counter of the database is right.
