@@ -172,7 +172,7 @@ mod tests {
     use futures_util::FutureExt as _;
 
     #[test]
-    fn at_first_every_type_has_every_status() {
+    fn the_demo_starts_with_every_type_in_every_status() {
         let (types, store) = (JobTypes::default(), Store::in_memory(JobTypes::default().len()));
         Demo::with_token("t".into()).start(&store, &types).unwrap();
         for job_type in types.iter() {
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn its_access_is_valid_and_its_token_is_not_printed() {
+    async fn the_access_file_of_the_demo_is_valid_and_its_token_is_not_printed() {
         let demo = Demo::with_token("secret".into());
         let access = Access::parse(&demo.access()).unwrap();
         let token = Token::new(b"secret").unwrap();

@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_while_loading_abandons_the_start() {
+    fn a_stop_while_loading_cancels_the_start() {
         let readiness = Readiness::default();
         readiness.enter(Phase::Draining);
         assert_eq!(readiness.phase(), Phase::Abandoned);

@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn wildcards() {
+    fn wildcards_match_any_characters() {
         let name = Action::CountSubJobs.as_str();
         for pattern in
             [name, "*", "workspace:*", "*:*:*", "WORKSPACE:jobs:COUNT*", "workspace:jobs:?ountSubJobs", "**s"]

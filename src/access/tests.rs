@@ -57,7 +57,7 @@ fn tokens_find_their_principals_until_they_expire() {
 }
 
 #[test]
-fn accounts_may_do_everything_and_users_what_they_are_allowed() {
+fn an_account_has_every_permission_and_a_user_those_of_its_policies() {
     let access = Access::parse(&file(GOOD)).unwrap();
     let now = "2026-01-01T00:00:00Z";
     let (ops, dashboard) = (ask(&access, "ops", now).unwrap(), ask(&access, "dash", now).unwrap());
@@ -77,7 +77,7 @@ fn accounts_may_do_everything_and_users_what_they_are_allowed() {
 }
 
 #[test]
-fn a_user_without_policies_may_do_nothing() {
+fn a_user_without_policies_has_no_permission() {
     let text = "[[principal]]\nname = \"u\"\nkind = \"user\"\nprojects = [\"*\"]\ntokens = [{ sha256 = \"OPS\" }]";
     let access = Access::parse(&file(text)).unwrap();
     let user = ask(&access, "ops", "2026-01-01T00:00:00Z").unwrap();
@@ -111,7 +111,7 @@ fn named_projects_exist_and_are_listed_for_their_principals() {
 }
 
 #[test]
-fn secrets_of_access_keys_come_from_three_places() {
+fn secrets_of_access_keys_have_three_sources() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("secret"), "from a file\n").unwrap();
     let text = |keys: &str| {
@@ -218,7 +218,7 @@ fn errors_name_the_principal_and_the_line() {
 }
 
 #[test]
-fn a_reload_replaces_the_whole_access_or_nothing() {
+fn a_reload_replaces_the_whole_access_file_or_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("access.toml");
     std::fs::write(&path, file(GOOD)).unwrap();

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_read_in_their_order_at_every_bound() {
+    fn ids_are_parsed_in_order_up_to_every_limit() {
         for (body, ids) in [
             (r#"{"items":["b","a"]}"#, &["b", "a"][..]),
             (" {\r\n\t\"\\u0069tems\" : [ \"\\u0061\\/\\\"\\ud83d\\ude00\" , \" \" ] } \n", &["a/\"😀", " "]),
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_breaks_a_rule_is_refused_with_the_rule() {
+    fn an_invalid_body_is_refused_with_the_broken_rule() {
         let no_object = "body must be one JSON object with items";
         let no_array = "items must be an array of 1 to 20 strings";
         let many = of((0..21).map(|at| at.to_string()));
@@ -172,13 +172,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_written_is_what_is_read(ids in proptest::collection::btree_set("[^\\p{Cc}]{1,10}", 1..20)) {
+        fn encoded_ids_are_parsed_to_the_same_ids(ids in proptest::collection::btree_set("[^\\p{Cc}]{1,10}", 1..20)) {
             let ids: Vec<_> = ids.into_iter().collect();
             prop_assert_eq!(read(&of(ids.clone())), Ok(ids));
         }
 
         #[test]
-        fn never_panics(body in "[\\{\\}\\[\\]\"items:, \\\\ua0]{0,40}") {
+        fn parsing_any_body_never_panics(body in "[\\{\\}\\[\\]\"items:, \\\\ua0]{0,40}") {
             let _ = read(&body);
         }
     }

@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_reported_is_left_out() {
+    fn absent_details_are_omitted() {
         assert_eq!(shown(""), "");
         assert_eq!(shown(r#","version":7,"begin_time":null,"end_time":null,"error_code":null"#), "");
         let nulls = r#","error_message":null,"job_resource_info":null,"job_execute_info":null"#;
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_in_utc_without_zeros_at_the_end_of_the_fraction() {
+    fn times_are_in_utc_without_trailing_zeros() {
         for (reported, text) in [
             ("2022-03-07T10:40:43.858Z", "2022-03-07T10:40:43.858Z"),
             ("2022-03-07T10:40:43.610+00:00", "2022-03-07T10:40:43.61Z"),
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_comes_back_as_it_came() {
+    fn an_object_is_returned_as_reported() {
         let object =
             r#"{ "z":1.50e+3, "a":12345678901234567890123456789, "é":"\u00e9\ud83d\ude00/\/", "n":null,"z":[{}] }"#;
         for field in ["job_execute_info", "job_resource_info"] {

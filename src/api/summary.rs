@@ -108,7 +108,7 @@ mod tests {
     use crate::domain::Family;
 
     #[test]
-    fn zeros_are_left_out_and_sums_agree() {
+    fn zeros_are_omitted_and_sums_agree() {
         let job_types = JobTypes::default();
         let of = |name| job_types.parse(Family::App, name).unwrap();
         let counts = vec![

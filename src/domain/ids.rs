@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bounds_are_in_characters() {
+    fn limits_are_in_characters() {
         assert_eq!(JobId::parse(""), Err(IdError::Empty));
         assert!(JobId::parse(&"é".repeat(128)).is_ok());
         assert_eq!(JobId::parse(&"é".repeat(129)), Err(IdError::TooLong));
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fixed_form_is_read_back() {
+    fn a_packed_id_is_unpacked_to_the_same_text() {
         let uuid = "2382dd96-1f0a-456d-a0a4-c4b09a35b58a";
         for text in ["a", "sixteen bytes ok", uuid, &uuid.replace('-', ""), "more than sixteen bytes"] {
             let id = SubJobId::parse(text).unwrap();

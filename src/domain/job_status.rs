@@ -110,7 +110,7 @@ mod tests {
 
     /// Every set of statuses that the subtasks of a job may have, against the rule as the contract words it.
     #[test]
-    fn a_job_has_the_status_that_its_subtasks_give_it() {
+    fn the_status_of_a_job_follows_its_subtasks() {
         for set in 1..1 << Status::COUNT {
             let present: Vec<_> = Status::ALL.into_iter().filter(|status| set >> *status as usize & 1 == 1).collect();
             for count in [1, 2, u64::from(u32::MAX)] {

@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_holds_what_was_put_in() {
+    fn a_set_contains_the_inserted_types() {
         let types = JobTypes::new((0..38).map(|i| format!("T{i}"))).unwrap();
         let last = types.parse(Family::App, "T37").unwrap();
         let set: JobTypeSet = [last, types.parse(Family::App, "DELETE_SERVER").unwrap(), last].into_iter().collect();
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn families_share_names_and_no_type() {
+    fn families_share_names_but_no_type() {
         let types = JobTypes::new(["BUILD_IMAGE", "LATER"]).unwrap();
         for family in Family::ALL {
             for job_type in types.of_family(family) {

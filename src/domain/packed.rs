@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn near_uuids_are_kept_as_they_are() {
+    fn texts_similar_to_uuids_are_unchanged() {
         for text in [
             "2382DD96-1f0a-456d-a0a4-c4b09a35b58a",
             "2382dd961-f0a-456d-a0a4-c4b09a35b58a",
@@ -197,7 +197,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_comes_back(text in prop_oneof![
+        fn any_text_is_unpacked_to_itself(text in prop_oneof![
             "\\PC{0,40}",
             "[0-9a-fA-F]{32}",
             "[0-9a-fA-F]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
@@ -217,7 +217,7 @@ mod tests {
         }
 
         #[test]
-        fn equal_packed_means_equal_text(a in "[ab\u{0}-]{0,18}", b in "[ab\u{0}-]{0,18}") {
+        fn packed_values_are_equal_if_and_only_if_the_texts_are(a in "[ab\u{0}-]{0,18}", b in "[ab\u{0}-]{0,18}") {
             prop_assert_eq!(Packed::new(&a) == Packed::new(&b), a == b);
         }
     }

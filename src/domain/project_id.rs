@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keeps_the_published_bounds() {
+    fn project_ids_have_the_published_bounds() {
         assert!(ProjectId::parse("2b31ed520ab14c7bebedb6e57f00aa11").is_ok());
         assert!(ProjectId::parse(&"é".repeat(128)).is_ok());
         assert!(ProjectId::parse("...").is_ok());

@@ -45,7 +45,7 @@ mod tests {
     use crate::web::waiters::Waiters;
 
     #[tokio::test]
-    async fn counts_that_have_drifted_are_not_ready() {
+    async fn a_server_with_a_counter_mismatch_is_not_ready() {
         let metrics = Arc::new(Metrics::new().unwrap());
         let text = "[identity]\nurl = \"http://127.0.0.1:1\"".to_owned();
         let access = AccessHandle::open(AccessSource::Text(text), Vec::new(), metrics.identity().unwrap());

@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_document_itself_has_the_built_in_types() {
+    fn the_document_has_the_built_in_types() {
         let own: Value = serde_json::from_str(DOCUMENT).unwrap();
         assert_eq!(document(&JobTypes::default(), true).unwrap(), own);
     }

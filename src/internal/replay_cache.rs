@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_a_report_that_was_taken_is_remembered() {
+    async fn only_an_accepted_report_is_remembered() {
         let replays = ReplayCache::new(Duration::ZERO);
         drop(new(&replays, 1).await.unwrap());
         new(&replays, 1).await.unwrap().succeed(ACCEPTED);
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_second_waits_for_the_first_and_tries_itself_if_that_fails() {
+    async fn a_concurrent_replay_waits_and_runs_if_the_first_fails() {
         let replays = ReplayCache::new(Duration::ZERO);
         for succeeds in [false, true] {
             let first = new(&replays, 1).await.unwrap();
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn past_the_bound_the_oldest_are_forgotten() {
+    async fn a_full_cache_forgets_the_oldest() {
         let replays = ReplayCache::with_capacity(2, Duration::from_secs(60));
         for number in 0..4 {
             new(&replays, number).await.unwrap().succeed(ACCEPTED);
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn both_clocks_must_be_past_the_end() {
+    fn an_entry_expires_when_both_clocks_are_past_its_end() {
         let (date, start): (Timestamp, _) = ("2022-03-07T10:40:43Z".parse().unwrap(), Instant::now());
         let expiry = Expiry { date, at_least_until: start + Duration::from_secs(30) };
         let (early, late) = ("2022-03-07T10:55:53Z".parse().unwrap(), "2022-03-07T10:55:54Z".parse().unwrap());

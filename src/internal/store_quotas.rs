@@ -74,7 +74,7 @@ mod tests {
     const ALL: usize = QUOTA as usize;
 
     #[tokio::test]
-    async fn a_principal_has_one_large_report_or_some_small_ones_in_the_store() {
+    async fn a_principal_enqueues_one_large_report_or_several_small_ones() {
         let store_quotas = Arc::<StoreQuotas>::default();
         let large = store_quotas.try_acquire("a", 10 * ALL).unwrap();
         assert!(store_quotas.try_acquire("a", 1).is_none());

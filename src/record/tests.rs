@@ -46,7 +46,7 @@ fn every_field_is_parsed() {
 }
 
 #[test]
-fn null_is_as_if_absent() {
+fn null_equals_an_absent_field() {
     let fields =
         "version family project_id begin_time end_time job_resource_info job_execute_info error_code error_message";
     let nulls: String = fields.split(' ').map(|field| format!(",\"{field}\":null")).collect();
@@ -54,7 +54,7 @@ fn null_is_as_if_absent() {
 }
 
 #[test]
-fn empty_bodies() {
+fn empty_bodies_have_no_records() {
     assert_eq!(json("[]"), Ok(vec![]));
     assert_eq!(ndjson(""), Ok(vec![]));
     assert_eq!(ndjson("\n \r\n"), Ok(vec![]));

@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_out_of_range_become_the_nearest() {
+    fn times_out_of_range_are_clamped() {
         assert!(at("0001-01-01T00:00:00Z") < at("1970-01-01T00:00:01.5Z"));
         assert_eq!(at("2500-01-01T00:00:00Z").to_bytes(), [0xff; 4]);
         assert!(at("2022-01-01T00:00:00.1Z") >= at("2022-01-01T00:00:01Z"));

@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn changes_of_the_watched_project_wake() {
+    async fn a_change_of_the_watched_project_wakes_its_waiters() {
         let watches = Arc::<Watches>::default();
         let runner = watches.clone();
         let running = tokio::spawn(async move { runner.run().await });
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_wakes_for_good() {
+    async fn after_the_end_every_wait_returns_at_once() {
         let watches = Arc::<Watches>::default();
         let mut watch = watches.watch(&project("p"));
         watches.end();
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn dropped_watches_leave_nothing() {
+    fn dropped_watches_are_removed() {
         let watches = Arc::<Watches>::default();
         let (first, second) = (watches.watch(&project("p")), watches.watch(&project("p")));
         watches.mark(&project("p"));

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn one_principal_holds_half_and_all_together_hold_all() {
+    fn a_principal_has_at_most_half_of_the_budget() {
         let budget = ByteBudget::new(LIMITS);
         let (mut a, mut same) = (of(&budget, principal("a")), of(&budget, principal("a")));
         assert_eq!((a.add(30), same.add(20), same.add(1)), (Ok(()), Ok(()), REFUSED));

@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn a_callers_id_is_kept_if_it_is_printable() {
+    fn a_printable_request_id_is_kept() {
         for own in [b"a".as_slice(), b"!~", &[b'x'; 128]] {
             assert_eq!(identify(&[own]), own);
         }

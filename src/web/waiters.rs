@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_more_is_refused() {
+    fn a_waiter_above_the_limit_is_refused() {
         let waiters = Waiters::new(2);
         let first = waiters.try_acquire().unwrap();
         let _second = waiters.try_acquire().unwrap();

@@ -199,7 +199,7 @@ fn complaints(order: &[String], file: &str, source: &str) -> Vec<String> {
 }
 
 #[test]
-fn arrows_point_up_the_list_only() {
+fn modules_use_only_modules_above_them_in_the_list() {
     let sources = sources();
     let order = order(&sources["lib.rs"]);
     let modules = sources.keys().filter(|file| !file.contains('/') && !["lib.rs", "main.rs"].contains(&file.as_str()));
@@ -258,7 +258,7 @@ fn circles<'a>(mut uses: BTreeMap<&'a str, BTreeSet<&'a str>>) -> BTreeMap<&'a s
 }
 
 #[test]
-fn no_modules_of_the_store_use_each_other() {
+fn modules_of_the_store_have_no_import_cycle() {
     let sources = sources();
     for dir in ["store", "store/core", "store/log", "store/memory", "store/data_dir", "store/postgres"] {
         let mut uses = uses_within(dir, &sources);
@@ -281,7 +281,7 @@ fn no_modules_of_the_store_use_each_other() {
 }
 
 #[test]
-fn nothing_but_the_program_uses_the_server() {
+fn only_the_program_uses_the_server() {
     for (file, source) in sources() {
         let module = file.trim_end_matches(".rs").split('/').next().unwrap_or_default();
         if !["server", "main", "lib"].contains(&module) {
@@ -291,7 +291,7 @@ fn nothing_but_the_program_uses_the_server() {
 }
 
 #[test]
-fn what_is_wrong_is_found() {
+fn violations_are_detected() {
     let order: Vec<_> = ["domain", "store", "access", "config", "web", "server"].map(str::to_owned).into();
     let long = "\n".repeat(MAX_LINES + 1);
     for (file, source, complaint) in [

@@ -60,7 +60,7 @@ impl Drop for Bound {
 }
 
 #[test]
-fn no_parser_takes_more_than_a_multiple_of_its_input() {
+fn every_parser_allocates_at_most_a_multiple_of_its_input() {
     assert!(peak(|| vec![0u8; 1 << 20]) >= 1 << 20, "nothing is counted");
     requests::signatures_and_tokens();
     requests::queries();

@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn good_queries() {
+    fn valid_queries_are_parsed() {
         let all = filter(None, &[], None);
         for query in
             ["", "&&", "status=&job_type=&job_id=", "status&job_type&job_id", "limit=1&limit=%zz", "%zz=1", "Status=x"]
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_queries_name_the_input() {
+    fn an_invalid_query_names_the_input() {
         let long = "x".repeat(129);
         let many = vec!["DELETE_SERVER"; 20].join(",");
         for (query, input) in [
@@ -121,13 +121,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_panics(query in "[%&=+,a-zA-Z_0-9é]{0,60}") {
+        fn parsing_any_query_never_panics(query in "[%&=+,a-zA-Z_0-9é]{0,60}") {
             let _ = ask(&query);
         }
 
         /// Whatever is encoded, in whatever order, comes out as it was meant.
         #[test]
-        fn what_was_asked_is_what_is_counted(
+        fn an_encoded_filter_is_parsed_to_the_same_filter(
             status in proptest::option::of(0..7usize),
             names in proptest::collection::vec(0..19usize, 0..10),
             job_id in proptest::option::of("[^\\p{Cc}]{1,20}"),

@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_of_offset_and_limit_are_kept_to_the_letter() {
+    fn offset_and_limit_have_the_published_bounds() {
         for (query, expected) in [
             ("", asked(0, 10)),
             ("&offset=0&limit=1", asked(0, 1)),
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_type_is_mandatory_and_one_or_empty() {
+    fn job_type_is_required_and_one_type_or_empty() {
         for query in ["", "status=RUNNING", "offset=1&limit=1", "Job_type=CREATE_SERVER"] {
             assert_eq!(ask(query), Err("job_type must be given; an empty one is every job type".into()), "{query}");
         }
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn status_and_job_are_those_of_a_count() {
+    fn status_and_job_id_have_the_rules_of_a_count() {
         let filter = CountFilter {
             status: Some(Status::Failed),
             job_types: JobTypeSet::APP,

@@ -39,7 +39,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_jobs_is_by_their_own_status_and_type() {
+    fn image_jobs_are_filtered_by_the_status_and_type_of_the_job() {
         let all = JobFilter { status: None, job_types: JobTypeSet::COUNTED_IMAGE };
         let query = |filter, offset, limit| Ok(JobListQuery { filter, offset, limit });
         assert_eq!(ask("job_type=&status=&job_id=%zz&job_id="), query(all, 0, 10));

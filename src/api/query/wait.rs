@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn comparisons_hold_as_they_are_named() {
+    fn each_comparison_is_as_named() {
         for (text, holds) in [
             ("eq:5", [false, true, false]),
             ("ne:5", [true, false, true]),

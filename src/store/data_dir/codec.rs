@@ -327,7 +327,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(
+        fn an_encoded_change_is_decoded_to_the_same_change(
             all in proptest::collection::vec(("[a-z0-9é]{1,40}", any::<u64>(), proptest::collection::vec(proptest::option::of(put()), 0..6)), 0..4),
         ) {
             let codec = Codec::new(JobTypes::new(["LATER"]).unwrap());
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_type_that_is_not_known_is_named() {
+    fn an_unknown_job_type_is_named() {
         let (known, unknown) = (Codec::new(JobTypes::new(["LATER"]).unwrap()), Codec::new(JobTypes::default()));
         let later = encoded(&known, known.0.parse(Family::App, "LATER").unwrap());
         let error = unknown.decode(&later, |_| 0, |_| ()).unwrap_err();
@@ -396,7 +396,7 @@ mod tests {
 
     /// A subjobs that knows no images refuses them instead of counting them as app servers' subtasks.
     #[test]
-    fn an_images_type_is_labelled_and_an_apps_type_is_as_ever() {
+    fn only_job_types_of_images_have_a_prefix() {
         let codec = Codec::new(JobTypes::default());
         let of = |family| encoded(&codec, codec.0.parse(family, "DELETE_SERVER").unwrap());
         let holds = |bytes: Vec<u8>, label: &[u8]| bytes.windows(label.len()).any(|window| window == label);

@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_is_made_and_is_for_one_at_a_time() {
+    fn a_directory_is_created_and_locked() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/b");
         let claimed = DataDir::claim(&path).unwrap();
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_in_use_whatever_has_become_of_its_files_and_its_name() {
+    fn a_directory_stays_locked_when_its_files_are_removed_or_it_is_renamed() {
         let dir = tempfile::tempdir().unwrap();
         let (path, other) = (dir.path().join("data"), dir.path().join("other"));
         let claimed = DataDir::claim(&path).unwrap();
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_since_it_was_written_is_told() {
+    fn the_age_of_the_last_write_is_known() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(DataDir::claim(dir.path()).unwrap().unwritten_before(), None);
         let ledger = File::options().write(true).open(dir.path().join("acknowledged")).unwrap();
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_has_not_been_used_is_not_taken_for_one_that_has() {
+    fn an_unused_directory_is_distinguished_from_a_used_one() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data");
         let refused = || DataDir::claim_used(&path).unwrap_err().to_string();
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_directory_of_ours_is_refused() {
+    fn a_foreign_directory_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         fs::write(&file, "").unwrap();
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_format_is_known_newer_or_damaged() {
+    fn a_format_is_known_newer_or_corrupt() {
         let dir = tempfile::tempdir().unwrap();
         drop(DataDir::claim(dir.path()).unwrap());
         let file = dir.path().join("format");

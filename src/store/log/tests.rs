@@ -221,7 +221,7 @@ fn run(seed: u64) -> usize {
 }
 
 #[test]
-fn whatever_happens_to_the_disk_nothing_acknowledged_is_lost_or_wrong() {
+fn no_disk_fault_loses_or_changes_an_acknowledged_change() {
     let number = |name: &str| std::env::var(name).ok().map(|value| value.parse().unwrap());
     if let Some(seed) = number(SEEDS.1) {
         run(seed);
@@ -276,7 +276,7 @@ fn repeated_missing_and_misplaced_frames_are_refused() {
 }
 
 #[test]
-fn another_number_of_subtasks_than_acknowledged_is_refused() {
+fn a_number_of_subtasks_that_differs_from_the_commit_mark_is_refused() {
     for (sub_jobs, corrupt) in [(1, false), (0, true), (2, true)] {
         assert_eq!(is_corrupt(&three_frames(sub_jobs)), corrupt, "{sub_jobs}");
     }

@@ -103,7 +103,7 @@ mod tests {
     use crate::domain::{CountFilter, JobTypes, Status};
 
     #[test]
-    fn the_kth_match_is_found_and_empty_blocks_are_passed() {
+    fn the_kth_match_is_found_and_empty_blocks_are_skipped() {
         let types: Vec<_> = JobTypes::default().iter().collect();
         let mut counts = BlockCounts::default();
         let key = |at: usize| CounterKey::new(types[at % 3], Status::ALL[at % 7]);

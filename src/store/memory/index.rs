@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_what_was_entered_and_nothing_else() {
+    fn the_index_finds_exactly_the_inserted_keys() {
         let names: Vec<String> = (0..80_000).map(|i| format!("key {i}")).collect();
         let mut index = Index::default();
         for (number, name) in names.iter().enumerate() {

@@ -117,7 +117,7 @@ fn batch(ids: std::ops::Range<usize>, status: Status) -> Vec<SubJob> {
 }
 
 #[test]
-fn verification_finds_what_is_wrong() {
+fn verification_finds_every_mismatch() {
     let store = MemoryStore::new(types().len());
     let (p, q) = (project("p"), project("q"));
     for (of, n) in [(&p, 30), (&q, 20)] {
@@ -140,7 +140,7 @@ fn verification_finds_what_is_wrong() {
 }
 
 #[test]
-fn what_is_dropped_leaves_nothing_behind() {
+fn expired_subtasks_leave_no_records_and_counters() {
     let store = MemoryStore::new(types().len());
     let p = project("p");
     for round in 0..5 {
@@ -224,7 +224,7 @@ impl MemoryStore {
 }
 
 #[test]
-fn a_panic_in_a_report_is_never_counted_over() {
+fn a_panic_in_a_report_poisons_the_store() {
     let store = MemoryStore::new(types().len());
     store.poison();
     assert_eq!(store.check(), Err(StoreError::Broken));
@@ -240,7 +240,7 @@ fn a_project_of_one_subtask_is_small() {
 /// In steps of seven, so that nearly all of a report is still pending while readers look: whoever sees one subtask moved must
 /// see all of them moved, and never one move back.
 #[test]
-fn what_has_been_seen_to_move_is_never_back() {
+fn a_change_that_was_seen_stays_visible() {
     const SUB_JOBS: usize = 600;
     let p = project("p");
     let in_status = |status, job: Option<usize>| CountFilter {
@@ -294,7 +294,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
     /// Projects and jobs of several blocks, of which subtasks go and change at random.
     #[test]
-    fn pages_of_large_projects_are_those_of_a_list(seed in any::<u64>()) {
+    fn pages_of_large_projects_equal_a_plain_list(seed in any::<u64>()) {
         let store = MemoryStore::new(types().len());
         let p = project("p");
         let mut random = seed;

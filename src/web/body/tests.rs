@@ -31,7 +31,7 @@ fn in_pieces(pieces: Vec<(Duration, usize)>) -> Body {
 }
 
 #[tokio::test]
-async fn what_is_held_is_bounded_and_given_back() {
+async fn buffered_bytes_are_bounded_and_released() {
     let budget = budget(100);
     let (mut first, mut second) = (buffered(60, &budget), buffered(41, &budget));
     assert_eq!(first.read_all().await.map(|()| first.read().len()).unwrap(), 60);
@@ -48,7 +48,7 @@ async fn what_is_held_is_bounded_and_given_back() {
 }
 
 #[tokio::test]
-async fn a_body_has_its_bound_announced_or_not() {
+async fn a_body_has_its_limit_with_or_without_content_length() {
     let budget = budget(2 * MAX);
     assert!(buffered(MAX, &budget).read_all().await.is_ok());
     assert!(matches!(buffered(MAX + 1, &budget).read_all().await, Err(Error::TooLarge(MAX))));
@@ -58,7 +58,7 @@ async fn a_body_has_its_bound_announced_or_not() {
 }
 
 #[tokio::test]
-async fn of_a_body_that_means_nothing_64_kib_can_be_signed() {
+async fn an_ignored_signed_body_has_at_most_64_kib() {
     let mut fits = Payload::ignored(Body::from(vec![b'x'; MAX_IGNORED]));
     let whole = ring::digest::digest(&SHA256, &vec![b'x'; MAX_IGNORED]);
     assert_eq!(fits.digest().await.unwrap(), whole.as_ref());
@@ -69,7 +69,7 @@ async fn of_a_body_that_means_nothing_64_kib_can_be_signed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_is_held_must_come_at_64_kib_a_second() {
+async fn a_buffered_body_must_arrive_at_64_kib_a_second() {
     const KIB: usize = 1024;
     let second = |seconds: u64| Duration::from_secs(seconds);
     // What comes, whether it is taken, and when that is known.

@@ -60,7 +60,7 @@ fn noise(length: usize) -> Vec<u8> {
 }
 
 #[test]
-fn names_of_codings() {
+fn content_codings_are_parsed_by_name() {
     let of = |lists: &[&str]| {
         ContentCoding::of(&lists.iter().map(|list| (CONTENT_ENCODING, list.parse().unwrap())).collect())
     };
@@ -86,7 +86,7 @@ fn names_of_codings() {
 }
 
 #[test]
-fn a_body_has_at_most_its_bound_when_decoded() {
+fn a_decoded_body_has_at_most_its_limit() {
     for coding in ALL {
         for data in [vec![b'x'; MAX], noise(MAX)] {
             let encoded = encode(coding, &data);
@@ -112,7 +112,7 @@ fn a_bomb_is_refused_without_decoding_all_of_it() {
 }
 
 #[test]
-fn decoded_bytes_are_held_and_the_decoder_while_it_decodes() {
+fn decoded_bytes_and_the_decoder_count_against_the_budget() {
     let data = noise(4 * MIB);
     for (coding, encoded, decoder) in [
         (ContentCoding::Gzip, gzip(&data, 6), MIB),
@@ -141,7 +141,7 @@ fn decoded_bytes_are_held_and_the_decoder_while_it_decodes() {
 
 /// As security.md and the contract have it.
 #[test]
-fn a_zstd_decoder_takes_at_most_8_and_a_half_mib() {
+fn a_zstd_decoder_allocates_at_most_8_and_a_half_mib() {
     for (log, most) in [(10, 256 * 1024), (23, 8 * MIB + MIB / 2)] {
         let encoded = zstd(&noise(MIB), &[CParameter::WindowLog(log)]);
         let (mut decoder, mut slice) = (Zstd::new(&encoded).unwrap(), vec![0; SLICE]);
@@ -168,7 +168,7 @@ fn a_window_has_at_most_8_mib() {
 }
 
 #[test]
-fn a_body_is_of_its_coding_from_the_first_byte_to_the_last() {
+fn a_body_has_its_coding_from_the_first_byte_to_the_last() {
     for coding in ALL {
         let data = noise(1000);
         let (good, name) = (encode(coding, &data), coding.name());
@@ -201,7 +201,7 @@ fn a_body_is_of_its_coding_from_the_first_byte_to_the_last() {
 }
 
 #[test]
-fn a_checksum_is_checked() {
+fn a_checksum_is_verified() {
     for (coding, mut encoded) in [
         (ContentCoding::Gzip, gzip(&noise(1000), 0)),
         (ContentCoding::Zstd, zstd(&noise(1000), &[CParameter::ChecksumFlag(true)])),
@@ -226,7 +226,7 @@ fn empty_members_are_decoded_in_slices() {
 
 proptest! {
     #[test]
-    fn what_was_encoded_comes_back(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 1..5)) {
+    fn an_encoded_body_is_decoded_to_the_same_body(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 1..5)) {
         for coding in ALL {
             let encoded: Vec<u8> = pieces.iter().flat_map(|piece| encode(coding, piece)).collect();
             prop_assert_eq!(decode(coding, &encoded).unwrap(), pieces.concat());
@@ -235,7 +235,7 @@ proptest! {
 
     /// Neither a panic nor more than the bound, whatever comes.
     #[test]
-    fn no_body_breaks_a_decoder(data in prop::collection::vec(any::<u8>(), 0..300), at in 0..300usize, with: u8) {
+    fn no_body_makes_a_decoder_panic(data in prop::collection::vec(any::<u8>(), 0..300), at in 0..300usize, with: u8) {
         for coding in ALL {
             let mut encoded = encode(coding, &data);
             let at = at % encoded.len();

@@ -86,7 +86,7 @@ fn assert_deleted(answer: &Response) {
 }
 
 #[tokio::test]
-async fn only_what_has_succeeded_or_failed_is_deleted_and_only_of_the_family() {
+async fn a_delete_removes_succeeded_and_failed_subtasks_of_its_family_only() {
     let server = server().await;
     for (family, other, left) in [("app", "image", 12.0), ("image", "app", 10.0)] {
         let ids = [
@@ -115,7 +115,7 @@ async fn only_what_has_succeeded_or_failed_is_deleted_and_only_of_the_family() {
 }
 
 #[tokio::test]
-async fn one_that_has_not_ended_keeps_all_others() {
+async fn a_delete_with_an_unfinished_subtask_removes_none() {
     let server = server().await;
     for family in ["app", "image"] {
         for status in ["WAITING", "RUNNING", "ABNORMAL", "ROLLBACK", "ABORTING"] {
@@ -130,7 +130,7 @@ async fn one_that_has_not_ended_keeps_all_others() {
 }
 
 #[tokio::test]
-async fn twenty_are_deleted_at_once_and_twenty_one_never() {
+async fn a_delete_names_at_most_twenty_subtasks() {
     let server = server().await;
     let ids: Vec<_> = (0..21).map(|at| format!("{at:é>128}")).collect();
     let ids: Vec<_> = ids.iter().map(String::as_str).collect();
@@ -146,7 +146,7 @@ async fn twenty_are_deleted_at_once_and_twenty_one_never() {
 }
 
 #[tokio::test]
-async fn a_body_has_64_kib_announced_or_not() {
+async fn a_body_above_64_kib_is_refused_with_or_without_content_length() {
     let server = server().await;
     let body = |len: usize| padded(&items(&["app-SUCCESS"]), len);
     let chunked = |body: &str| {
@@ -173,7 +173,7 @@ async fn a_body_has_64_kib_announced_or_not() {
 }
 
 #[tokio::test]
-async fn a_body_is_json_by_one_content_type() {
+async fn a_body_needs_one_content_type_of_json() {
     let server = server().await;
     let body = items(&["app-FAILED"]);
     let length = format!("Content-Length: {}", body.len());
@@ -190,7 +190,7 @@ async fn a_body_is_json_by_one_content_type() {
 }
 
 #[tokio::test]
-async fn other_methods_are_not_allowed() {
+async fn other_methods_get_405() {
     let server = server().await;
     for family in ["app", "image"] {
         let (method, path) = request_of(family, PROJECT);
@@ -208,7 +208,7 @@ async fn other_methods_are_not_allowed() {
 
 /// `Expect: 100-continue` is answered when the body is asked for, which is once nothing else can be wrong.
 #[tokio::test]
-async fn a_body_is_asked_for_after_credential_permission_and_type() {
+async fn continue_is_sent_after_credential_permission_and_content_type_are_checked() {
     let server = server().await;
     let body = items(&["app-SUCCESS"]);
     let length = format!("Content-Length: {}", body.len());
@@ -235,7 +235,7 @@ fn signed(family: &str, body: &str) -> Call {
 }
 
 #[tokio::test]
-async fn a_signature_covers_the_body() {
+async fn a_signature_covers_the_body_of_a_delete() {
     let server = server().await;
     let (body, other) = (items(&["app-SUCCESS"]), items(&["app-FAILED"]));
     let forged = signed("app", &body).sign(OPS_KEY).body(&other).send(server.public).await;
@@ -256,7 +256,7 @@ async fn a_signature_covers_the_body() {
 }
 
 #[tokio::test]
-async fn counts_go_on_while_bodies_of_deletes_are_withheld() {
+async fn counts_are_served_while_bodies_of_deletes_are_withheld() {
     let access = AccessSource::Text(access_with_keys());
     let server = Running::start(Config { max_in_flight: 4, access, ..config() }).await;
     let stalled = delete_head("app", OPS, &[JSON, "Content-Length: 15"]) + "{\"items\":[\"a";
@@ -283,7 +283,7 @@ async fn counts_go_on_while_bodies_of_deletes_are_withheld() {
 }
 
 #[tokio::test]
-async fn the_project_is_looked_for_last() {
+async fn the_project_is_checked_last() {
     let server = server().await;
     let (method, path) = request_of("app", "gone");
     let token = format!("X-Auth-Token: {OPS}");

@@ -5,7 +5,7 @@ use crate::support::fixtures::{OPS, PROJECT, config, record};
 use crate::support::server::Running;
 
 #[tokio::test]
-async fn a_count_has_its_number_as_tag() {
+async fn the_etag_of_a_count_is_its_number() {
     let server = Running::start(config()).await;
     server.report(OPS, record("1", "j", "CREATE_SERVER", "RUNNING")).send().await.unwrap();
     let mut connection = Connection::open(server.public).await;
@@ -36,7 +36,7 @@ async fn a_count_has_its_number_as_tag() {
 }
 
 #[tokio::test]
-async fn a_summary_is_sent_once_a_revision_and_filter() {
+async fn a_summary_is_304_until_the_revision_or_the_filter_changes() {
     let server = Running::start(config()).await;
     let report = async |status| {
         server.report(OPS, record("1", "j", "CREATE_SERVER", status)).send().await.unwrap();

@@ -5,7 +5,7 @@ use crate::support::response::json;
 use crate::support::server::Running;
 
 #[tokio::test]
-async fn what_is_reported_is_counted() {
+async fn reported_subtasks_are_counted() {
     let server = Running::start(config()).await;
     let body = [record("1", "j", "CREATE_SERVER", "RUNNING"), record("2", "j", "DELETE_SERVER", "FAILED")].join("\n");
     let answer = json(server.report(OPS, body).send().await.unwrap()).await;

@@ -51,7 +51,7 @@ async fn report(server: &Running, id: &str, status: &str) {
 }
 
 #[tokio::test]
-async fn the_state_comes_at_once_and_after_changes() {
+async fn a_stream_sends_the_summary_at_once_and_after_changes() {
     let server = Running::start(config()).await;
     report(&server, "1", "RUNNING").await;
     let mut stream = Stream::open(&server, DASHBOARD, &[]).await;
@@ -79,7 +79,7 @@ async fn the_state_comes_at_once_and_after_changes() {
 }
 
 #[tokio::test]
-async fn a_stream_ends_with_the_drain_and_with_its_caller() {
+async fn a_stream_ends_when_the_server_drains_or_the_client_disconnects() {
     let mut server = Running::start(Config { max_waiters: 1, ..config() }).await;
     let stream = Stream::open(&server, OPS, &[]).await;
     let url = format!("http://{}/subjobs/v1/{PROJECT}/events", server.internal);

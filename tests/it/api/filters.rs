@@ -71,7 +71,7 @@ impl Asker {
 
 /// Every filter against a sum over what was reported.
 #[tokio::test]
-async fn a_count_is_the_number_of_what_matches() {
+async fn a_count_is_the_number_of_matching_subtasks() {
     let server = server().await;
     let of = |n: usize| (JOB_TYPES[n * n % 19], STATUSES[n % 11 % 7], ["j1", "j2", "j 3+é", "J1"][n % 13 % 4]);
     let all: Vec<_> = (0..400).map(of).collect();
@@ -103,7 +103,7 @@ async fn a_count_is_the_number_of_what_matches() {
 }
 
 #[tokio::test]
-async fn statuses_are_exact() {
+async fn status_is_one_exact_name() {
     let server = server().await;
     let mut asker = Asker::new(server.public).await;
     for good in ["", "RUNNING", "%52UNNING", "%41BORTING"] {
@@ -117,7 +117,7 @@ async fn statuses_are_exact() {
 }
 
 #[tokio::test]
-async fn job_types_are_a_list_of_known_ones() {
+async fn job_type_is_a_list_of_known_types() {
     let server = server().await;
     let mut asker = Asker::new(server.public).await;
     // 256 and 257 characters of known types.
@@ -158,7 +158,7 @@ async fn job_types_are_a_list_of_known_ones() {
 }
 
 #[tokio::test]
-async fn the_operators_own_job_types_are_known() {
+async fn configured_job_types_are_known() {
     let mut config = config();
     config.job_types = subjobs::domain::JobTypes::new(["BRAND_NEW_1"]).unwrap();
     let server = Running::start(config).await;
@@ -171,7 +171,7 @@ async fn the_operators_own_job_types_are_known() {
 }
 
 #[tokio::test]
-async fn job_ids_are_bounded() {
+async fn job_id_has_at_most_128_characters() {
     let server = server().await;
     let mut asker = Asker::new(server.public).await;
     let (longest, longest_encoded) = ("x".repeat(128), "%C3%A9".repeat(128));
@@ -187,7 +187,7 @@ async fn job_ids_are_bounded() {
 }
 
 #[tokio::test]
-async fn none_of_the_three_is_given_twice() {
+async fn a_repeated_filter_is_refused() {
     let server = server().await;
     let mut asker = Asker::new(server.public).await;
     for (name, encoded, value) in
@@ -208,7 +208,7 @@ async fn none_of_the_three_is_given_twice() {
 }
 
 #[tokio::test]
-async fn what_is_none_of_the_three_is_ignored() {
+async fn other_parameters_are_ignored() {
     let server = server().await;
     let outcome = json(server.report(OPS, record("1", "j", "CREATE_SERVER", "RUNNING")).send().await.unwrap()).await;
     assert_eq!(outcome["created"], 1);
@@ -223,7 +223,7 @@ async fn what_is_none_of_the_three_is_ignored() {
 
 /// As the publisher's SDK asks: an encoded comma, and the type of a body that is not there.
 #[tokio::test]
-async fn an_sdks_request_is_taken() {
+async fn a_request_of_an_sdk_is_accepted() {
     let server = server().await;
     let outcome = json(server.report(OPS, record("1", "j", "REJOIN_DOMAIN", "RUNNING")).send().await.unwrap()).await;
     assert_eq!(outcome["created"], 1);
@@ -236,7 +236,7 @@ async fn an_sdks_request_is_taken() {
 }
 
 #[tokio::test]
-async fn host_stands_exactly_once() {
+async fn host_is_required_exactly_once() {
     let server = server().await;
     let token = format!("X-Auth-Token: {OPS}");
     let ask = async |version: &str, target: &str, headers: &[&str]| {
@@ -264,7 +264,7 @@ async fn host_stands_exactly_once() {
 
 /// On both listeners, in both versions, and in the target as well.
 #[tokio::test]
-async fn host_is_a_host() {
+async fn an_invalid_host_is_refused() {
     let server = server().await;
     let token = format!("X-Auth-Token: {OPS}");
     let report = report_path(PROJECT);

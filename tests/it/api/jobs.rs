@@ -45,7 +45,7 @@ fn image(record: Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_job_is_shown_in_each_form() {
+async fn each_operation_shows_a_job_in_its_form() {
     let server = Running::start(config()).await;
     let failed = json!({
         "begin_time": "2022-03-07T18:40:43.858+08:00", "end_time": "2022-03-07T10:45:00.5Z", "job_type": "DELETE_SERVER",
@@ -100,7 +100,7 @@ async fn a_job_is_shown_in_each_form() {
 }
 
 #[tokio::test]
-async fn the_status_follows_the_subtasks() {
+async fn the_status_of_a_job_follows_its_subtasks() {
     let server = Running::start(config()).await;
     for (statuses, status, number) in [
         (&["WAITING"][..], "RUNNING", 3),
@@ -129,7 +129,7 @@ async fn the_status_follows_the_subtasks() {
 }
 
 #[tokio::test]
-async fn a_missing_job_is_not_found_with_a_message_of_its_own() {
+async fn a_missing_job_gets_404_with_its_own_message() {
     let server = Running::start(config()).await;
     report(&server, [record("1", "app job", "SUCCESS"), image(record("2", "image job", "SUCCESS"))]).await;
     for (operation, theirs, own) in [("v2", "image", "app"), ("v1", "image", "app"), ("image", "app", "image")] {
@@ -153,7 +153,7 @@ async fn a_missing_job_is_not_found_with_a_message_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_job_id_of_a_path_is_data() {
+async fn a_job_id_in_a_path_is_percent_decoded() {
     let server = Running::start(config()).await;
     let names = ["a/b", "a+b", "..", ".", " ", "a?b#c", "é", "%2e", "j"];
     let long = "é".repeat(128);
@@ -187,7 +187,7 @@ async fn a_job_id_of_a_path_is_data() {
 
 /// The first thousand subtasks are shown, and times only where they are those of all.
 #[tokio::test]
-async fn a_large_job_is_cut_after_a_thousand_subtasks() {
+async fn a_job_shows_at_most_1000_subtasks() {
     let server = Running::start(config()).await;
     let time = json!({ "begin_time": "2022-03-07T10:40:43Z", "end_time": "2022-03-07T10:40:44Z" });
     let one = |at: usize| with(record(&at.to_string(), "j", "SUCCESS"), time.clone());
@@ -208,7 +208,7 @@ async fn a_large_job_is_cut_after_a_thousand_subtasks() {
 }
 
 #[tokio::test]
-async fn image_jobs_are_listed_by_their_own_type_and_status() {
+async fn image_jobs_are_filtered_by_the_type_and_status_of_the_job() {
     let server = Running::start(config()).await;
     let of = |id: &str, job: &str, job_type: &str, status: &str| {
         with(image(record(id, job, status)), json!({ "job_type": job_type }))
@@ -272,7 +272,7 @@ async fn image_jobs_are_listed_by_their_own_type_and_status() {
 /// What the publisher's infrastructure tool does with a job: it asks until the status is no longer RUNNING, gives up at any other
 /// than SUCCESS, and takes the resource of the first subtask.
 #[tokio::test]
-async fn the_loop_of_the_infrastructure_tool_ends_well() {
+async fn the_polling_loop_of_the_infrastructure_tool_succeeds() {
     let server = Running::start(config()).await;
     let steps = [["WAITING", "WAITING"], ["RUNNING", "WAITING"], ["SUCCESS", "RUNNING"], ["SUCCESS", "SUCCESS"]];
     let mut seen = Vec::new();
@@ -291,7 +291,7 @@ async fn the_loop_of_the_infrastructure_tool_ends_well() {
 }
 
 #[tokio::test]
-async fn head_and_compression_are_those_of_a_read() {
+async fn a_job_supports_head_and_compression() {
     let server = Running::start(config()).await;
     report(&server, (0..50).map(|at| record(&format!("subtask {at}"), "j", "RUNNING"))).await;
     let plain = get(&server, &path("v2", "j")).await;

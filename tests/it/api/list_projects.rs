@@ -88,7 +88,7 @@ async fn a_caller_sees_its_own_projects_only() {
 }
 
 #[tokio::test]
-async fn a_signature_is_as_good_as_a_token() {
+async fn a_signed_request_is_accepted() {
     let server = Running::start(config()).await;
     let call = |name| Call::new("GET", "/v3/projects").query(&[("name", name)]);
     let found = |key, name| call(name).sign(key);
@@ -105,7 +105,7 @@ async fn a_signature_is_as_good_as_a_token() {
 }
 
 #[tokio::test]
-async fn the_name_is_given_once_and_encoded_well() {
+async fn a_repeated_or_badly_encoded_name_is_refused() {
     let server = Running::start(config()).await;
     for query in ["?name=local-1&name=local-1", "?name=&name=local-1", "?name=local-1&%6Eame=a", "?name=%ff", "?name=%"]
     {
@@ -115,7 +115,7 @@ async fn the_name_is_given_once_and_encoded_well() {
 }
 
 #[tokio::test]
-async fn decided_in_the_order_of_every_operation() {
+async fn list_projects_has_the_common_order_of_decisions() {
     let full = Running::start(Config { max_in_flight: 0, ..config() }).await;
     let server = Running::start(config()).await;
     let url = |server: &Running, path: &str| format!("http://{}{path}", server.public);
@@ -150,7 +150,7 @@ async fn decided_in_the_order_of_every_operation() {
 }
 
 #[tokio::test]
-async fn answers_carry_the_request_id_and_are_counted() {
+async fn responses_have_the_request_id_and_are_counted() {
     let server = Running::start(config()).await;
     let ask = async |id: &str| look_up(&server, OPS, "?name=local-1").header("X-Request-Id", id).send().await.unwrap();
     assert_eq!(ask("id-of-the-caller").await.headers()["x-request-id"], "id-of-the-caller");
@@ -171,7 +171,7 @@ async fn answers_carry_the_request_id_and_are_counted() {
 }
 
 #[tokio::test]
-async fn without_names_there_is_nothing_to_find() {
+async fn without_configured_names_the_list_is_empty() {
     let server = Running::start(crate::support::fixtures::config()).await;
     assert_eq!(shown(look_up(&server, OPS, "").send().await.unwrap()).await, []);
     assert_eq!(shown(look_up(&server, OPS, &format!("?name={PROJECT}")).send().await.unwrap()).await, []);
@@ -179,7 +179,7 @@ async fn without_names_there_is_nothing_to_find() {
 
 /// A name makes its project exist, beside those of the list.
 #[tokio::test]
-async fn a_project_with_a_name_can_be_counted_in() {
+async fn a_named_project_exists_for_counts() {
     let server = Running::start(config()).await;
     let count = async |project: &str| {
         let answer = server.client.get(server.count_url(project, "")).header("X-Auth-Token", OPS);
@@ -189,7 +189,7 @@ async fn a_project_with_a_name_can_be_counted_in() {
 }
 
 #[tokio::test]
-async fn a_reload_renames() {
+async fn a_reload_applies_new_names() {
     let files = tempfile::tempdir().unwrap();
     let path = files.path().join("access.toml");
     std::fs::write(&path, access()).unwrap();

@@ -23,7 +23,7 @@ async fn report(server: &Running, lines: &str) {
 }
 
 #[tokio::test]
-async fn each_input_is_taken_up_to_its_bound() {
+async fn each_input_is_accepted_up_to_its_limit() {
     let server = server().await;
     let mut connection = Connection::open(server.public).await;
     let long_id = "%C3%A9".repeat(128);
@@ -90,7 +90,7 @@ async fn each_input_is_taken_up_to_its_bound() {
 }
 
 #[tokio::test]
-async fn head_answers_as_get_and_other_methods_are_refused() {
+async fn lists_support_head_and_refuse_other_methods() {
     let server = server().await;
     let mut connection = Connection::open(server.public).await;
     for path in
@@ -111,7 +111,7 @@ async fn head_answers_as_get_and_other_methods_are_refused() {
 }
 
 #[tokio::test]
-async fn each_operation_needs_a_permission_of_its_own() {
+async fn each_operation_needs_its_own_permission() {
     let mut with_images = config();
     let text = access().replace("[\"workspace:jobs:*\"]", "[\"workspace:imageServer:list*\"]");
     with_images.access = subjobs::access::AccessSource::Text(text);
@@ -142,7 +142,7 @@ async fn each_operation_needs_a_permission_of_its_own() {
 
 /// What was reported comes back to the letter, whatever keeps it.
 #[tokio::test]
-async fn details_come_back_as_they_were_reported() {
+async fn details_are_returned_as_reported() {
     let dir = tempfile::tempdir().unwrap();
     for data_dir in [None, Some(dir.path().to_owned())] {
         let mut config = config();
@@ -173,7 +173,7 @@ async fn details_come_back_as_they_were_reported() {
 }
 
 #[tokio::test]
-async fn a_long_list_is_compressed_for_those_who_accept_it() {
+async fn a_long_list_is_compressed_if_the_client_accepts_it() {
     let server = Running::start(config()).await;
     let line = |n: usize| crate::support::fixtures::record(&n.to_string(), "j", "CREATE_SERVER", "RUNNING");
     report(&server, &(0..100).map(line).collect::<Vec<_>>().join("\n")).await;
@@ -193,7 +193,7 @@ async fn a_long_list_is_compressed_for_those_who_accept_it() {
 
 /// The order is that of first reports, whatever is reported later, and the same after a restart.
 #[tokio::test]
-async fn the_order_is_that_of_the_first_reports() {
+async fn a_list_is_in_the_order_of_first_reports() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = config();
     config.data_dir = Some(dir.path().to_owned());

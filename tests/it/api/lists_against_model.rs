@@ -153,12 +153,12 @@ async fn agrees_with_the_model(server: &Running, projects: usize) {
 }
 
 #[tokio::test]
-async fn lists_and_counts_are_the_models_in_memory() {
+async fn lists_and_counts_in_memory_equal_the_model() {
     agrees_with_the_model(&server().await, 60).await;
 }
 
 #[tokio::test]
-async fn lists_and_counts_are_the_models_on_a_disk() {
+async fn lists_and_counts_on_disk_equal_the_model() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = config();
     config.access = subjobs::access::AccessSource::Text(access_to_any_project());

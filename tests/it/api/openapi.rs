@@ -70,7 +70,7 @@ fn properties(schema: &Value) -> Value {
 }
 
 #[test]
-fn the_operation_is_the_publishers() {
+fn the_count_has_the_published_path_and_operation_id() {
     let (ours, publishers) = (ours(), publishers());
     assert_eq!(keys(&publishers["paths"]), [PATH]);
     // Those of the internal listener, and they alone, name it as their server.
@@ -100,7 +100,7 @@ fn described(document: &Value) -> BTreeSet<(String, String, String)> {
 }
 
 #[test]
-fn every_operation_of_the_tables_is_described_and_no_other() {
+fn the_document_describes_exactly_the_operations_of_the_tables() {
     let row = |method: &http::Method, path: &str, id: &str| (method.to_string(), path.to_owned(), id.to_owned());
     let public = subjobs::api::operations();
     let public = public.iter().map(|operation| row(&operation.method, operation.path, operation.id));
@@ -127,7 +127,7 @@ fn every_placeholder_of_a_path_is_a_parameter() {
 }
 
 #[test]
-fn the_parameters_are_the_publishers() {
+fn the_count_has_the_published_parameters() {
     let (ours, mut expected) = (ours(), parameters(&publishers()));
 
     // Stricter: a credential is needed, so the optional header of the publisher is a security scheme here, beside the
@@ -179,7 +179,7 @@ fn the_parameters_are_the_publishers() {
 }
 
 #[test]
-fn the_job_types_are_those_of_the_server() {
+fn the_document_lists_the_job_types_of_the_server() {
     let ours = ours();
     let parameter = |document| {
         let list = operation(document)["parameters"].as_array().expect("a list");
@@ -199,7 +199,7 @@ fn the_job_types_are_those_of_the_server() {
 }
 
 #[test]
-fn the_statuses_and_codes_are_the_publishers() {
+fn the_count_has_the_published_status_codes_and_error_codes() {
     let (ours, publishers) = (ours(), publishers());
     let codes = |document, code: fn(&Value, &Value) -> Value| -> BTreeMap<String, Value> {
         let responses = responses(document).into_iter();
@@ -218,7 +218,7 @@ fn the_statuses_and_codes_are_the_publishers() {
 }
 
 #[test]
-fn the_count_is_the_publishers() {
+fn the_body_of_a_count_is_as_published() {
     let (ours, publishers) = (ours(), publishers());
     let theirs = resolve(&publishers, &responses(&publishers)["200"]["schema"]);
     let mut expected = resolve(&publishers, &theirs["allOf"][0])["properties"].clone();
@@ -238,7 +238,7 @@ fn the_count_is_the_publishers() {
 }
 
 #[test]
-fn errors_are_two_bounded_strings() {
+fn an_error_is_two_bounded_strings() {
     let ours = ours();
     for (status, response) in responses(&ours).into_iter().filter(|(status, _)| !["200", "304"].contains(status)) {
         let error = content(response);
@@ -263,7 +263,7 @@ fn errors_are_two_bounded_strings() {
 }
 
 #[test]
-fn every_response_names_its_headers() {
+fn every_response_describes_its_headers() {
     let ours = ours();
     for (status, response) in responses(&ours) {
         let mut expected = vec!["Cache-Control", "X-Request-Id"];
@@ -287,7 +287,7 @@ fn every_response_names_its_headers() {
 
 /// What a schema says of a record, field by field.
 #[test]
-fn a_record_is_what_the_document_says() {
+fn the_schema_of_a_record_agrees_with_the_parser() {
     let ours = ours();
     let schema = &ours["components"]["schemas"]["SubJob"];
     assert_eq!(schema["required"], json!(["id", "job_id", "job_type", "status"]));
@@ -304,7 +304,7 @@ fn a_record_is_what_the_document_says() {
 }
 
 #[tokio::test]
-async fn the_served_document_has_the_operators_job_types() {
+async fn the_served_document_has_the_configured_job_types() {
     let mut config = crate::support::fixtures::config();
     config.job_types = JobTypes::new(["BRAND_NEW_1"]).unwrap();
     let server = crate::support::server::Running::start(config).await;

@@ -65,7 +65,7 @@ fn assert_same_bounds(theirs: &Value, ours: &Value, name: &str) {
 }
 
 #[test]
-fn parameters_are_published() {
+fn parameters_are_as_published() {
     let document = ours();
     for_each(&document, |id, theirs, ours| {
         let (expected, mut given) =
@@ -91,7 +91,7 @@ fn parameters_are_published() {
 }
 
 #[test]
-fn bodies_are_published() {
+fn request_bodies_are_as_published() {
     let document = ours();
     for_each(&document, |id, theirs, ours| {
         assert_eq!(ours.get("requestBody").is_some(), theirs.get("body").is_some(), "{id}");
@@ -110,7 +110,7 @@ fn bodies_are_published() {
 }
 
 #[test]
-fn statuses_are_published() {
+fn status_codes_are_as_published() {
     let document = ours();
     for_each(&document, |id, theirs, ours| {
         let mut expected: BTreeSet<_> = theirs["statuses"].as_array().expect("a list").iter().map(text).collect();
@@ -155,7 +155,7 @@ fn assert_same_fields(document: &Value, theirs: &Value, ours: &Value, name: &str
 }
 
 #[test]
-fn fields_of_responses_are_published() {
+fn fields_of_responses_are_as_published() {
     let document = ours();
     for_each(&document, |id, theirs, ours| {
         let ours = &resolve(&document, &ours["responses"]["200"])["content"];
@@ -167,7 +167,7 @@ fn fields_of_responses_are_published() {
 }
 
 #[test]
-fn job_statuses_are_those_of_the_server() {
+fn the_document_lists_the_job_statuses_of_the_server() {
     let statuses = subjobs::domain::JobStatus::ALL.map(|status| status.as_str());
     assert_eq!(ours()["components"]["schemas"]["JobStatus"]["enum"], json!(statuses));
 }

@@ -69,7 +69,7 @@ fn combinations<const N: usize>(lens: [usize; N]) -> impl Iterator<Item = [usize
 }
 
 #[test]
-fn combinations_are_all_of_them() {
+fn combinations_yields_every_combination() {
     let all: Vec<_> = combinations([2, 3]).collect();
     assert_eq!(all, [[0, 0], [1, 0], [0, 1], [1, 1], [0, 2], [1, 2]]);
 }
@@ -232,7 +232,7 @@ async fn ask_for_everything_wrong(address: SocketAddr, row: &Row, full: bool) ->
 }
 
 #[tokio::test]
-async fn of_every_public_operation() {
+async fn public_operations_report_the_earliest_fault() {
     let mut config = config();
     config.access = access_with_more_users();
     let server = Running::start(config.clone()).await;
@@ -260,14 +260,14 @@ async fn of_every_public_operation() {
 
 /// A report's inputs have an order of their own: what every operation has, media type, size, records.
 #[tokio::test]
-async fn of_a_report() {
+async fn a_report_reports_the_earliest_fault() {
     let server = Running::start(Config { access: access_with_more_users(), ..config() }).await;
     of_an_operation_with_a_body(server.internal, "POST", report_path, ["[]", "x"], 16 * 1024 * 1024).await;
 }
 
 /// A delete's likewise.
 #[tokio::test]
-async fn of_a_batch_delete() {
+async fn a_batch_delete_reports_the_earliest_fault() {
     let server = Running::start(Config { access: access_with_more_users(), ..config() }).await;
     for (method, family) in [("POST", "app"), ("PATCH", "image")] {
         let path = |project: &str| format!("/v1/{project}/{family}-server-sub-jobs/actions/batch-delete");

@@ -5,7 +5,7 @@ use crate::support::fixtures::{OPS, code, record};
 use crate::support::response::json;
 
 #[tokio::test]
-async fn projects_that_may_be() {
+async fn valid_project_ids_are_accepted() {
     let server = server().await;
     let mut asker = Asker::new(server.public).await;
     let (longest, longest_encoded) = ("a".repeat(128), "%C3%A9".repeat(128));
@@ -17,7 +17,7 @@ async fn projects_that_may_be() {
 }
 
 #[tokio::test]
-async fn projects_that_may_not_be() {
+async fn invalid_project_ids_are_refused() {
     let server = server().await;
     let mut asker = Asker::new(server.public).await;
     let (long, long_encoded) = ("a".repeat(129), "%C3%A9".repeat(129));
@@ -32,7 +32,7 @@ async fn projects_that_may_not_be() {
 
 /// Two spellings of one project are one, and two projects are never one.
 #[tokio::test]
-async fn a_project_is_what_its_encoding_stands_for() {
+async fn a_percent_encoded_project_id_is_decoded() {
     let server = server().await;
     let url = format!("http://{}/v1/a+%25b/app-server-sub-jobs/actions/report", server.internal);
     let report = server.client.post(url).header("X-Auth-Token", OPS).header("Content-Type", "application/json");

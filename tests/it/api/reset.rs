@@ -13,7 +13,7 @@ async fn reset(server: &Running, token: &str) -> reqwest::Response {
 }
 
 #[tokio::test]
-async fn all_subtasks_of_the_project_go_in_one_step() {
+async fn a_reset_deletes_all_subtasks_of_the_project_in_one_step() {
     let server = Running::start(Config { allow_reset: true, ..config() }).await;
     let image = r#"{"id":"i","job_id":"k","job_type":"BUILD_IMAGE","status":"RUNNING","family":"image"}"#;
     let lines: Vec<_> = (0..3000).map(|n| record(&n.to_string(), "j", "CREATE_SERVER", "RUNNING")).collect();
@@ -35,7 +35,7 @@ async fn all_subtasks_of_the_project_go_in_one_step() {
 }
 
 #[tokio::test]
-async fn a_restart_does_not_bring_them_back() {
+async fn a_reset_survives_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let config = || Config { allow_reset: true, data_dir: Some(dir.path().join("data")), ..config() };
     let mut server = Running::start(config()).await;
@@ -51,7 +51,7 @@ async fn a_restart_does_not_bring_them_back() {
 }
 
 #[tokio::test]
-async fn it_needs_the_option_and_a_permission() {
+async fn a_reset_needs_the_option_and_a_permission() {
     let server = Running::start(config()).await;
     assert_error(reset(&server, OPS).await, 404, code::NOT_FOUND).await;
     let server = Running::start(Config { allow_reset: true, ..config() }).await;

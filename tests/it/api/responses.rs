@@ -62,7 +62,7 @@ fn allowed(answer: &Response) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn other_methods_are_told_which_there_are() {
+async fn other_methods_get_405_with_allow() {
     let server = Running::start(config()).await;
     let others =
         "POST PUT PATCH DELETE OPTIONS TRACE CONNECT PROPFIND QUERY BREW get Get gET GETS head X-Y a!#$%&'*+-.^_`|~";
@@ -96,7 +96,7 @@ async fn nowhere(address: SocketAddr, method: &str, targets: &[&str]) {
 }
 
 #[tokio::test]
-async fn other_paths_are_not_found_whatever_the_method() {
+async fn unknown_paths_get_404_for_every_method() {
     let server = Running::start(config()).await;
     for method in ["GET", "POST", "OPTIONS", "BREW"] {
         nowhere(
@@ -165,7 +165,7 @@ async fn other_paths_are_not_found_whatever_the_method() {
 }
 
 #[tokio::test]
-async fn a_callers_own_request_id_comes_back_and_others_are_replaced() {
+async fn a_valid_request_id_is_returned_and_an_invalid_one_is_replaced() {
     let server = Running::start(config()).await;
     let mut seen = std::collections::HashSet::new();
     let longest = "x".repeat(128);
@@ -197,7 +197,7 @@ async fn a_callers_own_request_id_comes_back_and_others_are_replaced() {
 
 /// The publisher's SDKs read it whatever went wrong; so is an answer never to be kept.
 #[tokio::test]
-async fn internal_answers_have_the_common_headers_too() {
+async fn internal_responses_have_the_common_headers() {
     let server = Running::start(config()).await;
     for (path, content_type) in [
         ("/healthz", "text/plain"),

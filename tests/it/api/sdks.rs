@@ -368,7 +368,7 @@ async fn node_without_a_project_id() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_too_busy_is_another_class_of_error() {
+async fn an_overloaded_server_raises_another_class_of_error() {
     let server = Running::start(Config { max_in_flight: 0, ..config() }).await;
     let expected = Refused(SERVER_ERROR, (503, "WKS.00050902"), "the service is overloaded");
     for client in [Client::Python, Client::Node] {

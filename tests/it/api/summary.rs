@@ -15,7 +15,7 @@ pub(crate) async fn summary(server: &Running, project: &str, query: &str) -> Val
 }
 
 #[tokio::test]
-async fn counts_are_by_status_and_type_and_by_family() {
+async fn a_summary_has_counts_by_type_and_status_of_one_family() {
     let server = Running::start(config()).await;
     assert_eq!(summary(&server, PROJECT, "").await, json!({"revision":0,"total":0,"by_status":{},"by_type":{}}));
     let image = r#"{"id":"i","job_id":"k","job_type":"CREATE_SERVER","status":"RUNNING","family":"image"}"#;
@@ -40,7 +40,7 @@ async fn counts_are_by_status_and_type_and_by_family() {
 }
 
 #[tokio::test]
-async fn the_revision_grows_with_every_change_and_no_other_report() {
+async fn the_revision_grows_with_changes_only() {
     let server = Running::start(config()).await;
     let mut last = 0;
     let mut changed = async |line: &str| {
@@ -61,7 +61,7 @@ async fn the_revision_grows_with_every_change_and_no_other_report() {
 }
 
 #[tokio::test]
-async fn each_family_has_the_permission_of_its_count() {
+async fn the_family_decides_the_permission() {
     let server = Running::start(config()).await;
     for (family, status) in [("", 200), ("app", 200), ("image", 403), ("x", 400)] {
         for (operation, query) in [("summary", ""), ("wait", "&revision=9")] {

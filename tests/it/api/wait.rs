@@ -31,7 +31,7 @@ async fn waiting(server: &Running, number: f64) {
 }
 
 #[tokio::test]
-async fn what_is_true_already_is_answered_at_once() {
+async fn a_wait_for_a_condition_that_holds_returns_at_once() {
     let server = Running::start(config()).await;
     report(&server, "1", "RUNNING").await;
     let revision = summary(&server, PROJECT, "").await["revision"].as_u64().unwrap();
@@ -68,7 +68,7 @@ async fn a_change_ends_the_wait() {
 }
 
 #[tokio::test]
-async fn waiting_takes_no_permit_and_no_time_out_but_its_own() {
+async fn a_wait_holds_no_permit_and_has_its_own_timeout() {
     let config = Config { max_in_flight: 1, max_waiters: 3, request_timeout: Duration::from_millis(100), ..config() };
     let server = Running::start(config).await;
     let script = async {
@@ -116,7 +116,7 @@ async fn the_drain_ends_every_wait() {
 }
 
 #[tokio::test]
-async fn a_caller_who_loses_permission_gets_no_answer() {
+async fn a_wait_with_a_revoked_token_ends_with_401() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&file, access()).unwrap();
     let server = Running::start(Config { access: AccessSource::File(file.path().into()), ..config() }).await;
@@ -134,7 +134,7 @@ async fn a_caller_who_loses_permission_gets_no_answer() {
 }
 
 #[tokio::test]
-async fn get_is_the_only_method() {
+async fn a_wait_accepts_get_only() {
     let server = Running::start(config()).await;
     let mut connection = Connection::open(server.public).await;
     for method in ["HEAD", "POST", "PATCH"] {

@@ -25,7 +25,7 @@ fn asking(lines: &[&[u8]]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn one_good_token_is_needed() {
+async fn a_count_needs_exactly_one_valid_token() {
     let server = Running::start(config()).await;
     let mut connection = Connection::open(server.public).await;
     let (hash, long) = (hash(OPS.as_bytes()), format!("X-Auth-Token: {}", "x".repeat(60_000)));
@@ -76,7 +76,7 @@ async fn one_good_token_is_needed() {
 }
 
 #[tokio::test]
-async fn a_token_in_the_query_is_none() {
+async fn a_token_in_the_query_is_ignored() {
     let server = Running::start(config()).await;
     let url = server.count_url(PROJECT, "?X-Auth-Token=ops-token");
     let message = assert_error(server.client.get(url).send().await.unwrap(), 401, code::CREDENTIAL).await;
@@ -85,7 +85,7 @@ async fn a_token_in_the_query_is_none() {
 
 /// A token is bytes: above 0x7f it is as good or bad as any, and never a fault.
 #[tokio::test]
-async fn a_token_may_be_any_bytes() {
+async fn a_token_may_have_any_bytes() {
     let odd = "clé-\u{1F980}";
     let mut config = config();
     config.access = AccessSource::Text(access().replace(&hash(OPS.as_bytes()), &hash(odd.as_bytes())));
@@ -110,7 +110,7 @@ async fn a_token_may_be_any_bytes() {
 
 /// Tokens of the publisher's identity service run to several KiB; 32 KiB always fit.
 #[tokio::test]
-async fn long_tokens_are_taken() {
+async fn a_token_of_32_kib_is_accepted() {
     let long: String = (0..32 * 1024).map(|n| char::from(b'A' + (n * n % 26) as u8)).collect();
     let mut config = config();
     config.access = AccessSource::Text(access().replace(&hash(OPS.as_bytes()), &hash(long.as_bytes())));
@@ -121,7 +121,7 @@ async fn long_tokens_are_taken() {
 }
 
 #[tokio::test]
-async fn no_answer_repeats_a_credential() {
+async fn no_response_repeats_a_credential() {
     let server = Running::start(config()).await;
     let secret = "s3cr3t-that-nobody-has";
     let mut connection = Connection::open(server.public).await;
@@ -142,7 +142,7 @@ async fn no_answer_repeats_a_credential() {
 }
 
 #[tokio::test]
-async fn users_hold_what_their_policies_allow() {
+async fn a_user_has_the_permissions_of_its_policies() {
     let server = Running::start(config()).await;
     const COUNT: &str = "workspace:jobs:countSubJobs";
     const REPORT: &str = "workspace:jobs:reportSubJobs";
@@ -178,7 +178,7 @@ async fn users_hold_what_their_policies_allow() {
 }
 
 #[tokio::test]
-async fn a_report_needs_a_credential_too() {
+async fn a_report_needs_a_credential() {
     let server = Running::start(config()).await;
     let body = record("1", "j", "CREATE_SERVER", "RUNNING");
     for (token, reason) in [("", "is empty"), ("nobody", "is not valid"), (EXPIRED, "has expired")] {
@@ -192,7 +192,7 @@ async fn a_report_needs_a_credential_too() {
 
 /// The project that does not exist is told of last, to those who could have asked for it.
 #[tokio::test]
-async fn projects_that_the_file_does_not_list_do_not_exist() {
+async fn unlisted_projects_do_not_exist() {
     let server = Running::start(config()).await;
     let ask = |project: &str| server.client.get(server.count_url(project, "")).header("X-Auth-Token", OPS).send();
     for project in ["nowhere", "2b31", "2B31ED520AB14C7BEBEDB6E57F00AA11"] {
@@ -204,7 +204,7 @@ async fn projects_that_the_file_does_not_list_do_not_exist() {
 
 /// A reload is in force for every later request, on open connections too; a bad file changes nothing.
 #[tokio::test]
-async fn the_file_is_read_again_when_asked() {
+async fn a_reload_applies_to_open_connections() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("access.toml");
     std::fs::write(&path, access()).unwrap();

@@ -14,7 +14,7 @@ use crate::support::signer::Call;
 const DIFFERENT: &str = "X-Auth-Token and Authorization are of different callers";
 
 #[tokio::test]
-async fn a_token_and_a_signature_must_both_be_valid_and_of_one_caller() {
+async fn a_token_and_a_signature_must_both_be_valid_and_of_one_principal() {
     let server = server().await;
     let ask = async |token: &str, key: Key<'_>| {
         // The token is not signed: the SDKs' callers add it as they like.
@@ -38,7 +38,7 @@ async fn a_token_and_a_signature_must_both_be_valid_and_of_one_caller() {
 }
 
 #[tokio::test]
-async fn a_key_opens_what_its_holder_may_do_and_nothing_else() {
+async fn a_key_has_the_permissions_of_its_principal() {
     let server = server().await;
     let count = |project: &str| Call::new("GET", &format!("/v1/{project}/app-server-sub-jobs/actions/count"));
     let report = || Call::report("application/json", "[]");
@@ -62,7 +62,7 @@ async fn a_key_opens_what_its_holder_may_do_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn secrets_come_from_the_environment_and_from_files() {
+async fn secrets_are_read_from_the_environment_and_from_files() {
     let files = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(files.path().join(name), text).unwrap();
     let in_file = |key: Key<'_>| format!("secret = \"{}\"", key.secret);
@@ -93,7 +93,7 @@ async fn secrets_come_from_the_environment_and_from_files() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_taken_away_opens_nothing_any_more() {
+async fn a_removed_key_is_refused_after_a_reload() {
     let files = tempfile::tempdir().unwrap();
     let path = files.path().join("access.toml");
     let key = format!("access_keys = [{{ id = \"{}\", secret = \"{}\" }}]\n", DASHBOARD_KEY.id, DASHBOARD_KEY.secret);

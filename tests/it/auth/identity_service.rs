@@ -110,7 +110,7 @@ async fn status(server: &Running, token: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn a_kept_connection_that_closes_is_asked_again_on_a_new_one() {
+async fn a_request_on_a_closed_pooled_connection_is_retried_on_a_new_one() {
     for does in [Does::Close, Does::Reset, Does::Break] {
         let service = Service::start(move |_, question| if question == 1 { Does::Answer } else { does });
         let server = server(&service.url, "20s").await;
@@ -122,7 +122,7 @@ async fn a_kept_connection_that_closes_is_asked_again_on_a_new_one() {
 }
 
 #[tokio::test]
-async fn a_question_is_asked_again_once() {
+async fn a_failed_request_is_retried_once() {
     for does in [Does::Close, Does::Reset, Does::Break] {
         let service = Service::start(move |_, _| does);
         let server = server(&service.url, "20s").await;
@@ -138,7 +138,7 @@ async fn a_question_is_asked_again_once() {
 }
 
 #[tokio::test]
-async fn a_service_that_is_down_costs_little_and_is_found_again() {
+async fn a_service_that_is_down_is_called_rarely_until_it_recovers() {
     let service = Service::start(|_, _| Does::Hang);
     let server = server(&service.url, "200ms").await;
     for n in 0..5 {
@@ -164,7 +164,7 @@ async fn a_service_that_is_down_costs_little_and_is_found_again() {
 }
 
 #[tokio::test]
-async fn calls_at_once_are_few_and_one_more_is_answered_at_once() {
+async fn a_call_above_the_concurrency_limit_is_refused_at_once() {
     let service = Service::start(|_, _| Does::Hang);
     let server = Arc::new(server(&service.url, "30s").await);
     let held: Vec<_> = (0..32)

@@ -144,7 +144,7 @@ async fn refused_after(server: &Running, project: &str, token: &str) -> Duration
 
 /// One test, since each Keystone takes seconds to start.
 #[tokio::test]
-async fn keystone_says_who_calls() {
+async fn keystone_authenticates_callers() {
     let mut keystone = Keystone::start().await;
     scope_and_roles_decide(&keystone).await;
     a_token_is_never_trusted_past_its_expiry(&keystone).await;

@@ -26,7 +26,7 @@ async fn count_status(server: &Running, call: Call) -> u16 {
 }
 
 #[tokio::test]
-async fn a_gateway_that_replaces_host_needs_its_public_name() {
+async fn signatures_are_valid_behind_a_gateway_that_replaces_host() {
     let sign = |host: &str| Call::count().replace("Host", host).sign(OPS_KEY).replace("Host", "127.0.0.1:8080");
     let public_hosts = vec!["jobs.example.com".parse().unwrap(), "jobs.example.com:8443".parse().unwrap()];
     let server = Running::start(Config { public_hosts, ..config() }).await;

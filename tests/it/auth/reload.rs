@@ -46,7 +46,7 @@ fn remove(path: &PathBuf) {
 }
 
 #[test]
-fn whatever_the_access_file_is_the_next_reload_is_made() {
+fn a_reload_succeeds_after_any_failed_reload() {
     let files = Files::new();
     let program = Program::start(&["--access", &files.access()]);
     let mut reloads = Reloads { program: &program, seen: 0 };
@@ -94,7 +94,7 @@ fn whatever_the_access_file_is_the_next_reload_is_made() {
 }
 
 #[test]
-fn a_start_or_a_check_waits_for_nothing_for_ever() {
+fn an_unusable_access_file_fails_the_start_within_a_time_limit() {
     let files = Files::new();
     let pipe = files.fifo("pipe");
     let empty = files.put("empty.toml", "");
@@ -116,7 +116,7 @@ fn a_start_or_a_check_waits_for_nothing_for_ever() {
 
 /// As a shell's `--access <(command)` is one.
 #[test]
-fn a_pipe_is_a_good_access_file_at_the_start() {
+fn the_start_reads_an_access_file_from_a_pipe() {
     let files = Files::new();
     let pipe = files.fifo("pipe");
     let path = pipe.clone();
@@ -131,7 +131,7 @@ fn a_pipe_is_a_good_access_file_at_the_start() {
 
 /// The access file is a pipe, so that the start lasts as long as the test wants.
 #[test]
-fn a_signal_before_the_server_is_up_is_kept() {
+fn a_signal_during_the_start_is_handled() {
     for (signal, times) in [("HUP", 20), ("TERM", 1), ("INT", 1)] {
         let files = Files::new();
         let pipe = files.fifo("pipe");

@@ -28,7 +28,7 @@ async fn taken(server: &Running, call: &Call) -> Value {
 }
 
 #[tokio::test]
-async fn a_replay_undoes_nothing_and_gets_the_first_answer() {
+async fn a_replayed_report_changes_nothing_and_gets_the_first_response() {
     let server = server().await;
     let (running, success) = (report("RUNNING"), report("SUCCESS"));
     assert_eq!(taken(&server, &running).await, outcome(1, 0, 0, 0));
@@ -58,7 +58,7 @@ async fn a_replay_undoes_nothing_and_gets_the_first_answer() {
 }
 
 #[tokio::test]
-async fn of_equal_reports_at_once_one_is_taken() {
+async fn of_concurrent_equal_reports_one_is_applied() {
     let server = server().await;
     let call = report("RUNNING");
     let answers = futures_util::future::join_all((0..16).map(|_| taken(&server, &call))).await;
@@ -66,7 +66,7 @@ async fn of_equal_reports_at_once_one_is_taken() {
 }
 
 #[tokio::test]
-async fn only_what_was_taken_is_remembered() {
+async fn only_accepted_reports_are_remembered() {
     let server = server().await;
     let bad = Call::report(NDJSON, "nonsense").sign(WORKER_KEY);
     for _ in 0..2 {

@@ -48,7 +48,7 @@ fn echoing_service() -> (String, usize) {
 }
 
 #[test]
-fn an_answer_that_holds_the_token_is_logged_without_it() {
+fn a_response_with_the_token_is_logged_without_it() {
     let (files, (url, answers)) = (Files::new(), echoing_service());
     files.put("access.toml", &format!("{}\n[identity]\nurl = \"{url}\"\n", access()));
     for filter in ["trace", "hyper=trace,hyper_util=trace,subjobs=trace"] {
@@ -69,7 +69,7 @@ fn an_answer_that_holds_the_token_is_logged_without_it() {
 }
 
 #[test]
-fn what_is_wrong_with_a_file_is_said_without_what_may_be_a_secret() {
+fn errors_of_the_access_file_have_no_value_of_it() {
     let files = Files::new();
     let key = |key: &str| {
         access().replace("name = \"ops\"", &format!("name = \"ops\"\naccess_keys = [{{ id = \"A\", {key} }}]"))

@@ -53,7 +53,7 @@ pub(super) async fn refused(response: Response, reason: &str) {
 }
 
 #[tokio::test]
-async fn a_signed_count_is_answered() {
+async fn a_signed_count_is_accepted() {
     let server = server().await;
     for (query, count) in [
         (&[][..], 5),
@@ -78,7 +78,7 @@ async fn a_signed_count_is_answered() {
 
 /// Dates have one second's grain and nothing else tells calls apart, so equal calls must be as good as one.
 #[tokio::test]
-async fn a_cloned_request_is_as_good_as_the_first() {
+async fn an_identical_request_is_accepted_again() {
     let server = server().await;
     let call = Call::count().sign(OPS_KEY);
     for _ in 0..3 {
@@ -89,7 +89,7 @@ async fn a_cloned_request_is_as_good_as_the_first() {
 }
 
 #[tokio::test]
-async fn a_query_is_signed_as_it_is_meant() {
+async fn a_query_is_signed_in_canonical_form() {
     let server = server().await;
     let call = Call::count().query(&[("job_id", "a b/é+%&="), ("job_type", "CREATE_SERVER"), ("status", "RUNNING")]);
     for same in [
@@ -114,7 +114,7 @@ async fn a_query_is_signed_as_it_is_meant() {
 }
 
 #[tokio::test]
-async fn everything_that_is_signed_must_be_as_it_was_signed() {
+async fn a_change_of_a_signed_part_is_refused() {
     let server = server().await;
     let good = || Call::count().header("X-Note", "one").sign(OPS_KEY);
     assert_eq!(counted(good().send(server.public).await).await, 5);
@@ -139,7 +139,7 @@ async fn everything_that_is_signed_must_be_as_it_was_signed() {
 }
 
 #[tokio::test]
-async fn an_unknown_key_and_a_wrong_signature_are_told_alike() {
+async fn an_unknown_key_and_a_wrong_signature_get_the_same_response() {
     let server = server().await;
     let Key { id, secret } = OPS_KEY;
     let zeros = "0".repeat(64);
@@ -162,7 +162,7 @@ async fn an_unknown_key_and_a_wrong_signature_are_told_alike() {
 }
 
 #[tokio::test]
-async fn the_date_must_be_near() {
+async fn the_date_must_be_within_the_tolerance() {
     let server = server().await;
     let off = |seconds| Call::count().at(Timestamp::now() + SignedDuration::from_secs(seconds)).sign(OPS_KEY);
     let (near, far) = (14 * 60 + 59, 15 * 60 + 1);
@@ -181,7 +181,7 @@ async fn the_date_must_be_near() {
 }
 
 #[tokio::test]
-async fn the_date_must_be_given_once_and_signed() {
+async fn the_date_must_be_present_once_and_signed() {
     let server = server().await;
     let good = || Call::count().sign(OPS_KEY);
     let now = Timestamp::now();
@@ -211,7 +211,7 @@ async fn the_date_must_be_given_once_and_signed() {
 }
 
 #[tokio::test]
-async fn a_signature_has_one_form() {
+async fn a_malformed_signature_is_refused() {
     let server = server().await;
     let good = || Call::count().sign(OPS_KEY);
     for bad in [
@@ -235,7 +235,7 @@ async fn a_signature_has_one_form() {
 
 /// Another scheme is no credential: alone it is none, and beside a good one it is ignored.
 #[tokio::test]
-async fn an_unknown_algorithm_is_no_credential() {
+async fn other_authorization_schemes_are_ignored() {
     let server = server().await;
     for scheme in ["SDK-HMAC-SM3", "V11-HMAC-SHA256", "SDK-ECDSA-P256-SHA256", "sdk-hmac-sha256", "SDK-HMAC-SHA2567"] {
         let call = || Call::count().sign(OPS_KEY).spoil(|value| value.replace("SDK-HMAC-SHA256", scheme));
@@ -246,7 +246,7 @@ async fn an_unknown_algorithm_is_no_credential() {
 }
 
 #[tokio::test]
-async fn of_several_authorizations_none_is_believed() {
+async fn several_signatures_are_refused() {
     let server = server().await;
     let good = || Call::count().sign(OPS_KEY);
     for repeated in [
@@ -264,7 +264,7 @@ async fn of_several_authorizations_none_is_believed() {
 }
 
 #[tokio::test]
-async fn headers_are_signed_as_the_bytes_that_came() {
+async fn headers_are_signed_as_received() {
     let server = server().await;
     for good in [
         Call::count().header("X-Note", "é 子任务").header("User-Agent", "a;b=c,d").header("X-Empty", "").sign(OPS_KEY),
@@ -301,7 +301,7 @@ async fn headers_are_signed_as_the_bytes_that_came() {
 
 /// A proxy sends the whole URL in the request line; the SDK that speaks to it has signed the path.
 #[tokio::test]
-async fn a_request_may_come_through_a_proxy() {
+async fn a_signed_request_in_absolute_form_is_accepted() {
     let server = server().await;
     let path = format!("/v1/{PROJECT}/app-server-sub-jobs/actions/count");
     let call = || Call::count().query(&[("status", "RUNNING")]);

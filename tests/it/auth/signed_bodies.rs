@@ -17,7 +17,7 @@ const TOO_LONG: &str = "the body is too long to be signed";
 
 /// Node's core sends `{}` with a GET.
 #[tokio::test]
-async fn a_body_is_signed_as_it_came() {
+async fn a_body_is_signed_as_received() {
     let server = server().await;
     let signed = || Call::count().body("{}").sign(OPS_KEY);
     assert_eq!(counted(signed().send(server.public).await).await, 5);
@@ -28,7 +28,7 @@ async fn a_body_is_signed_as_it_came() {
 }
 
 #[tokio::test]
-async fn of_a_body_64_kib_can_be_signed() {
+async fn a_signed_body_of_a_count_has_at_most_64_kib() {
     let server = server().await;
     let call = |length: usize| Call::count().body("x".repeat(length)).sign(OPS_KEY);
     assert_eq!(counted(call(MAX_SIGNED).send(server.public).await).await, 5);
@@ -42,7 +42,7 @@ async fn of_a_body_64_kib_can_be_signed() {
 }
 
 #[tokio::test]
-async fn a_body_that_does_not_come_is_waited_for_only_with_a_known_key() {
+async fn an_unknown_key_is_refused_before_the_body_is_read() {
     let config =
         Config { request_timeout: Duration::from_millis(300), report_timeout: Duration::from_millis(300), ..config() };
     let server = Running::start(config).await;
@@ -61,7 +61,7 @@ async fn a_body_that_does_not_come_is_waited_for_only_with_a_known_key() {
 }
 
 #[tokio::test]
-async fn a_signed_report_is_taken_and_a_tampered_one_is_not() {
+async fn a_signed_report_is_accepted_and_a_changed_one_is_refused() {
     let server = Running::start(config()).await;
     let info = "x".repeat(7_000);
     let records: Vec<_> = (0..600)

@@ -7,7 +7,7 @@ use crate::support::program::{run, subjobs, text};
 use crate::support::snapshot::assert_snapshot;
 
 #[test]
-fn check_names_each_file_and_what_it_holds_or_what_is_wrong_with_it() {
+fn check_prints_the_content_or_the_error_of_each_file() {
     let files = Files::new();
     let records = [("1", PROJECT), ("2", PROJECT), ("1", "p2"), ("1", PROJECT)];
     let records = records.map(|(id, project)| load_line(project, id, "CREATE_SERVER", "RUNNING"));
@@ -37,7 +37,7 @@ fn check_names_each_file_and_what_it_holds_or_what_is_wrong_with_it() {
 }
 
 #[test]
-fn check_reads_the_variables_of_its_options() {
+fn check_reads_environment_variables() {
     let files = Files::new();
     let bad = files.put("bad.toml", "x");
     let by_environment = run(subjobs(&["check"]).env("SUBJOBS_ACCESS", &bad), "");

@@ -12,7 +12,7 @@ use crate::support::program::{Program, Signal, event, healthcheck, run, serve, s
 use crate::support::wait::until;
 
 #[test]
-fn what_cannot_be_used_is_named_in_one_line() {
+fn a_start_error_names_the_option_in_one_line() {
     let files = Files::new();
     let access = files.access();
     let bad_access = files.put("bad.toml", "projects = []\nprojets = []\n");
@@ -75,7 +75,7 @@ fn what_cannot_be_used_is_named_in_one_line() {
 }
 
 #[test]
-fn a_token_where_its_hash_belongs_is_not_repeated() {
+fn a_token_in_place_of_its_hash_is_not_printed() {
     let files = Files::new();
     let principal = "[[principal]]\nname = \"a\"\nkind = \"account\"\nprojects = [\"*\"]\n";
     for (wrong, at) in [
@@ -103,7 +103,7 @@ fn a_token_where_its_hash_belongs_is_not_repeated() {
 }
 
 #[test]
-fn a_health_check_asks_whether_it_is_ready() {
+fn healthcheck_exits_with_0_only_if_the_server_is_ready() {
     let files = Files::new();
     let mut anywhere = subjobs(&["serve", "--listen", "127.0.0.1:0", "--internal-listen", "0.0.0.0:0"]);
     let program = Program::begin_with(anywhere.args(["--access", &files.access(), "--drain-delay", "1h"]));
@@ -130,7 +130,7 @@ fn a_health_check_asks_whether_it_is_ready() {
 }
 
 #[test]
-fn a_health_check_does_not_wait_for_ever() {
+fn healthcheck_has_a_timeout() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     assert_eq!(healthcheck(&silent.local_addr().unwrap().to_string()), 1);
     let another = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -144,7 +144,7 @@ fn a_health_check_does_not_wait_for_ever() {
 }
 
 #[test]
-fn a_new_token_opens_the_server_it_was_made_for() {
+fn a_generated_token_is_accepted() {
     let files = Files::new();
     let made = run(&mut subjobs(&["token"]), "");
     assert_eq!(made.status.code(), Some(0));
@@ -178,7 +178,7 @@ fn options() -> Vec<(String, String)> {
 }
 
 #[test]
-fn every_option_can_come_from_the_environment() {
+fn every_option_has_an_environment_variable() {
     let files = Files::new();
     // Each variable alone is heard: a value that cannot be used is complained about, by the variable's or the file's name.
     for (option, variable) in options() {

@@ -25,7 +25,7 @@ fn count_by(curl: &str) -> u64 {
 }
 
 #[test]
-fn the_demo_shows_counts_that_change() {
+fn the_counts_of_the_demo_change() {
     let program = Program::begin(&["--demo"]);
     let (token, curl) = greeting(&program);
     program.await_log("ready");
@@ -50,7 +50,7 @@ fn the_demo_shows_counts_that_change() {
 }
 
 #[test]
-fn the_demos_token_can_be_chosen() {
+fn the_token_of_the_demo_can_be_set() {
     for token in ["plain-token", r#"it's-$HOME-`id`-"\-!*"#] {
         let program = Program::begin_with(serve(&["--demo"]).env("SUBJOBS_DEMO_TOKEN", token));
         program.await_log("ready");
@@ -66,7 +66,7 @@ fn the_demos_token_can_be_chosen() {
 }
 
 #[test]
-fn the_demo_runs_when_its_greeting_is_not_read() {
+fn the_demo_runs_without_a_reader_of_its_output() {
     let (reader, closed) = std::io::pipe().unwrap();
     drop(reader);
     let program = Program::begin_with(serve(&["--demo"]).stdout(Stdio::from(closed)));

@@ -16,7 +16,7 @@ fn variables(command: &str) -> Vec<(String, String)> {
 }
 
 #[test]
-fn an_empty_variable_counts_as_unset() {
+fn an_empty_variable_is_unset() {
     for (command, needed, expected) in [
         ("serve", &["--access", "/nowhere"][..], 2),
         ("check", &["--access", "/nowhere"], 2),
@@ -39,7 +39,7 @@ fn an_empty_variable_counts_as_unset() {
 }
 
 #[test]
-fn a_server_starts_with_every_variable_empty() {
+fn a_server_starts_with_empty_variables() {
     let files = Files::new();
     let mut command = serve(&["--access", &files.access()]);
     for (_, variable) in variables("serve") {
@@ -55,7 +55,7 @@ fn a_server_starts_with_every_variable_empty() {
 }
 
 #[test]
-fn an_error_names_the_variable_that_the_value_came_from() {
+fn an_error_names_the_variable() {
     for (option, variable) in variables("serve") {
         let value = "no such value";
         let texts = ["access", "load", "data-dir", "log-filter", "store", "store-password-file", "store-ca"];
@@ -82,7 +82,7 @@ fn an_error_names_the_variable_that_the_value_came_from() {
 }
 
 #[test]
-fn a_variable_that_nothing_reads_is_warned_of_once_with_the_nearest_name() {
+fn an_unknown_variable_is_logged_once_with_the_most_similar_name() {
     let files = Files::new();
     let mut command = serve(&["--access", &files.access()]);
     command.env("SUBJOBS_DATADIR", "/somewhere/secret").env("SUBJOB_DRAIN", "1s").env("SUBJOBS_LISTEN", "");
@@ -100,7 +100,7 @@ fn a_variable_that_nothing_reads_is_warned_of_once_with_the_nearest_name() {
 }
 
 #[test]
-fn a_variable_that_holds_a_secret_of_the_access_file_is_not_warned_of() {
+fn a_secret_env_variable_of_the_access_file_is_known() {
     let files = Files::new();
     let keys = r#"access_keys = [{ id = "AK", secret_env = "SUBJOBS_OPS_SECRET" }]"#;
     let principal = format!("[[principal]]\nname = \"signer\"\nkind = \"account\"\nprojects = [\"*\"]\n{keys}\n");

@@ -7,7 +7,7 @@ use crate::support::program::{Program, Signal, event, run, serve};
 use crate::support::wait::until;
 
 #[test]
-fn request_ids_are_plain_strings_and_durations_are_seconds() {
+fn request_ids_are_strings_and_durations_are_seconds() {
     let files = Files::new();
     let load = files.put("load.ndjson", &load_line(PROJECT, "1", "CREATE_SERVER", "RUNNING"));
     let mut command = serve(&["--access", &files.access(), "--load", &load, "--drain", "1500ms"]);
@@ -38,7 +38,7 @@ fn request_ids_are_plain_strings_and_durations_are_seconds() {
 }
 
 #[test]
-fn the_text_of_the_log_has_the_same_values() {
+fn the_text_format_has_the_same_values() {
     let files = Files::new();
     let mut command = serve(&["--access", &files.access(), "--log-format", "text"]);
     let program = Program::begin_with(command.env("RUST_LOG", "debug"));
@@ -52,7 +52,7 @@ fn the_text_of_the_log_has_the_same_values() {
 }
 
 #[test]
-fn a_fatal_error_is_a_line_of_json_where_the_log_is() {
+fn a_fatal_error_has_the_format_of_the_log() {
     let files = Files::new();
     let access = files.access();
     for (args, said) in [
@@ -84,7 +84,7 @@ fn a_fatal_error_is_a_line_of_json_where_the_log_is() {
 
 /// However short the run and however much is said before the end, a reader gets all of it.
 #[test]
-fn a_healthy_reader_gets_the_last_words() {
+fn the_last_lines_of_the_log_are_written_before_the_exit() {
     let files = Files::new();
     for _ in 0..20 {
         let output = run(serve(&["--access", &files.access(), "--load", "/nowhere"]).env("RUST_LOG", "trace"), "");

@@ -18,7 +18,7 @@ fn assert_silent_about_tokens(log: &[String]) {
 }
 
 #[test]
-fn serves_what_it_was_given_and_ends_on_a_signal() {
+fn serve_loads_files_and_stops_on_sigterm_and_sigint() {
     let files = Files::new();
     let load = [
         files.put("a.ndjson", &(load_line(PROJECT, "1", "CREATE_SERVER", "RUNNING") + "\n")),
@@ -53,7 +53,7 @@ fn serves_what_it_was_given_and_ends_on_a_signal() {
 }
 
 #[test]
-fn a_drain_lets_balancers_notice_and_running_requests_end() {
+fn a_drain_waits_for_the_delay_and_for_running_requests() {
     let files = Files::new();
     let program = Program::start(&[
         "--access",
@@ -108,7 +108,7 @@ fn a_drain_lets_balancers_notice_and_running_requests_end() {
 }
 
 #[test]
-fn a_drain_that_is_cut_short_says_how_many_and_is_a_clean_end() {
+fn a_drain_timeout_logs_the_aborted_requests_and_exits_with_0() {
     let files = Files::new();
     let program = Program::start(&["--access", &files.access(), "--drain", "2s"]);
     let (mut count, mut report) = (program.running_count(), program.running_report());
@@ -129,7 +129,7 @@ fn a_drain_that_is_cut_short_says_how_many_and_is_a_clean_end() {
 }
 
 #[test]
-fn a_drain_of_no_time_cuts_running_requests_alone() {
+fn a_drain_of_zero_seconds_aborts_running_requests_only() {
     let files = Files::new();
     let program = Program::start(&["--access", &files.access(), "--drain", "0s"]);
     let mut idle: Vec<_> = (0..300).map(|_| BlockingConnection::open(program.public)).collect();
@@ -147,7 +147,7 @@ fn a_drain_of_no_time_cuts_running_requests_alone() {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn a_second_signal_ends_the_program_at_once() {
     let files = Files::new();
     for (first, second) in [(Signal::Term, Signal::Term), (Signal::Int, Signal::Int), (Signal::Term, Signal::Int)] {
         let program = Program::start(&["--access", &files.access(), "--drain", "1h", "--drain-delay", "1h"]);
@@ -162,7 +162,7 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 #[test]
-fn nothing_is_counted_until_everything_is_loaded() {
+fn requests_get_503_until_all_files_are_loaded() {
     let files = Files::new();
     let load = files.fifo("load.ndjson");
     let program = Program::begin(&["--access", &files.access(), "--load", &load]);
@@ -188,7 +188,7 @@ fn nothing_is_counted_until_everything_is_loaded() {
 }
 
 #[test]
-fn a_bad_line_is_named_and_what_came_before_it_is_never_served() {
+fn a_bad_line_ends_the_start_and_is_named() {
     let files = Files::new();
     let path = files.fifo("load.ndjson");
     let program = Program::begin(&["--access", &files.access(), "--load", &path]);
@@ -206,7 +206,7 @@ fn a_bad_line_is_named_and_what_came_before_it_is_never_served() {
 }
 
 #[test]
-fn what_is_half_loaded_is_not_served_while_it_drains_either() {
+fn a_drain_during_the_load_serves_no_subtasks() {
     let files = Files::new();
     let path = files.fifo("load.ndjson");
     let program = Program::begin(&["--access", &files.access(), "--load", &path, "--drain-delay", "2s"]);
@@ -228,7 +228,7 @@ fn what_is_half_loaded_is_not_served_while_it_drains_either() {
 }
 
 #[test]
-fn a_signal_while_loading_ends_it_promptly() {
+fn a_signal_ends_the_load() {
     let files = Files::new();
     // One that nobody ever writes to, and one whose writer never ends.
     for is_begun in [false, true] {
@@ -249,7 +249,7 @@ fn a_signal_while_loading_ends_it_promptly() {
 }
 
 #[test]
-fn a_hang_up_reads_the_access_file_again() {
+fn sighup_reloads_the_access_file() {
     let files = Files::new();
     let program = Program::start(&["--access", &files.access()]);
     let mut kept_alive = BlockingConnection::open(program.public);
@@ -287,7 +287,7 @@ fn a_hang_up_reads_the_access_file_again() {
 }
 
 #[test]
-fn the_log_is_json_and_knows_no_token() {
+fn the_log_has_its_format_and_no_token() {
     let files = Files::new();
     for (filter, format) in [("trace", "json"), ("trace", "text"), ("trace,hyper=trace,toml=trace", "json")] {
         let mut command = serve(&["--access", &files.access(), "--log-format", format]);

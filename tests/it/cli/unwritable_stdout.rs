@@ -18,7 +18,7 @@ fn data_dir(files: &Files, sub_jobs: usize) -> String {
 }
 
 #[test]
-fn export_fails_when_its_output_is_closed() {
+fn an_export_to_a_closed_output_fails() {
     let files = Files::new();
     for sub_jobs in [0, 1, 2000] {
         let dir = data_dir(&files, sub_jobs);
@@ -50,7 +50,7 @@ fn an_export_waits_for_a_slow_reader_of_a_non_blocking_pipe() {
 }
 
 #[test]
-fn other_commands_without_a_standard_output_end_as_they_should() {
+fn commands_with_an_unwritable_output_have_documented_exit_codes() {
     let files = Files::new();
     let (access, bad) = (files.access(), files.put("bad.toml", "x"));
     for broken in BROKEN {
@@ -76,7 +76,7 @@ fn other_commands_without_a_standard_output_end_as_they_should() {
 }
 
 #[test]
-fn the_demo_waits_for_no_reader_of_its_greeting() {
+fn the_demo_runs_with_an_unwritable_output() {
     for broken in BROKEN {
         let (mut command, _reader) = give(&mut serve(&["--demo"]), 1, broken);
         let program = Program::begin_with(command.stderr(Stdio::piped()));
@@ -88,7 +88,7 @@ fn the_demo_waits_for_no_reader_of_its_greeting() {
 
 /// No later file of the program may get the number of a closed standard stream.
 #[test]
-fn closed_streams_are_taken_by_nothing_else() {
+fn no_file_gets_the_descriptor_of_a_closed_standard_stream() {
     let files = Files::new();
     let program = serve(&["--access", &files.access(), "--data-dir", &files.arg("data")]);
     let mut command = Command::new("sh");

@@ -33,7 +33,7 @@ fn decoded(coding: &str, body: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn metrics_and_the_document_are_compressed_if_the_client_accepts_that() {
+async fn metrics_and_the_openapi_document_are_compressed_if_the_client_accepts_it() {
     let server = Running::start(config()).await;
     for path in PATHS {
         let plain = ask(&server, Method::GET, path, None).await;
@@ -96,7 +96,7 @@ async fn head_has_the_headers_of_get() {
 
 /// So that it need not pass the layer either.
 #[tokio::test]
-async fn a_count_is_never_compressed_and_does_not_vary() {
+async fn a_count_is_not_compressed_and_has_no_vary() {
     let server = Running::start(config()).await;
     let response = server.ask(OPS, "").header("Accept-Encoding", "gzip").send().await.unwrap();
     assert_eq!(response.headers().get("vary"), None);

@@ -28,7 +28,7 @@ async fn hold(server: &Running, count: usize) -> Vec<Connection> {
 }
 
 #[tokio::test]
-async fn one_public_connection_too_many_waits_for_another_to_end() {
+async fn a_public_connection_above_the_limit_waits() {
     let server = Running::start(Config { max_connections: 2, ..config() }).await;
     let mut open = [Connection::open(server.public).await, Connection::open(server.public).await];
     for connection in &mut open {
@@ -46,7 +46,7 @@ async fn one_public_connection_too_many_waits_for_another_to_end() {
 }
 
 #[tokio::test]
-async fn probes_are_answered_when_all_internal_connections_are_held() {
+async fn probes_are_answered_when_the_internal_connections_are_in_use() {
     let server = Running::start(Config { max_connections: 3, ..config() }).await;
     // One is the test's own client's.
     server.reaches("subjobs_http_connections{listener=\"internal\"}", 1.0).await;
@@ -81,7 +81,7 @@ async fn probes_are_answered_when_all_internal_connections_are_held() {
 }
 
 #[tokio::test]
-async fn idle_connections_cannot_keep_a_probe_out() {
+async fn idle_connections_do_not_block_probes() {
     let server = Running::start(Config { max_connections: 1, ..config() }).await;
     let mut idle = Vec::new();
     for _ in 0..RESERVE {
@@ -104,7 +104,7 @@ async fn idle_connections_cannot_keep_a_probe_out() {
 }
 
 #[tokio::test]
-async fn an_address_beyond_its_share_is_closed_at_once() {
+async fn a_connection_above_the_limit_of_its_address_is_closed() {
     let server = Running::start(Config { max_connections_per_address: Some(3), ..config() }).await;
     for address in [server.public, server.internal] {
         let request = if address == server.public { good("", &[]) } else { probe("/healthz") };

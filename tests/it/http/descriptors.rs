@@ -38,7 +38,7 @@ fn records(first: usize) -> String {
 }
 
 #[test]
-fn idle_connections_take_no_descriptor_that_something_else_needs() {
+fn idle_connections_leave_reserved_descriptors_free() {
     // For the other ends of the connections.
     rlimit::increase_nofile_limit(4096).unwrap();
     let files = Files::new();

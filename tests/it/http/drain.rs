@@ -23,7 +23,7 @@ async fn stop(server: &mut Running) {
 }
 
 #[tokio::test]
-async fn each_public_answer_after_the_signal_closes_its_connection() {
+async fn public_responses_after_the_signal_close_their_connection() {
     let mut server = Running::start(Config { drain_delay: LONG, ..config() }).await;
     let requests = [
         (good("", &[]), 200),
@@ -70,7 +70,7 @@ async fn each_public_answer_after_the_signal_closes_its_connection() {
 }
 
 #[tokio::test]
-async fn requests_that_arrived_before_the_listener_ended_are_answered() {
+async fn requests_that_arrived_before_the_end_are_answered() {
     let mut server = Running::start(Config { drain: Duration::from_secs(20), ..config() }).await;
     let kept = (0..200).map(async |_| {
         let mut connection = Connection::open(server.public).await;
@@ -93,7 +93,7 @@ async fn requests_that_arrived_before_the_listener_ended_are_answered() {
 
 /// Bytes that nobody has read turn the end of a connection into a reset, which takes the answer before them along.
 #[tokio::test]
-async fn connections_without_a_request_end_in_order() {
+async fn connections_without_a_request_end_without_a_reset() {
     let mut server = Running::start(config()).await;
     let mut connections = Vec::new();
     for sent in ["", "\r\n", "GET /v1/", "GET / HTTP/1.1\r\nHost: h\r\n"] {
@@ -117,7 +117,7 @@ async fn connections_without_a_request_end_in_order() {
 
 /// Probes and scrapes see that it ends, not that it is gone, for as long as anything runs.
 #[test]
-fn the_internal_listener_answers_to_the_very_end() {
+fn the_internal_listener_ends_last() {
     let files = Files::new();
     let args = ["--access", &files.access(), "--drain", "60s", "--report-timeout", "60s"];
     let program = Program::start(&[&args[..], &["--data-dir", &files.arg("data")]].concat());

@@ -65,7 +65,7 @@ async fn content_length_with_transfer_encoding_is_ignored_and_closes_the_connect
 
 /// The HTTP layer would take them; the outermost coding ends the body, so that what is inside is never a request.
 #[tokio::test]
-async fn several_codings_are_refused() {
+async fn several_transfer_codings_are_refused() {
     let server = Running::start(config()).await;
     for headers in [
         &["Transfer-Encoding: chunked", "Transfer-Encoding: chunked"][..],
@@ -83,7 +83,7 @@ async fn several_codings_are_refused() {
 }
 
 #[tokio::test]
-async fn broken_heads_are_refused() {
+async fn malformed_heads_are_refused() {
     let server = Running::start(config()).await;
     for header in [
         "X-A: b\r\n folded: c",
@@ -133,7 +133,7 @@ async fn all_sent_back(address: SocketAddr, bytes: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn what_is_not_http_is_refused() {
+async fn bytes_that_are_not_http_are_refused() {
     let server = Running::start(config()).await;
     let tls = b"\x16\x03\x01\x00\xf8\x01\x00\x00\xf4\x03\x03".as_slice();
     for bytes in [tls, b"SSH-2.0-OpenSSH_9.6\r\n", b"\0\0\0\0", b"\xff\xfe\xfd\xfc\r\n\r\n", b"{\"count\":1}\r\n\r\n"] {
@@ -152,7 +152,7 @@ async fn what_is_not_http_is_refused() {
 
 /// As a client does that takes for granted that HTTP/2 is spoken.
 #[tokio::test]
-async fn an_http_2_preface_is_told_that_the_version_is_not_supported() {
+async fn an_http_2_preface_gets_505() {
     let server = Running::start(config()).await;
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice();
     let settings = [preface, b"\0\0\0\x04\0\0\0\0\0"].concat();
@@ -181,7 +181,7 @@ async fn an_http_2_preface_is_told_that_the_version_is_not_supported() {
 }
 
 #[tokio::test]
-async fn a_pipeline_is_answered_in_order() {
+async fn pipelined_requests_are_answered_in_order() {
     let server = Running::start(config()).await;
     let mut connection = Connection::open(server.public).await;
     let requests = [
@@ -210,7 +210,7 @@ async fn a_pipeline_is_answered_in_order() {
 
 /// At most 64 KiB of a body are read, and then the connection can be used again.
 #[tokio::test]
-async fn a_body_means_nothing() {
+async fn a_body_of_a_get_is_ignored() {
     let server = Running::start(config()).await;
     let mut connection = Connection::open(server.public).await;
     for body in ["{}", "status=x", &"x".repeat(64 * 1024)] {
@@ -229,7 +229,7 @@ async fn a_body_means_nothing() {
 
 /// A body nobody reads does not cost the caller its answer.
 #[tokio::test]
-async fn the_answer_arrives_before_the_end_of_a_long_body() {
+async fn a_response_arrives_before_the_end_of_a_long_body() {
     let server = Running::start(config()).await;
     let length = 1024 * 1024;
     let body = vec![b'x'; length];
@@ -254,7 +254,7 @@ async fn the_answer_arrives_before_the_end_of_a_long_body() {
 
 /// Many callers send all of a body before they look for the answer; writing must not fail once the answer is there.
 #[tokio::test]
-async fn what_is_left_of_a_long_body_can_still_be_sent() {
+async fn the_rest_of_a_long_body_can_be_sent_after_the_response() {
     let server = Running::start(config()).await;
     let piece = [b'x'; 16 * 1024];
     let length = format!("Content-Length: {}", 60 * piece.len());
@@ -276,7 +276,7 @@ async fn what_is_left_of_a_long_body_can_still_be_sent() {
 }
 
 #[tokio::test]
-async fn a_caller_that_waits_to_send_is_told_to_go_on() {
+async fn expect_100_continue_gets_100_or_the_final_status() {
     let server = Running::start(config()).await;
     let expect = ["Expect: 100-continue", "Content-Length: 2"];
     let mut connection = Connection::open(server.public).await;
@@ -292,7 +292,7 @@ async fn a_caller_that_waits_to_send_is_told_to_go_on() {
 }
 
 #[tokio::test]
-async fn a_caller_that_has_stopped_sending_is_answered() {
+async fn a_half_closed_connection_gets_its_response() {
     let server = Running::start(config()).await;
     let mut connection = Connection::open(server.public).await;
     connection.send(good("", &[])).await;
@@ -303,7 +303,7 @@ async fn a_caller_that_has_stopped_sending_is_answered() {
 
 /// A body that ends too early or is no body changes nothing of a count, and nothing behind it is a request.
 #[tokio::test]
-async fn a_broken_body_ends_the_connection() {
+async fn a_malformed_body_closes_the_connection() {
     let server = Running::start(config()).await;
     for body in ["zz\r\n{}\r\n0\r\n\r\n", "2\r\n{}x\r\n0\r\n\r\n", "fffffffffffffffff\r\n", "-1\r\n\r\n", "\r\n"] {
         let mut connection = Connection::open(server.public).await;
@@ -320,7 +320,7 @@ async fn a_broken_body_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn http_1_0_is_spoken() {
+async fn http_1_0_is_supported() {
     let server = Running::start(config()).await;
     let token = format!("X-Auth-Token: {OPS}");
     let line = format!("GET {} HTTP/1.0", count_path(PROJECT));

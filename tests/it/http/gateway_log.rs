@@ -30,7 +30,7 @@ fn events(gateway: &Gateway, number: usize) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn every_line_is_json_whatever_bytes_come() {
+async fn every_log_line_is_json_for_any_request_bytes() {
     let server = Running::start(config()).await;
     let gateway = Gateway::start(server.public);
     blocking(move || {
@@ -62,7 +62,7 @@ async fn every_line_is_json_whatever_bytes_come() {
 }
 
 #[tokio::test]
-async fn a_line_says_what_was_asked_and_answered() {
+async fn a_log_line_describes_request_and_response() {
     let server = Running::start(config()).await;
     let gateway = Gateway::start(server.public);
     blocking(move || {

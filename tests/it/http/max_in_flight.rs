@@ -16,7 +16,7 @@ const AWAITING_BODY: &str = "subjobs_http_waiting{for=\"body\"}";
 const AWAITING_IDENTITY: &str = "subjobs_http_waiting{for=\"identity\"}";
 
 #[tokio::test]
-async fn a_request_without_a_place_is_refused_at_once() {
+async fn a_request_above_the_limit_is_refused_at_once() {
     let server = Running::start(Config { max_in_flight: 0, ..config() }).await;
     let mut connection = Connection::open(server.public).await;
     for _ in 0..3 {
@@ -31,7 +31,7 @@ async fn a_request_without_a_place_is_refused_at_once() {
 }
 
 #[tokio::test]
-async fn a_body_that_does_not_come_holds_no_place_of_another_request() {
+async fn a_request_that_waits_for_its_body_holds_no_permit() {
     let server = Running::start(Config { max_in_flight: 8, ..config() }).await;
     let stalled = good("", &["Content-Length: 2"]) + "{";
     let mut waiting = [Connection::open(server.public).await, Connection::open(server.public).await];
@@ -57,7 +57,7 @@ async fn a_body_that_does_not_come_holds_no_place_of_another_request() {
 }
 
 #[tokio::test]
-async fn a_body_of_a_public_request_has_five_seconds() {
+async fn a_body_of_a_public_request_must_arrive_within_five_seconds() {
     let server = Running::start(config()).await;
     let mut connection = Connection::open(server.public).await;
     let start = Instant::now();
@@ -70,7 +70,7 @@ async fn a_body_of_a_public_request_has_five_seconds() {
 
 /// Ids of access keys are no secret, so that anybody may claim one and withhold the body that would prove it.
 #[tokio::test]
-async fn counts_go_on_while_bodies_of_signed_requests_are_withheld() {
+async fn counts_are_served_while_bodies_of_signed_requests_are_withheld() {
     let access = AccessSource::Text(access_with_keys());
     let server = Running::start(Config { max_in_flight: 16, access, ..config() }).await;
     let Key { id, .. } = DASHBOARD_KEY;
@@ -104,7 +104,7 @@ async fn silent_service() -> (TcpListener, String) {
 }
 
 #[tokio::test]
-async fn tokens_of_the_access_file_are_answered_while_the_identity_service_is_silent() {
+async fn tokens_of_the_access_file_are_accepted_while_the_identity_service_is_silent() {
     let (_silent, access) = silent_service().await;
     let access = AccessSource::Text(access);
     let server = Running::start(Config { max_in_flight: 4, access, ..config() }).await;

@@ -53,7 +53,7 @@ fn described(text: &str) -> String {
 }
 
 #[tokio::test]
-async fn names_kinds_labels_and_help() {
+async fn every_metric_has_its_documented_name_type_labels_and_help() {
     let dir = tempfile::tempdir().unwrap();
     let server = Running::start(Config { data_dir: Some(dir.path().join("data")), ..config() }).await;
     server.count("").await;
@@ -126,7 +126,7 @@ async fn requests_are_counted_by_route_method_and_status() {
 
 /// Whatever is sent, no label ever holds it.
 #[tokio::test]
-async fn nothing_of_a_request_is_in_a_label() {
+async fn no_label_has_a_value_of_a_request() {
     let server = Running::start(config()).await;
     let mut connection = Connection::open(server.public).await;
     let marks =
@@ -154,7 +154,7 @@ async fn nothing_of_a_request_is_in_a_label() {
 
 /// The metric and the API count the same subtasks.
 #[tokio::test]
-async fn subtasks_are_those_that_the_api_counts() {
+async fn the_subtask_gauges_equal_the_counts_of_the_api() {
     let server = Running::start(config()).await;
     let types = subjobs::domain::JobTypes::default();
     let of_apps = types.of_family(subjobs::domain::Family::App);
@@ -198,7 +198,7 @@ async fn subtasks_are_those_that_the_api_counts() {
 }
 
 #[tokio::test]
-async fn connections_and_requests_under_way_come_and_go() {
+async fn gauges_follow_connections_and_running_requests() {
     let server = Running::start(config()).await;
     let public = "subjobs_http_connections{listener=\"public\"}";
     server.reaches(public, 0.0).await;
@@ -221,7 +221,7 @@ async fn connections_and_requests_under_way_come_and_go() {
 }
 
 #[tokio::test]
-async fn the_build_is_named() {
+async fn build_info_has_the_version() {
     let server = Running::start(config()).await;
     let series = format!("subjobs_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
     assert_eq!(server.metric(&series).await, Some(1.0));

@@ -18,7 +18,7 @@ fn now() -> u64 {
 }
 
 #[test]
-fn a_server_is_ready_once_it_has_loaded_and_until_it_drains() {
+fn ready_is_1_from_the_end_of_the_load_to_the_drain() {
     let files = Files::new();
     let load = files.fifo("load.ndjson");
     let program = Program::begin(&["--access", &files.access(), "--load", &load, "--drain-delay", "1h"]);
@@ -32,7 +32,7 @@ fn a_server_is_ready_once_it_has_loaded_and_until_it_drains() {
 }
 
 #[test]
-fn only_an_accepted_report_moves_the_time_of_the_last_one() {
+fn only_an_accepted_report_sets_the_time_of_the_last_report() {
     let files = Files::new();
     let program = Program::start(&["--access", &files.access(), "--data-dir", &files.arg("data")]);
     assert_eq!((program.metric(LAST_REPORT), program.metric(STORABLE)), (Some(0), Some(1)));
@@ -46,7 +46,7 @@ fn only_an_accepted_report_moves_the_time_of_the_last_one() {
 }
 
 #[test]
-fn limits_are_those_of_the_options() {
+fn limits_have_the_values_of_the_options() {
     let files = Files::new();
     let program = Program::start(&["--access", &files.access(), "--max-in-flight", "7", "--max-connections", "9"]);
     assert_eq!(program.metric("subjobs_http_in_flight_limit"), Some(7));
@@ -57,7 +57,7 @@ fn limits_are_those_of_the_options() {
 }
 
 #[test]
-fn a_reload_that_fails_is_seen_and_so_is_the_next_good_one() {
+fn failed_and_successful_reloads_are_measured() {
     let files = Files::new();
     let before = now();
     let program = Program::start(&["--access", &files.access()]);

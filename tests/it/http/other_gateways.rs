@@ -156,14 +156,14 @@ async fn assert_passes(gateway: impl FnOnce(SocketAddr) -> Gateway + Send + 'sta
 }
 
 #[tokio::test]
-async fn nginx_as_it_comes_replaces_host_and_takes_8_kib() {
+async fn nginx_with_default_settings_replaces_host_and_limits_heads_to_8_kib() {
     let conf = include_str!("../../../deploy/gateways/nginx-stock.conf");
     let through = Through { host: false, token: 8000, too_long: 8 * 1024, slashes: true };
     assert_passes(|server| nginx_before(conf, server), through).await;
 }
 
 #[tokio::test]
-async fn where_host_is_replaced_public_host_makes_signatures_good() {
+async fn public_host_makes_signatures_valid_where_host_is_replaced() {
     let public_hosts = HOSTS.map(|host| host.parse().unwrap()).to_vec();
     let server =
         Running::start(Config { public_hosts, ..Config::on_any_port(AccessSource::Text(access_with_keys())) }).await;
@@ -220,7 +220,7 @@ async fn varnish() {
 
 /// Longer than these gateways wait for any other answer.
 #[tokio::test]
-async fn a_wait_outlasts_the_time_out_of_other_requests() {
+async fn a_wait_outlasts_the_timeout_of_other_requests() {
     let server = Running::start(config()).await;
     let public = server.public;
     blocking(move || {

@@ -41,7 +41,7 @@ impl Drop for Pipe {
 }
 
 #[tokio::test]
-async fn nothing_is_counted_or_taken_before_everything_is_loaded() {
+async fn counts_and_reports_get_503_until_the_load_ends() {
     let pipe = Pipe::new();
     let mut config = config();
     config.load = vec![pipe.path()];

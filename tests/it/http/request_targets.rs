@@ -47,7 +47,7 @@ async fn a_target_with_a_fragment_is_refused() {
 
 /// A pipeline of heads and bodies in which `#` stands wherever it may, cut at every place.
 #[tokio::test]
-async fn a_fragment_is_seen_however_it_comes_and_nowhere_else() {
+async fn a_fragment_is_found_for_any_split_of_the_stream() {
     let server = server().await;
     let outcome =
         json(server.report(OPS, record("1", "build#7", "CREATE_SERVER", "RUNNING")).send().await.unwrap()).await;
@@ -85,7 +85,7 @@ async fn a_fragment_is_seen_however_it_comes_and_nowhere_else() {
 
 /// A report that is full of `#` is a report, and what follows it on the connection a request of its own.
 #[tokio::test]
-async fn what_a_body_says_is_no_target() {
+async fn number_signs_in_a_body_are_ignored() {
     let server = Running::start(config()).await;
     let token = format!("X-Auth-Token: {OPS}");
     let mut connection = Connection::open(server.internal).await;
@@ -112,7 +112,7 @@ async fn what_a_body_says_is_no_target() {
 
 /// What the HTTP layer takes beside the characters of a URI arrives as it was sent, or not at all.
 #[tokio::test]
-async fn other_bytes_arrive_as_they_were_sent() {
+async fn other_bytes_of_a_target_are_unchanged() {
     let server = server().await;
     let ids = ["{a}", "a|b", "a\\b", "a^b`c", "a'b;c", "é", "a?b/c:@", "=a=", "..", "a//b"];
     let records: Vec<_> = ids

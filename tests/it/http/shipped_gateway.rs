@@ -16,7 +16,7 @@ use crate::support::server::Running;
 use crate::support::wait::until;
 
 #[tokio::test]
-async fn counts_pass_and_the_internal_listener_is_out_of_reach() {
+async fn the_gateway_forwards_counts_and_hides_the_internal_listener() {
     let server = Running::start(config()).await;
     let report = record("1", "a/b c", "CREATE_SERVER", "RUNNING");
     assert_eq!(server.report(OPS, report).send().await.unwrap().status(), 200);
@@ -53,7 +53,7 @@ async fn counts_pass_and_the_internal_listener_is_out_of_reach() {
 }
 
 #[tokio::test]
-async fn our_errors_pass_untouched() {
+async fn the_gateway_does_not_change_errors() {
     let mut server = Running::start(config()).await;
     let gateway = Gateway::start(server.public);
     let public = server.public;
@@ -111,7 +111,7 @@ async fn our_errors_pass_untouched() {
 }
 
 #[tokio::test]
-async fn long_tokens_pass() {
+async fn the_gateway_forwards_long_tokens() {
     let tokens = [8, 32].map(|kib| "t".repeat(kib * 1024));
     let mut text = access();
     for (at, token) in tokens.iter().enumerate() {
@@ -135,7 +135,7 @@ async fn long_tokens_pass() {
 }
 
 #[tokio::test]
-async fn paths_arrive_as_they_were_sent() {
+async fn the_gateway_does_not_change_paths() {
     let server = Running::start(config()).await;
     let gateway = Gateway::start(server.public);
     blocking(move || {
@@ -163,7 +163,7 @@ async fn paths_arrive_as_they_were_sent() {
 }
 
 #[tokio::test]
-async fn what_the_gateway_refuses_has_our_form() {
+async fn errors_of_the_gateway_have_the_form_of_the_api() {
     let server = Running::start(config()).await;
     let gateway = Gateway::start(server.public);
     blocking(move || {
@@ -197,7 +197,7 @@ async fn what_the_gateway_refuses_has_our_form() {
 }
 
 #[tokio::test]
-async fn connections_to_the_server_are_kept() {
+async fn the_gateway_keeps_connections_to_the_server() {
     let server = Running::start(config()).await;
     let gateway = Gateway::start(server.public);
     let asked = tokio::task::spawn_blocking(move || {
@@ -214,7 +214,7 @@ async fn connections_to_the_server_are_kept() {
 }
 
 #[test]
-fn where_no_server_is_ready_their_own_503_passes() {
+fn the_gateway_forwards_503_if_no_server_is_ready() {
     let files = Files::new();
     let fifo = files.fifo("load");
     let servers: Vec<_> = (0..2).map(|_| Program::begin(&["--access", &files.access(), "--load", &fifo])).collect();

@@ -17,7 +17,7 @@ fn head_of(size: usize, in_target: bool) -> String {
 }
 
 #[tokio::test]
-async fn heads_of_64_kib_are_always_read() {
+async fn heads_of_64_kib_are_accepted() {
     let server = Running::start(config()).await;
     for size in [1000, 8 * 1024, 32 * 1024, 64 * 1024 - 1, 64 * 1024] {
         for in_target in [false, true] {
@@ -35,7 +35,7 @@ async fn heads_of_64_kib_are_always_read() {
 
 /// The refusal arrives, though the sender goes on: no reset overtakes it.
 #[tokio::test]
-async fn heads_past_256_kib_are_never_read() {
+async fn heads_above_256_kib_are_refused() {
     let server = Running::start(config()).await;
     for size in [256 * 1024 + 1, 300 * 1024, 1000 * 1024] {
         for address in [server.public, server.internal] {
@@ -63,7 +63,7 @@ async fn targets_have_their_own_limit() {
 }
 
 #[tokio::test]
-async fn a_hundred_headers_are_read_and_no_more() {
+async fn more_than_100_headers_are_refused() {
     let server = Running::start(config()).await;
     let with = |headers: usize| {
         let fill: Vec<_> = (2..headers).map(|n| format!("X-{n}: y")).collect();
@@ -80,7 +80,7 @@ async fn a_hundred_headers_are_read_and_no_more() {
 }
 
 #[tokio::test]
-async fn many_connections_are_served_side_by_side() {
+async fn many_connections_are_served_concurrently() {
     let server = Running::start(config()).await;
     let mut connections = Vec::new();
     for _ in 0..200 {

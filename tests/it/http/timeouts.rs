@@ -25,7 +25,7 @@ async fn closes_after(connection: &mut Connection, start: Instant, limit: Durati
 }
 
 #[tokio::test]
-async fn an_unfinished_head_is_closed_by_the_head_clock() {
+async fn an_incomplete_head_is_closed_after_the_head_timeout() {
     let server = server(SHORT, LONG).await;
     let (query, path) = ("?x=".to_owned() + &"x".repeat(100_000), format!("GET {}", report_path(PROJECT)));
     let long = good(&query, &[]);
@@ -43,7 +43,7 @@ async fn an_unfinished_head_is_closed_by_the_head_clock() {
 
 /// However slowly it comes, the head's time runs from its first byte.
 #[tokio::test]
-async fn one_byte_at_a_time_gains_nothing() {
+async fn single_bytes_do_not_extend_the_head_timeout() {
     let server = server(SHORT, LONG).await;
     let mut connection = Connection::open(server.public).await;
     let start = Instant::now();
@@ -57,7 +57,7 @@ async fn one_byte_at_a_time_gains_nothing() {
 }
 
 #[tokio::test]
-async fn a_head_in_pieces_is_answered_if_it_ends_in_time() {
+async fn a_head_in_pieces_is_accepted_within_the_head_timeout() {
     let server = server(LONG, LONG).await;
     let mut connection = Connection::open(server.public).await;
     for _ in 0..2 {
@@ -70,7 +70,7 @@ async fn a_head_in_pieces_is_answered_if_it_ends_in_time() {
 
 /// A pooling gateway must never lose a connection to the head clock.
 #[tokio::test]
-async fn an_idle_connection_outlives_the_head_clock() {
+async fn the_head_timeout_does_not_close_an_idle_connection() {
     let server = server(SHORT / 4, LONG).await;
     let (mut new, mut kept) = (Connection::open(server.public).await, Connection::open(server.public).await);
     let mut with_body = Connection::open(server.public).await;
@@ -86,7 +86,7 @@ async fn an_idle_connection_outlives_the_head_clock() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_closed_by_the_idle_clock() {
+async fn an_idle_connection_is_closed_after_the_idle_timeout() {
     let server = server(LONG, SHORT).await;
     let start = Instant::now();
     let mut new = Connection::open(server.public).await;
@@ -123,7 +123,7 @@ const BODIES: [(&[&str], &str); 2] =
 
 /// What follows an answered request is a head from its first byte on.
 #[tokio::test]
-async fn half_a_request_behind_another_falls_under_the_head_clock() {
+async fn a_partial_request_behind_another_has_the_head_timeout() {
     let server = server(SHORT, LONG).await;
     half_behind(&server, &[], "", true).await;
     half_behind(&server, &[], "", false).await;
@@ -135,7 +135,7 @@ async fn half_a_request_behind_another_falls_under_the_head_clock() {
 /// Where a body ends cannot be told from outside the HTTP layer, so half a request that was read together with the end of
 /// one falls under the idle clock.
 #[tokio::test]
-async fn half_a_request_read_together_with_a_body_is_closed() {
+async fn a_partial_request_read_with_a_body_has_the_idle_timeout() {
     let server = server(SHORT / 2, SHORT).await;
     for (header, body) in BODIES {
         half_behind(&server, header, body, true).await;
@@ -144,7 +144,7 @@ async fn half_a_request_read_together_with_a_body_is_closed() {
 
 /// An empty line is no request's beginning (RFC 9112, section 2.2): old clients send one behind a request.
 #[tokio::test]
-async fn a_stray_empty_line_is_nothing() {
+async fn an_empty_line_starts_no_head_timeout() {
     let server = server(SHORT / 4, LONG).await;
     let (mut together, mut apart) = (Connection::open(server.public).await, Connection::open(server.public).await);
     together.send(good("", &[]) + "\r\n").await;
@@ -163,7 +163,7 @@ async fn a_stray_empty_line_is_nothing() {
 
 /// Nor do empty lines keep a connection open.
 #[tokio::test]
-async fn empty_lines_gain_nothing() {
+async fn empty_lines_do_not_extend_the_idle_timeout() {
     let server = server(SHORT, SHORT).await;
     let mut connection = Connection::open(server.public).await;
     let start = Instant::now();
@@ -174,7 +174,7 @@ async fn empty_lines_gain_nothing() {
 }
 
 #[tokio::test]
-async fn a_body_that_stalls_is_answered_with_503() {
+async fn a_stalled_body_gets_503() {
     let config =
         Config { request_timeout: SHORT, report_timeout: SHORT, head_timeout: LONG, idle_timeout: LONG, ..config() };
     let server = Running::start(config).await;
@@ -209,7 +209,7 @@ async fn a_body_that_stalls_is_answered_with_503() {
 
 /// One byte of a body a moment does not stretch the time of its request.
 #[tokio::test]
-async fn a_body_that_trickles_is_answered_with_503() {
+async fn a_slow_body_gets_503() {
     let server = Running::start(Config { request_timeout: SHORT, ..config() }).await;
     let mut connection = Connection::open(server.public).await;
     let start = Instant::now();
@@ -224,7 +224,7 @@ async fn a_body_that_trickles_is_answered_with_503() {
 
 /// A request's own time-out is not the connection's: neither clock cuts a request that is worked on.
 #[tokio::test]
-async fn no_clock_cuts_a_request_under_way() {
+async fn connection_timeouts_do_not_end_a_running_request() {
     let server = server(SHORT, SHORT).await;
     let mut connection = Connection::open(server.public).await;
     connection.send(good("", &["Content-Length: 2"]) + "{").await;

@@ -38,7 +38,7 @@ async fn a_body_has_at_most_16_mib() {
 
 /// A body that its sender does not finish is not taken, not even its whole lines; and it is not the worker's fault.
 #[tokio::test]
-async fn an_unfinished_body_is_not_taken_and_counts_as_failed() {
+async fn an_incomplete_body_is_discarded_and_counted_as_failed() {
     let server = Running::start(config()).await;
     let line = record("1", "j", "CREATE_SERVER", "RUNNING") + "\n";
     let token = format!("X-Auth-Token: {WORKER}");
@@ -88,7 +88,7 @@ async fn an_unfinished_body_is_not_taken_and_counts_as_failed() {
 
 /// A worker that has stopped sending is still told what became of its report.
 #[tokio::test]
-async fn a_worker_that_has_stopped_sending_is_answered() {
+async fn a_half_closed_connection_of_a_worker_gets_its_response() {
     let server = Running::start(config()).await;
     let lines = (0..20_000).map(|n| record(&n.to_string(), "j", "CREATE_SERVER", "RUNNING"));
     let body = lines.collect::<Vec<_>>().join("\n");
@@ -102,7 +102,7 @@ async fn a_worker_that_has_stopped_sending_is_answered() {
 
 /// Whoever counts sees all of a report or nothing, and all of it once it is answered.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_count_sees_a_part() {
+async fn no_count_includes_a_part_of_a_report() {
     let server = Running::start(config()).await;
     const SIZE: u64 = 3000;
     let body = |status: &str| {

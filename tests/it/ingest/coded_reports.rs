@@ -44,7 +44,7 @@ async fn post(server: &Running, coding: &str, body: Vec<u8>) -> Response {
 }
 
 #[tokio::test]
-async fn a_coded_report_says_what_it_says_uncoded() {
+async fn a_compressed_report_equals_the_plain_one() {
     let server = Running::start(config()).await;
     let lines: Vec<_> = (0..3000).map(|n| record(&n.to_string(), "j", "CREATE_SERVER", "RUNNING")).collect();
     assert_eq!(taken(server.report(WORKER, lines.join("\n"))).await, outcome(3000, 0, 0, 0));
@@ -85,7 +85,7 @@ async fn json_of(response: Response) -> serde_json::Value {
 }
 
 #[tokio::test]
-async fn a_body_that_is_not_of_its_coding_is_refused_whole() {
+async fn a_body_with_an_invalid_coding_changes_nothing() {
     let server = Running::start(config()).await;
     let line = record("1", "j", "CREATE_SERVER", "RUNNING") + "\n";
     for (names, encode) in CODINGS {
@@ -115,7 +115,7 @@ async fn a_body_that_is_not_of_its_coding_is_refused_whole() {
 }
 
 #[tokio::test]
-async fn a_body_has_at_most_16_mib_when_decoded() {
+async fn a_decompressed_body_has_at_most_16_mib() {
     let server = Running::start(config()).await;
     let line = record("1", "j", "CREATE_SERVER", "RUNNING");
     let padded = |size: usize| {
@@ -143,7 +143,7 @@ async fn a_body_has_at_most_16_mib_when_decoded() {
 
 /// Small bodies that are gigabytes when decoded take as much memory as any report, and no more.
 #[tokio::test(flavor = "multi_thread")]
-async fn bombs_are_refused_in_bounded_memory() {
+async fn decompression_bombs_are_refused_in_bounded_memory() {
     let files = Files::new();
     let program = Program::start(&["--access", &files.access()]);
     let before = program.peak_memory();
@@ -170,7 +170,7 @@ async fn bombs_are_refused_in_bounded_memory() {
 
 /// What decoding makes of a report is held like a report, and given back.
 #[tokio::test]
-async fn decoded_bytes_count_as_held() {
+async fn decompressed_bytes_count_against_the_budget() {
     let server = Running::start(config()).await;
     let blank = vec![b' '; 16 * MIB];
     let (token, length) = (format!("X-Auth-Token: {WORKER}"), format!("Content-Length: {}", blank.len()));
@@ -198,7 +198,7 @@ async fn decoded_bytes_count_as_held() {
 }
 
 #[tokio::test]
-async fn a_signature_covers_the_body_as_it_is_sent() {
+async fn a_signature_covers_the_compressed_body() {
     let server = Running::start(Config { access: AccessSource::Text(access_with_keys()), ..config() }).await;
     let line = record("1", "j", "CREATE_SERVER", "RUNNING");
     for (at, (names, encode)) in CODINGS.into_iter().enumerate() {

@@ -17,7 +17,7 @@ fn record(id: &str, job_type: &str, family: Option<&str>) -> Value {
 }
 
 #[tokio::test]
-async fn images_are_not_counted_among_apps_and_a_report_moves_them() {
+async fn families_are_counted_apart_and_a_report_can_change_the_family() {
     let server = Running::start(config()).await;
     let image = |id| record(id, "CREATE_SERVER", Some("image"));
     let lines = [record("1", "CREATE_SERVER", None), image("2"), record("3", "BUILD_IMAGE", Some("image"))];

@@ -104,7 +104,7 @@ impl Generated {
 }
 
 #[test]
-fn every_count_of_a_large_file_is_that_of_the_file() {
+fn every_count_of_a_large_file_equals_the_file() {
     let made = &*GENERATED;
     let types = JobTypes::default();
     let store = Store::in_memory(types.len());
@@ -144,7 +144,7 @@ fn every_count_of_a_large_file_is_that_of_the_file() {
 }
 
 #[tokio::test]
-async fn what_was_loaded_is_what_callers_are_told() {
+async fn loaded_subtasks_are_counted_over_http() {
     let made = &*GENERATED;
     let hash = Token::new(OPS.as_bytes()).unwrap().digest();
     let principal = "[[principal]]\nname = \"ops\"\nkind = \"account\"\nprojects = [\"*\"]\n";

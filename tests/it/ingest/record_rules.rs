@@ -11,7 +11,7 @@ use crate::support::server::Running;
 
 /// One bad record, wherever it stands and whatever is wrong with it, and nothing of the body is taken.
 #[tokio::test]
-async fn one_bad_record_refuses_all() {
+async fn one_invalid_record_refuses_the_report() {
     let server = Running::start(config()).await;
     let good = |id: usize| record(&id.to_string(), "j", "CREATE_SERVER", "RUNNING");
     let with = |field: &str, other: Value| {
@@ -115,7 +115,7 @@ async fn one_bad_record_refuses_all() {
 
 /// Any bytes at all: taken or refused, never a fault, and a refused body changes nothing.
 #[test]
-fn no_body_is_a_fault() {
+fn any_body_gets_200_or_400_and_a_refused_one_changes_nothing() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let server = runtime.block_on(Running::start(config()));
     let good = format!("{}\n{}\n", full("1"), record("2", "j", "DELETE_SERVER", "RUNNING")).into_bytes();

@@ -27,7 +27,7 @@ pub(crate) fn array(server: &Running, body: impl Into<reqwest::Body>) -> Request
 }
 
 #[tokio::test]
-async fn both_forms_say_the_same() {
+async fn ndjson_and_a_json_array_are_equal() {
     let server = Running::start(config()).await;
     let nulls = value!({
         "id": "2", "job_id": "j", "job_type": "CREATE_SERVER", "status": "FAILED", "version": null, "project_id": null, "family": null,
@@ -53,7 +53,7 @@ async fn both_forms_say_the_same() {
 }
 
 #[tokio::test]
-async fn bodies_of_nothing() {
+async fn empty_bodies_are_accepted() {
     let server = Running::start(config()).await;
     for body in ["", "\n", " \r\n\t\n"] {
         assert_eq!(taken(server.report(WORKER, body)).await, outcome(0, 0, 0, 0), "{body:?}");
@@ -66,7 +66,7 @@ async fn bodies_of_nothing() {
 }
 
 #[tokio::test]
-async fn versions_order_what_comes_late_or_twice() {
+async fn versions_order_late_and_repeated_reports() {
     let server = Running::start(config()).await;
     let versioned = |status: &str, version: &str| {
         record("1", "j", "CREATE_SERVER", status).replacen('{', &format!("{{\"version\":{version},"), 1)
@@ -103,7 +103,7 @@ async fn versions_order_what_comes_late_or_twice() {
 
 /// A subtask that a report moves to another job or type is counted there and no longer here.
 #[tokio::test]
-async fn a_report_replaces_all_of_a_subtask() {
+async fn a_report_replaces_the_whole_subtask() {
     let server = Running::start(config()).await;
     assert_eq!(taken(server.report(OPS, full("1").to_string())).await, outcome(1, 0, 0, 0));
     for (field, other) in [
@@ -133,7 +133,7 @@ async fn a_report_replaces_all_of_a_subtask() {
 
 /// The same id in another project is another subtask.
 #[tokio::test]
-async fn projects_are_apart() {
+async fn projects_are_independent() {
     let server = Running::start(config()).await;
     let body = record("1", "j", "CREATE_SERVER", "RUNNING");
     assert_eq!(taken(server.report(OPS, body.clone())).await, outcome(1, 0, 0, 0));
@@ -145,7 +145,7 @@ async fn projects_are_apart() {
 }
 
 #[tokio::test]
-async fn media_types() {
+async fn each_form_needs_its_media_type() {
     let server = Running::start(config()).await;
     let url = format!("http://{}{}", server.internal, report_path(PROJECT));
     let post = |types: &[&str], body: &str| {
@@ -179,7 +179,7 @@ async fn media_types() {
 }
 
 #[tokio::test]
-async fn an_unknown_coding_or_several_are_refused() {
+async fn unknown_or_several_content_codings_are_refused() {
     let server = Running::start(config()).await;
     let post = |codings: &[&str], body: &str| {
         let request = array(&server, body.to_owned());
@@ -220,7 +220,7 @@ async fn an_unknown_coding_or_several_are_refused() {
 }
 
 #[tokio::test]
-async fn what_a_newcomer_sends_is_told_what_is_expected() {
+async fn common_mistakes_get_a_message_with_the_expected_form() {
     let server = Running::start(config()).await;
     let one = record("1", "j", "CREATE_SERVER", "RUNNING");
     let message = refused(array(&server, one.clone()).send().await.unwrap()).await;

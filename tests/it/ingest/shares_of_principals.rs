@@ -29,7 +29,7 @@ async fn all_but_the_last_byte(server: &Running, token: &str, body: &[u8]) -> Co
 
 /// Half of 256 MiB is held for one principal; what it holds is given back when no more of it comes.
 #[tokio::test]
-async fn one_principal_holds_half_of_all_bytes_and_only_while_more_come() {
+async fn a_principal_buffers_at_most_half_of_the_budget_while_bytes_arrive() {
     let server = Running::start(config()).await;
     let start = Instant::now();
     let blank = vec![b'\n'; 16 * MIB];
@@ -56,7 +56,7 @@ async fn one_principal_holds_half_of_all_bytes_and_only_while_more_come() {
 
 /// Whoever knows the id of an access key may claim to be its holder until the body is there.
 #[tokio::test]
-async fn bodies_with_a_claimed_key_leave_room_to_those_with_a_token() {
+async fn unverified_bodies_do_not_use_the_budget_of_tokens() {
     let access = AccessSource::Text(access_with_keys());
     let server = Running::start(Config { access, ..config() }).await;
     let body = "\n".repeat(16 * MIB);

@@ -111,14 +111,14 @@ fn judge(what: &str, flips: usize, tally: &Tally) {
 }
 
 #[test]
-fn a_flipped_bit_is_never_a_wrong_count() {
+fn a_flipped_bit_never_changes_a_count() {
     for ((what, bench), flips) in benches().iter().zip([300, 300, 400]) {
         judge(what, flips, &flipped(bench, &places(bench, flips, 11)));
     }
 }
 
 #[test]
-fn a_file_that_is_gone_or_empty_is_refused_or_was_not_needed() {
+fn a_missing_or_empty_file_is_refused_or_unneeded() {
     for (what, bench) in benches() {
         for (file, content) in bench.files() {
             for is_gone in [true, false] {
@@ -154,7 +154,7 @@ fn is_snapshot(file: &Path) -> bool {
 }
 
 #[test]
-fn a_file_from_an_older_copy_or_from_another_place_is_refused_or_changes_nothing() {
+fn a_stale_or_misplaced_file_is_refused_or_changes_nothing() {
     // The same directory at four times.
     let steps = [
         Bench::new([small(7)]),
@@ -196,7 +196,7 @@ fn a_file_from_an_older_copy_or_from_another_place_is_refused_or_changes_nothing
 }
 
 #[test]
-fn the_program_ends_with_3_and_names_the_file() {
+fn a_corrupt_file_is_named_and_the_exit_code_is_3() {
     let files = Files::new();
     for (what, bench) in benches() {
         let mut refused = 0;

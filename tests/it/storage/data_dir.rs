@@ -35,7 +35,7 @@ fn export(data: &str) -> String {
 }
 
 #[test]
-fn what_was_reported_is_there_after_a_restart() {
+fn reported_subtasks_survive_a_restart() {
     let files = Files::new();
     let (access, data) = (files.access(), files.arg("deep/data"));
     let args = ["--access", &access, "--data-dir", &data];
@@ -53,7 +53,7 @@ fn what_was_reported_is_there_after_a_restart() {
 }
 
 #[test]
-fn a_load_file_never_undoes_what_was_reported_since() {
+fn a_load_file_does_not_overwrite_reported_subtasks() {
     let files = Files::new();
     let (access, data) = (files.access(), files.arg("data"));
     let load = files.put(
@@ -75,7 +75,7 @@ fn a_load_file_never_undoes_what_was_reported_since() {
 }
 
 #[test]
-fn what_a_file_was_half_loaded_of_is_never_served() {
+fn an_interrupted_load_is_discarded() {
     let files = Files::new();
     let (access, data, load) = (files.access(), files.arg("data"), files.arg("load"));
     // Each twice, further apart than what is stored at once.
@@ -119,7 +119,7 @@ fn what_a_file_was_half_loaded_of_is_never_served() {
 }
 
 #[test]
-fn subtasks_that_ended_long_ago_are_dropped() {
+fn expired_subtasks_are_deleted() {
     let files = Files::new();
     let (access, data) = (files.access(), files.arg("data"));
     let with_end = |id: &str, status: &str, end: &str| {
@@ -159,7 +159,7 @@ fn subtasks_that_ended_long_ago_are_dropped() {
 }
 
 #[test]
-fn a_recount_is_made_and_finds_nothing() {
+fn the_counters_are_verified_without_a_mismatch() {
     let files = Files::new();
     let args = ["--access", &files.access(), "--data-dir", &files.arg("data")];
     for counted in [0, 300] {
@@ -186,7 +186,7 @@ fn canonical(mut record: Value) -> Value {
 }
 
 #[test]
-fn an_export_is_loaded_as_what_was_stored() {
+fn an_export_can_be_loaded_again() {
     let files = Files::new();
     let hash = subjobs::access::Token::new(OPS.as_bytes()).unwrap().digest();
     let principal = "[[principal]]\nname = \"ops\"\nkind = \"account\"\nprojects = [\"*\"]\n";
@@ -213,7 +213,7 @@ fn an_export_is_loaded_as_what_was_stored() {
 }
 
 #[test]
-fn export_refuses_a_directory_in_use() {
+fn an_export_of_a_directory_in_use_is_refused() {
     let files = Files::new();
     let (access, data) = (files.access(), files.arg("data"));
     let program = Program::start(&["--access", &access, "--data-dir", &data]);

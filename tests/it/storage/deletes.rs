@@ -42,7 +42,7 @@ fn of_job(program: &Program, job: usize) -> u64 {
 }
 
 #[test]
-fn a_delete_survives_a_kill_and_is_done_whole_or_not_at_all() {
+fn a_delete_is_atomic_and_survives_a_kill() {
     const JOBS: usize = 200;
     const KILLS: usize = 8;
     let files = Files::new();
@@ -91,7 +91,7 @@ fn a_delete_survives_a_kill_and_is_done_whole_or_not_at_all() {
 }
 
 #[test]
-fn a_directory_that_takes_no_changes_deletes_nothing() {
+fn a_delete_that_cannot_be_stored_gets_503_and_removes_nothing() {
     let files = Files::new();
     let data = files.arg("data");
     let program = Program::start(&["--access", &files.access(), "--data-dir", &data]);

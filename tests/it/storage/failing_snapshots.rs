@@ -35,7 +35,7 @@ fn files(faulty: &Faulty, prefix: &str) -> usize {
 }
 
 #[test]
-fn reports_go_on_while_a_snapshot_is_held_up_fails_or_is_killed() {
+fn reports_are_accepted_while_a_snapshot_is_delayed_or_fails() {
     let mut faulty = Faulty::new();
     faulty.fail("write", "/snapshot-", 0, 0, 0);
     for number in 0..REPORTS {
@@ -70,7 +70,7 @@ fn reports_go_on_while_a_snapshot_is_held_up_fails_or_is_killed() {
 }
 
 #[test]
-fn a_snapshot_that_cannot_get_its_name_replaces_nothing() {
+fn a_snapshot_that_cannot_be_renamed_replaces_nothing() {
     for (kind, error) in [("rename", ENOSPC), ("sync", ENOSPC)] {
         let mut faulty = Faulty::new();
         faulty.fail(kind, "/snapshot-", error, 0, 0);

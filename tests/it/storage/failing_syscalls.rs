@@ -131,7 +131,7 @@ impl Faulty {
 }
 
 #[test]
-fn after_a_failed_flush_nothing_is_acknowledged_until_a_restart() {
+fn reports_are_refused_after_a_failed_fsync_until_a_restart() {
     for is_clean in [true, false] {
         let mut faulty = Faulty::new();
         faulty.fail("sync", "/log-", EIO, 0, 1);
@@ -146,7 +146,7 @@ fn after_a_failed_flush_nothing_is_acknowledged_until_a_restart() {
 }
 
 #[test]
-fn a_write_that_fails_is_not_counted_and_reports_are_taken_again_when_it_no_longer_does() {
+fn a_failed_write_is_not_counted_and_reports_resume_after_it() {
     // A small report and a large one, of which nothing or a half has been written.
     for (size, kind) in [(1, "write"), (2000, "write"), (1, "short"), (2000, "short")] {
         let mut faulty = Faulty::new();
@@ -187,7 +187,7 @@ fn a_report_refused_on_a_full_disk_is_absent_after_a_restart() {
 }
 
 #[test]
-fn a_write_that_fails_otherwise_is_cut_off_and_the_next_report_is_stored() {
+fn a_partial_write_is_truncated_and_the_next_report_is_stored() {
     for (size, kind, is_clean) in [(3, "write", true), (2000, "short", true), (2000, "short", false)] {
         let mut faulty = Faulty::new();
         faulty.fail(kind, "/log-", EIO, 0, 2);
@@ -207,7 +207,7 @@ fn a_write_that_fails_otherwise_is_cut_off_and_the_next_report_is_stored() {
 }
 
 #[test]
-fn what_cannot_be_cut_off_again_ends_reports_until_a_restart() {
+fn a_failed_truncation_ends_reports_until_a_restart() {
     for is_clean in [true, false] {
         let mut faulty = Faulty::new();
         faulty.fail("short", "/log-", ENOSPC, 0, 1);
@@ -225,7 +225,7 @@ fn what_cannot_be_cut_off_again_ends_reports_until_a_restart() {
 }
 
 #[test]
-fn a_report_is_not_acknowledged_unless_that_is_noted() {
+fn a_report_is_acknowledged_only_after_the_commit_mark_is_written() {
     for error in [EIO, ENOSPC] {
         let mut faulty = Faulty::new();
         faulty.fail("write", "acknowledged", error, 0, 1);
@@ -240,7 +240,7 @@ fn a_report_is_not_acknowledged_unless_that_is_noted() {
 }
 
 #[test]
-fn when_what_was_acknowledged_cannot_be_flushed_no_report_is_taken() {
+fn reports_are_refused_after_a_failed_fsync_of_the_commit_mark() {
     let mut faulty = Faulty::new();
     faulty.fail("sync", "acknowledged", EIO, 0, 1);
     let mut counted = 10;
@@ -283,7 +283,7 @@ fn the_program_is_alive_and_not_ready_until_recovery_ends() {
 }
 
 #[test]
-fn a_start_that_cannot_write_says_so_and_harms_nothing() {
+fn a_start_that_cannot_write_fails_and_changes_nothing() {
     let mut faulty = Faulty::new();
     for (kind, part) in [
         ("sync", "acknowledged"),
@@ -306,7 +306,7 @@ fn a_start_that_cannot_write_says_so_and_harms_nothing() {
 }
 
 #[test]
-fn a_first_start_that_fails_at_any_flush_is_followed_by_a_good_one() {
+fn a_first_start_that_fails_at_any_fsync_can_be_repeated() {
     for pass in 0.. {
         let files = Files::new();
         files.put("control", &format!("sync {} {EIO} {pass} 0", files.arg("data")));

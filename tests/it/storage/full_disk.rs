@@ -43,7 +43,7 @@ impl Reporter {
 }
 
 #[test]
-fn a_full_disk_refuses_reports_until_there_is_room_again() {
+fn a_full_disk_refuses_reports_until_it_has_space() {
     let files = Files::new();
     let Some(disk) = SmallDisk::new(&files, 64) else { return };
     disk.take(24);

@@ -9,7 +9,7 @@ use crate::support::program::{Program, serve};
 use crate::support::random::Random;
 
 #[test]
-fn a_first_start_that_is_killed_is_followed_by_a_good_one() {
+fn a_first_start_that_is_killed_can_be_repeated() {
     let mut random = Random::new(3);
     for round in 0..30 {
         let files = Files::new();

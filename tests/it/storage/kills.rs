@@ -21,7 +21,7 @@ const ENDED: &str = "ended";
 const OF_A_DIRECTORY: usize = 150;
 
 #[test]
-fn a_kill_loses_nothing_acknowledged_and_leaves_no_half_report() {
+fn a_kill_loses_no_acknowledged_report_and_leaves_no_partial_one() {
     let kills: usize = std::env::var(KILLS).map_or(50, |kills| kills.parse().unwrap());
     for (round, from) in (0..kills).step_by(OF_A_DIRECTORY).enumerate() {
         kill_often(OF_A_DIRECTORY.min(kills - from), round);

@@ -65,7 +65,7 @@ fn await_deleted(program: &Program, number: u64) {
 }
 
 #[test]
-fn a_clock_that_jumps_ahead_drops_only_what_was_old_before() {
+fn a_clock_that_jumps_ahead_expires_nothing_early() {
     let files = Files::new();
     let program = start(&files);
     report(&program, "new", 100, None);
@@ -100,7 +100,7 @@ fn a_clock_that_jumps_ahead_drops_only_what_was_old_before() {
 }
 
 #[test]
-fn a_clock_that_is_ahead_at_a_start_drops_nothing_that_was_young() {
+fn a_clock_that_is_ahead_at_the_start_expires_nothing_early() {
     let files = Files::new();
     let program = start(&files);
     report(&program, "new", 100, None);
@@ -114,7 +114,7 @@ fn a_clock_that_is_ahead_at_a_start_drops_nothing_that_was_young() {
 }
 
 #[test]
-fn a_clock_that_goes_back_drops_nothing_early() {
+fn a_clock_that_is_set_back_expires_nothing_early() {
     let files = Files::new();
     let program = start(&files);
     report(&program, "old", 10, Some("2020-01-01T00:00:00Z"));

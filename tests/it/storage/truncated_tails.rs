@@ -82,7 +82,7 @@ fn assert_names(path: &Path, file: &Path, how: &str) {
 }
 
 #[test]
-fn acknowledged_reports_that_are_cut_away_are_missed_at_every_byte() {
+fn a_log_truncated_within_acknowledged_reports_is_refused() {
     for torn in [Torn::in_a_segment(), Torn::in_a_new_segment()] {
         let whole = [torn.acknowledged, torn.last].concat();
         let cuts: Vec<_> = (whole.len() - 4096..=whole.len()).collect();
@@ -103,7 +103,7 @@ fn acknowledged_reports_that_are_cut_away_are_missed_at_every_byte() {
 }
 
 #[test]
-fn a_report_that_was_cut_short_is_absent_at_every_byte() {
+fn an_unacknowledged_report_truncated_at_any_byte_is_dropped() {
     let torn = Torn::in_a_segment();
     let cuts: Vec<_> = (torn.last.len() - 4096..torn.last.len()).collect();
     for_each(&cuts, |cut| {
@@ -114,7 +114,7 @@ fn a_report_that_was_cut_short_is_absent_at_every_byte() {
 }
 
 #[test]
-fn what_a_crash_leaves_of_a_report_heals() {
+fn a_torn_write_is_truncated_at_the_start() {
     for torn in [Torn::in_a_segment(), Torn::in_a_new_segment()] {
         for cut in [1, 12, 13, 14, 40, 4096, torn.last.len() - 1] {
             torn.assert_healed(&torn.last[..cut], &format!("cut at {cut}"));
@@ -140,7 +140,7 @@ fn what_a_crash_leaves_of_a_report_heals() {
 }
 
 #[test]
-fn the_program_refuses_the_one_and_heals_the_other() {
+fn the_program_refuses_lost_reports_and_truncates_torn_writes() {
     let (files, torn) = (Files::new(), Torn::in_a_segment());
     let copied = torn.with(&torn.last[..5000]);
     let args = ["--access", &files.access(), "--data-dir", copied.path.to_str().unwrap()];

@@ -23,7 +23,7 @@ fn on(files: &Files, data_dir: &str) -> Command {
 }
 
 #[test]
-fn a_directory_is_for_one_program() {
+fn a_directory_in_use_is_refused() {
     let files = Files::new();
     let data = files.arg("data");
     let first = Program::start(&["--access", &files.access(), "--data-dir", &data]);
@@ -40,7 +40,7 @@ fn a_directory_is_for_one_program() {
 }
 
 #[test]
-fn a_directory_is_in_use_whatever_has_become_of_its_lock_and_its_name() {
+fn a_directory_stays_locked_when_its_lock_file_is_removed_or_it_is_renamed() {
     let files = Files::new();
     let data = files.arg("data");
     let first = Program::start(&["--access", &files.access(), "--data-dir", &data]);
@@ -73,7 +73,7 @@ fn a_directory_is_in_use_whatever_has_become_of_its_lock_and_its_name() {
 }
 
 #[test]
-fn what_cannot_be_a_data_directory_is_refused() {
+fn a_path_that_is_no_data_directory_is_refused() {
     let files = Files::new();
     let file = files.put("file", "");
     let other = files.path("other");
@@ -94,7 +94,7 @@ fn what_cannot_be_a_data_directory_is_refused() {
 }
 
 #[test]
-fn another_format_is_refused_with_a_word_on_it() {
+fn another_format_is_refused_with_an_explanation() {
     let files = Files::new();
     let data = files.arg("data");
     drop(Program::start(&["--access", &files.access(), "--data-dir", &data]));
@@ -126,7 +126,7 @@ fn another_format_is_refused_with_a_word_on_it() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_written_is_refused() {
+fn a_read_only_directory_is_refused() {
     let files = Files::new();
     let Some(disk) = SmallDisk::new(&files, 8) else { return };
     let mut with_data = disk.start(&files);
