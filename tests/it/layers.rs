@@ -85,18 +85,18 @@ fn tokens(source: &str) -> Vec<&str> {
 }
 
 /// What follows the path that ends right before `at`: the next segment, or each first segment of a group in braces.
-fn heads<'a>(tokens: &[&'a str], at: usize) -> Vec<&'a str> {
+fn next_segments<'a>(tokens: &[&'a str], at: usize) -> Vec<&'a str> {
     if tokens.get(at) != Some(&"{") {
         return tokens.get(at).copied().into_iter().collect();
     }
-    let (mut heads, mut depth, mut is_head) = (Vec::new(), 0, true);
+    let (mut next_segments, mut depth, mut is_head) = (Vec::new(), 0, true);
     for token in &tokens[at..] {
         match *token {
             "{" => depth += 1,
             "}" => depth -= 1,
             "," if depth == 1 => is_head = true,
             word if depth == 1 && is_head => {
-                heads.push(word);
+                next_segments.push(word);
                 is_head = false;
             }
             _ => {}
@@ -105,7 +105,7 @@ fn heads<'a>(tokens: &[&'a str], at: usize) -> Vec<&'a str> {
             break;
         }
     }
-    heads
+    next_segments
 }
 
 /// The modules of the library that a file names, by whatever path: from the crate's root, from the package, or by
@@ -123,12 +123,12 @@ fn uses<'a>(file: &str, tokens: &[&'a str]) -> Vec<&'a str> {
         } else if *token == "}" {
             braces.pop();
         } else if !continues && ["crate", "subjobs"].contains(token) && tokens.get(at + 1) == Some(&"::") {
-            found.extend(heads(tokens, at + 2));
+            found.extend(next_segments(tokens, at + 2));
         } else if !continues && *token == "super" {
             let steps = tokens[at..].chunks(2).take_while(|step| step[0] == "super").count();
             let within = braces.iter().filter(|is_module| **is_module).count();
             if steps >= depth + within {
-                found.extend(heads(tokens, at + 2 * steps));
+                found.extend(next_segments(tokens, at + 2 * steps));
             }
         }
     }
@@ -142,11 +142,11 @@ fn without_tests<'a, 'b>(tokens: &'b [&'a str]) -> &'b [&'a str] {
 }
 
 /// What is wrong with one file.
-fn complaints(order: &[String], file: &str, source: &str) -> Vec<String> {
+fn violations(order: &[String], file: &str, source: &str) -> Vec<String> {
     let tokens = tokens(source);
     let module = file.trim_end_matches(".rs").split('/').next().unwrap_or_default();
-    let mut complaints = Vec::new();
-    let mut complain = |what: String| complaints.push(format!("{file}: {what}"));
+    let mut violations = Vec::new();
+    let mut complain = |what: String| violations.push(format!("{file}: {what}"));
 
     // The root and the program may use everything.
     if !["lib", "main"].contains(&module) {
@@ -180,7 +180,7 @@ fn complaints(order: &[String], file: &str, source: &str) -> Vec<String> {
         let of_std = |window: &[&str]| window == ["std", "::", "env"] || (window[0] == "env" && window[1] == "::");
         let in_group = || {
             tokens.iter().enumerate().any(|(at, token)| {
-                *token == "std" && tokens.get(at + 1) == Some(&"::") && heads(&tokens, at + 2).contains(&"env")
+                *token == "std" && tokens.get(at + 1) == Some(&"::") && next_segments(&tokens, at + 2).contains(&"env")
             })
         };
         if production.windows(3).any(of_std) || in_group() {
@@ -195,7 +195,7 @@ fn complaints(order: &[String], file: &str, source: &str) -> Vec<String> {
     if lines > MAX_LINES {
         complain(format!("has {lines} lines, and {MAX_LINES} are the most"));
     }
-    complaints
+    violations
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn modules_use_only_modules_above_them_in_the_list() {
     // The ends of the picture, whatever the list says in between.
     assert_eq!(order[0], "domain");
 
-    let wrong: Vec<_> = sources.iter().flat_map(|(file, source)| complaints(&order, file, source)).collect();
+    let wrong: Vec<_> = sources.iter().flat_map(|(file, source)| violations(&order, file, source)).collect();
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 
     let uses = |file: &str| uses(file, &tokens(&sources[file])).concat();
@@ -237,7 +237,7 @@ fn uses_within<'a>(dir: &str, sources: &'a BTreeMap<String, String>) -> BTreeMap
         for prefix in [&supers, &from_root] {
             for at in 0..production.len() {
                 if (at == 0 || production[at - 1] != "::") && production[at..].starts_with(prefix) {
-                    used.extend(heads(production, at + prefix.len()));
+                    used.extend(next_segments(production, at + prefix.len()));
                 }
             }
         }
@@ -247,7 +247,7 @@ fn uses_within<'a>(dir: &str, sources: &'a BTreeMap<String, String>) -> BTreeMap
 }
 
 /// What is left when modules that use none of the others are taken away again and again: modules that use each other.
-fn circles<'a>(mut uses: BTreeMap<&'a str, BTreeSet<&'a str>>) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
+fn cycles<'a>(mut uses: BTreeMap<&'a str, BTreeSet<&'a str>>) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
     while let Some(free) = uses.iter().find_map(|(module, used)| used.is_empty().then_some(*module)) {
         uses.remove(free);
         for used in uses.values_mut() {
@@ -268,11 +268,11 @@ fn modules_of_the_store_have_no_import_cycle() {
             uses.values_mut().for_each(|used| used.retain(|name| modules.contains(name)));
         }
         assert!(uses.values().any(|used| !used.is_empty()), "{dir}: hardly anything is seen");
-        assert_eq!(circles(uses), BTreeMap::new(), "{dir}");
+        assert_eq!(cycles(uses), BTreeMap::new(), "{dir}");
     }
     let with = |file: &str, source: &str| {
         let added = [(file.to_owned(), source.to_owned())];
-        circles(uses_within("store/log", &sources.clone().into_iter().chain(added).collect())).len()
+        cycles(uses_within("store/log", &sources.clone().into_iter().chain(added).collect())).len()
     };
     assert_eq!(with("store/log/files.rs", "use super::frame::Link;"), 7, "files, and all that use it");
     assert_eq!(with("store/log/files.rs", "use super::LogError;"), 7, "an item of the parent");
@@ -321,7 +321,7 @@ fn violations_are_detected() {
         ("config.rs", r#"#[arg(long, env = "A")] a: u8,"#, "flags that read the environment"),
         ("web/long.rs", &long, "401 lines"),
     ] {
-        let found = complaints(&order, file, source).concat();
+        let found = violations(&order, file, source).concat();
         assert!(found.contains(complaint), "{file}: {source:?}: {found:?} does not say {complaint:?}");
     }
     for (file, source) in [
@@ -336,7 +336,7 @@ fn violations_are_detected() {
         ("config/flags.rs", r#"use std::env; #[arg(env = "A")] a: u8,"#),
         ("main.rs", "use subjobs::server::Server;"),
     ] {
-        let found = complaints(&order, file, source);
+        let found = violations(&order, file, source);
         assert!(found.is_empty(), "{source:?}: {found:?}");
     }
 }

@@ -84,7 +84,7 @@ pub(crate) fn answers_of_the_identity_service() {
         ("roles without a name", token(fill(r#"{"name":""},"#, 300).trim_end_matches(','))),
         ("roles", token(fill(r#"{"name":"a","id":"b"},"#, 300).trim_end_matches(','))),
         ("a long role of escapes", token(&format!("{{\"name\":\"{}\"}}", fill("\\u00e9", 300)))),
-        ("fields that nobody knows", format!("{{\"token\":{{{}", fill("\"a\":1,", 300))),
+        ("unknown fields", format!("{{\"token\":{{{}", fill("\"a\":1,", 300))),
         ("deep arrays", fill("[", 0)),
         ("a string", format!("\"{}\"", fill("\\n", 10))),
         ("nothing", fill(" ", 0)),

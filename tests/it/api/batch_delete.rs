@@ -215,7 +215,7 @@ async fn continue_is_sent_after_credential_permission_and_content_type_are_check
     let expecting =
         |token, media_type, length| delete_head("app", token, &[media_type, length, "Expect: 100-continue"]);
     for (request, status) in [
-        (expecting("nobody", JSON, &length), 401),
+        (expecting("unknown-token", JSON, &length), 401),
         (expecting(DASHBOARD, JSON, &length), 403),
         (expecting(OPS, "Content-Type: text/plain", &length), 415),
         (expecting(OPS, JSON, "Content-Length: 65537"), 413),
@@ -248,7 +248,7 @@ async fn a_signature_covers_the_body_of_a_delete() {
     for key in [OPS_KEY, unknown] {
         assert_eq!(long.clone().sign(key).send(server.public).await.status(), 413);
     }
-    assert_eq!(long.sign(Key { id: "AKNOBODY", secret: "x" }).send(server.public).await.status(), 401);
+    assert_eq!(long.sign(Key { id: "AKUNKNOWN", secret: "x" }).send(server.public).await.status(), 401);
     assert_eq!(stored(&server).await, 14.0);
     assert_eq!(signed("app", &padded(&body, 65_536)).sign(OPS_KEY).send(server.public).await.status(), 200);
     assert_eq!(signed("image", &items(&["image-FAILED"])).sign(OPS_KEY).send(server.public).await.status(), 200);

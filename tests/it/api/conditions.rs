@@ -1,6 +1,6 @@
 //! `If-None-Match` of counts and summaries: 304 to callers that have the answer, and nothing new to those that do not ask.
 
-use crate::support::connection::{Connection, good, request};
+use crate::support::connection::{Connection, request, valid_count};
 use crate::support::fixtures::{OPS, PROJECT, config, record};
 use crate::support::server::Running;
 
@@ -13,7 +13,7 @@ async fn the_etag_of_a_count_is_its_number() {
         [("\"1\"", 304), ("W/\"1\"", 304), ("*", 304), ("\"0\", \"1\"", 304), ("\"0\"", 200), ("1", 200), ("", 200)]
     {
         for method in ["GET", "HEAD"] {
-            let request = good("", &[&format!("If-None-Match: {condition}")]).replacen("GET", method, 1);
+            let request = valid_count("", &[&format!("If-None-Match: {condition}")]).replacen("GET", method, 1);
             connection.send(request).await;
             let answer = if status == 304 || method == "HEAD" {
                 connection.response_to_head().await
@@ -28,9 +28,9 @@ async fn the_etag_of_a_count_is_its_number() {
         }
     }
     // Conditions come after all decisions.
-    connection.send(good("?status=x", &["If-None-Match: *"])).await;
+    connection.send(valid_count("?status=x", &["If-None-Match: *"])).await;
     assert_eq!(connection.response().await.status, 400);
-    connection.send(good("", &[])).await;
+    connection.send(valid_count("", &[])).await;
     let answer = connection.response().await;
     assert_eq!((answer.status, answer.header("etag")), (200, None));
 }

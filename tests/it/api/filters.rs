@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use subjobs::access::AccessSource;
 
-use crate::support::connection::{Connection, exchange, good, head};
+use crate::support::connection::{Connection, exchange, head, valid_count};
 use crate::support::fixtures::{OPS, PROJECT, access, code, config, count_path, record, report_path};
 use crate::support::response::{Response, json};
 use crate::support::server::Running;
@@ -44,9 +44,9 @@ pub(crate) async fn server() -> Running {
 }
 
 /// Asks for counts one after another on one connection.
-pub(crate) struct Asker(Connection);
+pub(crate) struct CountClient(Connection);
 
-impl Asker {
+impl CountClient {
     pub(crate) async fn new(address: SocketAddr) -> Self {
         Self(Connection::open(address).await)
     }
@@ -59,7 +59,7 @@ impl Asker {
     }
 
     async fn query(&mut self, query: &str) -> Response {
-        self.0.send(good(query, &[])).await;
+        self.0.send(valid_count(query, &[])).await;
         self.0.response().await
     }
 
@@ -80,11 +80,11 @@ async fn a_count_is_the_number_of_matching_subtasks() {
     let outcome = json(server.report(OPS, lines.collect::<Vec<_>>().join("\n")).send().await.unwrap()).await;
     assert_eq!(outcome["created"], 400);
 
-    let mut asker = Asker::new(server.public).await;
+    let mut client = CountClient::new(server.public).await;
     let lists = [&[][..], &JOB_TYPES[..1], &JOB_TYPES[..5], &JOB_TYPES[4..7], &JOB_TYPES[16..], &["DELETE_SERVER"; 3]];
     for types in lists {
         for status in [""].iter().chain(&STATUSES) {
-            for (job_id, written) in [("", ""), ("j1", "%6A1"), ("j 3+é", "j+3%2B%c3%a9"), ("nobody", "nobody")] {
+            for (job_id, written) in [("", ""), ("j1", "%6A1"), ("j 3+é", "j+3%2B%c3%a9"), ("absent", "absent")] {
                 let matches = |(t, s, j): &&(&str, &str, &str)| {
                     (types.is_empty() || types.contains(t))
                         && (status.is_empty() || s == status)
@@ -92,41 +92,41 @@ async fn a_count_is_the_number_of_matching_subtasks() {
                 };
                 let expected = all.iter().filter(matches).count() as u64;
                 let query = format!("?job_id={written}&status={status}&job_type={}", types.join("%2C"));
-                assert_eq!(asker.query(&query).await.count(), expected, "{query}");
+                assert_eq!(client.query(&query).await.count(), expected, "{query}");
             }
         }
     }
     for job_type in JOB_TYPES {
         let expected = all.iter().filter(|(t, ..)| *t == job_type).count() as u64;
-        assert_eq!(asker.query(&format!("?job_type={job_type}")).await.count(), expected, "{job_type}");
+        assert_eq!(client.query(&format!("?job_type={job_type}")).await.count(), expected, "{job_type}");
     }
 }
 
 #[tokio::test]
 async fn status_is_one_exact_name() {
     let server = server().await;
-    let mut asker = Asker::new(server.public).await;
+    let mut client = CountClient::new(server.public).await;
     for good in ["", "RUNNING", "%52UNNING", "%41BORTING"] {
-        asker.query(&format!("?status={good}")).await.count();
+        client.query(&format!("?status={good}")).await.count();
     }
     let listed = "running Running RUNNIN RUNNINGS CANCELLED RUNNING,FAILED +RUNNING RUNNING+ RUNNING%20 %00 0 \
         null * RUNNING%00 RUNNING;job_id=j RUNNING= %ff % %zz RUNNING%c3 %EF%BC%B2UNNING";
     for bad in listed.split(' ') {
-        asker.refused(&format!("?status={bad}"), "status").await;
+        client.refused(&format!("?status={bad}"), "status").await;
     }
 }
 
 #[tokio::test]
 async fn job_type_is_a_list_of_known_types() {
     let server = server().await;
-    let mut asker = Asker::new(server.public).await;
+    let mut client = CountClient::new(server.public).await;
     // 256 and 257 characters of known types.
     let list = |short, long| [vec!["REINSTALL_OS"; short], vec!["DELETE_SERVER"; long]].concat();
     let (longest, long) = (list(9, 10), list(8, 11));
     assert_eq!((longest.join(",").len(), long.join(",").len()), (256, 257));
     for good in ["", &JOB_TYPES[..10].join(","), &JOB_TYPES[10..].join("%2c"), &longest.join(","), &longest.join("%2C")]
     {
-        asker.query(&format!("?job_type={good}")).await.count();
+        client.query(&format!("?job_type={good}")).await.count();
     }
     for bad in [
         "create_server",
@@ -153,7 +153,7 @@ async fn job_type_is_a_list_of_known_types() {
         &long.join(","),
         &"X".repeat(5000),
     ] {
-        asker.refused(&format!("?job_type={bad}"), "job_type").await;
+        client.refused(&format!("?job_type={bad}"), "job_type").await;
     }
 }
 
@@ -166,34 +166,34 @@ async fn configured_job_types_are_known() {
     assert_eq!(outcome["created"], 1);
     assert_eq!(server.count("?job_type=BRAND_NEW_1").await, 1);
     assert_eq!(server.count("?job_type=CREATE_SERVER").await, 0);
-    let mut asker = Asker::new(server.public).await;
-    asker.refused("?job_type=BRAND_NEW_2", "job_type").await;
+    let mut client = CountClient::new(server.public).await;
+    client.refused("?job_type=BRAND_NEW_2", "job_type").await;
 }
 
 #[tokio::test]
 async fn job_id_has_at_most_128_characters() {
     let server = server().await;
-    let mut asker = Asker::new(server.public).await;
+    let mut client = CountClient::new(server.public).await;
     let (longest, longest_encoded) = ("x".repeat(128), "%C3%A9".repeat(128));
     let listed = "j + %2F..%5C a=b %26 j,k é %C2%A0 %E2%80%83 {}";
     for good in listed.split(' ').chain(["", &*longest, &*longest_encoded]) {
-        assert_eq!(asker.query(&format!("?job_id={good}")).await.count(), 0, "{good}");
+        assert_eq!(client.query(&format!("?job_id={good}")).await.count(), 0, "{good}");
     }
     let (long, long_encoded) = ("x".repeat(129), "%C3%A9".repeat(129));
     let listed = "%00 a%00 %0a %0D %09 %1f %7f %C2%80 %c2%85 %ff%fe % %z1 %c3";
     for bad in listed.split(' ').chain([&*long, &*long_encoded]) {
-        asker.refused(&format!("?job_id={bad}"), "job_id").await;
+        client.refused(&format!("?job_id={bad}"), "job_id").await;
     }
 }
 
 #[tokio::test]
 async fn a_repeated_filter_is_refused() {
     let server = server().await;
-    let mut asker = Asker::new(server.public).await;
+    let mut client = CountClient::new(server.public).await;
     for (name, encoded, value) in
         [("status", "%73tatus", "RUNNING"), ("job_type", "job%5Ftype", "CREATE_SERVER"), ("job_id", "job%5fid", "j")]
     {
-        assert_eq!(asker.query(&format!("?{encoded}={value}")).await.count(), 0);
+        assert_eq!(client.query(&format!("?{encoded}={value}")).await.count(), 0);
         for query in [
             format!("?{name}={value}&{name}={value}"),
             format!("?{name}={value}&{name}="),
@@ -201,7 +201,7 @@ async fn a_repeated_filter_is_refused() {
             format!("?{name}&{name}"),
             format!("?{name}={value}&x=1&{encoded}={value}"),
         ] {
-            let message = asker.query(&query).await.assert_error(400, code::INPUT);
+            let message = client.query(&query).await.assert_error(400, code::INPUT);
             assert_eq!(message, format!("{name} must be given only once"), "{query}");
         }
     }
@@ -212,12 +212,12 @@ async fn other_parameters_are_ignored() {
     let server = server().await;
     let outcome = json(server.report(OPS, record("1", "j", "CREATE_SERVER", "RUNNING")).send().await.unwrap()).await;
     assert_eq!(outcome["created"], 1);
-    let mut asker = Asker::new(server.public).await;
+    let mut client = CountClient::new(server.public).await;
     let listed = "? ?&& ?= ?=x ?limit=1&limit=2 ?x=%zz&y=%ff&z=% ?%zz=1 ?%ff=1 ?Status=x&JOB_TYPE=x&job-id=%00 \
         ?status ?status=&job_type=&job_id= ?status[]=x ?+status=x ?status+=x ?job_type%00=x ??status=x \
         ?a?b ?x=/../&y=\\";
     for query in listed.split(' ').chain([""]) {
-        assert_eq!(asker.query(query).await.count(), 1, "{query}");
+        assert_eq!(client.query(query).await.count(), 1, "{query}");
     }
 }
 

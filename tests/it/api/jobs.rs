@@ -133,10 +133,10 @@ async fn a_missing_job_gets_404_with_its_own_message() {
     let server = Running::start(config()).await;
     report(&server, [record("1", "app job", "SUCCESS"), image(record("2", "image job", "SUCCESS"))]).await;
     for (operation, theirs, own) in [("v2", "image", "app"), ("v1", "image", "app"), ("image", "app", "image")] {
-        let missing = get(&server, &path(operation, "nobody")).await.assert_error(404, code::NOT_FOUND);
+        let missing = get(&server, &path(operation, "absent")).await.assert_error(404, code::NOT_FOUND);
         assert_eq!(missing, "the job does not exist");
         get(&server, &path(operation, &format!("{theirs}%20job"))).await.assert_error(404, code::NOT_FOUND);
-        let of_gone = path(operation, "nobody").replace(PROJECT, "gone");
+        let of_gone = path(operation, "absent").replace(PROJECT, "gone");
         let project = get(&server, &of_gone).await.assert_error(404, code::NOT_FOUND);
         assert_eq!(project, "the project does not exist");
         shown(&server, &path(operation, &format!("{own}%20job"))).await;

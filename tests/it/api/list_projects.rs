@@ -42,7 +42,7 @@ async fn shown(response: Response) -> Vec<(String, String)> {
     projects.map(|project| (text(&project["id"]), text(&project["name"]))).collect()
 }
 
-fn these(list: &[(&str, &str)]) -> Vec<(String, String)> {
+fn projects_json(list: &[(&str, &str)]) -> Vec<(String, String)> {
     list.iter().map(|(id, name)| ((*id).to_owned(), (*name).to_owned())).collect()
 }
 
@@ -71,14 +71,14 @@ async fn a_project_is_found_by_its_name() {
         ("?name=", &[]),
         ("?name", &[]),
     ] {
-        assert_eq!(shown(look_up(&server, OPS, query).send().await.unwrap()).await, these(expected), "{query}");
+        assert_eq!(shown(look_up(&server, OPS, query).send().await.unwrap()).await, projects_json(expected), "{query}");
     }
 }
 
 #[tokio::test]
 async fn a_caller_sees_its_own_projects_only() {
     let server = Running::start(config()).await;
-    let own = these(&[(PROJECT, "local-1")]);
+    let own = projects_json(&[(PROJECT, "local-1")]);
     // What it may do there does not matter: one that may not count is told so when it counts.
     for token in [DASHBOARD, WORKER] {
         assert_eq!(shown(look_up(&server, token, "").send().await.unwrap()).await, own);
@@ -92,12 +92,15 @@ async fn a_signed_request_is_accepted() {
     let server = Running::start(config()).await;
     let call = |name| Call::new("GET", "/v3/projects").query(&[("name", name)]);
     let found = |key, name| call(name).sign(key);
-    assert_eq!(shown(found(OPS_KEY, "région 3").send(server.public).await).await, these(&[("p3", "région 3")]));
-    assert_eq!(shown(found(DASHBOARD_KEY, "local-1").send(server.public).await).await, these(&[(PROJECT, "local-1")]));
+    assert_eq!(shown(found(OPS_KEY, "région 3").send(server.public).await).await, projects_json(&[("p3", "région 3")]));
+    assert_eq!(
+        shown(found(DASHBOARD_KEY, "local-1").send(server.public).await).await,
+        projects_json(&[(PROJECT, "local-1")])
+    );
     assert_eq!(shown(found(DASHBOARD_KEY, "local-2").send(server.public).await).await, []);
     // As Node's core asks.
     let with_body = call("local-1").body("{}").sign(OPS_KEY);
-    assert_eq!(shown(with_body.send(server.public).await).await, these(&[(PROJECT, "local-1")]));
+    assert_eq!(shown(with_body.send(server.public).await).await, projects_json(&[(PROJECT, "local-1")]));
     let changed = call("local-1").query_written("name=local-2").sign(OPS_KEY).send(server.public).await;
     assert_eq!(assert_error(changed, 401, "WKS.00211302").await, "the access key or the signature is not valid");
     let both = found(OPS_KEY, "local-1").header("X-Auth-Token", DASHBOARD).send(server.public).await;
@@ -134,9 +137,9 @@ async fn list_projects_has_the_common_order_of_decisions() {
     }
     let overloaded = full.client.get(url(&full, &format!("/v3/projects{bad}"))).send().await.unwrap();
     assert_eq!(assert_error(overloaded, 503, "WKS.00050902").await, "the service is overloaded");
-    let nobody = server.client.get(url(&server, &format!("/v3/projects{bad}"))).send().await.unwrap();
-    assert_eq!(assert_error(nobody, 401, "WKS.00211302").await, "neither X-Auth-Token nor a signature is given");
-    for (token, reason) in [("nobody", "is not valid"), (EXPIRED, "has expired"), ("", "is empty")] {
+    let unknown = server.client.get(url(&server, &format!("/v3/projects{bad}"))).send().await.unwrap();
+    assert_eq!(assert_error(unknown, 401, "WKS.00211302").await, "neither X-Auth-Token nor a signature is given");
+    for (token, reason) in [("unknown-token", "is not valid"), (EXPIRED, "has expired"), ("", "is empty")] {
         let answer = look_up(&server, token, bad).send().await.unwrap();
         assert_eq!(assert_error(answer, 401, "WKS.00211302").await, format!("X-Auth-Token {reason}"));
     }
@@ -198,5 +201,5 @@ async fn a_reload_applies_new_names() {
     server.access.reload().unwrap();
     assert_eq!(shown(look_up(&server, OPS, "?name=local-1").send().await.unwrap()).await, []);
     let renamed = look_up(&server, OPS, "?name=local-9").send().await.unwrap();
-    assert_eq!(shown(renamed).await, these(&[(PROJECT, "local-9")]));
+    assert_eq!(shown(renamed).await, projects_json(&[(PROJECT, "local-9")]));
 }

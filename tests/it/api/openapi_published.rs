@@ -33,7 +33,7 @@ fn keys(value: &Value) -> BTreeSet<&str> {
 }
 
 /// Each published operation: its id, the publisher's definition and ours.
-fn for_each(document: &Value, check: impl Fn(&str, &Value, &Value)) {
+fn for_each_operation(document: &Value, check: impl Fn(&str, &Value, &Value)) {
     let all = publishers();
     assert_eq!(all.len(), 10);
     for theirs in &all {
@@ -67,7 +67,7 @@ fn assert_same_bounds(theirs: &Value, ours: &Value, name: &str) {
 #[test]
 fn parameters_are_as_published() {
     let document = ours();
-    for_each(&document, |id, theirs, ours| {
+    for_each_operation(&document, |id, theirs, ours| {
         let (expected, mut given) =
             (parameters(&document, &theirs["parameters"]), parameters(&document, &ours["parameters"]));
         // More: any X-Request-Id, and conditions of counts.
@@ -93,7 +93,7 @@ fn parameters_are_as_published() {
 #[test]
 fn request_bodies_are_as_published() {
     let document = ours();
-    for_each(&document, |id, theirs, ours| {
+    for_each_operation(&document, |id, theirs, ours| {
         assert_eq!(ours.get("requestBody").is_some(), theirs.get("body").is_some(), "{id}");
         let Some(theirs) = theirs.get("body") else { return };
         let body = &ours["requestBody"];
@@ -112,7 +112,7 @@ fn request_bodies_are_as_published() {
 #[test]
 fn status_codes_are_as_published() {
     let document = ours();
-    for_each(&document, |id, theirs, ours| {
+    for_each_operation(&document, |id, theirs, ours| {
         let mut expected: BTreeSet<_> = theirs["statuses"].as_array().expect("a list").iter().map(text).collect();
         // More: an unknown job, another method and load, which two definitions lack.
         if ["ShowJob", "ShowJobDetail"].contains(&id) {
@@ -157,7 +157,7 @@ fn assert_same_fields(document: &Value, theirs: &Value, ours: &Value, name: &str
 #[test]
 fn fields_of_responses_are_as_published() {
     let document = ours();
-    for_each(&document, |id, theirs, ours| {
+    for_each_operation(&document, |id, theirs, ours| {
         let ours = &resolve(&document, &ours["responses"]["200"])["content"];
         match theirs.get("answer") {
             Some(theirs) => assert_same_fields(&document, theirs, &ours["application/json"]["schema"], id),

@@ -12,8 +12,8 @@ use crate::support::fixtures::{DASHBOARD, EXPIRED, OPS, OTHER_PROJECT, PROJECT, 
 use crate::support::server::Running;
 
 /// A project of a user's, and of the account's, that does not exist.
-const GONE: &str = "gone";
-/// A user who may do everything, but only in [`GONE`] and [`PROJECT`].
+const MISSING_PROJECT: &str = "gone";
+/// A user who may do everything, but only in [`MISSING_PROJECT`] and [`PROJECT`].
 const EDITOR: &str = "editor-token";
 /// A user who may do nothing.
 const IDLER: &str = "idler-token";
@@ -23,7 +23,7 @@ fn access_with_more_users() -> AccessSource {
     let user = |name: &str, token, policies: &str| {
         let hash = hash(token);
         format!(
-            "[[principal]]\nname = \"{name}\"\nkind = \"user\"\nprojects = [\"{GONE}\", \"{PROJECT}\"]\n\
+            "[[principal]]\nname = \"{name}\"\nkind = \"user\"\nprojects = [\"{MISSING_PROJECT}\", \"{PROJECT}\"]\n\
              tokens = [{{ sha256 = \"{hash}\" }}]\npolicies = [{policies}]\n"
         )
     };
@@ -50,7 +50,7 @@ fn bad_credentials() -> Vec<Vec<String>> {
     vec![
         vec![],
         vec![token("")],
-        vec![token("nobody")],
+        vec![token("unknown-token")],
         vec![token(EXPIRED)],
         vec![token(OPS), token(OPS)],
         vec!["Authorization: Bearer ops-token".into()],
@@ -161,7 +161,7 @@ enum Input {
 }
 
 /// Asks with every combination of faults; `full` says that no request may be worked on.
-async fn ask_for_everything_wrong(address: SocketAddr, row: &Row, full: bool) -> usize {
+async fn send_every_combination_of_faults(address: SocketAddr, row: &Row, full: bool) -> usize {
     let mut connection = Connection::open(address).await;
     // Credentials are checked before it matters what the operation is: the others need not try each.
     let mut credentials = bad_credentials();
@@ -178,7 +178,7 @@ async fn ask_for_everything_wrong(address: SocketAddr, row: &Row, full: bool) ->
         let (exists, input) = (project == 0, inputs[input]);
         let target = match (exists, input, permission) {
             (_, Input::Project, _) => "a%2Fb",
-            (false, ..) => GONE,
+            (false, ..) => MISSING_PROJECT,
             (true, _, 2) => OTHER_PROJECT,
             (true, ..) => PROJECT,
         };
@@ -246,8 +246,8 @@ async fn public_operations_report_the_earliest_fault() {
     assert_eq!(server.report(OPS, body).send().await.unwrap().status(), 200);
     let mut asked = Vec::new();
     for row in rows() {
-        let once = ask_for_everything_wrong(server.public, &row, false).await;
-        assert_eq!(ask_for_everything_wrong(full.public, &row, true).await, once + 1);
+        let once = send_every_combination_of_faults(server.public, &row, false).await;
+        assert_eq!(send_every_combination_of_faults(full.public, &row, true).await, once + 1);
         asked.push((row.id, once));
     }
     assert!(asked.contains(&("CountSubJobs", 4 * 3 * 7 * 3 * 5 * 2 - 1)), "{asked:?}");
@@ -262,7 +262,7 @@ async fn public_operations_report_the_earliest_fault() {
 #[tokio::test]
 async fn a_report_reports_the_earliest_fault() {
     let server = Running::start(Config { access: access_with_more_users(), ..config() }).await;
-    of_an_operation_with_a_body(server.internal, "POST", report_path, ["[]", "x"], 16 * 1024 * 1024).await;
+    check_operation_with_body(server.internal, "POST", report_path, ["[]", "x"], 16 * 1024 * 1024).await;
 }
 
 /// A delete's likewise.
@@ -272,12 +272,12 @@ async fn a_batch_delete_reports_the_earliest_fault() {
     for (method, family) in [("POST", "app"), ("PATCH", "image")] {
         let path = |project: &str| format!("/v1/{project}/{family}-server-sub-jobs/actions/batch-delete");
         let bodies = ["{\"items\":[\"x\"]}", "{}"];
-        of_an_operation_with_a_body(server.public, method, path, bodies, 64 * 1024).await;
+        check_operation_with_body(server.public, method, path, bodies, 64 * 1024).await;
     }
 }
 
 /// Asks with every combination of faults; of the bodies the first is good and the second is not.
-async fn of_an_operation_with_a_body(
+async fn check_operation_with_body(
     address: SocketAddr,
     method: &str,
     path: impl Fn(&str) -> String,
@@ -292,7 +292,7 @@ async fn of_an_operation_with_a_body(
         let target = match (input, project) {
             (2, _) => "%ff",
             (_, 0) => PROJECT,
-            _ => GONE,
+            _ => MISSING_PROJECT,
         };
         let token = match (permission, project, input) {
             (0, _, 2) | (0, 0, _) => OPS,

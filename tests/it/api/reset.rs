@@ -56,7 +56,7 @@ async fn a_reset_needs_the_option_and_a_permission() {
     assert_error(reset(&server, OPS).await, 404, code::NOT_FOUND).await;
     let server = Running::start(Config { allow_reset: true, ..config() }).await;
     assert_error(reset(&server, DASHBOARD).await, 403, code::PERMISSION).await;
-    assert_error(reset(&server, "nobody").await, 401, code::CREDENTIAL).await;
+    assert_error(reset(&server, "unknown-token").await, 401, code::CREDENTIAL).await;
     // A worker that may do everything with jobs but count.
     assert_eq!(reset(&server, WORKER).await.status(), 200);
     let url = format!("http://{}/subjobs/v1/{PROJECT}/reset", server.public);

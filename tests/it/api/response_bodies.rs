@@ -6,7 +6,7 @@ use std::time::Duration;
 use subjobs::access::AccessSource;
 use subjobs::config::Config;
 
-use crate::support::connection::{exchange, good, head, request};
+use crate::support::connection::{exchange, head, request, valid_count};
 use crate::support::fixtures::{
     DASHBOARD, EXPIRED, Key, OPS, OPS_KEY, OTHER_PROJECT, PROJECT, WORKER, access_with_keys, config, count_path, record,
 };
@@ -25,19 +25,19 @@ async fn refused_inputs_of_a_count() {
     let (long, token) = ("x".repeat(129), format!("X-Auth-Token: {OPS}"));
     let mut transcript = Transcript::default();
     for (what, request) in [
-        ("a number sign in the target", good("#", &[])),
-        ("an unknown status", good("?status=DONE", &[])),
-        ("a status in lower case", good("?status=running", &[])),
-        ("a status given twice", good("?status=FAILED&status=", &[])),
-        ("an unknown job type", good("?job_type=CREATE_SERVER,NOPE", &[])),
-        ("an empty job type in a list", good("?job_type=CREATE_SERVER,", &[])),
-        ("job types of 257 characters", good(&format!("?job_type={}", "x".repeat(257)), &[])),
-        ("job types given twice", good("?job_type=&job_type=", &[])),
-        ("a job id of 129 characters", good(&format!("?job_id={long}"), &[])),
-        ("a job id with a control character", good("?job_id=%00", &[])),
-        ("a job id given twice", good("?job_id=j&job_id=j", &[])),
-        ("a job id that is not UTF-8", good("?job_id=%ff", &[])),
-        ("a job id with an incomplete percent-encoding", good("?job_id=%4", &[])),
+        ("a number sign in the target", valid_count("#", &[])),
+        ("an unknown status", valid_count("?status=DONE", &[])),
+        ("a status in lower case", valid_count("?status=running", &[])),
+        ("a status given twice", valid_count("?status=FAILED&status=", &[])),
+        ("an unknown job type", valid_count("?job_type=CREATE_SERVER,NOPE", &[])),
+        ("an empty job type in a list", valid_count("?job_type=CREATE_SERVER,", &[])),
+        ("job types of 257 characters", valid_count(&format!("?job_type={}", "x".repeat(257)), &[])),
+        ("job types given twice", valid_count("?job_type=&job_type=", &[])),
+        ("a job id of 129 characters", valid_count(&format!("?job_id={long}"), &[])),
+        ("a job id with a control character", valid_count("?job_id=%00", &[])),
+        ("a job id given twice", valid_count("?job_id=j&job_id=j", &[])),
+        ("a job id that is not UTF-8", valid_count("?job_id=%ff", &[])),
+        ("a job id with an incomplete percent-encoding", valid_count("?job_id=%4", &[])),
         ("a project id of 129 characters", request("GET", &count_path(&long), OPS, &[])),
         ("a project id with a slash", request("GET", &count_path("a%2Fb"), OPS, &[])),
         ("a project id with white space", request("GET", &count_path("a%20b"), OPS, &[])),
@@ -45,10 +45,10 @@ async fn refused_inputs_of_a_count() {
         ("a project id that is not UTF-8", request("GET", &count_path("%ff"), OPS, &[])),
         ("a project id with an incomplete percent-encoding", request("GET", &count_path("%zz"), OPS, &[])),
         ("no Host", head(&format!("GET {} HTTP/1.1", count_path(PROJECT)), &[&token])),
-        ("two Hosts", good("", &["Host: h"])),
-        ("a Host that is a URL", good("", &[]).replace("Host: h", "Host: http://h")),
+        ("two Hosts", valid_count("", &["Host: h"])),
+        ("a Host that is a URL", valid_count("", &[]).replace("Host: h", "Host: http://h")),
         ("a target with a user", request("GET", &format!("http://user@h{}", count_path(PROJECT)), OPS, &[])),
-        ("a transfer coding other than chunked", good("", &["Transfer-Encoding: gzip, chunked"])),
+        ("a transfer coding other than chunked", valid_count("", &["Transfer-Encoding: gzip, chunked"])),
     ] {
         transcript.add(what, &exchange(server.public, request).await);
     }
@@ -60,13 +60,13 @@ async fn refused_credentials_paths_and_projects() {
     let server = Running::start(with_keys()).await;
     let mut transcript = Transcript::default();
     let count = count_path(PROJECT);
-    let mut expired = good("", &[]);
+    let mut expired = valid_count("", &[]);
     expired = expired.replace(OPS, EXPIRED);
     for (what, request) in [
         ("no credential", head(&format!("GET {count} HTTP/1.1"), &["Host: h"])),
-        ("an empty token", good("", &[]).replace(OPS, "")),
-        ("two tokens", good("", &["X-Auth-Token: another"])),
-        ("an unknown token", good("", &[]).replace(OPS, "nobody")),
+        ("an empty token", valid_count("", &[]).replace(OPS, "")),
+        ("two tokens", valid_count("", &["X-Auth-Token: another"])),
+        ("an unknown token", valid_count("", &[]).replace(OPS, "unknown-token")),
         ("an expired token", expired),
         ("a project of others", request("GET", &count_path(OTHER_PROJECT), DASHBOARD, &[])),
         ("no permission to count", request("GET", &count, WORKER, &[])),
@@ -80,10 +80,13 @@ async fn refused_credentials_paths_and_projects() {
     }
     let signed = || Call::count().sign(OPS_KEY);
     for (what, call) in [
-        ("an unknown access key", Call::count().sign(Key { id: "AKNOBODY", ..OPS_KEY })),
+        ("an unknown access key", Call::count().sign(Key { id: "AKUNKNOWN", ..OPS_KEY })),
         ("another secret", Call::count().sign(Key { secret: "another", ..OPS_KEY })),
-        ("a signature of another algorithm", signed().spoil(|value| value.replace("HMAC-SHA256", "HMAC-SM3"))),
-        ("a signature without its parts", signed().spoil(|_| "SDK-HMAC-SHA256 Access=AKOPS".into())),
+        (
+            "a signature of another algorithm",
+            signed().edit_authorization(|value| value.replace("HMAC-SHA256", "HMAC-SM3")),
+        ),
+        ("a signature without its parts", signed().edit_authorization(|_| "SDK-HMAC-SHA256 Access=AKOPS".into())),
         (
             "a signature of an hour ago",
             Call::count().at(Timestamp::now() - SignedDuration::from_hours(1)).sign(OPS_KEY),
@@ -100,16 +103,16 @@ async fn refused_credentials_paths_and_projects() {
 async fn unavailable() {
     let mut transcript = Transcript::default();
     let full = Running::start(Config { max_in_flight: 0, ..config() }).await;
-    transcript.add("no permit is free", &exchange(full.public, good("", &[])).await);
+    transcript.add("no permit is free", &exchange(full.public, valid_count("", &[])).await);
 
     let impatient = Running::start(Config { request_timeout: Duration::from_millis(200), ..config() }).await;
-    let withheld = good("", &["Content-Length: 1"]);
+    let withheld = valid_count("", &["Content-Length: 1"]);
     transcript.add("the body does not come", &exchange(impatient.public, withheld).await);
 
     let nowhere = "[identity]\nurl = \"http://127.0.0.1:1\"\n[identity.roles]\nadmin = \"account\"\n";
     let access = AccessSource::Text(access_with_keys() + nowhere);
     let alone = Running::start(Config::on_any_port(access)).await;
-    let unknown = good("", &[]).replace(OPS, "nobody");
+    let unknown = valid_count("", &[]).replace(OPS, "unknown-token");
     transcript.add("the identity service is out of reach", &exchange(alone.public, unknown).await);
     transcript.assert_snapshot("api_unavailable");
 }
@@ -124,8 +127,8 @@ async fn refused_by_the_http_layer() {
         ("not HTTP", "nonsense\r\n\r\n".to_owned()),
         ("another version", "GET / HTTP/3.0\r\n\r\n".into()),
         ("the preface of HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into()),
-        ("more than 100 headers", good("", &headers)),
-        ("two lengths", good("", &["Content-Length: 1", "Content-Length: 2"])),
+        ("more than 100 headers", valid_count("", &headers)),
+        ("two lengths", valid_count("", &["Content-Length: 1", "Content-Length: 2"])),
     ] {
         transcript.add(what, &refusal(&server, &request).await);
     }
@@ -150,10 +153,10 @@ async fn successes() {
     server.report(OPS, records.join("\n")).send().await.unwrap();
     let mut transcript = Transcript::default();
     for (what, request) in [
-        ("a count of a project", good("", &[])),
-        ("a count of one job", good("?job_id=j", &[])),
-        ("a count of a status and two types", good("?status=FAILED&job_type=CREATE_SERVER,DELETE_SERVER", &[])),
-        ("a count of a job that does not exist", good("?job_id=nowhere", &[])),
+        ("a count of a project", valid_count("", &[])),
+        ("a count of one job", valid_count("?job_id=j", &[])),
+        ("a count of a status and two types", valid_count("?status=FAILED&job_type=CREATE_SERVER,DELETE_SERVER", &[])),
+        ("a count of a job that does not exist", valid_count("?job_id=nowhere", &[])),
         ("the projects", request("GET", "/v3/projects", OPS, &[])),
         ("the projects of a name", request("GET", "/v3/projects?name=a", OPS, &[])),
     ] {

@@ -87,7 +87,7 @@ async fn other_methods_get_405_with_allow() {
 }
 
 /// Asks for each on a connection of its own; all are 404.
-async fn nowhere(address: SocketAddr, method: &str, targets: &[&str]) {
+async fn assert_unknown_paths(address: SocketAddr, method: &str, targets: &[&str]) {
     for target in targets {
         let answer = exchange(address, request(method, target, OPS, &["Connection: close"])).await;
         assert_eq!(answer.status, 404, "{method} {target}");
@@ -99,7 +99,7 @@ async fn nowhere(address: SocketAddr, method: &str, targets: &[&str]) {
 async fn unknown_paths_get_404_for_every_method() {
     let server = Running::start(config()).await;
     for method in ["GET", "POST", "OPTIONS", "BREW"] {
-        nowhere(
+        assert_unknown_paths(
             server.public,
             method,
             &[
@@ -144,7 +144,7 @@ async fn unknown_paths_get_404_for_every_method() {
             ],
         )
         .await;
-        nowhere(
+        assert_unknown_paths(
             server.internal,
             method,
             &[
@@ -160,8 +160,8 @@ async fn unknown_paths_get_404_for_every_method() {
         )
         .await;
     }
-    nowhere(server.public, "OPTIONS", &["*"]).await;
-    nowhere(server.public, "CONNECT", &["h:443"]).await;
+    assert_unknown_paths(server.public, "OPTIONS", &["*"]).await;
+    assert_unknown_paths(server.public, "CONNECT", &["h:443"]).await;
 }
 
 #[tokio::test]

@@ -35,9 +35,9 @@ async fn a_count_needs_exactly_one_valid_token() {
         (&["X-Auth-Token:"], "is empty"),
         (&["X-Auth-Token:  \t "], "is empty"),
         (&["X-Auth-Token: ops-token", "X-Auth-Token: ops-token"], "is given more than once"),
-        (&["X-Auth-Token: ops-token", "x-auth-token: nobody"], "is given more than once"),
+        (&["X-Auth-Token: ops-token", "x-auth-token: unknown-token"], "is given more than once"),
         (&["X-Auth-Token: ", "X-Auth-Token: ops-token"], "is given more than once"),
-        (&["X-Auth-Token: nobody"], "is not valid"),
+        (&["X-Auth-Token: unknown-token"], "is not valid"),
         (&["X-Auth-Token: ops-toke"], "is not valid"),
         (&["X-Auth-Token: ops-tokens"], "is not valid"),
         (&["X-Auth-Token: OPS-TOKEN"], "is not valid"),
@@ -48,7 +48,7 @@ async fn a_count_needs_exactly_one_valid_token() {
         (&[&*long], "is not valid"),
         (&["X-Auth-Token: expired-token"], "has expired"),
         (&["Authorization: Bearer ops-token"], ""),
-        (&["Authorization: Basic b3BzOm9wcy10b2tlbg==", "X-Auth-Token: nobody"], "is not valid"),
+        (&["Authorization: Basic b3BzOm9wcy10b2tlbg==", "X-Auth-Token: unknown-token"], "is not valid"),
         (&["X-Subject-Token: ops-token", "Cookie: X-Auth-Token=ops-token"], ""),
     ] {
         let bytes: Vec<_> = lines.iter().map(|line| line.as_bytes()).collect();
@@ -65,7 +65,7 @@ async fn a_count_needs_exactly_one_valid_token() {
     for lines in [
         &["X-Auth-Token: ops-token"][..],
         &["x-AUTH-token:ops-token  "],
-        &["X-Auth-Token: ops-token", "Authorization: Bearer nobody"],
+        &["X-Auth-Token: ops-token", "Authorization: Bearer unknown-token"],
         &["X-Auth-Token: ops-token", "Authorization: Basic ???", "Authorization: x"],
         &["X-Auth-Token: ops-token", "Authorization:"],
     ] {
@@ -123,7 +123,7 @@ async fn a_token_of_32_kib_is_accepted() {
 #[tokio::test]
 async fn no_response_repeats_a_credential() {
     let server = Running::start(config()).await;
-    let secret = "s3cr3t-that-nobody-has";
+    let secret = "s3cr3t-of-no-principal";
     let mut connection = Connection::open(server.public).await;
     for (target, lines) in [
         (count_path(PROJECT), vec![format!("X-Auth-Token: {secret}")]),
@@ -181,7 +181,7 @@ async fn a_user_has_the_permissions_of_its_policies() {
 async fn a_report_needs_a_credential() {
     let server = Running::start(config()).await;
     let body = record("1", "j", "CREATE_SERVER", "RUNNING");
-    for (token, reason) in [("", "is empty"), ("nobody", "is not valid"), (EXPIRED, "has expired")] {
+    for (token, reason) in [("", "is empty"), ("unknown-token", "is not valid"), (EXPIRED, "has expired")] {
         let response = server.report(token, body.clone()).send().await.unwrap();
         assert_eq!(assert_error(response, 401, code::CREDENTIAL).await, format!("X-Auth-Token {reason}"));
     }

@@ -3,7 +3,7 @@
 use subjobs::access::AccessSource;
 use subjobs::config::Config;
 
-use crate::auth::signatures::{INVALID, NOBODY, counted, refused, server};
+use crate::auth::signatures::{INVALID, NO_CREDENTIAL, counted, refused, server};
 use crate::support::fixtures::{
     DASHBOARD, DASHBOARD_KEY, EXPIRED, Key, OPS, OPS_KEY, OTHER_PROJECT, PROJECT, WORKER_KEY, access_with_keys,
 };
@@ -26,15 +26,15 @@ async fn a_token_and_a_signature_must_both_be_valid_and_of_one_principal() {
     refused(ask(OPS, DASHBOARD_KEY).await, DIFFERENT).await;
     refused(ask(DASHBOARD, OPS_KEY).await, DIFFERENT).await;
     refused(ask(OPS, Key { secret: "wrong", ..OPS_KEY }).await, INVALID).await;
-    refused(ask(OPS, Key { id: "AKNOBODY", ..OPS_KEY }).await, INVALID).await;
-    refused(ask("nobody", OPS_KEY).await, "X-Auth-Token is not valid").await;
+    refused(ask(OPS, Key { id: "AKUNKNOWN", ..OPS_KEY }).await, INVALID).await;
+    refused(ask("unknown-token", OPS_KEY).await, "X-Auth-Token is not valid").await;
     refused(ask("", OPS_KEY).await, "X-Auth-Token is empty").await;
     refused(ask(EXPIRED, OPS_KEY).await, "X-Auth-Token has expired").await;
     let twice = Call::count().sign(OPS_KEY).header("X-Auth-Token", OPS).header("X-Auth-Token", OPS);
     refused(twice.send(server.public).await, "X-Auth-Token is given more than once").await;
     let unsigned = Call::count().header("X-Auth-Token", OPS);
     assert_eq!(counted(unsigned.send(server.public).await).await, 5);
-    refused(Call::count().send(server.public).await, NOBODY).await;
+    refused(Call::count().send(server.public).await, NO_CREDENTIAL).await;
 }
 
 #[tokio::test]

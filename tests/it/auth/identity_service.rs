@@ -15,7 +15,7 @@ use crate::support::server::Running;
 
 /// What the service does once it is asked.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Does {
+enum Behaviour {
     Answer,
     /// Reads the question and closes.
     Close,
@@ -28,7 +28,7 @@ enum Does {
 }
 
 /// Says what is done by the numbers of the connection and of its question, both from 1.
-type Plan = Box<dyn Fn(usize, usize) -> Does + Send>;
+type Plan = Box<dyn Fn(usize, usize) -> Behaviour + Send>;
 
 #[derive(Clone)]
 struct Service {
@@ -39,7 +39,7 @@ struct Service {
 }
 
 impl Service {
-    fn start(plan: impl Fn(usize, usize) -> Does + Send + 'static) -> Self {
+    fn start(plan: impl Fn(usize, usize) -> Behaviour + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/v3", listener.local_addr().unwrap());
         let plan: Plan = Box::new(plan);
@@ -62,7 +62,7 @@ impl Service {
             }
             self.asked.fetch_add(1, Ordering::SeqCst);
             let does = self.plan.lock().unwrap()(connection, question);
-            if does == Does::Reset {
+            if does == Behaviour::Reset {
                 return;
             }
             let (mut head, mut part) = (Vec::new(), [0; 4096]);
@@ -72,29 +72,29 @@ impl Service {
             }
             let body = r#"{"token":{"expires_at":"9999-12-31T23:59:59.999999999Z","user":{"id":"u"},"project":{"id":"2b31ed520ab14c7bebedb6e57f00aa11"},"roles":[{"name":"admin"}]}}"#;
             match does {
-                Does::Answer => {
+                Behaviour::Answer => {
                     write!(socket, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
                 }
-                Does::Break => {
+                Behaviour::Break => {
                     write!(socket, "HTTP/1.1 200 O").unwrap();
                     return;
                 }
-                Does::Hang => {
+                Behaviour::Hang => {
                     // Until the client gives up.
                     let _ = socket.read(&mut part);
                     let _ = socket.shutdown(Shutdown::Both);
                     return;
                 }
-                Does::Close | Does::Reset => return,
+                Behaviour::Close | Behaviour::Reset => return,
             }
         }
     }
 
-    fn now(&self, does: Does) {
+    fn now(&self, does: Behaviour) {
         *self.plan.lock().unwrap() = Box::new(move |_, _| does);
     }
 
-    fn asked(&self) -> usize {
+    fn requests(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
 }
@@ -111,24 +111,24 @@ async fn status(server: &Running, token: &str) -> u16 {
 
 #[tokio::test]
 async fn a_request_on_a_closed_pooled_connection_is_retried_on_a_new_one() {
-    for does in [Does::Close, Does::Reset, Does::Break] {
-        let service = Service::start(move |_, question| if question == 1 { Does::Answer } else { does });
+    for does in [Behaviour::Close, Behaviour::Reset, Behaviour::Break] {
+        let service = Service::start(move |_, question| if question == 1 { Behaviour::Answer } else { does });
         let server = server(&service.url, "20s").await;
         for n in 1..=5 {
             assert_eq!(status(&server, &format!("t{n}")).await, 200, "{does:?}");
         }
-        assert!(service.asked() > 5, "{does:?}: no kept connection was closed");
+        assert!(service.requests() > 5, "{does:?}: no kept connection was closed");
     }
 }
 
 #[tokio::test]
 async fn a_failed_request_is_retried_once() {
-    for does in [Does::Close, Does::Reset, Does::Break] {
+    for does in [Behaviour::Close, Behaviour::Reset, Behaviour::Break] {
         let service = Service::start(move |_, _| does);
         let server = server(&service.url, "20s").await;
         assert_eq!(status(&server, "t").await, 503);
-        assert_eq!(service.asked(), 2, "{does:?}");
-        let service = Service::start(move |connection, _| if connection == 1 { does } else { Does::Answer });
+        assert_eq!(service.requests(), 2, "{does:?}");
+        let service = Service::start(move |connection, _| if connection == 1 { does } else { Behaviour::Answer });
         let server = self::server(&service.url, "20s").await;
         assert_eq!(status(&server, "t").await, 200, "{does:?}");
     }
@@ -139,20 +139,20 @@ async fn a_failed_request_is_retried_once() {
 
 #[tokio::test]
 async fn a_service_that_is_down_is_called_rarely_until_it_recovers() {
-    let service = Service::start(|_, _| Does::Hang);
+    let service = Service::start(|_, _| Behaviour::Hang);
     let server = server(&service.url, "200ms").await;
     for n in 0..5 {
         assert_eq!(status(&server, &format!("slow{n}")).await, 503);
     }
-    let (start, before) = (Instant::now(), service.asked());
+    let (start, before) = (Instant::now(), service.requests());
     for n in 0..200 {
         assert_eq!(status(&server, &format!("fast{n}")).await, 503);
     }
-    let (took, asked) = (start.elapsed(), service.asked() - before);
+    let (took, asked) = (start.elapsed(), service.requests() - before);
     assert!(asked as u64 <= took.as_secs() + 1, "{asked} calls within {took:?}");
     assert_eq!(status(&server, OPS).await, 200, "the file's own token needs nobody");
 
-    service.now(Does::Answer);
+    service.now(Behaviour::Answer);
     let start = Instant::now();
     while status(&server, "back").await != 200 {
         assert!(start.elapsed() < Duration::from_secs(10), "it is not found again");
@@ -165,7 +165,7 @@ async fn a_service_that_is_down_is_called_rarely_until_it_recovers() {
 
 #[tokio::test]
 async fn a_call_above_the_concurrency_limit_is_refused_at_once() {
-    let service = Service::start(|_, _| Does::Hang);
+    let service = Service::start(|_, _| Behaviour::Hang);
     let server = Arc::new(server(&service.url, "30s").await);
     let held: Vec<_> = (0..32)
         .map(|n| {
@@ -173,13 +173,13 @@ async fn a_call_above_the_concurrency_limit_is_refused_at_once() {
             tokio::spawn(async move { status(&server, &format!("held{n}")).await })
         })
         .collect();
-    while service.asked() < 32 {
+    while service.requests() < 32 {
         tokio::task::yield_now().await;
     }
     for n in 0..20 {
         assert_eq!(status(&server, &format!("more{n}")).await, 503);
     }
-    assert_eq!(service.asked(), 32);
+    assert_eq!(service.requests(), 32);
     assert_eq!(status(&server, OPS).await, 200);
     held.iter().for_each(|task| task.abort());
 }

@@ -146,16 +146,16 @@ async fn refused_after(server: &Running, project: &str, token: &str) -> Duration
 #[tokio::test]
 async fn keystone_authenticates_callers() {
     let mut keystone = Keystone::start().await;
-    scope_and_roles_decide(&keystone).await;
+    scope_and_roles_decide_permissions(&keystone).await;
     a_token_is_never_trusted_past_its_expiry(&keystone).await;
-    keystoneauth_is_a_caller_like_any_other(&keystone).await;
-    while_keystone_is_down_what_is_remembered_goes_on(&mut keystone).await;
+    keystoneauth_can_call(&keystone).await;
+    cached_tokens_are_accepted_while_keystone_is_down(&mut keystone).await;
     counts_are_right_while_keystone_is_killed_under_load(&mut keystone).await;
     // Last, since it disables a user.
     a_revoked_token_is_refused_within_the_cache_time(&keystone).await;
 }
 
-async fn scope_and_roles_decide(keystone: &Keystone) {
+async fn scope_and_roles_decide_permissions(keystone: &Keystone) {
     let server = keystone.server("60s").await;
     let (mine, other) = (keystone.project(), keystone.text("/projects/1/id"));
     let (reader, admin) = (keystone.scoped("reader").await, keystone.scoped("admin").await);
@@ -228,7 +228,7 @@ async fn a_token_is_never_trusted_past_its_expiry(keystone: &Keystone) {
     assert!(late <= jiff::SignedDuration::from_secs(1), "it was trusted for {late:#} past its expiry");
 }
 
-async fn while_keystone_is_down_what_is_remembered_goes_on(keystone: &mut Keystone) {
+async fn cached_tokens_are_accepted_while_keystone_is_down(keystone: &mut Keystone) {
     let server = keystone.server("60s").await;
     let (known, new) = (keystone.scoped("reader").await, keystone.scoped("admin").await);
     let project = keystone.project().to_owned();
@@ -272,7 +272,7 @@ async fn counts_are_right_while_keystone_is_killed_under_load(keystone: &mut Key
     assert!(good > 0 && refused > 0 && unavailable > 0, "{good} good, {refused} refused, {unavailable} unavailable");
 }
 
-async fn keystoneauth_is_a_caller_like_any_other(keystone: &Keystone) {
+async fn keystoneauth_can_call(keystone: &Keystone) {
     let server = keystone.server("60s").await;
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/keystone-venv/bin/python");
     let ask = async |query: &str| {

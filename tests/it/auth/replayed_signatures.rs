@@ -44,7 +44,7 @@ async fn a_replayed_report_changes_nothing_and_gets_the_first_response() {
         running.clone().header("X-Forwarded-For", "192.0.2.1"),
         running.clone().header("X-Auth-Token", WORKER),
         running.clone().target(&target),
-        running.clone().spoil(|value| value.replace(", ", ",")),
+        running.clone().edit_authorization(|value| value.replace(", ", ",")),
         Call::report(NDJSON, &record("1", "j", "CREATE_SERVER", "RUNNING"))
             .sign_only(WORKER_KEY, "x-sdk-date")
             .replace("Content-Type", "application/x-ndjson;a=b"),

@@ -12,7 +12,7 @@ use crate::support::response::{assert_error, json};
 use crate::support::server::Running;
 use crate::support::signer::{Call, date};
 
-pub(super) const NOBODY: &str = "neither X-Auth-Token nor a signature is given";
+pub(super) const NO_CREDENTIAL: &str = "neither X-Auth-Token nor a signature is given";
 const REPEATED: &str = "Authorization is given more than once";
 const FORM: &str = "Authorization must be SDK-HMAC-SHA256 Access=…, SignedHeaders=…, Signature=…";
 const DATE: &str = "X-Sdk-Date must be given once, as 20220307T104043Z, and be signed";
@@ -127,9 +127,9 @@ async fn a_change_of_a_signed_part_is_refused() {
         good().body("{}"),
         good().target(&format!("/v1/{OTHER_PROJECT}/app-server-sub-jobs/actions/count")),
         good().query_written("status=RUNNING"),
-        good().spoil(|value| value.replace("AKOPS", "AKDASHBOARD")),
-        good().spoil(|value| value.replace("SignedHeaders=host;", "SignedHeaders=")),
-        good().spoil(|value| value.replace("host;x-note", "x-note;host")),
+        good().edit_authorization(|value| value.replace("AKOPS", "AKDASHBOARD")),
+        good().edit_authorization(|value| value.replace("SignedHeaders=host;", "SignedHeaders=")),
+        good().edit_authorization(|value| value.replace("host;x-note", "x-note;host")),
     ] {
         refused(changed.send(server.public).await, INVALID).await;
     }
@@ -145,17 +145,19 @@ async fn an_unknown_key_and_a_wrong_signature_get_the_same_response() {
     let zeros = "0".repeat(64);
     let signature = |value: &str| value.rsplit('=').next().unwrap().to_owned();
     for bad in [
-        Call::count().sign(Key { id: "AKNOBODY", secret }),
+        Call::count().sign(Key { id: "AKUNKNOWN", secret }),
         Call::count().sign(Key { id: "akops", secret }),
         Call::count().sign(Key { id: secret, secret: id }),
         Call::count().sign(Key { id, secret: "wrong" }),
         Call::count().sign(Key { id, secret: &secret[1..] }),
         Call::count().sign(Key { id, secret: DASHBOARD_KEY.secret }),
-        Call::count().sign(OPS_KEY).spoil(|value| value.replace(&signature(value), &zeros)),
-        Call::count().sign(OPS_KEY).spoil(|value| value[..value.len() - 1].to_owned()),
-        Call::count().sign(OPS_KEY).spoil(|value| format!("{value}0")),
+        Call::count().sign(OPS_KEY).edit_authorization(|value| value.replace(&signature(value), &zeros)),
+        Call::count().sign(OPS_KEY).edit_authorization(|value| value[..value.len() - 1].to_owned()),
+        Call::count().sign(OPS_KEY).edit_authorization(|value| format!("{value}0")),
         // Upper-case digits are another signature.
-        Call::count().sign(OPS_KEY).spoil(|value| value.replace(&signature(value), &signature(value).to_uppercase())),
+        Call::count()
+            .sign(OPS_KEY)
+            .edit_authorization(|value| value.replace(&signature(value), &signature(value).to_uppercase())),
     ] {
         refused(bad.send(server.public).await, INVALID).await;
     }
@@ -176,8 +178,8 @@ async fn the_date_must_be_within_the_tolerance() {
         refused(off(seconds).send(server.public).await, SKEW).await;
     }
     // A far date is refused without asking whose key it is.
-    let nobody = Key { id: "AKNOBODY", secret: "x" };
-    refused(Call::count().at(Timestamp::UNIX_EPOCH).sign(nobody).send(server.public).await, SKEW).await;
+    let unknown = Key { id: "AKUNKNOWN", secret: "x" };
+    refused(Call::count().at(Timestamp::UNIX_EPOCH).sign(unknown).send(server.public).await, SKEW).await;
 }
 
 #[tokio::test]
@@ -217,18 +219,21 @@ async fn a_malformed_signature_is_refused() {
     for bad in [
         good().replace("Authorization", "SDK-HMAC-SHA256"),
         good().replace("Authorization", "SDK-HMAC-SHA256 "),
-        good().spoil(|value| value.replace("Access=AKOPS, ", "")),
-        good().spoil(|value| value.replace("AKOPS", "")),
-        good().spoil(|value| value.replace("SignedHeaders", "Signedheaders")),
-        good().spoil(|value| value.replace(", Signature=", "; Signature=")),
-        good().spoil(|value| format!("{value}, Signature=0")),
-        good().spoil(|value| format!("{value}, Region=local-1")),
-        good().spoil(|value| format!("{value},")),
-        good().spoil(|value| value.replace("AKOPS", OPS_KEY.secret).replace("Signature=", "")),
+        good().edit_authorization(|value| value.replace("Access=AKOPS, ", "")),
+        good().edit_authorization(|value| value.replace("AKOPS", "")),
+        good().edit_authorization(|value| value.replace("SignedHeaders", "Signedheaders")),
+        good().edit_authorization(|value| value.replace(", Signature=", "; Signature=")),
+        good().edit_authorization(|value| format!("{value}, Signature=0")),
+        good().edit_authorization(|value| format!("{value}, Region=local-1")),
+        good().edit_authorization(|value| format!("{value},")),
+        good().edit_authorization(|value| value.replace("AKOPS", OPS_KEY.secret).replace("Signature=", "")),
     ] {
         refused(bad.send(server.public).await, FORM).await;
     }
-    for same in [good().spoil(|value| value.replace(", ", ",")), good().spoil(|value| value.replace(", ", "  ,   "))] {
+    for same in [
+        good().edit_authorization(|value| value.replace(", ", ",")),
+        good().edit_authorization(|value| value.replace(", ", "  ,   ")),
+    ] {
         assert_eq!(counted(same.send(server.public).await).await, 5);
     }
 }
@@ -238,10 +243,11 @@ async fn a_malformed_signature_is_refused() {
 async fn other_authorization_schemes_are_ignored() {
     let server = server().await;
     for scheme in ["SDK-HMAC-SM3", "V11-HMAC-SHA256", "SDK-ECDSA-P256-SHA256", "sdk-hmac-sha256", "SDK-HMAC-SHA2567"] {
-        let call = || Call::count().sign(OPS_KEY).spoil(|value| value.replace("SDK-HMAC-SHA256", scheme));
-        refused(call().send(server.public).await, NOBODY).await;
+        let call = || Call::count().sign(OPS_KEY).edit_authorization(|value| value.replace("SDK-HMAC-SHA256", scheme));
+        refused(call().send(server.public).await, NO_CREDENTIAL).await;
         assert_eq!(counted(call().header("X-Auth-Token", OPS).send(server.public).await).await, 5, "{scheme}");
-        refused(call().header("X-Auth-Token", "nobody").send(server.public).await, "X-Auth-Token is not valid").await;
+        refused(call().header("X-Auth-Token", "unknown-token").send(server.public).await, "X-Auth-Token is not valid")
+            .await;
     }
 }
 
@@ -259,7 +265,7 @@ async fn several_signatures_are_refused() {
         refused(repeated.header("X-Auth-Token", OPS).send(server.public).await, REPEATED).await;
     }
     let others = Call::count().header("Authorization", "Bearer x").header("Authorization", "Basic eDp5");
-    refused(others.clone().send(server.public).await, NOBODY).await;
+    refused(others.clone().send(server.public).await, NO_CREDENTIAL).await;
     assert_eq!(counted(others.header("X-Auth-Token", OPS).send(server.public).await).await, 5);
 }
 

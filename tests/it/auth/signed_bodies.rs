@@ -55,9 +55,9 @@ async fn an_unknown_key_is_refused_before_the_body_is_read() {
     let stalled = report.clone().sign(OPS_KEY).send_part(server.internal, 1).await;
     assert_eq!(assert_error(stalled, 503, "WKS.00050902").await, "the request timed out");
 
-    let nobody = Key { id: "AKNOBODY", secret: "x" };
-    refused(call.sign(nobody).send_part(server.public, 1).await, INVALID).await;
-    refused(report.sign(nobody).send_part(server.internal, 1).await, INVALID).await;
+    let unknown = Key { id: "AKUNKNOWN", secret: "x" };
+    refused(call.sign(unknown).send_part(server.public, 1).await, INVALID).await;
+    refused(report.sign(unknown).send_part(server.internal, 1).await, INVALID).await;
 }
 
 #[tokio::test]

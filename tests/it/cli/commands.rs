@@ -123,8 +123,8 @@ fn healthcheck_exits_with_0_only_if_the_server_is_ready() {
     program.await_log("draining");
     until("it is not ready", || (healthcheck(&format!("127.0.0.1:{port}")) == 1).then_some(()));
 
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let refused = run(&mut subjobs(&["healthcheck", "--internal-listen", &nobody.to_string()]), "");
+    let unknown = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let refused = run(&mut subjobs(&["healthcheck", "--internal-listen", &unknown.to_string()]), "");
     assert_eq!(refused.status.code(), Some(1));
     assert_eq!(text(&refused.stderr).lines().count(), 1);
 }

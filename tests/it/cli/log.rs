@@ -101,7 +101,7 @@ fn a_slow_reader_gets_whole_lines() {
     let (mut command, _) = crate::support::streams::give(
         serve(&["--access", &files.access()]).env("RUST_LOG", "trace"),
         2,
-        crate::support::streams::Broken::ReadOnly,
+        crate::support::streams::Unwritable::ReadOnly,
     );
     let mut child = command.stderr(writer).spawn().unwrap();
     drop(command);

@@ -9,7 +9,7 @@ use crate::support::blocking::{BlockingConnection, get};
 use crate::support::connection::request;
 use crate::support::fixtures::{DASHBOARD, Files, OPS, PROJECT, access, count_path, load_line};
 use crate::support::program::{Signal, serve, subjobs};
-use crate::support::streams::{BROKEN, Broken, addresses, exit_code, give};
+use crate::support::streams::{UNWRITABLE, Unwritable, addresses, exit_code, give};
 use crate::support::wait::until;
 
 /// A server whose standard error takes nothing; killed when dropped.
@@ -21,7 +21,7 @@ struct Mute {
 }
 
 impl Mute {
-    fn start(args: &[&str], filter: &str, broken: Broken) -> Self {
+    fn start(args: &[&str], filter: &str, broken: Unwritable) -> Self {
         let (mut command, reader) = give(serve(args).env("RUST_LOG", filter), 2, broken);
         let child = command.spawn().unwrap();
         let [public, internal] = addresses(&child);
@@ -58,7 +58,7 @@ impl Drop for Mute {
 
 #[test]
 fn a_server_works_with_an_unwritable_log() {
-    for broken in BROKEN {
+    for broken in UNWRITABLE {
         for filter in ["debug", "trace"] {
             let files = Files::new();
             let mut server = Mute::start(&["--access", &files.access(), "--drain", "60s"], filter, broken);
@@ -67,10 +67,10 @@ fn a_server_works_with_an_unwritable_log() {
             }
             let is_lost = match broken {
                 // The runtime has put /dev/null in its place.
-                Broken::Closed => false,
-                Broken::Full | Broken::NoReader | Broken::ReadOnly => true,
+                Unwritable::Closed => false,
+                Unwritable::Full | Unwritable::NoReader | Unwritable::ReadOnly => true,
                 // They wait.
-                Broken::Stuck | Broken::StuckNonBlocking => false,
+                Unwritable::Stuck | Unwritable::StuckNonBlocking => false,
             };
             let are_counted = || server.metric("subjobs_log_lines_dropped_total") > 0;
             until("lost lines are counted", || (are_counted() == is_lost).then_some(()));
@@ -99,7 +99,7 @@ fn a_server_works_with_an_unwritable_log() {
 #[test]
 fn a_second_signal_ends_a_program_with_an_unwritable_log() {
     let files = Files::new();
-    for broken in BROKEN {
+    for broken in UNWRITABLE {
         let mut server = Mute::start(&["--access", &files.access(), "--drain-delay", "1h"], "debug", broken);
         server.signal(Signal::Term);
         until("it drains", || (get(server.internal, "/readyz", "").status == 503).then_some(()));
@@ -120,7 +120,8 @@ fn exit_codes_do_not_depend_on_the_log() {
     // One for each command that opens it.
     let [damaged, damaged_too] = ["damaged", "damaged-too"].map(|name| {
         let dir = files.arg(name);
-        let mut first = Mute::start(&["--access", &access, "--load", &load, "--data-dir", &dir], "info", Broken::Full);
+        let mut first =
+            Mute::start(&["--access", &access, "--load", &load, "--data-dir", &dir], "info", Unwritable::Full);
         first.signal(Signal::Term);
         assert_eq!(exit_code(&mut first.child), 0);
         std::fs::remove_file(files.path(name).join("acknowledged")).unwrap();
@@ -151,7 +152,7 @@ fn exit_codes_do_not_depend_on_the_log() {
         (plain(&["serve", "--access", &access, "--listen", &taken, "--internal-listen", "127.0.0.1:0"]), 1),
         (serve(&["--access", &access, "--data-dir", &damaged_too]), 3),
     ];
-    for broken in BROKEN {
+    for broken in UNWRITABLE {
         // All at once, since each waits for a second where nobody reads. A filter that makes no sense is complained about too.
         let running = cases.each_ref().map(|(args, code)| {
             let args: Vec<_> = args.iter().map(String::as_str).collect();

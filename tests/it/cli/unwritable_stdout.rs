@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use crate::support::fixtures::{Files, PROJECT, load_line};
 use crate::support::program::{Program, Signal, serve, subjobs, text};
-use crate::support::streams::{BROKEN, Broken, exit_code, give};
+use crate::support::streams::{UNWRITABLE, Unwritable, exit_code, give};
 
 /// A data directory with so many subtasks.
 fn data_dir(files: &Files, sub_jobs: usize) -> String {
@@ -22,8 +22,10 @@ fn an_export_to_a_closed_output_fails() {
     let files = Files::new();
     for sub_jobs in [0, 1, 2000] {
         let dir = data_dir(&files, sub_jobs);
-        for (broken, code) in [(Broken::Closed, 1), (Broken::Full, 1), (Broken::ReadOnly, 1), (Broken::NoReader, 0)] {
-            let expected = if sub_jobs == 0 && broken != Broken::Closed { 0 } else { code };
+        for (broken, code) in
+            [(Unwritable::Closed, 1), (Unwritable::Full, 1), (Unwritable::ReadOnly, 1), (Unwritable::NoReader, 0)]
+        {
+            let expected = if sub_jobs == 0 && broken != Unwritable::Closed { 0 } else { code };
             let (mut command, _reader) = give(&mut subjobs(&["export", "--data-dir", &dir]), 1, broken);
             let output = command.stderr(Stdio::piped()).output().unwrap();
             let said = text(&output.stderr);
@@ -40,7 +42,7 @@ fn an_export_to_a_closed_output_fails() {
 fn an_export_waits_for_a_slow_reader_of_a_non_blocking_pipe() {
     let files = Files::new();
     let dir = data_dir(&files, 3000);
-    let (mut command, reader) = give(&mut subjobs(&["export", "--data-dir", &dir]), 1, Broken::StuckNonBlocking);
+    let (mut command, reader) = give(&mut subjobs(&["export", "--data-dir", &dir]), 1, Unwritable::StuckNonBlocking);
     let mut child = command.spawn().unwrap();
     drop(command);
     let mut read = String::new();
@@ -53,13 +55,13 @@ fn an_export_waits_for_a_slow_reader_of_a_non_blocking_pipe() {
 fn commands_with_an_unwritable_output_have_documented_exit_codes() {
     let files = Files::new();
     let (access, bad) = (files.access(), files.put("bad.toml", "x"));
-    for broken in BROKEN {
-        if matches!(broken, Broken::Stuck | Broken::StuckNonBlocking) {
+    for broken in UNWRITABLE {
+        if matches!(broken, Unwritable::Stuck | Unwritable::StuckNonBlocking) {
             // They wait for their reader, as any command does.
             continue;
         }
-        let is_closed = broken == Broken::Closed;
-        let has_no_reader = broken == Broken::NoReader;
+        let is_closed = broken == Unwritable::Closed;
+        let has_no_reader = broken == Unwritable::NoReader;
         let failed = 1;
         for (args, code) in [
             (&["token"][..], failed),
@@ -77,7 +79,7 @@ fn commands_with_an_unwritable_output_have_documented_exit_codes() {
 
 #[test]
 fn the_demo_runs_with_an_unwritable_output() {
-    for broken in BROKEN {
+    for broken in UNWRITABLE {
         let (mut command, _reader) = give(&mut serve(&["--demo"]), 1, broken);
         let program = Program::begin_with(command.stderr(Stdio::piped()));
         program.await_log("ready");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use subjobs::config::Config;
 
-use crate::support::connection::{Connection, good, head};
+use crate::support::connection::{Connection, head, valid_count};
 use crate::support::fixtures::{OPS, PROJECT, code, config, report_path};
 use crate::support::server::Running;
 
@@ -16,7 +16,7 @@ fn probe(path: &str) -> String {
 }
 
 /// Connections that have been accepted, each with an answered request if it has one to send.
-async fn hold(server: &Running, count: usize) -> Vec<Connection> {
+async fn open_connections(server: &Running, count: usize) -> Vec<Connection> {
     let mut held = Vec::new();
     for _ in 0..count {
         let mut connection = Connection::open(server.internal).await;
@@ -32,14 +32,14 @@ async fn a_public_connection_above_the_limit_waits() {
     let server = Running::start(Config { max_connections: 2, ..config() }).await;
     let mut open = [Connection::open(server.public).await, Connection::open(server.public).await];
     for connection in &mut open {
-        connection.send(good("", &[])).await;
+        connection.send(valid_count("", &[])).await;
         connection.response().await.count();
     }
     let mut waiting = Connection::open(server.public).await;
-    waiting.send(good("", &[])).await;
+    waiting.send(valid_count("", &[])).await;
     assert!(waiting.is_quiet_for(Duration::from_millis(300)).await);
     let [first, mut second] = open;
-    second.send(good("", &[])).await;
+    second.send(valid_count("", &[])).await;
     second.response().await.count();
     drop(first);
     waiting.response().await.count();
@@ -50,7 +50,7 @@ async fn probes_are_answered_when_the_internal_connections_are_in_use() {
     let server = Running::start(Config { max_connections: 3, ..config() }).await;
     // One is the test's own client's.
     server.reaches("subjobs_http_connections{listener=\"internal\"}", 1.0).await;
-    let mut held = hold(&server, 2).await;
+    let mut held = open_connections(&server, 2).await;
     for path in ["/healthz", "/readyz", "/metrics", "/openapi.json", "/healthz"] {
         let mut connection = Connection::open(server.internal).await;
         connection.send(probe(path) + &probe(path)).await;
@@ -107,7 +107,7 @@ async fn idle_connections_do_not_block_probes() {
 async fn a_connection_above_the_limit_of_its_address_is_closed() {
     let server = Running::start(Config { max_connections_per_address: Some(3), ..config() }).await;
     for address in [server.public, server.internal] {
-        let request = if address == server.public { good("", &[]) } else { probe("/healthz") };
+        let request = if address == server.public { valid_count("", &[]) } else { probe("/healthz") };
         let source = "127.0.0.7";
         let mut open = Vec::new();
         for _ in 0..3 {

@@ -13,7 +13,7 @@ use crate::support::wait::until;
 const IDLE: usize = 450;
 
 /// The program under a limit of open files, which it cannot raise.
-fn under(limit: u64, args: &[&str]) -> Program {
+fn serve_with_limit(limit: u64, args: &[&str]) -> Program {
     let serve = serve(args);
     let mut command = Command::new("sh");
     command.arg("-c").arg(format!("ulimit -n {limit} && exec \"$@\"")).arg("sh");
@@ -45,7 +45,7 @@ fn idle_connections_leave_reserved_descriptors_free() {
     for (limit, has_data_dir) in [(400, true), (256, false)] {
         let data_dir = files.arg(&limit.to_string());
         let args = ["--access", &files.access(), "--data-dir", &data_dir];
-        let program = under(limit, if has_data_dir { &args } else { &args[..2] });
+        let program = serve_with_limit(limit, if has_data_dir { &args } else { &args[..2] });
         let warning =
             program.await_log("open file limit too low for --max-connections: each listener accepts fewer connections");
         assert_eq!((warning["level"].as_str(), warning["open_file_limit"].as_u64()), (Some("WARN"), Some(limit)));

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use subjobs::config::Config;
 
 use crate::support::blocking::{BlockingConnection, post};
-use crate::support::connection::{Connection, good, head, request};
+use crate::support::connection::{Connection, head, request, valid_count};
 use crate::support::fixtures::{Files, OPS, PROJECT, code, config, record, report_path};
 use crate::support::program::{Program, Signal};
 use crate::support::server::Running;
@@ -26,30 +26,30 @@ async fn stop(server: &mut Running) {
 async fn public_responses_after_the_signal_close_their_connection() {
     let mut server = Running::start(Config { drain_delay: LONG, ..config() }).await;
     let requests = [
-        (good("", &[]), 200),
-        (good("?status=x", &[]), 400),
-        (good("", &["Content-Length: 2"]) + "{}", 200),
-        (good("", &[]).replace("GET", "HEAD"), 200),
+        (valid_count("", &[]), 200),
+        (valid_count("?status=x", &[]), 400),
+        (valid_count("", &["Content-Length: 2"]) + "{}", 200),
+        (valid_count("", &[]).replace("GET", "HEAD"), 200),
         (head("GET / HTTP/1.1", &["Host: h"]), 404),
-        (good("", &["Connection: keep-alive"]).replace("HTTP/1.1", "HTTP/1.0"), 200),
+        (valid_count("", &["Connection: keep-alive"]).replace("HTTP/1.1", "HTTP/1.0"), 200),
     ];
     let mut kept = Vec::new();
     for (request, status) in requests {
         let mut connection = Connection::open(server.public).await;
-        connection.send(good("", &[])).await;
+        connection.send(valid_count("", &[])).await;
         let answer = connection.response().await;
         assert_eq!(answer.header("connection"), None);
         kept.push((connection, request, status));
     }
     let mut running = Connection::open(server.public).await;
-    running.send(good("", &["Content-Length: 2"]) + "{").await;
+    running.send(valid_count("", &["Content-Length: 2"]) + "{").await;
     server.reaches("subjobs_http_in_flight", 1.0).await;
     let mut internal = Connection::open(server.internal).await;
 
     stop(&mut server).await;
     for (mut connection, request, status) in kept {
         // What follows in the pipeline is for another connection.
-        connection.send(request.clone() + &good("", &[])).await;
+        connection.send(request.clone() + &valid_count("", &[])).await;
         let answer =
             if request.contains("HEAD") { connection.response_to_head().await } else { connection.response().await };
         assert_eq!((answer.status, answer.header("connection")), (status, Some("close")), "{request}");
@@ -60,7 +60,7 @@ async fn public_responses_after_the_signal_close_their_connection() {
     assert_eq!((answer.count(), answer.header("connection")), (0, Some("close")));
     assert_eq!(running.rest().await, "");
     let mut new = Connection::open(server.public).await;
-    new.send(good("", &[])).await;
+    new.send(valid_count("", &[])).await;
     assert_eq!(new.response().await.header("connection"), Some("close"));
     // Probes and workers stay where they are.
     for _ in 0..2 {
@@ -74,13 +74,13 @@ async fn requests_that_arrived_before_the_end_are_answered() {
     let mut server = Running::start(Config { drain: Duration::from_secs(20), ..config() }).await;
     let kept = (0..200).map(async |_| {
         let mut connection = Connection::open(server.public).await;
-        connection.send(good("", &[])).await;
+        connection.send(valid_count("", &[])).await;
         connection.response().await.count();
         connection
     });
     let mut kept = join_all(kept).await;
     for connection in &kept {
-        connection.send_now(good("", &[]));
+        connection.send_now(valid_count("", &[]));
     }
     server.stop();
     for connection in &mut kept {

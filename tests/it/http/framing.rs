@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 
-use crate::support::connection::{Connection, exchange, good, head};
+use crate::support::connection::{Connection, exchange, head, valid_count};
 use crate::support::fixtures::{DASHBOARD, OPS, PROJECT, code, config, count_path, report_path};
 use crate::support::server::Running;
 
 /// A request that would be answered if anything before it were taken for less than it is.
 fn smuggled() -> String {
-    good("", &["X-Request-Id: smuggled"])
+    valid_count("", &["X-Request-Id: smuggled"])
 }
 
 /// Sends bytes with a hidden request behind; all that comes is one refusal by the HTTP layer.
@@ -42,9 +42,9 @@ async fn ambiguous_lengths_are_refused() {
         &["Transfer-Encoding: \"chunked\""],
         &["Transfer-Encoding:"],
     ] {
-        is_refused(&server, (good("", headers) + "0\r\n\r\n").as_bytes()).await;
+        is_refused(&server, (valid_count("", headers) + "0\r\n\r\n").as_bytes()).await;
     }
-    let old = good("", &["Transfer-Encoding: chunked"]).replace("HTTP/1.1", "HTTP/1.0");
+    let old = valid_count("", &["Transfer-Encoding: chunked"]).replace("HTTP/1.1", "HTTP/1.0");
     is_refused(&server, (old + "0\r\n\r\n").as_bytes()).await;
 }
 
@@ -56,7 +56,7 @@ async fn content_length_with_transfer_encoding_is_ignored_and_closes_the_connect
     for headers in [[length, coding], [coding, length]] {
         for body in ["0\r\n\r\n", "1\r\nZ\r\n0\r\n\r\n"] {
             let mut connection = Connection::open(server.public).await;
-            connection.send(good("", &headers) + body + &smuggled()).await;
+            connection.send(valid_count("", &headers) + body + &smuggled()).await;
             connection.response().await.count();
             assert_eq!(connection.rest().await, "");
         }
@@ -75,7 +75,7 @@ async fn several_transfer_codings_are_refused() {
         let inner = format!("0\r\n\r\n{}", smuggled());
         let body = format!("{:x}\r\n{inner}\r\n0\r\n\r\n", inner.len());
         let mut connection = Connection::open(server.public).await;
-        connection.send(good("", headers) + &body + &good("", &["X-Request-Id: next"])).await;
+        connection.send(valid_count("", headers) + &body + &valid_count("", &["X-Request-Id: next"])).await;
         let message = connection.response().await.assert_error(400, code::INPUT);
         assert_eq!(message, "Transfer-Encoding must be chunked, once", "{headers:?}");
         assert_eq!(connection.response().await.header("x-request-id"), Some("next"), "{headers:?}");
@@ -99,7 +99,7 @@ async fn malformed_heads_are_refused() {
         "X\u{e9}: b",
         "(X): b",
     ] {
-        is_refused(&server, good("", &[header]).as_bytes()).await;
+        is_refused(&server, valid_count("", &[header]).as_bytes()).await;
     }
     let path = count_path(PROJECT);
     for line in [
@@ -147,7 +147,7 @@ async fn bytes_that_are_not_http_are_refused() {
         let answer = all_sent_back(server.public, format!("GET / {version}\r\nHost: h\r\n\r\n").as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 400 "), "{version:?}: {answer}");
     }
-    assert_eq!(exchange(server.public, good("", &[])).await.count(), 0);
+    assert_eq!(exchange(server.public, valid_count("", &[])).await.count(), 0);
 }
 
 /// As a client does that takes for granted that HTTP/2 is spoken.
@@ -156,7 +156,7 @@ async fn an_http_2_preface_gets_505() {
     let server = Running::start(config()).await;
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice();
     let settings = [preface, b"\0\0\0\x04\0\0\0\0\0"].concat();
-    let behind = [good("", &[]).as_bytes(), preface].concat();
+    let behind = [valid_count("", &[]).as_bytes(), preface].concat();
     for (address, bytes, answers) in [
         (server.public, preface, 0),
         (server.internal, preface, 0),
@@ -185,19 +185,19 @@ async fn pipelined_requests_are_answered_in_order() {
     let server = Running::start(config()).await;
     let mut connection = Connection::open(server.public).await;
     let requests = [
-        (good("", &["X-Request-Id: 0"]), 200),
-        (good("?status=x", &["X-Request-Id: 1", "Content-Length: 2"]) + "{}", 400),
+        (valid_count("", &["X-Request-Id: 0"]), 200),
+        (valid_count("?status=x", &["X-Request-Id: 1", "Content-Length: 2"]) + "{}", 400),
         (
             "\r\n".to_owned()
-                + &good("", &["X-Request-Id: 2", "Transfer-Encoding: chunked"])
+                + &valid_count("", &["X-Request-Id: 2", "Transfer-Encoding: chunked"])
                 + "2;a=b\r\n{}\r\n0\r\nX: y\r\n\r\n",
             200,
         ),
-        (good("", &["X-Request-Id: 3", "Content-Length: 2", "Content-Length: 2"]) + "{}", 200),
+        (valid_count("", &["X-Request-Id: 3", "Content-Length: 2", "Content-Length: 2"]) + "{}", 200),
         (head("DELETE / HTTP/1.1", &["Host: h", "X-Request-Id: 4", "Content-Length: 2"]) + "{}", 404),
         (head(&format!("POST {} HTTP/1.1", count_path(PROJECT)), &["X-Request-Id: 5", "Content-Length: 0"]), 405),
-        (good("", &["X-Request-Id: 6"]).replace("\r\n", "\n"), 200),
-        (good("", &["X-Request-Id: 7", "Connection: close"]), 200),
+        (valid_count("", &["X-Request-Id: 6"]).replace("\r\n", "\n"), 200),
+        (valid_count("", &["X-Request-Id: 7", "Connection: close"]), 200),
     ];
     let all: String = requests.iter().map(|(request, _)| request.as_str()).collect();
     connection.send(all + &smuggled()).await;
@@ -217,9 +217,9 @@ async fn a_body_of_a_get_is_ignored() {
         let chunked = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
         let length = format!("Content-Length: {}", body.len());
         for request in [
-            good("", &[&length, "Content-Type: application/json"]) + body,
-            good("", &["Transfer-Encoding: chunked"]) + &chunked,
-            good("", &["Content-Length: 0"]),
+            valid_count("", &[&length, "Content-Type: application/json"]) + body,
+            valid_count("", &["Transfer-Encoding: chunked"]) + &chunked,
+            valid_count("", &["Content-Length: 0"]),
         ] {
             connection.send(request).await;
             connection.response().await.count();
@@ -238,10 +238,10 @@ async fn a_response_arrives_before_the_end_of_a_long_body() {
     let dashboard = format!("X-Auth-Token: {DASHBOARD}");
     let report = ["Host: h", &dashboard, "Content-Type: application/json", &length];
     for (address, request, status) in [
-        (server.public, good("", &[&length]), 200),
-        (server.public, good("?status=x", &[&length]), 400),
+        (server.public, valid_count("", &[&length]), 200),
+        (server.public, valid_count("?status=x", &[&length]), 400),
         (server.public, anonymous, 401),
-        (server.public, good("", &[&length]).replace("GET", "POST"), 405),
+        (server.public, valid_count("", &[&length]).replace("GET", "POST"), 405),
         (server.internal, head(&format!("POST {} HTTP/1.1", report_path(PROJECT)), &report), 403),
     ] {
         let mut connection = Connection::open(address).await;
@@ -258,9 +258,9 @@ async fn the_rest_of_a_long_body_can_be_sent_after_the_response() {
     let server = Running::start(config()).await;
     let piece = [b'x'; 16 * 1024];
     let length = format!("Content-Length: {}", 60 * piece.len());
-    let too_long = good("", &[&format!("X-A: {}", "x".repeat(300 * 1024))]);
-    let refused = good("", &[&length]).replace(OPS, "nobody");
-    for (request, status) in [(good("", &[&length]), 200), (refused, 401), (too_long, 431)] {
+    let too_long = valid_count("", &[&format!("X-A: {}", "x".repeat(300 * 1024))]);
+    let refused = valid_count("", &[&length]).replace(OPS, "unknown-token");
+    for (request, status) in [(valid_count("", &[&length]), 200), (refused, 401), (too_long, 431)] {
         let mut connection = Connection::open(server.public).await;
         connection.send(request).await;
         for _ in 0..10 {
@@ -281,13 +281,13 @@ async fn expect_100_continue_gets_100_or_the_final_status() {
     let expect = ["Expect: 100-continue", "Content-Length: 2"];
     let mut connection = Connection::open(server.public).await;
     for _ in 0..2 {
-        connection.send(good("", &expect)).await;
+        connection.send(valid_count("", &expect)).await;
         assert_eq!(connection.response().await.status, 100);
         connection.send("{}").await;
         connection.response().await.count();
     }
     // Or that there is no point.
-    connection.send(good("", &expect).replace(OPS, "nobody")).await;
+    connection.send(valid_count("", &expect).replace(OPS, "unknown-token")).await;
     connection.response().await.assert_error(401, code::CREDENTIAL);
 }
 
@@ -295,7 +295,7 @@ async fn expect_100_continue_gets_100_or_the_final_status() {
 async fn a_half_closed_connection_gets_its_response() {
     let server = Running::start(config()).await;
     let mut connection = Connection::open(server.public).await;
-    connection.send(good("", &[])).await;
+    connection.send(valid_count("", &[])).await;
     connection.end().await;
     connection.response().await.count();
     assert_eq!(connection.rest().await, "");
@@ -307,13 +307,13 @@ async fn a_malformed_body_closes_the_connection() {
     let server = Running::start(config()).await;
     for body in ["zz\r\n{}\r\n0\r\n\r\n", "2\r\n{}x\r\n0\r\n\r\n", "fffffffffffffffff\r\n", "-1\r\n\r\n", "\r\n"] {
         let mut connection = Connection::open(server.public).await;
-        connection.send(good("", &["Transfer-Encoding: chunked"]) + body + &smuggled()).await;
+        connection.send(valid_count("", &["Transfer-Encoding: chunked"]) + body + &smuggled()).await;
         let answer = connection.response().await;
         assert!([200, 400].contains(&answer.status), "{body:?}");
         assert_eq!(connection.rest().await, "", "{body:?}");
     }
     let mut connection = Connection::open(server.public).await;
-    connection.send(good("", &["Content-Length: 10"]) + "{}").await;
+    connection.send(valid_count("", &["Content-Length: 10"]) + "{}").await;
     connection.end().await;
     assert_eq!(connection.response().await.status, 200);
     assert_eq!(connection.rest().await, "");

@@ -7,7 +7,7 @@ use subjobs::config::Config;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::support::connection::{Connection, exchange, good, head};
+use crate::support::connection::{Connection, exchange, head, valid_count};
 use crate::support::fixtures::{DASHBOARD_KEY, Key, OPS, PROJECT, access, access_with_keys, code, config, count_path};
 use crate::support::server::Running;
 use crate::support::signer::Call;
@@ -20,11 +20,11 @@ async fn a_request_above_the_limit_is_refused_at_once() {
     let server = Running::start(Config { max_in_flight: 0, ..config() }).await;
     let mut connection = Connection::open(server.public).await;
     for _ in 0..3 {
-        connection.send(good("", &[])).await;
+        connection.send(valid_count("", &[])).await;
         assert_eq!(connection.response().await.assert_error(503, code::UNAVAILABLE), "the service is overloaded");
     }
     // What needs no place gets its own answer, and so do the internal endpoints.
-    connection.send(good("", &[]).replace("GET", "PUT")).await;
+    connection.send(valid_count("", &[]).replace("GET", "PUT")).await;
     connection.response().await.assert_error(405, code::METHOD);
     assert_eq!(server.get_internal("/readyz").await.status(), 200);
     assert_eq!(server.report(OPS, "").send().await.unwrap().status(), 200);
@@ -33,7 +33,7 @@ async fn a_request_above_the_limit_is_refused_at_once() {
 #[tokio::test]
 async fn a_request_that_waits_for_its_body_holds_no_permit() {
     let server = Running::start(Config { max_in_flight: 8, ..config() }).await;
-    let stalled = good("", &["Content-Length: 2"]) + "{";
+    let stalled = valid_count("", &["Content-Length: 2"]) + "{";
     let mut waiting = [Connection::open(server.public).await, Connection::open(server.public).await];
     for connection in &mut waiting {
         connection.send(&stalled).await;
@@ -44,9 +44,9 @@ async fn a_request_that_waits_for_its_body_holds_no_permit() {
     let refused = exchange(server.public, &stalled).await;
     assert_eq!(refused.assert_error(503, code::UNAVAILABLE), "the service is overloaded");
     for _ in 0..8 {
-        exchange(server.public, good("", &[])).await.count();
+        exchange(server.public, valid_count("", &[])).await.count();
         // A body that has come already need not be waited for.
-        exchange(server.public, good("", &["Content-Length: 2"]) + "{}").await.count();
+        exchange(server.public, valid_count("", &["Content-Length: 2"]) + "{}").await.count();
     }
     let [mut finished, gone] = waiting;
     finished.send("}").await;
@@ -61,7 +61,7 @@ async fn a_body_of_a_public_request_must_arrive_within_five_seconds() {
     let server = Running::start(config()).await;
     let mut connection = Connection::open(server.public).await;
     let start = Instant::now();
-    connection.send(good("", &["Content-Length: 2"]) + "{").await;
+    connection.send(valid_count("", &["Content-Length: 2"]) + "{").await;
     assert_eq!(connection.response().await.assert_error(503, code::UNAVAILABLE), "the request timed out");
     assert_eq!(connection.rest().await, "");
     let took = start.elapsed();
@@ -86,12 +86,12 @@ async fn counts_are_served_while_bodies_of_signed_requests_are_withheld() {
     }
     assert_eq!(server.metric(AWAITING_BODY).await, Some(4.0));
     for _ in 0..20 {
-        exchange(server.public, good("", &[])).await.count();
+        exchange(server.public, valid_count("", &[])).await.count();
     }
     // What needs no body to be refused does not wait for one.
-    let unknown = Call::count().body("{}").sign(Key { id: "AKNOBODY", secret: "x" });
+    let unknown = Call::count().body("{}").sign(Key { id: "AKUNKNOWN", secret: "x" });
     assert_eq!(unknown.send_part(server.public, 1).await.status(), 401);
-    let report = Call::report("application/json", "[]").sign(Key { id: "AKNOBODY", secret: "x" });
+    let report = Call::report("application/json", "[]").sign(Key { id: "AKUNKNOWN", secret: "x" });
     assert_eq!(report.send_part(server.internal, 1).await.status(), 401);
     assert_eq!(report.at(jiff::Timestamp::UNIX_EPOCH).send_part(server.internal, 1).await.status(), 401);
 }
@@ -124,7 +124,7 @@ async fn tokens_of_the_access_file_are_accepted_while_the_identity_service_is_si
     tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap();
     let start = Instant::now();
     for _ in 0..20 {
-        exchange(server.public, good("", &[])).await.count();
+        exchange(server.public, valid_count("", &[])).await.count();
     }
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     drop(guesses);

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use subjobs::config::Config;
 
-use crate::support::connection::{Connection, good, head};
+use crate::support::connection::{Connection, head, valid_count};
 use crate::support::fixtures::{OPS, OTHER_PROJECT, PROJECT, WORKER, config, count_path, record};
 use crate::support::response::json;
 use crate::support::server::Running;
@@ -57,7 +57,7 @@ async fn every_metric_has_its_documented_name_type_labels_and_help() {
     let dir = tempfile::tempdir().unwrap();
     let server = Running::start(Config { data_dir: Some(dir.path().join("data")), ..config() }).await;
     server.count("").await;
-    server.ask("nobody", "").send().await.unwrap();
+    server.ask("unknown-token", "").send().await.unwrap();
     assert_snapshot("metrics", &described(&server.get_internal("/metrics").await.text().await.unwrap()));
 }
 
@@ -68,14 +68,14 @@ async fn requests_are_counted_by_route_method_and_status() {
     let before = all(&server).await;
     let mut connection = Connection::open(server.public).await;
     for request in [
-        good("", &[]),
-        good("?status=RUNNING", &[]),
-        good("?status=x", &[]),
-        good("", &[]).replace(OPS, "nobody"),
-        good("", &[]).replace(OPS, WORKER),
-        good("", &[]).replace(PROJECT, "nowhere"),
-        good("", &[]).replace("GET", "POST"),
-        good("", &[]).replace("GET", "BREW"),
+        valid_count("", &[]),
+        valid_count("?status=RUNNING", &[]),
+        valid_count("?status=x", &[]),
+        valid_count("", &[]).replace(OPS, "unknown-token"),
+        valid_count("", &[]).replace(OPS, WORKER),
+        valid_count("", &[]).replace(PROJECT, "nowhere"),
+        valid_count("", &[]).replace("GET", "POST"),
+        valid_count("", &[]).replace("GET", "BREW"),
         head("GET /nowhere HTTP/1.1", &["Host: h"]),
         head(&format!("GET {} HTTP/1.1", count_path("")), &["Host: h"]),
         head(&format!("GET {}/ HTTP/1.1", count_path("p")), &["Host: h"]),
@@ -83,7 +83,7 @@ async fn requests_are_counted_by_route_method_and_status() {
         connection.send(request).await;
         connection.response().await;
     }
-    connection.send(good("", &[]).replace("GET", "HEAD")).await;
+    connection.send(valid_count("", &[]).replace("GET", "HEAD")).await;
     connection.response_to_head().await;
     server.report(OPS, record("1", "j", "CREATE_SERVER", "RUNNING")).send().await.unwrap();
     server.report(OPS, "x").send().await.unwrap();
@@ -206,7 +206,7 @@ async fn gauges_follow_connections_and_running_requests() {
     let mut connections = Vec::new();
     for n in 1..=3 {
         let mut connection = Connection::open(server.public).await;
-        connection.send(good("", &["Content-Length: 1"])).await;
+        connection.send(valid_count("", &["Content-Length: 1"])).await;
         connections.push(connection);
         server.reaches(public, n.into()).await;
         server.reaches("subjobs_http_in_flight", n.into()).await;

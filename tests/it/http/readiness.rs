@@ -5,7 +5,7 @@ use std::process::Command;
 
 use tokio::time::timeout;
 
-use crate::support::connection::{exchange, good};
+use crate::support::connection::{exchange, valid_count};
 use crate::support::fixtures::{OPS, PROJECT, code, config, record};
 use crate::support::response::assert_error;
 use crate::support::server::Running;
@@ -51,13 +51,13 @@ async fn counts_and_reports_get_503_until_the_load_ends() {
     let starting = "the service is starting";
     assert_eq!(assert_error(server.get_internal("/readyz").await, 503, code::UNAVAILABLE).await, starting);
     let body = record("1", "j", "CREATE_SERVER", "FAILED");
-    for token in [OPS, "nobody"] {
+    for token in [OPS, "unknown-token"] {
         let counted = server.ask(token, "?status=x").send().await.unwrap();
         assert_eq!(assert_error(counted, 503, code::UNAVAILABLE).await, starting);
         let reported = server.report(token, body.clone()).send().await.unwrap();
         assert_eq!(assert_error(reported, 503, code::UNAVAILABLE).await, starting);
     }
-    exchange(server.public, good("", &[]).replace("GET", "PUT")).await.assert_error(405, code::METHOD);
+    exchange(server.public, valid_count("", &[]).replace("GET", "PUT")).await.assert_error(405, code::METHOD);
     assert_eq!(server.get_internal("/metrics").await.status(), 200);
 
     // The load ends where the writer of the pipe does.
@@ -89,6 +89,6 @@ async fn a_draining_server_is_alive_but_not_ready() {
         }
     }
     assert_eq!(server.get_internal("/healthz").await.status(), 200);
-    assert_eq!(exchange(server.public, good("", &["Connection: close"])).await.count(), 0);
+    assert_eq!(exchange(server.public, valid_count("", &["Connection: close"])).await.count(), 0);
     assert_eq!(server.ended().await, 0);
 }

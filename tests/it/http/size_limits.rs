@@ -1,16 +1,16 @@
 //! How much there may be of everything: heads, headers, connections, requests, memory.
 
-use crate::support::connection::{Connection, exchange, good};
+use crate::support::connection::{Connection, exchange, valid_count};
 use crate::support::fixtures::config;
 use crate::support::server::Running;
 
 /// A good request whose head has exactly so many bytes.
 fn head_of(size: usize, in_target: bool) -> String {
-    let missing = size - good("?x=", &["X-Fill: "]).len();
+    let missing = size - valid_count("?x=", &["X-Fill: "]).len();
     let fill = "x".repeat(missing);
     let request = match in_target {
-        true => good(&format!("?x={fill}"), &["X-Fill: "]),
-        false => good("?x=", &[&format!("X-Fill: {fill}")]),
+        true => valid_count(&format!("?x={fill}"), &["X-Fill: "]),
+        false => valid_count("?x=", &[&format!("X-Fill: {fill}")]),
     };
     assert_eq!(request.len(), size);
     request
@@ -67,7 +67,7 @@ async fn more_than_100_headers_are_refused() {
     let server = Running::start(config()).await;
     let with = |headers: usize| {
         let fill: Vec<_> = (2..headers).map(|n| format!("X-{n}: y")).collect();
-        good("", &fill.iter().map(String::as_str).collect::<Vec<_>>())
+        valid_count("", &fill.iter().map(String::as_str).collect::<Vec<_>>())
     };
     assert_eq!(with(100).lines().count(), 102);
     exchange(server.public, with(100)).await.count();
@@ -87,7 +87,7 @@ async fn many_connections_are_served_concurrently() {
         connections.push(Connection::open(server.public).await);
     }
     for connection in &mut connections {
-        connection.send(&good("", &["Content-Length: 1"])).await;
+        connection.send(&valid_count("", &["Content-Length: 1"])).await;
     }
     server.reaches("subjobs_http_in_flight", 200.0).await;
     for connection in connections.iter_mut().rev() {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use subjobs::config::Config;
 
-use crate::support::connection::{Connection, good, head};
+use crate::support::connection::{Connection, head, valid_count};
 use crate::support::fixtures::{OPS, PROJECT, code, config, report_path};
 use crate::support::server::Running;
 
@@ -19,7 +19,7 @@ async fn server(head_timeout: Duration, idle_timeout: Duration) -> Running {
 }
 
 /// Waits until the server closes; asserts that it says nothing and that `limit` has passed since `start`.
-async fn closes_after(connection: &mut Connection, start: Instant, limit: Duration) {
+async fn assert_closed_after(connection: &mut Connection, start: Instant, limit: Duration) {
     assert_eq!(connection.rest().await, "");
     assert!(start.elapsed() >= limit, "closed after {:?}", start.elapsed());
 }
@@ -28,17 +28,17 @@ async fn closes_after(connection: &mut Connection, start: Instant, limit: Durati
 async fn an_incomplete_head_is_closed_after_the_head_timeout() {
     let server = server(SHORT, LONG).await;
     let (query, path) = ("?x=".to_owned() + &"x".repeat(100_000), format!("GET {}", report_path(PROJECT)));
-    let long = good(&query, &[]);
+    let long = valid_count(&query, &[]);
     for part in ["G", "GET / HT", "GET / HTTP/1.1\r\nHost: h\r\n", &path, &long[..70_000]] {
         let mut connection = Connection::open(server.public).await;
         let start = Instant::now();
         connection.send(part).await;
-        closes_after(&mut connection, start, SHORT).await;
+        assert_closed_after(&mut connection, start, SHORT).await;
     }
     let mut internal = Connection::open(server.internal).await;
     let start = Instant::now();
     internal.send("POST /v1").await;
-    closes_after(&mut internal, start, SHORT).await;
+    assert_closed_after(&mut internal, start, SHORT).await;
 }
 
 /// However slowly it comes, the head's time runs from its first byte.
@@ -47,7 +47,7 @@ async fn single_bytes_do_not_extend_the_head_timeout() {
     let server = server(SHORT, LONG).await;
     let mut connection = Connection::open(server.public).await;
     let start = Instant::now();
-    for byte in good("", &[]).bytes().cycle() {
+    for byte in valid_count("", &[]).bytes().cycle() {
         if connection.try_send([byte]).await.is_err() || !connection.is_quiet_for(SHORT / 10).await {
             break;
         }
@@ -61,7 +61,7 @@ async fn a_head_in_pieces_is_accepted_within_the_head_timeout() {
     let server = server(LONG, LONG).await;
     let mut connection = Connection::open(server.public).await;
     for _ in 0..2 {
-        for piece in good("?status=RUNNING", &[]).as_bytes().chunks(7) {
+        for piece in valid_count("?status=RUNNING", &[]).as_bytes().chunks(7) {
             connection.send(piece).await;
         }
         assert_eq!(connection.response().await.count(), 0);
@@ -74,13 +74,13 @@ async fn the_head_timeout_does_not_close_an_idle_connection() {
     let server = server(SHORT / 4, LONG).await;
     let (mut new, mut kept) = (Connection::open(server.public).await, Connection::open(server.public).await);
     let mut with_body = Connection::open(server.public).await;
-    kept.send(good("", &[])).await;
+    kept.send(valid_count("", &[])).await;
     kept.response().await.count();
-    with_body.send(good("", &["Content-Length: 2"]) + "{}").await;
+    with_body.send(valid_count("", &["Content-Length: 2"]) + "{}").await;
     with_body.response().await.count();
     for connection in [&mut new, &mut kept, &mut with_body] {
         assert!(connection.is_quiet_for(SHORT).await);
-        connection.send(good("", &[])).await;
+        connection.send(valid_count("", &[])).await;
         connection.response().await.count();
     }
 }
@@ -90,7 +90,7 @@ async fn an_idle_connection_is_closed_after_the_idle_timeout() {
     let server = server(LONG, SHORT).await;
     let start = Instant::now();
     let mut new = Connection::open(server.public).await;
-    closes_after(&mut new, start, SHORT).await;
+    assert_closed_after(&mut new, start, SHORT).await;
 
     // Each answer begins idleness anew.
     let idle = Duration::from_secs(2);
@@ -98,24 +98,24 @@ async fn an_idle_connection_is_closed_after_the_idle_timeout() {
     let mut kept = Connection::open(server.public).await;
     for _ in 0..2 {
         assert!(kept.is_quiet_for(idle * 11 / 20).await);
-        kept.send(good("", &[])).await;
+        kept.send(valid_count("", &[])).await;
         kept.response().await.count();
     }
     // The clock ran before the answer was seen here.
-    closes_after(&mut kept, Instant::now(), idle * 9 / 10).await;
+    assert_closed_after(&mut kept, Instant::now(), idle * 9 / 10).await;
 }
 
 /// Sends a count with a body or none and half of a next request, in one go or once the first is answered.
-async fn half_behind(server: &Running, header: &[&str], body: &str, together: bool) {
+async fn send_partial_second_request(server: &Running, header: &[&str], body: &str, together: bool) {
     let mut connection = Connection::open(server.public).await;
-    let (first, half) = (good("", header) + body, "GET / HT");
+    let (first, half) = (valid_count("", header) + body, "GET / HT");
     let start = Instant::now();
     connection.send(if together { first + half } else { first }).await;
     connection.response().await.count();
     if !together {
         connection.send(half).await;
     }
-    closes_after(&mut connection, start, SHORT).await;
+    assert_closed_after(&mut connection, start, SHORT).await;
 }
 
 const BODIES: [(&[&str], &str); 2] =
@@ -125,10 +125,10 @@ const BODIES: [(&[&str], &str); 2] =
 #[tokio::test]
 async fn a_partial_request_behind_another_has_the_head_timeout() {
     let server = server(SHORT, LONG).await;
-    half_behind(&server, &[], "", true).await;
-    half_behind(&server, &[], "", false).await;
+    send_partial_second_request(&server, &[], "", true).await;
+    send_partial_second_request(&server, &[], "", false).await;
     for (header, body) in BODIES {
-        half_behind(&server, header, body, false).await;
+        send_partial_second_request(&server, header, body, false).await;
     }
 }
 
@@ -138,7 +138,7 @@ async fn a_partial_request_behind_another_has_the_head_timeout() {
 async fn a_partial_request_read_with_a_body_has_the_idle_timeout() {
     let server = server(SHORT / 2, SHORT).await;
     for (header, body) in BODIES {
-        half_behind(&server, header, body, true).await;
+        send_partial_second_request(&server, header, body, true).await;
     }
 }
 
@@ -147,16 +147,16 @@ async fn a_partial_request_read_with_a_body_has_the_idle_timeout() {
 async fn an_empty_line_starts_no_head_timeout() {
     let server = server(SHORT / 4, LONG).await;
     let (mut together, mut apart) = (Connection::open(server.public).await, Connection::open(server.public).await);
-    together.send(good("", &[]) + "\r\n").await;
+    together.send(valid_count("", &[]) + "\r\n").await;
     together.response().await.count();
-    apart.send(good("", &["Content-Length: 2"]) + "{}").await;
+    apart.send(valid_count("", &["Content-Length: 2"]) + "{}").await;
     apart.response().await.count();
     apart.send("\r\n").await;
     let mut before = Connection::open(server.public).await;
     before.send("\r\n\r\n").await;
     for connection in [&mut together, &mut apart, &mut before] {
         assert!(connection.is_quiet_for(SHORT).await, "closed");
-        connection.send(good("", &[])).await;
+        connection.send(valid_count("", &[])).await;
         connection.response().await.count();
     }
 }
@@ -184,9 +184,9 @@ async fn a_stalled_body_gets_503() {
         head(&format!("POST {} HTTP/1.1", report_path(PROJECT)), &headers)
     };
     for (address, request) in [
-        (server.public, good("", &["Content-Length: 2"]) + "{"),
-        (server.public, good("", &["Content-Length: 2", "Expect: 100-continue"])),
-        (server.public, good("", &["Transfer-Encoding: chunked"]) + "1\r\n{\r\n"),
+        (server.public, valid_count("", &["Content-Length: 2"]) + "{"),
+        (server.public, valid_count("", &["Content-Length: 2", "Expect: 100-continue"])),
+        (server.public, valid_count("", &["Transfer-Encoding: chunked"]) + "1\r\n{\r\n"),
         (server.internal, report("Content-Length: 100") + "{"),
     ] {
         let mut connection = Connection::open(address).await;
@@ -213,7 +213,7 @@ async fn a_slow_body_gets_503() {
     let server = Running::start(Config { request_timeout: SHORT, ..config() }).await;
     let mut connection = Connection::open(server.public).await;
     let start = Instant::now();
-    connection.send(good("", &["Content-Length: 60000"])).await;
+    connection.send(valid_count("", &["Content-Length: 60000"])).await;
     while connection.is_quiet_for(SHORT / 20).await {
         let _ = connection.try_send("x").await;
         assert!(start.elapsed() < LONG / 4);
@@ -227,7 +227,7 @@ async fn a_slow_body_gets_503() {
 async fn connection_timeouts_do_not_end_a_running_request() {
     let server = server(SHORT, SHORT).await;
     let mut connection = Connection::open(server.public).await;
-    connection.send(good("", &["Content-Length: 2"]) + "{").await;
+    connection.send(valid_count("", &["Content-Length: 2"]) + "{").await;
     assert!(connection.is_quiet_for(2 * SHORT).await);
     connection.send("}").await;
     connection.response().await.count();

@@ -1,6 +1,6 @@
 //! How much of reports is taken in, and that a report is seen whole or not at all.
 
-use crate::ingest::reports::taken;
+use crate::ingest::reports::accepted;
 use crate::support::connection::{Connection, head};
 use crate::support::fixtures::{OPS, PROJECT, WORKER, code, config, outcome, record, report_path};
 use crate::support::response::assert_error;
@@ -18,7 +18,7 @@ async fn a_body_has_at_most_16_mib() {
         body.resize(size, b'\n');
         body
     };
-    assert_eq!(taken(server.report(WORKER, padded(MIB_16))).await, outcome(1, 0, 0, 0));
+    assert_eq!(accepted(server.report(WORKER, padded(MIB_16))).await, outcome(1, 0, 0, 0));
     let message =
         assert_error(server.report(WORKER, padded(MIB_16 + 1)).send().await.unwrap(), 413, code::TOO_LARGE).await;
     assert_eq!(message, "the body must have at most 16777216 bytes");
@@ -110,10 +110,10 @@ async fn no_count_includes_a_part_of_a_report() {
         lines.collect::<Vec<_>>().join("\n")
     };
     let bodies = [body("RUNNING"), body("SUCCESS")];
-    assert_eq!(taken(server.report(OPS, bodies[1].clone())).await, outcome(SIZE, 0, 0, 0));
+    assert_eq!(accepted(server.report(OPS, bodies[1].clone())).await, outcome(SIZE, 0, 0, 0));
     let rounds = async {
         for round in 0..10 {
-            taken(server.report(OPS, bodies[round % 2].clone())).await;
+            accepted(server.report(OPS, bodies[round % 2].clone())).await;
             let expected = if round % 2 == 0 { SIZE } else { 0 };
             assert_eq!(server.count("?status=RUNNING").await, expected);
         }

@@ -9,7 +9,7 @@ use subjobs::access::AccessSource;
 use subjobs::config::Config;
 use tokio::task::JoinSet;
 
-use crate::ingest::reports::{array, taken};
+use crate::ingest::reports::{accepted, array};
 use crate::support::connection::{Connection, head};
 use crate::support::fixtures::{
     Files, OPS, PROJECT, WORKER, WORKER_KEY, access_with_keys, code, config, outcome, record, report_path,
@@ -47,15 +47,15 @@ async fn post(server: &Running, coding: &str, body: Vec<u8>) -> Response {
 async fn a_compressed_report_equals_the_plain_one() {
     let server = Running::start(config()).await;
     let lines: Vec<_> = (0..3000).map(|n| record(&n.to_string(), "j", "CREATE_SERVER", "RUNNING")).collect();
-    assert_eq!(taken(server.report(WORKER, lines.join("\n"))).await, outcome(3000, 0, 0, 0));
+    assert_eq!(accepted(server.report(WORKER, lines.join("\n"))).await, outcome(3000, 0, 0, 0));
     let unchanged = outcome(0, 0, 3000, 0);
     for (names, encode) in CODINGS {
         let (ndjson, json) = (encode(lines.join("\n").as_bytes()), encode(format!("[{}]", lines.join(",")).as_bytes()));
         for name in names {
             let report = server.report(WORKER, ndjson.clone()).header("Content-Encoding", *name);
-            assert_eq!(taken(report).await, unchanged, "{name}");
+            assert_eq!(accepted(report).await, unchanged, "{name}");
             assert_eq!(
-                taken(array(&server, json.clone()).header("Content-Encoding", *name)).await,
+                accepted(array(&server, json.clone()).header("Content-Encoding", *name)).await,
                 unchanged,
                 "{name}"
             );

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json as value};
 
-use crate::ingest::reports::taken;
+use crate::ingest::reports::accepted;
 use crate::support::blocking::post;
 use crate::support::fixtures::{Files, OPS, PROJECT, config, outcome, report_path};
 use crate::support::program::{Program, Signal, run, subjobs, text};
@@ -22,7 +22,7 @@ async fn families_are_counted_apart_and_a_report_can_change_the_family() {
     let image = |id| record(id, "CREATE_SERVER", Some("image"));
     let lines = [record("1", "CREATE_SERVER", None), image("2"), record("3", "BUILD_IMAGE", Some("image"))];
     let lines = lines.map(|line| line.to_string()).join("\n");
-    assert_eq!(taken(server.report(OPS, lines)).await, outcome(3, 0, 0, 0));
+    assert_eq!(accepted(server.report(OPS, lines)).await, outcome(3, 0, 0, 0));
     let series = |job_type: &str| format!("subjobs_subtasks{{job_type=\"{job_type}\",status=\"RUNNING\"}}");
     let numbers = async || {
         let [app, image, built] = ["CREATE_SERVER", "image:CREATE_SERVER", "image:BUILD_IMAGE"].map(series);
@@ -38,14 +38,14 @@ async fn families_are_counted_apart_and_a_report_can_change_the_family() {
     };
     assert_eq!(numbers().await, (1, [1.0, 1.0, 1.0]));
 
-    assert_eq!(taken(server.report(OPS, image("1").to_string())).await, outcome(0, 1, 0, 0));
-    assert_eq!(taken(server.report(OPS, image("1").to_string())).await, outcome(0, 0, 1, 0));
+    assert_eq!(accepted(server.report(OPS, image("1").to_string())).await, outcome(0, 1, 0, 0));
+    assert_eq!(accepted(server.report(OPS, image("1").to_string())).await, outcome(0, 0, 1, 0));
     assert_eq!(numbers().await, (0, [0.0, 2.0, 1.0]));
     let app = record("1", "CREATE_SERVER", Some("app")).to_string();
-    assert_eq!(taken(server.report(OPS, app)).await, outcome(0, 1, 0, 0));
+    assert_eq!(accepted(server.report(OPS, app)).await, outcome(0, 1, 0, 0));
     assert_eq!(numbers().await, (1, [1.0, 1.0, 1.0]));
     let both = [image("2"), record("2", "DELETE_SERVER", None)].map(|line| line.to_string()).join("\n");
-    assert_eq!(taken(server.report(OPS, both)).await, outcome(0, 1, 1, 0));
+    assert_eq!(accepted(server.report(OPS, both)).await, outcome(0, 1, 1, 0));
     assert_eq!(server.count("?job_type=DELETE_SERVER").await, 1);
 }
 

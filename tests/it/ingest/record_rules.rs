@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json as value};
 
-use crate::ingest::reports::{array, refused, taken};
+use crate::ingest::reports::{accepted, array, refused};
 use crate::support::fixtures::{OTHER_PROJECT, WORKER, config, full, outcome, record};
 use crate::support::response::json;
 use crate::support::server::Running;
@@ -109,7 +109,7 @@ async fn one_invalid_record_refuses_the_report() {
     ] {
         edge[field] = other;
     }
-    assert_eq!(taken(server.report(WORKER, edge.to_string())).await, outcome(1, 0, 0, 0));
+    assert_eq!(accepted(server.report(WORKER, edge.to_string())).await, outcome(1, 0, 0, 0));
     assert_eq!(server.count("").await, 1);
 }
 

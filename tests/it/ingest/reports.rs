@@ -8,7 +8,7 @@ use crate::support::fixtures::{OPS, OTHER_PROJECT, PROJECT, WORKER, code, config
 use crate::support::response::{assert_error, json};
 use crate::support::server::Running;
 
-pub(crate) async fn taken(request: RequestBuilder) -> Value {
+pub(crate) async fn accepted(request: RequestBuilder) -> Value {
     let response = request.send().await.unwrap();
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["content-type"], "application/json");
@@ -36,9 +36,9 @@ async fn ndjson_and_a_json_array_are_equal() {
     });
     let least = record("2", "j", "CREATE_SERVER", "FAILED");
     let lines = format!("\r\n{}\r\n\n  \t \n{nulls}\n\n", full("1"));
-    assert_eq!(taken(server.report(WORKER, lines.clone())).await, outcome(2, 0, 0, 0));
-    assert_eq!(taken(array(&server, value!([full("1"), nulls]).to_string())).await, outcome(0, 0, 2, 0));
-    assert_eq!(taken(array(&server, format!(" [\n{} , {least}\t] ", full("1")))).await, outcome(0, 0, 2, 0));
+    assert_eq!(accepted(server.report(WORKER, lines.clone())).await, outcome(2, 0, 0, 0));
+    assert_eq!(accepted(array(&server, value!([full("1"), nulls]).to_string())).await, outcome(0, 0, 2, 0));
+    assert_eq!(accepted(array(&server, format!(" [\n{} , {least}\t] ", full("1")))).await, outcome(0, 0, 2, 0));
     let chunks = lines.into_bytes().chunks(9).map(|chunk| Ok::<_, std::io::Error>(chunk.to_vec())).collect::<Vec<_>>();
     let mut chunked = String::new();
     for chunk in chunks {
@@ -56,9 +56,9 @@ async fn ndjson_and_a_json_array_are_equal() {
 async fn empty_bodies_are_accepted() {
     let server = Running::start(config()).await;
     for body in ["", "\n", " \r\n\t\n"] {
-        assert_eq!(taken(server.report(WORKER, body)).await, outcome(0, 0, 0, 0), "{body:?}");
+        assert_eq!(accepted(server.report(WORKER, body)).await, outcome(0, 0, 0, 0), "{body:?}");
     }
-    assert_eq!(taken(array(&server, " [ ] ")).await, outcome(0, 0, 0, 0));
+    assert_eq!(accepted(array(&server, " [ ] ")).await, outcome(0, 0, 0, 0));
     for body in ["", " ", "null", "{}", "1", "\"\"", "[", "]", "nonsense", "{\"id\":\"1\"}", "\u{feff}\u{feff}[]"] {
         let message = refused(array(&server, body).send().await.unwrap()).await;
         assert!(message.starts_with("body "), "{body:?}: {message}");
@@ -85,7 +85,7 @@ async fn versions_order_late_and_repeated_reports() {
         ("RUNNING", "7", outcome(0, 0, 0, 1), "SUCCESS"),
         ("SUCCESS", &max, outcome(0, 0, 1, 0), "SUCCESS"),
     ] {
-        assert_eq!(taken(server.report(WORKER, versioned(status, version))).await, expected, "{status} {version}");
+        assert_eq!(accepted(server.report(WORKER, versioned(status, version))).await, expected, "{status} {version}");
         assert_eq!(server.count(&format!("?status={stands}")).await, 1, "{status} {version}");
         assert_eq!(server.count("").await, 1);
     }
@@ -96,7 +96,7 @@ async fn versions_order_late_and_repeated_reports() {
         versioned("ABORTING", "9").replace("\"1\"", "\"2\""),
         versioned("ABORTING", "9").replace("\"1\"", "\"2\""),
     ];
-    assert_eq!(taken(array(&server, format!("[{}]", body.join(",")))).await, outcome(1, 1, 1, 1));
+    assert_eq!(accepted(array(&server, format!("[{}]", body.join(",")))).await, outcome(1, 1, 1, 1));
     assert_eq!(server.count("?status=ABORTING").await, 1);
     assert_eq!(server.count("").await, 2);
 }
@@ -105,7 +105,7 @@ async fn versions_order_late_and_repeated_reports() {
 #[tokio::test]
 async fn a_report_replaces_the_whole_subtask() {
     let server = Running::start(config()).await;
-    assert_eq!(taken(server.report(OPS, full("1").to_string())).await, outcome(1, 0, 0, 0));
+    assert_eq!(accepted(server.report(OPS, full("1").to_string())).await, outcome(1, 0, 0, 0));
     for (field, other) in [
         ("job_id", value!("k")),
         ("job_type", value!("DELETE_SERVER")),
@@ -119,14 +119,14 @@ async fn a_report_replaces_the_whole_subtask() {
     ] {
         let mut changed = full("1");
         changed[field] = other;
-        assert_eq!(taken(server.report(OPS, changed.to_string())).await, outcome(0, 1, 0, 0), "{field}");
-        assert_eq!(taken(server.report(OPS, changed.to_string())).await, outcome(0, 0, 1, 0), "{field}");
+        assert_eq!(accepted(server.report(OPS, changed.to_string())).await, outcome(0, 1, 0, 0), "{field}");
+        assert_eq!(accepted(server.report(OPS, changed.to_string())).await, outcome(0, 0, 1, 0), "{field}");
         assert_eq!(server.count("").await, 1);
         let filter = format!("?job_id={}&job_type={}&status={}", "JOB", "TYPE", "STATUS");
         let as_text = |name: &str| changed[name].as_str().unwrap().to_owned();
         let filter = filter.replace("JOB", &as_text("job_id")).replace("TYPE", &as_text("job_type"));
         assert_eq!(server.count(&filter.replace("STATUS", &as_text("status"))).await, 1, "{field}");
-        assert_eq!(taken(server.report(OPS, full("1").to_string())).await, outcome(0, 1, 0, 0), "{field}");
+        assert_eq!(accepted(server.report(OPS, full("1").to_string())).await, outcome(0, 1, 0, 0), "{field}");
     }
     assert_eq!(server.count("?job_id=k").await + server.count("?job_type=DELETE_SERVER").await, 0);
 }
@@ -136,11 +136,11 @@ async fn a_report_replaces_the_whole_subtask() {
 async fn projects_are_independent() {
     let server = Running::start(config()).await;
     let body = record("1", "j", "CREATE_SERVER", "RUNNING");
-    assert_eq!(taken(server.report(OPS, body.clone())).await, outcome(1, 0, 0, 0));
+    assert_eq!(accepted(server.report(OPS, body.clone())).await, outcome(1, 0, 0, 0));
     let url = format!("http://{}{}", server.internal, report_path(OTHER_PROJECT));
     let other = server.client.post(url).header("X-Auth-Token", OPS).header("Content-Type", "application/x-ndjson");
     let moved = body.replace("RUNNING", "FAILED");
-    assert_eq!(taken(other.body(moved)).await, outcome(1, 0, 0, 0));
+    assert_eq!(accepted(other.body(moved)).await, outcome(1, 0, 0, 0));
     assert_eq!((server.count("").await, server.count("?status=RUNNING").await), (1, 1));
 }
 
@@ -244,6 +244,6 @@ async fn common_mistakes_get_a_message_with_the_expected_form() {
         assert!(message.starts_with(&format!("body line 2: {reason}")), "{message}");
     }
     let marked = format!("\u{feff}{one}");
-    assert_eq!(taken(server.report(WORKER, marked)).await, outcome(1, 0, 0, 0));
-    assert_eq!(taken(array(&server, format!("\u{feff}[{one}]"))).await, outcome(0, 0, 1, 0));
+    assert_eq!(accepted(server.report(WORKER, marked)).await, outcome(1, 0, 0, 0));
+    assert_eq!(accepted(array(&server, format!("\u{feff}[{one}]"))).await, outcome(0, 0, 1, 0));
 }

@@ -78,7 +78,7 @@ async fn refused_reports() {
     let mut transcript = Transcript::default();
     for (what, request) in [
         ("no credential", report("", NDJSON, &[], "")),
-        ("an unknown token", report("nobody", NDJSON, &[], "")),
+        ("an unknown token", report("unknown-token", NDJSON, &[], "")),
         ("no permission to report", report(DASHBOARD, NDJSON, &[], "")),
         ("a project of others", request("POST", &report_path(OTHER_PROJECT), WORKER, &[NDJSON, "Content-Length: 0"])),
         ("no such project", nowhere("nowhere")),

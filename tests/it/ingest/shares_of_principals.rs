@@ -6,7 +6,7 @@ use subjobs::access::AccessSource;
 use subjobs::config::Config;
 use tokio::task::JoinSet;
 
-use crate::ingest::reports::taken;
+use crate::ingest::reports::accepted;
 use crate::support::connection::{Connection, head};
 use crate::support::fixtures::{
     Key, OPS, PROJECT, WORKER, WORKER_KEY, access_with_keys, code, config, outcome, record, report_path,
@@ -43,15 +43,15 @@ async fn a_principal_buffers_at_most_half_of_the_budget_while_bytes_arrive() {
     assert_eq!(server.metric("subjobs_refusals_total{reason=\"reports_held\"}").await, Some(1.0));
     assert_eq!(server.metric("subjobs_reports_total{outcome=\"failed\"}").await, Some(1.0));
     // An empty report holds nothing, another's has its own half, and a count has nothing to do with it.
-    assert_eq!(taken(server.report(OPS, "")).await, outcome(0, 0, 0, 0));
-    assert_eq!(taken(server.report(WORKER, blank.clone())).await, outcome(0, 0, 0, 0));
+    assert_eq!(accepted(server.report(OPS, "")).await, outcome(0, 0, 0, 0));
+    assert_eq!(accepted(server.report(WORKER, blank.clone())).await, outcome(0, 0, 0, 0));
     assert_eq!(server.count("").await, 0);
     while let Some(stalled) = waiting.join_next().await {
         assert_eq!(stalled.unwrap().assert_error(503, code::UNAVAILABLE), "the request timed out");
     }
     let took = start.elapsed();
     assert!(took >= Duration::from_secs(5) && took < Duration::from_secs(30), "{took:?}");
-    assert_eq!(taken(server.report(OPS, blank)).await, outcome(0, 0, 0, 0));
+    assert_eq!(accepted(server.report(OPS, blank)).await, outcome(0, 0, 0, 0));
 }
 
 /// Whoever knows the id of an access key may claim to be its holder until the body is there.
@@ -68,7 +68,7 @@ async fn unverified_bodies_do_not_use_the_budget_of_tokens() {
     }
     assert_eq!(claimed.join_next().await.unwrap().unwrap(), 503);
     assert_eq!(server.metric("subjobs_refusals_total{reason=\"reports_held\"}").await, Some(1.0));
-    assert_eq!(taken(server.report(WORKER, body)).await, outcome(0, 0, 0, 0));
+    assert_eq!(accepted(server.report(WORKER, body)).await, outcome(0, 0, 0, 0));
 }
 
 /// A small report waits for a slice of a large one, not for all of it.
@@ -92,7 +92,7 @@ async fn small_reports_do_not_wait_for_large_ones_of_another_principal() {
     }
     for n in 0..10 {
         let small = record(&format!("small-{n}"), "j", "CREATE_SERVER", "RUNNING");
-        assert_eq!(taken(server.report(WORKER, small)).await, outcome(1, 0, 0, 0));
+        assert_eq!(accepted(server.report(WORKER, small)).await, outcome(1, 0, 0, 0));
     }
     assert!(waiting.try_join_next().is_none(), "a large report was read whole before a small one");
     while let Some(answer) = waiting.join_next().await {

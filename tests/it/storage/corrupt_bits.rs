@@ -7,9 +7,9 @@ use std::sync::Mutex;
 
 use subjobs::store::OpenError;
 
-use crate::support::data_dirs::{Bench, Counts, Step, flip, for_each, is_segment, open, report_one, reports, used};
+use crate::support::data_dirs::{Counts, SampleDir, Step, flip, for_each, is_segment, open, report_one, reports, used};
 use crate::support::fixtures::Files;
-use crate::support::program::{last_words, run, serve, text};
+use crate::support::program::{fatal_error_text, run, serve, text};
 use crate::support::random::Random;
 
 /// What has become of flips.
@@ -25,18 +25,18 @@ struct Tally {
 }
 
 /// Where a bit is flipped: a file, a byte of it, a bit of that.
-type Place = (PathBuf, usize, u8);
+type BitPosition = (PathBuf, usize, u8);
 
 /// Flips bits of copies of a directory, one of each.
-fn flipped(bench: &Bench, places: &[Place]) -> Tally {
+fn flip_bits(sample: &SampleDir, positions: &[BitPosition]) -> Tally {
     let tally = Mutex::new(Tally::default());
-    for_each(places, |(file, at, bit)| {
-        let copied = bench.copy();
+    for_each(positions, |(file, at, bit)| {
+        let copied = sample.copy();
         let target = copied.path.join(file);
         flip(&target, *at, *bit);
         let found = open(&copied.path);
         // What was taken can be used, and what was refused is still what it was.
-        let expected = |counts: &Counts| *counts == bench.counts;
+        let expected = |counts: &Counts| *counts == sample.counts;
         let then = match &found {
             Ok(_) => {
                 used(&copied.path, report_one).is_ok_and(|counts| open(&copied.path).is_ok_and(|again| again == counts))
@@ -61,10 +61,10 @@ fn flipped(bench: &Bench, places: &[Place]) -> Tally {
     tally.into_inner().unwrap()
 }
 
-/// So many places, by chance: a half anywhere but in what is just room, a half in each of the files alike, as some are small.
-fn places(bench: &Bench, count: usize, seed: u64) -> Vec<Place> {
+/// So many positions, by chance: a half anywhere but in what is just room, a half in each of the files alike, as some are small.
+fn positions(sample: &SampleDir, count: usize, seed: u64) -> Vec<BitPosition> {
     let mut files: Vec<(PathBuf, Vec<usize>)> = Vec::new();
-    for (file, content) in bench.files() {
+    for (file, content) in sample.files() {
         let is_used = |at: &usize| content[at / 32 * 32..].iter().take(32).any(|byte| *byte != 0);
         files.push((file, (0..content.len()).filter(is_used).collect()));
     }
@@ -88,19 +88,19 @@ fn small(seed: u64) -> Step {
 }
 
 /// Directories in which subtasks stand in each of the ways that there are.
-fn benches() -> [(&'static str, Bench); 3] {
+fn sample_dirs() -> [(&'static str, SampleDir); 3] {
     [
-        ("one segment", Bench::new([small(1), small(2)])),
-        ("two segments", Bench::new([small(3), Step::Split, small(4)])),
+        ("one segment", SampleDir::new([small(1), small(2)])),
+        ("two segments", SampleDir::new([small(3), Step::Split, small(4)])),
         (
             "a snapshot and a segment",
-            Bench::new([small(5), Step::Snapshot, small(6), Step::Report(Box::new(report_one))]),
+            SampleDir::new([small(5), Step::Snapshot, small(6), Step::Report(Box::new(report_one))]),
         ),
     ]
 }
 
 /// Prints the figures, and holds them to what can be expected.
-fn judge(what: &str, flips: usize, tally: &Tally) {
+fn assert_tally(what: &str, flips: usize, tally: &Tally) {
     eprintln!(
         "{what}: {flips} flips: {} harmless, {} refused by name, misnamed {:?}",
         tally.harmless, tally.named, tally.misnamed
@@ -112,17 +112,17 @@ fn judge(what: &str, flips: usize, tally: &Tally) {
 
 #[test]
 fn a_flipped_bit_never_changes_a_count() {
-    for ((what, bench), flips) in benches().iter().zip([300, 300, 400]) {
-        judge(what, flips, &flipped(bench, &places(bench, flips, 11)));
+    for ((what, sample), flips) in sample_dirs().iter().zip([300, 300, 400]) {
+        assert_tally(what, flips, &flip_bits(sample, &positions(sample, flips, 11)));
     }
 }
 
 #[test]
 fn a_missing_or_empty_file_is_refused_or_unneeded() {
-    for (what, bench) in benches() {
-        for (file, content) in bench.files() {
+    for (what, sample) in sample_dirs() {
+        for (file, content) in sample.files() {
             for is_gone in [true, false] {
-                let copied = bench.copy();
+                let copied = sample.copy();
                 let target = copied.path.join(&file);
                 fs::remove_file(&target).unwrap();
                 if !is_gone {
@@ -132,7 +132,7 @@ fn a_missing_or_empty_file_is_refused_or_unneeded() {
                 match open(&copied.path) {
                     Ok(counts) => {
                         assert_eq!(file.to_str(), Some("lock"), "{what}");
-                        assert_eq!(counts, bench.counts, "{what}");
+                        assert_eq!(counts, sample.counts, "{what}");
                     }
                     Err(OpenError::Damaged { file: named, reason }) => {
                         // Which segments and snapshots there should be nobody knows.
@@ -140,7 +140,7 @@ fn a_missing_or_empty_file_is_refused_or_unneeded() {
                         let is_near = is_gone && is_of_chain(&file) && is_of_chain(&named);
                         assert!(is_near || target == named, "{what}: {}: {reason}", named.display());
                         fs::write(&target, content.clone()).unwrap();
-                        assert_eq!(open(&copied.path).unwrap(), bench.counts, "{what}, and then there again");
+                        assert_eq!(open(&copied.path).unwrap(), sample.counts, "{what}, and then there again");
                     }
                     Err(error) => panic!("{what}: {error:?}"),
                 }
@@ -157,10 +157,10 @@ fn is_snapshot(file: &Path) -> bool {
 fn a_stale_or_misplaced_file_is_refused_or_changes_nothing() {
     // The same directory at four times.
     let steps = [
-        Bench::new([small(7)]),
-        Bench::new([small(7), small(8)]),
-        Bench::new([small(7), small(8), Step::Snapshot, small(9)]),
-        Bench::new([small(7), small(8), Step::Snapshot, small(9), Step::Snapshot, small(10)]),
+        SampleDir::new([small(7)]),
+        SampleDir::new([small(7), small(8)]),
+        SampleDir::new([small(7), small(8), Step::Snapshot, small(9)]),
+        SampleDir::new([small(7), small(8), Step::Snapshot, small(9), Step::Snapshot, small(10)]),
     ];
     let (mut refused, mut harmless) = (0, 0);
     for (at, now) in steps.iter().enumerate() {
@@ -198,10 +198,10 @@ fn a_stale_or_misplaced_file_is_refused_or_changes_nothing() {
 #[test]
 fn a_corrupt_file_is_named_and_the_exit_code_is_3() {
     let files = Files::new();
-    for (what, bench) in benches() {
+    for (what, sample) in sample_dirs() {
         let mut refused = 0;
-        for (file, content) in bench.files().into_iter().filter(|(_, content)| !content.is_empty()) {
-            let copied = bench.copy();
+        for (file, content) in sample.files().into_iter().filter(|(_, content)| !content.is_empty()) {
+            let copied = sample.copy();
             let target = copied.path.join(&file);
             flip(&target, content.len() / 2, 3);
             if open(&copied.path).is_ok() {
@@ -213,7 +213,7 @@ fn a_corrupt_file_is_named_and_the_exit_code_is_3() {
             let output = run(&mut serve(&["--access", &files.access(), "--data-dir", data_dir]), "");
             let said = text(&output.stderr);
             let line = format!("{}: damaged: ", target.display());
-            assert!(last_words(&said).starts_with(&line), "{said}");
+            assert!(fatal_error_text(&said).starts_with(&line), "{said}");
             assert_eq!(output.status.code(), Some(3), "{said}");
         }
         assert!(refused >= 2, "{what}: {refused}");

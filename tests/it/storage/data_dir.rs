@@ -11,7 +11,7 @@ use subjobs::domain::Timestamp;
 use crate::ingest::load_files::GENERATED;
 use crate::support::blocking::post;
 use crate::support::fixtures::{Files, OPS, PROJECT, load_line, record, report_path};
-use crate::support::program::{Program, Signal, event, last_words, run, serve, subjobs, text, writer};
+use crate::support::program::{Program, Signal, event, fatal_error_text, run, serve, subjobs, text, writer};
 use crate::support::wait::until;
 
 fn report(program: &Program, lines: &[String]) -> String {
@@ -224,7 +224,7 @@ fn an_export_of_a_directory_in_use_is_refused() {
     let refused = |data: &str| {
         let (code, said, out) = export(data);
         assert_eq!(out, "");
-        (code, last_words(&said))
+        (code, fatal_error_text(&said))
     };
     assert_eq!(refused(&data), (1, format!("{data}: another process is using it")));
     stop(program);

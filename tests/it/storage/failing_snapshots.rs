@@ -52,7 +52,7 @@ fn reports_are_accepted_while_a_snapshot_is_delayed_or_fails() {
     assert_eq!(report(faulty.program.internal, REPORTS + 1), 200);
     counted += SIZE;
     faulty.assert_counts(counted);
-    faulty.mend();
+    faulty.clear_faults();
 
     // At each start there is more in the log than is to be, and a snapshot is begun, killed at another moment.
     let mut random = Random::new(5);

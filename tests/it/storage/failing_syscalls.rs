@@ -66,7 +66,7 @@ impl Faulty {
     }
 
     /// Nothing fails any more.
-    pub(crate) fn mend(&self) {
+    pub(crate) fn clear_faults(&self) {
         fs::remove_file(self.files.path("control")).unwrap();
     }
 
@@ -157,7 +157,7 @@ fn a_failed_write_is_not_counted_and_reports_resume_after_it() {
             assert_eq!(faulty.report(1), 503);
         }
         faulty.assert_counts(10);
-        faulty.mend();
+        faulty.clear_faults();
         until("reports are taken again", || (faulty.report(7) == 200).then_some(()));
         faulty.assert_counts(17);
         assert_eq!(faulty.report(size), 200);
@@ -216,7 +216,7 @@ fn a_failed_truncation_ends_reports_until_a_restart() {
         assert_eq!(faulty.report(200), 200);
         faulty.fail("both", "/log-", if is_clean { ENOSPC } else { EIO }, 0, 0);
         assert_eq!(faulty.report(200), 503);
-        faulty.mend();
+        faulty.clear_faults();
         faulty.assert_sealed(210);
         faulty.restart(is_clean);
         faulty.assert_counts(210);
@@ -269,7 +269,7 @@ fn the_program_is_alive_and_not_ready_until_recovery_ends() {
         let line = load_line(PROJECT, "1", "CREATE_SERVER", "RUNNING");
         post(program.internal, &report_path(PROJECT), OPS, &line).assert_error(503, "WKS.00050902");
         if goes_on {
-            faulty.mend();
+            faulty.clear_faults();
             let loaded = program.await_log("loaded");
             assert_eq!((&loaded["from"], &loaded["sub_jobs"]), (&faulty.files.arg("data").into(), &10.into()));
             program.await_log("ready");
@@ -299,7 +299,7 @@ fn a_start_that_cannot_write_fails_and_changes_nothing() {
         let said = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{kind} {part}: {said}");
         assert!(said.lines().last().unwrap().contains("Input/output error"), "{kind} {part}: {said}");
-        faulty.mend();
+        faulty.clear_faults();
         faulty.program = Faulty::start(&faulty.files);
         faulty.assert_counts(10);
     }

@@ -55,7 +55,7 @@ fn a_full_disk_refuses_reports_until_it_has_space() {
     for _ in 0..5 {
         reporter.report(&program);
     }
-    disk.give_back();
+    disk.free_space();
     until("reports are taken again", || (reporter.report(&program) == 200).then_some(()));
     assert_eq!(program.metric("subjobs_reports_storable"), Some(1));
     for _ in 0..5 {
@@ -81,7 +81,7 @@ fn a_full_disk_refuses_reports_until_it_has_space() {
     } else {
         assert_eq!(full.ended().0, 1);
     }
-    disk.give_back();
+    disk.free_space();
     let program = disk.start(&files);
     assert_within_one(program.count(""), counted);
 }

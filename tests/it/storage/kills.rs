@@ -40,7 +40,7 @@ fn kill_often(kills: usize, round: usize) {
         if kill % 4 == 0 {
             // At times it does not even come to be ready.
             let mut child = serve(&args).spawn().unwrap();
-            moment(&mut random, 30_000);
+            random_pause(&mut random, 30_000);
             child.kill().unwrap();
             child.wait().unwrap();
         }
@@ -59,7 +59,7 @@ fn kill_often(kills: usize, round: usize) {
                 wait.recv_timeout(TEST_DEADLINE).unwrap();
                 reports += 1;
             }
-            moment(&mut random, 5_000);
+            random_pause(&mut random, 5_000);
             drop(program);
         });
         drop(acknowledged);
@@ -85,6 +85,6 @@ fn ended(id: usize) -> String {
 }
 
 /// Lets some time pass, so that what follows comes at no particular moment.
-fn moment(random: &mut Random, at_most: usize) {
+fn random_pause(random: &mut Random, at_most: usize) {
     thread::sleep(Duration::from_micros(random.below(at_most) as u64));
 }

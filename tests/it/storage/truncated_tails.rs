@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use subjobs::domain::ProjectId;
 use subjobs::store::{OpenError, Store};
 
-use crate::support::data_dirs::{Bench, Copied, Step, batch, for_each, open, report_one, reports, used};
+use crate::support::data_dirs::{Copied, SampleDir, Step, batch, for_each, open, report_one, reports, used};
 use crate::support::fixtures::{Files, PROJECT};
-use crate::support::program::{Program, last_words, run, serve, text};
+use crate::support::program::{Program, fatal_error_text, run, serve, text};
 use crate::support::random::Random;
 
 /// A directory in which everything was acknowledged, and what a crash may have left of one more report at the end of its
 /// newest segment.
 struct Torn {
-    bench: Bench,
+    sample: SampleDir,
     /// In the directory.
     segment: PathBuf,
     /// All of it that was acknowledged.
@@ -23,33 +23,33 @@ struct Torn {
     /// The report after that.
     last: Vec<u8>,
     /// The directory in which that was acknowledged too.
-    whole: Bench,
+    whole: SampleDir,
 }
 
 impl Torn {
-    fn new(bench: Bench) -> Self {
-        let (copied, segment) = (bench.copy(), bench.newest_segment());
+    fn new(sample: SampleDir) -> Self {
+        let (copied, segment) = (sample.copy(), sample.newest_segment());
         let counts = used(&copied.path, last_report).unwrap();
-        let whole = Bench::of(copied, counts);
-        let acknowledged = fs::read(bench.path.join(&segment)).unwrap();
+        let whole = SampleDir::of(copied, counts);
+        let acknowledged = fs::read(sample.path.join(&segment)).unwrap();
         let last = fs::read(whole.path.join(&segment)).unwrap().split_off(acknowledged.len());
         assert!(last.len() > 4096, "{}", last.len());
-        Self { bench, segment, acknowledged, last, whole }
+        Self { sample, segment, acknowledged, last, whole }
     }
 
     /// All in one segment.
     fn in_a_segment() -> Self {
-        Self::new(Bench::new([small()]))
+        Self::new(SampleDir::new([small()]))
     }
 
     /// Nothing acknowledged stands in the newest segment.
     fn in_a_new_segment() -> Self {
-        Self::new(Bench::new([small(), Step::Snapshot]))
+        Self::new(SampleDir::new([small(), Step::Snapshot]))
     }
 
     /// The directory with this after what was acknowledged.
     fn with(&self, end: &[u8]) -> Copied {
-        let copied = self.bench.copy();
+        let copied = self.sample.copy();
         fs::write(copied.path.join(&self.segment), [&self.acknowledged, end].concat()).unwrap();
         copied
     }
@@ -57,9 +57,9 @@ impl Torn {
     /// Asserts that an end which is no whole report is cut off, and that the directory is good from then on.
     fn assert_healed(&self, end: &[u8], how: &str) {
         let copied = self.with(end);
-        assert_eq!(open(&copied.path).unwrap_or_else(|error| panic!("{how}: {error}")), self.bench.counts, "{how}");
+        assert_eq!(open(&copied.path).unwrap_or_else(|error| panic!("{how}: {error}")), self.sample.counts, "{how}");
         let counts = used(&copied.path, report_one).unwrap();
-        assert_eq!(counts[0].1, self.bench.counts[0].1 + 1, "{how}");
+        assert_eq!(counts[0].1, self.sample.counts[0].1 + 1, "{how}");
         assert_eq!(open(&copied.path).unwrap(), counts, "{how}");
     }
 }
@@ -108,7 +108,7 @@ fn an_unacknowledged_report_truncated_at_any_byte_is_dropped() {
     let cuts: Vec<_> = (torn.last.len() - 4096..torn.last.len()).collect();
     for_each(&cuts, |cut| {
         let copied = torn.with(&torn.last[..*cut]);
-        assert_eq!(open(&copied.path).unwrap(), torn.bench.counts, "cut at {cut}");
+        assert_eq!(open(&copied.path).unwrap(), torn.sample.counts, "cut at {cut}");
     });
     assert_eq!(open(&torn.with(&torn.last).path).unwrap(), torn.whole.counts);
 }
@@ -145,7 +145,7 @@ fn the_program_refuses_lost_reports_and_truncates_torn_writes() {
     let copied = torn.with(&torn.last[..5000]);
     let args = ["--access", &files.access(), "--data-dir", copied.path.to_str().unwrap()];
     let program = Program::start(&args);
-    assert_eq!(program.count(""), torn.bench.counts[0].1);
+    assert_eq!(program.count(""), torn.sample.counts[0].1);
     program.await_log("a report that a crash cut short has been dropped");
     drop(program);
 
@@ -154,7 +154,7 @@ fn the_program_refuses_lost_reports_and_truncates_torn_writes() {
         fs::write(&segment, &torn.acknowledged[..torn.acknowledged.len() - less]).unwrap();
         let output = run(&mut serve(&args), "");
         let said = text(&output.stderr);
-        assert!(last_words(&said).starts_with(&format!("{}: damaged: ", segment.display())), "{said}");
+        assert!(fatal_error_text(&said).starts_with(&format!("{}: damaged: ", segment.display())), "{said}");
         assert_eq!(output.status.code(), Some(3), "{said}");
     }
 }

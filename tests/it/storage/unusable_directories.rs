@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::support::blocking::post;
 use crate::support::fixtures::{Files, OPS, PROJECT, record, report_path};
-use crate::support::program::{Program, event, last_words, run, serve, subjobs, text};
+use crate::support::program::{Program, event, fatal_error_text, run, serve, subjobs, text};
 use crate::support::small_disk::SmallDisk;
 
 /// Runs a start that fails; the exit code, and the last line, which says why, as a log in text has it. Nothing but events of the log is beside it.
@@ -15,7 +15,7 @@ fn refused(command: &mut Command) -> (i32, String) {
     let output = run(command, "");
     let (code, said) = (output.status.code(), text(&output.stderr));
     said.lines().for_each(|line| drop(event(line)));
-    (code.unwrap(), format!("subjobs: {}", last_words(&said)))
+    (code.unwrap(), format!("subjobs: {}", fatal_error_text(&said)))
 }
 
 fn on(files: &Files, data_dir: &str) -> Command {

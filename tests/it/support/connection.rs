@@ -27,7 +27,7 @@ pub(crate) fn request(method: &str, target: &str, token: &str, more: &[&str]) ->
 }
 
 /// The head of a count in [`PROJECT`] that is answered with 200, with a query or none and more headers.
-pub(crate) fn good(query: &str, more: &[&str]) -> String {
+pub(crate) fn valid_count(query: &str, more: &[&str]) -> String {
     request("GET", &format!("{}{query}", count_path(PROJECT)), OPS, more)
 }
 

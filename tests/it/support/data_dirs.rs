@@ -1,4 +1,4 @@
-//! A data directory on the bench: filled by the store itself, copied, damaged, opened again.
+//! A data directory on the sample: filled by the store itself, copied, damaged, opened again.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
@@ -19,7 +19,7 @@ use crate::support::wait::TEST_DEADLINE;
 
 const JOBS: [&str; 3] = ["job-1", "9f1c2ab04d5e4f7c8a6b3c2d1e0f9a8b", "a job with a longer name, which is not packed"];
 
-/// Every count that the subtasks of the bench can tell apart, each with what was asked, and every subtask with its place.
+/// Every count that the subtasks of the sample can tell apart, each with what was asked, and every subtask with its place.
 pub(crate) type Counts = Vec<(String, u64)>;
 
 /// Asks a store for everything.
@@ -125,13 +125,13 @@ fn scratch() -> TempDir {
 }
 
 /// A data directory that nobody uses, and its counts.
-pub(crate) struct Bench {
+pub(crate) struct SampleDir {
     _temp: TempDir,
     pub(crate) path: PathBuf,
     pub(crate) counts: Counts,
 }
 
-impl Bench {
+impl SampleDir {
     /// One that has seen these steps, each with a start and a stop.
     pub(crate) fn new(steps: impl IntoIterator<Item = Step>) -> Self {
         let temp = scratch();

@@ -67,7 +67,7 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 }
 
 /// The reason in the last line of standard error for which a program ended: its log is JSON, for it is no terminal.
-pub(crate) fn last_words(said: &str) -> String {
+pub(crate) fn fatal_error_text(said: &str) -> String {
     let last = event(said.lines().last().unwrap_or_default());
     assert_eq!(last["level"], "ERROR", "{said}");
     last["message"].as_str().unwrap().to_owned()

@@ -114,7 +114,7 @@ impl Call {
     }
 
     /// Another `Authorization`, made from the one that it has.
-    pub(crate) fn spoil(self, change: impl FnOnce(&str) -> String) -> Self {
+    pub(crate) fn edit_authorization(self, change: impl FnOnce(&str) -> String) -> Self {
         let value = change(std::str::from_utf8(self.value("authorization")).unwrap());
         self.replace("Authorization", &value)
     }

@@ -81,7 +81,7 @@ impl SmallDisk {
         let _ = (0..mebibytes * 16).try_for_each(|_| ballast.write_all(&[1; 64 * 1024]));
     }
 
-    pub(crate) fn give_back(&self) {
+    pub(crate) fn free_space(&self) {
         fs::remove_file(self.ballast()).unwrap();
     }
 

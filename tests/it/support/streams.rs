@@ -12,7 +12,7 @@ use crate::support::wait::{TEST_DEADLINE, until};
 
 /// A stream that takes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Broken {
+pub(crate) enum Unwritable {
     /// There is none.
     Closed,
     /// A disk without space.
@@ -28,27 +28,33 @@ pub(crate) enum Broken {
 }
 
 /// Every stream that takes nothing.
-pub(crate) const BROKEN: [Broken; 6] =
-    [Broken::Closed, Broken::Full, Broken::NoReader, Broken::Stuck, Broken::StuckNonBlocking, Broken::ReadOnly];
+pub(crate) const UNWRITABLE: [Unwritable; 6] = [
+    Unwritable::Closed,
+    Unwritable::Full,
+    Unwritable::NoReader,
+    Unwritable::Stuck,
+    Unwritable::StuckNonBlocking,
+    Unwritable::ReadOnly,
+];
 
 /// Gives a command such a stream as its descriptor 1 or 2; what is returned has to live as long as the program.
-pub(crate) fn give(command: &mut Command, fd: u8, broken: Broken) -> (Command, Option<PipeReader>) {
+pub(crate) fn give(command: &mut Command, fd: u8, broken: Unwritable) -> (Command, Option<PipeReader>) {
     let mut command = match broken {
-        Broken::Closed => within_shell(command, &format!("exec \"$0\" \"$@\" {fd}>&-")),
+        Unwritable::Closed => within_shell(command, &format!("exec \"$0\" \"$@\" {fd}>&-")),
         _ => within_shell(command, "exec \"$0\" \"$@\""),
     };
     let (stream, reader) = match broken {
-        Broken::Closed => return (command, None),
-        Broken::Full => (Stdio::from(File::options().write(true).open("/dev/full").unwrap()), None),
-        Broken::ReadOnly => (Stdio::from(File::open("/dev/null").unwrap()), None),
-        Broken::NoReader => (Stdio::from(std::io::pipe().unwrap().1), None),
-        Broken::Stuck | Broken::StuckNonBlocking => {
+        Unwritable::Closed => return (command, None),
+        Unwritable::Full => (Stdio::from(File::options().write(true).open("/dev/full").unwrap()), None),
+        Unwritable::ReadOnly => (Stdio::from(File::open("/dev/null").unwrap()), None),
+        Unwritable::NoReader => (Stdio::from(std::io::pipe().unwrap().1), None),
+        Unwritable::Stuck | Unwritable::StuckNonBlocking => {
             let (reader, writer) = std::io::pipe().unwrap();
             let flags = fcntl_getfl(&writer).unwrap();
             fcntl_setfl(&writer, flags | OFlags::NONBLOCK).unwrap();
             while rustix::io::write(&writer, &[b' '; 4096]).is_ok() {}
             while rustix::io::write(&writer, b" ").is_ok() {}
-            if broken == Broken::Stuck {
+            if broken == Unwritable::Stuck {
                 fcntl_setfl(&writer, flags).unwrap();
             }
             (Stdio::from(writer), Some(reader))
