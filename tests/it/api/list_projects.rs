@@ -6,7 +6,7 @@ use subjobs::access::AccessSource;
 use subjobs::config::Config;
 
 use crate::support::fixtures::{
-    DASHBOARD, DASHBOARD_KEY, EXPIRED, Key, OPS, OPS_KEY, OTHER_PROJECT, PROJECT, WORKER, access_with_keys,
+    DASHBOARD, DASHBOARD_KEY, EXPIRED, Key, OPS, OPS_KEY, OTHER_PROJECT, PROJECT, WORKER, access_with_keys, code,
 };
 use crate::support::response::assert_error;
 use crate::support::server::Running;
@@ -102,9 +102,9 @@ async fn a_signed_request_is_accepted() {
     let with_body = call("local-1").body("{}").sign(OPS_KEY);
     assert_eq!(shown(with_body.send(server.public).await).await, projects_json(&[(PROJECT, "local-1")]));
     let changed = call("local-1").query_written("name=local-2").sign(OPS_KEY).send(server.public).await;
-    assert_eq!(assert_error(changed, 401, "WKS.00211302").await, "the access key or the signature is not valid");
+    assert_eq!(assert_error(changed, 401, code::CREDENTIAL).await, "the access key or the signature is not valid");
     let both = found(OPS_KEY, "local-1").header("X-Auth-Token", DASHBOARD).send(server.public).await;
-    assert_error(both, 401, "WKS.00211302").await;
+    assert_error(both, 401, code::CREDENTIAL).await;
 }
 
 #[tokio::test]
@@ -112,7 +112,7 @@ async fn a_repeated_or_badly_encoded_name_is_refused() {
     let server = Running::start(config()).await;
     for query in ["?name=local-1&name=local-1", "?name=&name=local-1", "?name=local-1&%6Eame=a", "?name=%ff", "?name=%"]
     {
-        let message = assert_error(look_up(&server, OPS, query).send().await.unwrap(), 400, "WKS.00211102").await;
+        let message = assert_error(look_up(&server, OPS, query).send().await.unwrap(), 400, code::INPUT).await;
         assert!(message.starts_with("name must be "), "{query}: {message}");
     }
 }
@@ -127,29 +127,29 @@ async fn list_projects_has_the_common_order_of_decisions() {
     // Path, then method, then room, then credential, then inputs: each with everything wrong that comes after it.
     for path in ["/v3/projects/", "/v3/projects/p3", "/v3", "/v3/Projects", "//v3/projects", "/v3/auth/domains"] {
         let answer = full.client.post(url(&full, &format!("{path}{bad}"))).send().await.unwrap();
-        assert_error(answer, 404, "WKS.00211902").await;
+        assert_error(answer, 404, code::NOT_FOUND).await;
     }
     for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"] {
         let answer = full.client.request(method.parse().unwrap(), url(&full, &format!("/v3/projects{bad}")));
         let answer = answer.send().await.unwrap();
         assert_eq!(answer.headers()["allow"], "GET,HEAD");
-        assert_error(answer, 405, "WKS.00000405").await;
+        assert_error(answer, 405, code::METHOD).await;
     }
     let overloaded = full.client.get(url(&full, &format!("/v3/projects{bad}"))).send().await.unwrap();
-    assert_eq!(assert_error(overloaded, 503, "WKS.00050902").await, "the service is overloaded");
+    assert_eq!(assert_error(overloaded, 503, code::UNAVAILABLE).await, "the service is overloaded");
     let unknown = server.client.get(url(&server, &format!("/v3/projects{bad}"))).send().await.unwrap();
-    assert_eq!(assert_error(unknown, 401, "WKS.00211302").await, "neither X-Auth-Token nor a signature is given");
+    assert_eq!(assert_error(unknown, 401, code::CREDENTIAL).await, "neither X-Auth-Token nor a signature is given");
     for (token, reason) in [("unknown-token", "is not valid"), (EXPIRED, "has expired"), ("", "is empty")] {
         let answer = look_up(&server, token, bad).send().await.unwrap();
-        assert_eq!(assert_error(answer, 401, "WKS.00211302").await, format!("X-Auth-Token {reason}"));
+        assert_eq!(assert_error(answer, 401, code::CREDENTIAL).await, format!("X-Auth-Token {reason}"));
     }
     let unsigned = Call::new("GET", "/v3/projects").query(&[("name", "local-1")]).sign(Key { secret: "x", ..OPS_KEY });
-    assert_error(unsigned.send(server.public).await, 401, "WKS.00211302").await;
+    assert_error(unsigned.send(server.public).await, 401, code::CREDENTIAL).await;
     let no_host = Call::new("GET", "/v3/projects").query_written("name=%").without("Host").header("X-Auth-Token", OPS);
-    assert_eq!(assert_error(no_host.send(server.public).await, 400, "WKS.00211102").await, "Host is missing");
+    assert_eq!(assert_error(no_host.send(server.public).await, 400, code::INPUT).await, "Host is missing");
     // It is for callers: the internal listener has no such path.
     let internal = server.client.get(format!("http://{}/v3/projects", server.internal)).send().await.unwrap();
-    assert_error(internal, 404, "WKS.00211902").await;
+    assert_error(internal, 404, code::NOT_FOUND).await;
 }
 
 #[tokio::test]

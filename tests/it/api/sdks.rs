@@ -21,10 +21,10 @@ const STATUSES: [&str; 7] = ["WAITING", "RUNNING", "SUCCESS", "FAILED", "ABNORMA
 const KEY: (&str, &str) = ("AKSDK", "SK of the SDKs");
 const UNKNOWN_PROJECT: &str = "no-such-project";
 
-const INPUT: (u16, &str) = (400, "WKS.00211102");
-const CREDENTIAL: (u16, &str) = (401, "WKS.00211302");
-const PERMISSION: (u16, &str) = (403, "WKS.00081102");
-const NOT_FOUND: (u16, &str) = (404, "WKS.00211902");
+const INPUT: (u16, &str) = (400, code::INPUT);
+const CREDENTIAL: (u16, &str) = (401, code::CREDENTIAL);
+const PERMISSION: (u16, &str) = (403, code::PERMISSION);
+const NOT_FOUND: (u16, &str) = (404, code::NOT_FOUND);
 
 const BAD_STATUS: &str = "status must be one of WAITING, RUNNING, SUCCESS, FAILED, ABNORMAL, ROLLBACK, ABORTING";
 const BAD_TYPE: &str = "job_type must be a comma-separated list of known job types, without spaces";
@@ -118,7 +118,7 @@ enum Expected {
 }
 use Expected::{Count, GaveUp, Refused};
 
-use crate::support::fixtures::{OPS, OTHER_PROJECT, PROJECT, access};
+use crate::support::fixtures::{OPS, OTHER_PROJECT, PROJECT, access, code};
 use crate::support::server::Running;
 
 const CLIENT_ERROR: &str = "ClientRequestException";
@@ -370,7 +370,7 @@ async fn node_without_a_project_id() {
 #[tokio::test]
 async fn an_overloaded_server_raises_another_class_of_error() {
     let server = Running::start(Config { max_in_flight: 0, ..config() }).await;
-    let expected = Refused(SERVER_ERROR, (503, "WKS.00050902"), "the service is overloaded");
+    let expected = Refused(SERVER_ERROR, (503, code::UNAVAILABLE), "the service is overloaded");
     for client in [Client::Python, Client::Node] {
         let said = client.run(&server, Some(PROJECT), [&"all".to_owned()]).await;
         assert_eq!(said.len(), 1);

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::api::sdks::ROOT;
 use crate::api::sdks_siblings::{config, said};
-use crate::support::fixtures::{OPS, PROJECT};
+use crate::support::fixtures::{OPS, PROJECT, code};
 use crate::support::server::Running;
 
 const BEGIN: &str = "2022-03-07T10:40:43.858Z";
@@ -72,7 +72,7 @@ async fn both_sdks_show_jobs_and_delete_subtasks() {
             "execute_code": "WKS.1", "execute_message": "no", "entities": [{ "resource_id": "r" }],
         }],
     } });
-    let missing = refused(404, "WKS.00211902", "the job does not exist");
+    let missing = refused(404, code::NOT_FOUND, "the job does not exist");
     let running = "item 2 is in RUNNING: only SUCCESS and FAILED can be deleted";
     let calls = [
         ("show_job_detail?job_id=job-1", answer(with_sub_jobs(job("1", "FAILED"), "1", "FAILED"))),
@@ -80,8 +80,8 @@ async fn both_sdks_show_jobs_and_delete_subtasks() {
         ("show_image_job?job_id=job-3", answer(with_sub_jobs(job("3", "FAILED"), "3", "FAILED"))),
         ("list_image_jobs?job_type=&status=FAILED", answer(json!({ "count": 1, "items": [job("3", "FAILED")] }))),
         ("list_image_jobs?job_type=BUILD_IMAGE", answer(json!({ "count": 0, "items": [] }))),
-        ("list_image_jobs?job_type=&limit=0", refused(400, "WKS.00211102", "limit must be an integer from 1 to 100")),
-        ("batch_delete_app_sub_jobs?items=1,2", refused(400, "WKS.00211102", running)),
+        ("list_image_jobs?job_type=&limit=0", refused(400, code::INPUT, "limit must be an integer from 1 to 100")),
+        ("batch_delete_app_sub_jobs?items=1,2", refused(400, code::INPUT, running)),
         ("batch_delete_app_sub_jobs?items=1,unknown,3", answer(json!({}))),
         ("show_job_detail?job_id=job-1", missing.clone()),
         ("show_job?job_id=job-1", missing.clone()),

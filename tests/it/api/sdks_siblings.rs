@@ -8,7 +8,7 @@ use subjobs::config::Config;
 use tokio::process::Command;
 
 use crate::api::sdks::{ROOT, output, set_up};
-use crate::support::fixtures::{OPS, PROJECT, access};
+use crate::support::fixtures::{OPS, PROJECT, access, code};
 use crate::support::server::Running;
 
 const KEY: (&str, &str) = ("AKSIBLINGS", "SK of the siblings");
@@ -88,7 +88,7 @@ async fn both_sdks_list_and_count() {
     let list = |count: u64, items: &[Value]| json!({ "answer": { "count": count, "items": items } });
     let refused = |message: &str| {
         json!({
-            "exception": "ClientRequestException", "status_code": 400, "error_code": "WKS.00211102",
+            "exception": "ClientRequestException", "status_code": 400, "error_code": code::INPUT,
             "error_msg": message,
         })
     };

@@ -5,7 +5,7 @@ use subjobs::config::Config;
 
 use crate::auth::signatures::{INVALID, NO_CREDENTIAL, counted, refused, server};
 use crate::support::fixtures::{
-    DASHBOARD, DASHBOARD_KEY, EXPIRED, Key, OPS, OPS_KEY, OTHER_PROJECT, PROJECT, WORKER_KEY, access_with_keys,
+    DASHBOARD, DASHBOARD_KEY, EXPIRED, Key, OPS, OPS_KEY, OTHER_PROJECT, PROJECT, WORKER_KEY, access_with_keys, code,
 };
 use crate::support::response::assert_error;
 use crate::support::server::Running;
@@ -51,14 +51,14 @@ async fn a_key_has_the_permissions_of_its_principal() {
         (count(OTHER_PROJECT).sign(DASHBOARD_KEY).send(server.public).await, "no access to this project"),
         (count("nowhere").sign(DASHBOARD_KEY).send(server.public).await, "no access to this project"),
     ] {
-        assert_eq!(assert_error(answer, 403, "WKS.00081102").await, format!("the caller has {reason}"));
+        assert_eq!(assert_error(answer, 403, code::PERMISSION).await, format!("the caller has {reason}"));
     }
     // In the order of every decision: credential, permission, inputs, project.
     let bad = |project| count(project).query(&[("status", "running")]);
     refused(bad("nowhere").sign(Key { secret: "x", ..DASHBOARD_KEY }).send(server.public).await, INVALID).await;
-    assert_error(bad("nowhere").sign(DASHBOARD_KEY).send(server.public).await, 403, "WKS.00081102").await;
-    assert_error(bad("nowhere").sign(OPS_KEY).send(server.public).await, 400, "WKS.00211102").await;
-    assert_error(count("nowhere").sign(OPS_KEY).send(server.public).await, 404, "WKS.00211902").await;
+    assert_error(bad("nowhere").sign(DASHBOARD_KEY).send(server.public).await, 403, code::PERMISSION).await;
+    assert_error(bad("nowhere").sign(OPS_KEY).send(server.public).await, 400, code::INPUT).await;
+    assert_error(count("nowhere").sign(OPS_KEY).send(server.public).await, 404, code::NOT_FOUND).await;
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use subjobs::config::Config;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::support::fixtures::{access, record};
+use crate::support::fixtures::{access, code, record};
 use crate::support::response::assert_error;
 use crate::support::server::Running;
 
@@ -124,9 +124,9 @@ async fn count(server: &Running, project: &str, token: &str) -> StatusCode {
     let response = request.send().await.unwrap();
     let status = response.status();
     match status.as_u16() {
-        401 => drop(assert_error(response, 401, "WKS.00211302").await),
-        403 => drop(assert_error(response, 403, "WKS.00081102").await),
-        503 => drop(assert_error(response, 503, "WKS.00050902").await),
+        401 => drop(assert_error(response, 401, code::CREDENTIAL).await),
+        403 => drop(assert_error(response, 403, code::PERMISSION).await),
+        503 => drop(assert_error(response, 503, code::UNAVAILABLE).await),
         _ => assert_eq!(status, StatusCode::OK),
     }
     status
@@ -286,5 +286,5 @@ async fn keystoneauth_can_call(keystone: &Keystone) {
         serde_json::from_str::<Value>(&output(command.arg(query)).await).unwrap()
     };
     assert_eq!(ask("status=RUNNING").await, json!({"status": 200, "body": {"count": 0}}));
-    assert_eq!(ask("status=running").await["body"]["error_code"], "WKS.00211102");
+    assert_eq!(ask("status=running").await["body"]["error_code"], code::INPUT);
 }

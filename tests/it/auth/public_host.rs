@@ -3,7 +3,7 @@
 use subjobs::access::AccessSource;
 use subjobs::config::Config;
 
-use crate::support::fixtures::{OPS_KEY, access_with_keys};
+use crate::support::fixtures::{OPS_KEY, access_with_keys, code};
 use crate::support::response::{assert_error, json};
 use crate::support::server::Running;
 use crate::support::signer::Call;
@@ -17,7 +17,7 @@ async fn count_status(server: &Running, call: Call) -> u16 {
     match answer.status().as_u16() {
         200 => assert_eq!(json(answer).await["count"], 0),
         _ => {
-            let message = assert_error(answer, 401, "WKS.00211302").await;
+            let message = assert_error(answer, 401, code::CREDENTIAL).await;
             assert_eq!(message, "the access key or the signature is not valid");
             return 401;
         }

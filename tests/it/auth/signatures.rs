@@ -6,7 +6,7 @@ use subjobs::access::AccessSource;
 use subjobs::config::Config;
 
 use crate::support::fixtures::{
-    DASHBOARD_KEY, Key, OPS, OPS_KEY, OTHER_PROJECT, PROJECT, WORKER_KEY, access_with_keys, record,
+    DASHBOARD_KEY, Key, OPS, OPS_KEY, OTHER_PROJECT, PROJECT, WORKER_KEY, access_with_keys, code, record,
 };
 use crate::support::response::{assert_error, json};
 use crate::support::server::Running;
@@ -45,7 +45,7 @@ pub(super) async fn counted(response: Response) -> u64 {
 
 /// Asserts a 401 with this message, of which no part is a secret.
 pub(super) async fn refused(response: Response, reason: &str) {
-    let message = assert_error(response, 401, "WKS.00211302").await;
+    let message = assert_error(response, 401, code::CREDENTIAL).await;
     assert_eq!(message, reason);
     for key in [OPS_KEY, DASHBOARD_KEY, WORKER_KEY] {
         assert!(!message.contains(key.secret) && !message.contains(key.id), "{message}");
@@ -69,7 +69,7 @@ async fn a_signed_count_is_accepted() {
     let path = |project: &str| format!("/v1/{project}/app-server-sub-jobs/actions/count");
     // The signature is good, as the project is asked about after it.
     let odd = Call::new("GET", &path("é+~*'()@%41")).sign(OPS_KEY).send(server.public).await;
-    assert_error(odd, 404, "WKS.00211902").await;
+    assert_error(odd, 404, code::NOT_FOUND).await;
     let odd = Call::new("GET", &path("é")).target(&path("e%CC%81")).sign(OPS_KEY).send(server.public).await;
     refused(odd, INVALID).await;
     let same = Call::count().target(&path(&PROJECT.replace('a', "%61"))).sign(OPS_KEY).send(server.public).await;
@@ -300,8 +300,7 @@ async fn headers_are_signed_as_received() {
     let other_bytes = Call::count().header("X-Note", b"caf\xe9").sign(OPS_KEY).replace("X-Note", b"caf\xe8");
     refused(other_bytes.send(server.public).await, INVALID).await;
     // Without a Host the request is signed well and not good.
-    let message =
-        assert_error(Call::count().without("Host").sign(OPS_KEY).send(server.public).await, 400, "WKS.00211102");
+    let message = assert_error(Call::count().without("Host").sign(OPS_KEY).send(server.public).await, 400, code::INPUT);
     assert_eq!(message.await, "Host is missing");
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use subjobs::config::Config;
 
 use crate::auth::signatures::{INVALID, config, counted, refused, server};
-use crate::support::fixtures::{Key, OPS, OPS_KEY, WORKER_KEY};
+use crate::support::fixtures::{Key, OPS, OPS_KEY, WORKER_KEY, code};
 use crate::support::response::{assert_error, json};
 use crate::support::server::Running;
 use crate::support::signer::Call;
@@ -48,12 +48,12 @@ async fn an_unknown_key_is_refused_before_the_body_is_read() {
     let server = Running::start(config).await;
     let call = Call::count().body("{}");
     let stalled = call.clone().sign(OPS_KEY).send_part(server.public, 1).await;
-    assert_eq!(assert_error(stalled, 503, "WKS.00050902").await, "the request timed out");
+    assert_eq!(assert_error(stalled, 503, code::UNAVAILABLE).await, "the request timed out");
     let stalled = call.clone().sign(OPS_KEY).send_chunked(server.public, true).await;
-    assert_eq!(assert_error(stalled, 503, "WKS.00050902").await, "the request timed out");
+    assert_eq!(assert_error(stalled, 503, code::UNAVAILABLE).await, "the request timed out");
     let report = Call::report("application/json", "[]");
     let stalled = report.clone().sign(OPS_KEY).send_part(server.internal, 1).await;
-    assert_eq!(assert_error(stalled, 503, "WKS.00050902").await, "the request timed out");
+    assert_eq!(assert_error(stalled, 503, code::UNAVAILABLE).await, "the request timed out");
 
     let unknown = Key { id: "AKUNKNOWN", secret: "x" };
     refused(call.sign(unknown).send_part(server.public, 1).await, INVALID).await;
@@ -94,6 +94,6 @@ async fn a_signed_report_is_accepted_and_a_changed_one_is_refused() {
     let empty = Call::report("application/x-ndjson", "").sign(WORKER_KEY);
     assert_eq!(empty.send(server.internal).await.status(), 200);
     let bad = Call::report("application/json", "[{}]").sign(WORKER_KEY);
-    assert_error(bad.send(server.internal).await, 400, "WKS.00211102").await;
+    assert_error(bad.send(server.internal).await, 400, code::INPUT).await;
     assert_eq!(server.count("?status=RUNNING").await, 598);
 }

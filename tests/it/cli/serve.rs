@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use crate::support::blocking::{BlockingConnection, exchange, get, post};
 use crate::support::connection::request;
 use crate::support::fixtures::{
-    DASHBOARD, EXPIRED, Files, OPS, OTHER_PROJECT, PROJECT, WORKER, access, count_path, load_line, record, report_path,
+    DASHBOARD, EXPIRED, Files, OPS, OTHER_PROJECT, PROJECT, WORKER, access, code, count_path, load_line, record,
+    report_path,
 };
 use crate::support::program::{Program, Signal, event, healthcheck, serve, writer};
 use crate::support::wait::until;
@@ -80,7 +81,7 @@ fn a_drain_waits_for_the_delay_and_for_running_requests() {
 
     program.signal(Signal::Term);
     until("/readyz is 503", || (program.internal_status("/readyz") == 503).then_some(()));
-    get(program.internal, "/readyz", "").assert_error(503, "WKS.00050902");
+    get(program.internal, "/readyz", "").assert_error(503, code::UNAVAILABLE);
     // Nothing changes for callers yet, on new connections or on old ones.
     assert_eq!(program.count(""), 0);
     kept_alive.send(request("GET", &count_path(PROJECT), OPS, &[]));
@@ -173,12 +174,12 @@ fn requests_get_503_until_all_files_are_loaded() {
     load.write_all(many.as_bytes()).unwrap();
 
     assert_eq!(program.internal_status("/healthz"), 200);
-    get(program.internal, "/readyz", "").assert_error(503, "WKS.00050902");
-    program.ask(OPS, "").assert_error(503, "WKS.00050902");
+    get(program.internal, "/readyz", "").assert_error(503, code::UNAVAILABLE);
+    program.ask(OPS, "").assert_error(503, code::UNAVAILABLE);
     let report = post(program.internal, &report_path(PROJECT), OPS, &record("1", "j", "CREATE_SERVER", "RUNNING"));
-    report.assert_error(503, "WKS.00050902");
+    report.assert_error(503, code::UNAVAILABLE);
     // What needs no subtask is decided before.
-    get(program.public, "/v1", OPS).assert_error(404, "WKS.00211902");
+    get(program.public, "/v1", OPS).assert_error(404, code::NOT_FOUND);
     assert_eq!(healthcheck(&program.internal.to_string()), 1);
 
     drop(load);
@@ -195,7 +196,7 @@ fn a_bad_line_ends_the_start_and_is_named() {
     let mut load = writer(&path);
     let good = load_line(PROJECT, "1", "CREATE_SERVER", "RUNNING");
     write!(load, "{good}\n{good}\n").unwrap();
-    program.ask(OPS, "").assert_error(503, "WKS.00050902");
+    program.ask(OPS, "").assert_error(503, code::UNAVAILABLE);
     writeln!(load, "{}", load_line(PROJECT, "2", "CREATE_SERVER", "DONE")).unwrap();
     drop(load);
     let (code, log) = program.ended();
@@ -218,12 +219,12 @@ fn a_drain_during_the_load_serves_no_subtasks() {
     program.await_log("draining");
     until("/readyz says that it drains", || {
         let ready = get(program.internal, "/readyz", "");
-        ready.assert_error(503, "WKS.00050902");
+        ready.assert_error(503, code::UNAVAILABLE);
         ready.text().contains("shutting down").then_some(())
     });
-    program.ask(OPS, "").assert_error(503, "WKS.00050902");
+    program.ask(OPS, "").assert_error(503, code::UNAVAILABLE);
     let report = post(program.internal, &report_path(PROJECT), OPS, &record("1", "j", "CREATE_SERVER", "RUNNING"));
-    report.assert_error(503, "WKS.00050902");
+    report.assert_error(503, code::UNAVAILABLE);
     assert_eq!(program.ended().0, 0);
 }
 
@@ -278,7 +279,7 @@ fn sighup_reloads_the_access_file() {
     program.signal(Signal::Hup);
     program.await_log("access file reloaded");
     assert_eq!((ask(DASHBOARD), ask("new-token"), ask(OPS)), (401, 200, 200));
-    get(program.public, &count_path(OTHER_PROJECT), OPS).assert_error(404, "WKS.00211902");
+    get(program.public, &count_path(OTHER_PROJECT), OPS).assert_error(404, code::NOT_FOUND);
 
     program.signal(Signal::Term);
     let (code, log) = program.ended();

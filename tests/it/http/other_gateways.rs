@@ -8,7 +8,7 @@ use subjobs::config::Config;
 
 use crate::support::blocking::get;
 use crate::support::fixtures::{
-    DASHBOARD, OPS, OPS_KEY, PROJECT, access_with_keys, config, count_path, record, report_path,
+    DASHBOARD, OPS, OPS_KEY, PROJECT, access_with_keys, code, config, count_path, record, report_path,
 };
 use crate::support::gateways::{Gateway, blocking, replaced};
 use crate::support::server::Running;
@@ -113,7 +113,7 @@ async fn assert_passes(gateway: impl FnOnce(SocketAddr) -> Gateway + Send + 'sta
     let gateway = tokio::task::spawn_blocking(move || gateway(public)).await.unwrap();
     let address = gateway.address;
 
-    assert_signed(address, if is_kept { r#"{"count":1}"# } else { "WKS.00211302" }).await;
+    assert_signed(address, if is_kept { r#"{"count":1}"# } else { code::CREDENTIAL }).await;
 
     blocking(move || {
         let count = count_path(PROJECT);
@@ -122,22 +122,22 @@ async fn assert_passes(gateway: impl FnOnce(SocketAddr) -> Gateway + Send + 'sta
         }
         // The server's own answers, byte for byte, to paths that arrive as they were sent.
         for (path, token, status, code) in [
-            (count_path("a%2Fb"), OPS, 400, "WKS.00211102"),
-            (count_path("%2e%2e"), OPS, 400, "WKS.00211102"),
-            (count_path("a%5Cb"), OPS, 400, "WKS.00211102"),
-            (format!("{count}?job_id=%zz"), OPS, 400, "WKS.00211102"),
-            (count.clone(), "unknown-token", 401, "WKS.00211302"),
-            (count.clone(), "", 401, "WKS.00211302"),
-            ("/nowhere".into(), OPS, 404, "WKS.00211902"),
-            (count_path("unknown"), OPS, 404, "WKS.00211902"),
-            (count.replace("count", "c%6Funt"), OPS, 404, "WKS.00211902"),
-            (count.replace("/actions", "//actions"), OPS, 404, "WKS.00211902"),
-            (format!("/x/..{count}"), OPS, 404, "WKS.00211902"),
+            (count_path("a%2Fb"), OPS, 400, code::INPUT),
+            (count_path("%2e%2e"), OPS, 400, code::INPUT),
+            (count_path("a%5Cb"), OPS, 400, code::INPUT),
+            (format!("{count}?job_id=%zz"), OPS, 400, code::INPUT),
+            (count.clone(), "unknown-token", 401, code::CREDENTIAL),
+            (count.clone(), "", 401, code::CREDENTIAL),
+            ("/nowhere".into(), OPS, 404, code::NOT_FOUND),
+            (count_path("unknown"), OPS, 404, code::NOT_FOUND),
+            (count.replace("count", "c%6Funt"), OPS, 404, code::NOT_FOUND),
+            (count.replace("/actions", "//actions"), OPS, 404, code::NOT_FOUND),
+            (format!("/x/..{count}"), OPS, 404, code::NOT_FOUND),
             // What belongs to the internal listener is not there.
-            ("/metrics".into(), OPS, 404, "WKS.00211902"),
-            ("/readyz".into(), OPS, 404, "WKS.00211902"),
-            ("/v1/../metrics".into(), OPS, 404, "WKS.00211902"),
-            (report_path(PROJECT), OPS, 404, "WKS.00211902"),
+            ("/metrics".into(), OPS, 404, code::NOT_FOUND),
+            ("/readyz".into(), OPS, 404, code::NOT_FOUND),
+            ("/v1/../metrics".into(), OPS, 404, code::NOT_FOUND),
+            (report_path(PROJECT), OPS, 404, code::NOT_FOUND),
         ] {
             let answer = gateway.ask("GET", &path, token, &["X-Request-Id: the-callers-\"own\""]);
             answer.assert_error(status, code);
@@ -145,8 +145,8 @@ async fn assert_passes(gateway: impl FnOnce(SocketAddr) -> Gateway + Send + 'sta
             assert_eq!(answer.text(), get(public, &path, token).text(), "{path}");
         }
         let length = ["Content-Length: 0"];
-        gateway.ask("POST", &report_path(PROJECT), OPS, &length).assert_error(404, "WKS.00211902");
-        gateway.ask("POST", &count, OPS, &length).assert_error(405, "WKS.00000405");
+        gateway.ask("POST", &report_path(PROJECT), OPS, &length).assert_error(404, code::NOT_FOUND);
+        gateway.ask("POST", &count, OPS, &length).assert_error(405, code::METHOD);
         assert_eq!(gateway.get(&format!("/{count}"), OPS).status, if slashes { 404 } else { 200 });
         assert_eq!(gateway.get(&count, &long).text(), r#"{"count":1}"#);
         let refused = gateway.get(&count, &too_long);

@@ -8,7 +8,7 @@ use subjobs::config::Config;
 use crate::support::blocking::{BlockingConnection, exchange};
 use crate::support::connection::request;
 use crate::support::fixtures::{
-    DASHBOARD, Files, OPS, OTHER_PROJECT, PROJECT, access, config, count_path, record, report_path,
+    DASHBOARD, Files, OPS, OTHER_PROJECT, PROJECT, access, code, config, count_path, record, report_path,
 };
 use crate::support::gateways::{Gateway, blocking};
 use crate::support::program::Program;
@@ -42,12 +42,12 @@ async fn the_gateway_forwards_counts_and_hides_the_internal_listener() {
         for path in
             ["/metrics", "/healthz", "/readyz", "/openapi.json", &report, "//metrics", "/v1/../metrics", "/%6detrics"]
         {
-            gateway.get(path, OPS).assert_error(404, "WKS.00211902");
+            gateway.get(path, OPS).assert_error(404, code::NOT_FOUND);
         }
         let body = ["Content-Type: application/x-ndjson", "Content-Length: 0"];
-        gateway.ask("POST", &report, OPS, &body).assert_error(404, "WKS.00211902");
+        gateway.ask("POST", &report, OPS, &body).assert_error(404, code::NOT_FOUND);
         // Nor the gateway's own.
-        gateway.get("/-gateway-error", OPS).assert_error(404, "WKS.00211902");
+        gateway.get("/-gateway-error", OPS).assert_error(404, code::NOT_FOUND);
     })
     .await;
 }
@@ -60,17 +60,17 @@ async fn the_gateway_does_not_change_errors() {
     let gateway = tokio::task::spawn_blocking(move || {
         let count = count_path(PROJECT);
         for (method, path, token, status, code) in [
-            ("GET", format!("{count}?status=NOPE"), OPS, 400, "WKS.00211102"),
-            ("GET", format!("{count}?job_id=%zz"), OPS, 400, "WKS.00211102"),
-            ("GET", format!("{count}?job_id=%00"), OPS, 400, "WKS.00211102"),
-            ("GET", count.clone(), "", 401, "WKS.00211302"),
-            ("GET", count.clone(), "unknown-token", 401, "WKS.00211302"),
-            ("GET", count_path(OTHER_PROJECT), DASHBOARD, 403, "WKS.00081102"),
-            ("GET", count_path("unknown"), OPS, 404, "WKS.00211902"),
-            ("GET", format!("{count}/"), OPS, 404, "WKS.00211902"),
-            ("POST", count.clone(), OPS, 405, "WKS.00000405"),
-            ("DELETE", count.clone(), OPS, 405, "WKS.00000405"),
-            ("TRACE", count.clone(), OPS, 405, "WKS.00000405"),
+            ("GET", format!("{count}?status=NOPE"), OPS, 400, code::INPUT),
+            ("GET", format!("{count}?job_id=%zz"), OPS, 400, code::INPUT),
+            ("GET", format!("{count}?job_id=%00"), OPS, 400, code::INPUT),
+            ("GET", count.clone(), "", 401, code::CREDENTIAL),
+            ("GET", count.clone(), "unknown-token", 401, code::CREDENTIAL),
+            ("GET", count_path(OTHER_PROJECT), DASHBOARD, 403, code::PERMISSION),
+            ("GET", count_path("unknown"), OPS, 404, code::NOT_FOUND),
+            ("GET", format!("{count}/"), OPS, 404, code::NOT_FOUND),
+            ("POST", count.clone(), OPS, 405, code::METHOD),
+            ("DELETE", count.clone(), OPS, 405, code::METHOD),
+            ("TRACE", count.clone(), OPS, 405, code::METHOD),
         ] {
             let id = ["X-Request-Id: the-callers-own", "Content-Length: 0"];
             let answer = gateway.ask(method, &path, token, &id);
@@ -89,7 +89,7 @@ async fn the_gateway_does_not_change_errors() {
         let unfit = gateway.ask("GET", &count, "", &[&format!("X-Request-Id: {}", "x".repeat(129))]);
         assert_eq!(unfit.header("x-request-id").unwrap().len(), 32);
         let twice = gateway.ask("GET", &count, OPS, &["X-Auth-Token: other"]);
-        twice.assert_error(401, "WKS.00211302");
+        twice.assert_error(401, code::CREDENTIAL);
         let log = gateway.log("access.log") + &gateway.log("error.log");
         assert!(!log.contains(OPS) && !log.contains("unknown-token"), "{log}");
         gateway
@@ -102,10 +102,10 @@ async fn the_gateway_does_not_change_errors() {
     assert_eq!(server.ended().await, 0);
     blocking(move || {
         for path in [count_path(PROJECT), "/".to_owned(), "/-gateway-error".to_owned()] {
-            gateway.ask("GET", &path, OPS, &["X-Request-Id: mine"]).assert_error(503, "WKS.00050902");
+            gateway.ask("GET", &path, OPS, &["X-Request-Id: mine"]).assert_error(503, code::UNAVAILABLE);
         }
-        gateway.ask("POST", "/", OPS, &["Content-Length: 0"]).assert_error(503, "WKS.00050902");
-        gateway.ask("TRACE", "/", OPS, &[]).assert_error(503, "WKS.00050902");
+        gateway.ask("POST", "/", OPS, &["Content-Length: 0"]).assert_error(503, code::UNAVAILABLE);
+        gateway.ask("TRACE", "/", OPS, &[]).assert_error(503, code::UNAVAILABLE);
     })
     .await;
 }
@@ -125,11 +125,11 @@ async fn the_gateway_forwards_long_tokens() {
         for token in &tokens {
             assert_eq!(gateway.get(&count_path(PROJECT), token).text(), r#"{"count":0}"#, "{}", token.len());
         }
-        gateway.get(&count_path(PROJECT), &format!("{}x", tokens[1])).assert_error(401, "WKS.00211302");
+        gateway.get(&count_path(PROJECT), &format!("{}x", tokens[1])).assert_error(401, code::CREDENTIAL);
         // Past what a head may have, the gateway answers, in our form.
-        gateway.get(&count_path(PROJECT), &"t".repeat(70 * 1024)).assert_error(431, "WKS.00000431");
+        gateway.get(&count_path(PROJECT), &"t".repeat(70 * 1024)).assert_error(431, code::HEADERS_TOO_LARGE);
         let target = format!("{}?job_id={}", count_path(PROJECT), "j".repeat(70 * 1024));
-        gateway.get(&target, OPS).assert_error(414, "WKS.00000414");
+        gateway.get(&target, OPS).assert_error(414, code::TARGET_TOO_LONG);
     })
     .await;
 }
@@ -143,7 +143,7 @@ async fn the_gateway_does_not_change_paths() {
         // Decoded on the way, these would be other projects, or other paths.
         for project in ["a%2Fb", "%2e%2e", "a%5Cb", "a%20b", "%C3%28"] {
             let answer = gateway.get(&path(project), OPS);
-            answer.assert_error(400, "WKS.00211102");
+            answer.assert_error(400, code::INPUT);
             assert!(answer.text().contains("project_id must"), "{project}: {}", answer.text());
         }
         for sent in [
@@ -154,7 +154,7 @@ async fn the_gateway_does_not_change_paths() {
             format!("/x/..{}", path(PROJECT)),
             format!("/.{}", path(PROJECT)),
         ] {
-            gateway.get(&sent, OPS).assert_error(404, "WKS.00211902");
+            gateway.get(&sent, OPS).assert_error(404, code::NOT_FOUND);
         }
         let encoded: String = PROJECT.bytes().map(|byte| format!("%{byte:02x}")).collect();
         assert_eq!(gateway.get(&path(&encoded), OPS).text(), r#"{"count":0}"#);
@@ -169,14 +169,14 @@ async fn errors_of_the_gateway_have_the_form_of_the_api() {
     blocking(move || {
         let path = |project: &str| format!("/v1/{project}/app-server-sub-jobs/actions/count");
         for (request, status, code) in [
-            (request("GET", &path("%zz"), OPS, &["Connection: close"]), 400, "WKS.00211102"),
-            (request("GET", &path("%00"), OPS, &["Connection: close"]), 400, "WKS.00211102"),
-            (request("GET", &path(PROJECT), OPS, &["Host: again", "Connection: close"]), 400, "WKS.00211102"),
-            (format!("GET {} HTTP/1.1\r\nConnection: close\r\n\r\n", path(PROJECT)), 400, "WKS.00211102"),
-            (format!("GET {} HTTP/3.0\r\nHost: a\r\nConnection: close\r\n\r\n", path(PROJECT)), 400, "WKS.00211102"),
-            ("nonsense\r\n\r\n".to_owned(), 400, "WKS.00211102"),
-            (request("POST", &path(PROJECT), OPS, &["Content-Length: 65537"]), 413, "WKS.00000413"),
-            (request("GET", &path(PROJECT), OPS, &["Transfer-Encoding: odd"]), 400, "WKS.00211102"),
+            (request("GET", &path("%zz"), OPS, &["Connection: close"]), 400, code::INPUT),
+            (request("GET", &path("%00"), OPS, &["Connection: close"]), 400, code::INPUT),
+            (request("GET", &path(PROJECT), OPS, &["Host: again", "Connection: close"]), 400, code::INPUT),
+            (format!("GET {} HTTP/1.1\r\nConnection: close\r\n\r\n", path(PROJECT)), 400, code::INPUT),
+            (format!("GET {} HTTP/3.0\r\nHost: a\r\nConnection: close\r\n\r\n", path(PROJECT)), 400, code::INPUT),
+            ("nonsense\r\n\r\n".to_owned(), 400, code::INPUT),
+            (request("POST", &path(PROJECT), OPS, &["Content-Length: 65537"]), 413, code::TOO_LARGE),
+            (request("GET", &path(PROJECT), OPS, &["Transfer-Encoding: odd"]), 400, code::INPUT),
         ] {
             // Not to the connection's end: nginx waits a while for a body that it has refused.
             let mut socket = BlockingConnection::open(gateway.address);
@@ -219,11 +219,11 @@ fn the_gateway_forwards_503_if_no_server_is_ready() {
     let fifo = files.fifo("load");
     let servers: Vec<_> = (0..2).map(|_| Program::begin(&["--access", &files.access(), "--load", &fifo])).collect();
     let direct = servers[0].ask(OPS, "");
-    direct.assert_error(503, "WKS.00050902");
+    direct.assert_error(503, code::UNAVAILABLE);
     for of in 1..=2 {
         let gateway = Gateway::before(&servers[..of].iter().map(|server| server.public).collect::<Vec<_>>());
         let answer = gateway.get(&count_path(PROJECT), OPS);
-        answer.assert_error(503, "WKS.00050902");
+        answer.assert_error(503, code::UNAVAILABLE);
         assert_eq!(answer.text(), direct.text());
         assert_eq!(answer.header("retry-after"), direct.header("retry-after"));
     }

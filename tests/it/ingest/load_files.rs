@@ -19,7 +19,7 @@ use subjobs::store::Store;
 use tempfile::NamedTempFile;
 use tokio::time::sleep;
 
-use crate::support::fixtures::{Files, OPS, config};
+use crate::support::fixtures::{Files, OPS, code, config};
 use crate::support::response::{self, assert_error};
 use crate::support::server::Running;
 
@@ -199,7 +199,7 @@ async fn the_shipped_samples_work() {
     };
     let outcome = |created: usize, unchanged: usize| json!({ "created": created, "updated": 0, "unchanged": unchanged, "stale": 0 });
     let refused = report("replace-me-dashboard", "application/json", SAMPLE_JSON).await;
-    assert_error(refused, 403, "WKS.00081102").await;
+    assert_error(refused, 403, code::PERMISSION).await;
     let records = SAMPLE_NDJSON.lines().count();
     let created = report("replace-me-workers", "application/json", SAMPLE_JSON).await;
     assert_eq!(response::json(created).await, outcome(records, 0));
@@ -215,7 +215,7 @@ async fn the_shipped_samples_work() {
         assert_eq!(response::json(answer).await, json!({ "count": expected }), "{query}");
     }
     let elsewhere = server.client.get(server.count_url("another", "")).header("X-Auth-Token", "replace-me-dashboard");
-    assert_error(elsewhere.send().await.unwrap(), 403, "WKS.00081102").await;
+    assert_error(elsewhere.send().await.unwrap(), 403, code::PERMISSION).await;
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::support::blocking::{BlockingConnection, post};
 use crate::support::connection::request;
-use crate::support::fixtures::{Files, OPS, PROJECT, report_path};
+use crate::support::fixtures::{Files, OPS, PROJECT, code, report_path};
 use crate::support::program::{Program, Signal};
 use crate::support::random::Random;
 use crate::support::response::Response;
@@ -98,7 +98,7 @@ fn a_delete_that_cannot_be_stored_gets_503_and_removes_nothing() {
     report(program.internal, 1);
     std::fs::rename(&data, files.arg("moved")).unwrap();
     for _ in 0..2 {
-        delete(program.public, 1).unwrap().assert_error(503, "WKS.00050902");
+        delete(program.public, 1).unwrap().assert_error(503, code::UNAVAILABLE);
         assert_eq!(of_job(&program, 1), ITEMS as u64);
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::storage::killed_starts::assert_good;
 use crate::support::blocking::post;
-use crate::support::fixtures::{Files, OPS, PROJECT, load_line, report_path};
+use crate::support::fixtures::{Files, OPS, PROJECT, code, load_line, report_path};
 use crate::support::lines::Lines;
 use crate::support::program::{Program, Signal, run, serve, text};
 use crate::support::wait::until;
@@ -90,7 +90,7 @@ impl Faulty {
         let answer = post(self.program.internal, &report_path(PROJECT), OPS, &body);
         match answer.status {
             200 => {}
-            _ => drop(answer.assert_error(503, "WKS.00050902")),
+            _ => drop(answer.assert_error(503, code::UNAVAILABLE)),
         }
         answer.status
     }
@@ -265,9 +265,9 @@ fn the_program_is_alive_and_not_ready_until_recovery_ends() {
         faulty.program = Program::begin_with(&mut Faulty::command(&faulty.files));
         let program = &faulty.program;
         assert_eq!((program.internal_status("/healthz"), program.internal_status("/readyz")), (200, 503));
-        program.ask(OPS, "").assert_error(503, "WKS.00050902");
+        program.ask(OPS, "").assert_error(503, code::UNAVAILABLE);
         let line = load_line(PROJECT, "1", "CREATE_SERVER", "RUNNING");
-        post(program.internal, &report_path(PROJECT), OPS, &line).assert_error(503, "WKS.00050902");
+        post(program.internal, &report_path(PROJECT), OPS, &line).assert_error(503, code::UNAVAILABLE);
         if goes_on {
             faulty.clear_faults();
             let loaded = program.await_log("loaded");

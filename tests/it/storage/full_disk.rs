@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::support::blocking::post;
-use crate::support::fixtures::{Files, OPS, PROJECT, report_path};
+use crate::support::fixtures::{Files, OPS, PROJECT, code, report_path};
 use crate::support::program::Program;
 use crate::support::small_disk::SmallDisk;
 use crate::support::wait::until;
@@ -23,7 +23,7 @@ impl Reporter {
         let answer = post(program.internal, &report_path(PROJECT), OPS, &body);
         match answer.status {
             200 => self.0 += 40,
-            _ => drop(answer.assert_error(503, "WKS.00050902")),
+            _ => drop(answer.assert_error(503, code::UNAVAILABLE)),
         }
         self.assert_counts(program);
         answer.status

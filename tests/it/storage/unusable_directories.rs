@@ -6,7 +6,7 @@ use std::process::Command;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::support::blocking::post;
-use crate::support::fixtures::{Files, OPS, PROJECT, record, report_path};
+use crate::support::fixtures::{Files, OPS, PROJECT, code, record, report_path};
 use crate::support::program::{Program, event, fatal_error_text, run, serve, subjobs, text};
 use crate::support::small_disk::SmallDisk;
 
@@ -63,9 +63,9 @@ fn a_directory_stays_locked_when_its_lock_file_is_removed_or_it_is_renamed() {
     fs::rename(&data, &moved).unwrap();
     assert_in_use(&moved, "another name");
     // Files that are opened by their paths would now be somebody else's.
-    report("3").assert_error(503, "WKS.00050902");
+    report("3").assert_error(503, code::UNAVAILABLE);
     let second = Program::start(&["--access", &files.access(), "--data-dir", &data]);
-    report("4").assert_error(503, "WKS.00050902");
+    report("4").assert_error(503, code::UNAVAILABLE);
     assert_eq!((first.count(""), second.count("")), (2, 0));
     drop((first, second));
     assert_eq!(Program::start(&["--access", &files.access(), "--data-dir", &moved]).count(""), 2);

@@ -177,4 +177,6 @@ pub(crate) mod code {
     pub(crate) const TOO_LARGE: &str = "WKS.00000413";
     pub(crate) const MEDIA_TYPE: &str = "WKS.00000415";
     pub(crate) const UNAVAILABLE: &str = "WKS.00050902";
+    pub(crate) const TARGET_TOO_LONG: &str = "WKS.00000414";
+    pub(crate) const HEADERS_TOO_LARGE: &str = "WKS.00000431";
 }
