@@ -32,9 +32,11 @@ mod api {
     mod batch_delete;
     mod conditions;
     mod count;
+    mod error_bodies;
     mod events;
     pub(crate) mod filters;
     mod jobs;
+    mod list_and_job_bodies;
     mod list_projects;
     mod lists;
     mod lists_against_model;
@@ -50,6 +52,7 @@ mod api {
     mod sdks_jobs;
     mod sdks_siblings;
     mod summary;
+    mod summary_and_wait_bodies;
     mod wait;
 }
 

@@ -1,8 +1,9 @@
 //! What the internal listener answers, word for word.
 
 use serde_json::{Value, json};
+use subjobs::config::Config;
 
-use crate::support::connection::{exchange, request};
+use crate::support::connection::{Connection, exchange, request};
 use crate::support::fixtures::{DASHBOARD, OPS, OTHER_PROJECT, PROJECT, WORKER, config, full, record, report_path};
 use crate::support::server::Running;
 use crate::support::snapshot::Transcript;
@@ -114,4 +115,27 @@ async fn successes() {
         transcript.add(what, &exchange(server.internal, request).await);
     }
     transcript.assert_snapshot("internal_successes");
+}
+
+#[tokio::test]
+async fn responses_of_events_and_resets_are_unchanged() {
+    let server = Running::start(Config { allow_reset: true, ..config() }).await;
+    server.report(OPS, record("1", "j", "CREATE_SERVER", "RUNNING")).send().await.unwrap();
+    let mut transcript = Transcript::default();
+    let path = |operation: &str| format!("/subjobs/v1/{PROJECT}/{operation}");
+    let mut connection = Connection::open(server.internal).await;
+    connection.send(request("GET", &path("events"), OPS, &[])).await;
+    let mut stream = connection.response_to_head().await;
+    stream.body = connection.chunk().await.unwrap().into_bytes();
+    transcript.add("a stream with its first event", &stream);
+    for (what, request) in [
+        ("a stream of an unknown family", request("GET", &path("events?family=disk"), OPS, &[])),
+        ("a stream without permission", request("GET", &path("events"), WORKER, &[])),
+        ("a reset", request("POST", &path("reset"), OPS, &["Content-Length: 0"])),
+        ("a reset of an empty project", request("POST", &path("reset"), OPS, &["Content-Length: 0"])),
+        ("a reset without permission", request("POST", &path("reset"), DASHBOARD, &["Content-Length: 0"])),
+    ] {
+        transcript.add(what, &exchange(server.internal, request).await);
+    }
+    transcript.assert_snapshot("internal_events_and_resets");
 }

@@ -1,4 +1,4 @@
-//! Texts that others read, held against the files of `tests/it/snapshots`: `cargo insta review` shows what a change does to them.
+//! Texts that other programs read are compared with the files of `tests/it/snapshots`: `cargo insta review` shows each difference.
 
 use std::fmt::Write as _;
 
@@ -22,15 +22,18 @@ pub(crate) struct Transcript(String);
 impl Transcript {
     /// Adds a response: its status, its headers without those that differ from run to run, and its body.
     pub(crate) fn add(&mut self, what: &str, response: &Response) {
+        // A revision depends on the time at which the server started.
+        let body = response.text();
+        let revision = revision(body).unwrap_or("no revision");
         writeln!(self.0, "# {what}\n{}", response.status).unwrap();
         for (name, value) in &response.headers {
             match name.as_str() {
                 "date" | "x-request-id" | "content-length" => {}
                 "retry-after" => writeln!(self.0, "retry-after: {}", seconds(value)).unwrap(),
-                _ => writeln!(self.0, "{name}: {value}").unwrap(),
+                _ => writeln!(self.0, "{name}: {}", value.replace(revision, "REVISION")).unwrap(),
             }
         }
-        writeln!(self.0, "{}\n", response.text()).unwrap();
+        writeln!(self.0, "{}\n", body.replace(revision, "REVISION")).unwrap();
     }
 
     pub(crate) fn assert_snapshot(&self, name: &str) {
@@ -43,4 +46,10 @@ fn seconds(value: &str) -> &'static str {
     let seconds: u64 = value.parse().unwrap();
     assert!((1..=60).contains(&seconds), "{seconds}");
     "1 to 60"
+}
+
+/// The digits of the revision in a body.
+fn revision(body: &str) -> Option<&str> {
+    let (_, rest) = body.split_once(r#""revision":"#)?;
+    rest.split(|character: char| !character.is_ascii_digit()).next()
 }
