@@ -20,7 +20,7 @@ fn with_keys() -> Config {
 }
 
 #[tokio::test]
-async fn refused_inputs_of_a_count() {
+async fn responses_of_counts_with_refused_inputs_are_unchanged() {
     let server = Running::start(config()).await;
     let (long, token) = ("x".repeat(129), format!("X-Auth-Token: {OPS}"));
     let mut transcript = Transcript::default();
@@ -56,7 +56,7 @@ async fn refused_inputs_of_a_count() {
 }
 
 #[tokio::test]
-async fn refused_credentials_paths_and_projects() {
+async fn responses_of_refused_credentials_paths_and_projects_are_unchanged() {
     let server = Running::start(with_keys()).await;
     let mut transcript = Transcript::default();
     let count = count_path(PROJECT);
@@ -100,7 +100,7 @@ async fn refused_credentials_paths_and_projects() {
 }
 
 #[tokio::test]
-async fn unavailable() {
+async fn responses_of_503_of_a_count_are_unchanged() {
     let mut transcript = Transcript::default();
     let full = Running::start(Config { max_in_flight: 0, ..config() }).await;
     transcript.add("no permit is free", &exchange(full.public, valid_count("", &[])).await);
@@ -118,7 +118,7 @@ async fn unavailable() {
 }
 
 #[tokio::test]
-async fn refused_by_the_http_layer() {
+async fn responses_of_the_http_layer_are_unchanged() {
     let server = Running::start(config()).await;
     let mut transcript = Transcript::default();
     let headers: Vec<_> = (0..101).map(|number| format!("X-{number}: x")).collect();
@@ -143,7 +143,7 @@ async fn refusal(server: &Running, request: &str) -> Response {
 }
 
 #[tokio::test]
-async fn successes() {
+async fn responses_of_counts_and_projects_are_unchanged() {
     let server = Running::start(with_keys()).await;
     let records = [
         record("1", "j", "CREATE_SERVER", "RUNNING"),

@@ -19,7 +19,7 @@ fn report(token: &str, media_type: &str, more: &[&str], body: &str) -> String {
 }
 
 #[tokio::test]
-async fn refused_records() {
+async fn responses_of_refused_records_are_unchanged() {
     let server = Running::start(config()).await;
     let with = |field: &str, value: Value| {
         let mut record = full("1");
@@ -73,7 +73,7 @@ async fn refused_records() {
 }
 
 #[tokio::test]
-async fn refused_reports() {
+async fn responses_of_refused_reports_are_unchanged() {
     let server = Running::start(config()).await;
     let nowhere = |project: &str| request("POST", &report_path(project), OPS, &[NDJSON, "Content-Length: 0"]);
     let mut transcript = Transcript::default();
@@ -101,7 +101,7 @@ async fn refused_reports() {
 }
 
 #[tokio::test]
-async fn successes() {
+async fn responses_of_reports_and_probes_are_unchanged() {
     let server = Running::start(config()).await;
     let one = |status: &str| record("1", "j", "CREATE_SERVER", status);
     let mut transcript = Transcript::default();
