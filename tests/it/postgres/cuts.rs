@@ -9,7 +9,6 @@ use crate::support::replicas::{assert_good, migrated, report, start};
 const STEP: &str = "SUBJOBS_TEST_CUT_STEP";
 
 #[test]
-#[ignore = "serve does not use the database yet"]
 fn a_commit_that_is_cut_at_any_byte_is_applied_once() {
     let step: usize = std::env::var(STEP).map_or(97, |step| step.parse().unwrap());
     let (files, cluster) = (Files::new(), Cluster::shared(Version::System));

@@ -5,7 +5,6 @@ use crate::support::postgres::{Cluster, Version};
 use crate::support::replicas::{migrated, start, work_while};
 
 #[test]
-#[ignore = "serve does not use the database yet"]
 fn a_promoted_synchronous_standby_has_every_acknowledged_report() {
     for version in Version::installed() {
         let (files, mut primary) = (Files::new(), Cluster::start(version));

@@ -11,7 +11,6 @@ use crate::support::workers::{Worker, assert_stored};
 const KILLS: &str = "SUBJOBS_TEST_KILLS";
 
 #[test]
-#[ignore = "serve does not use the database yet"]
 fn a_killed_database_loses_nothing_acknowledged_and_applies_nothing_twice() {
     let kills: usize = std::env::var(KILLS).map_or(20, |kills| kills.parse().unwrap());
     let (files, mut cluster) = (Files::new(), Cluster::start(Version::System));
@@ -28,7 +27,6 @@ fn a_killed_database_loses_nothing_acknowledged_and_applies_nothing_twice() {
 }
 
 #[test]
-#[ignore = "serve does not use the database yet"]
 fn a_killed_server_leaves_no_half_report() {
     let (files, cluster) = (Files::new(), Cluster::shared(Version::System));
     let url = cluster.url(&migrated(cluster));

@@ -32,7 +32,6 @@ fn refuses_between(refuse: &str, accept: &str) {
 }
 
 #[test]
-#[ignore = "serve does not use the database yet"]
 fn a_database_that_is_read_only_gets_503() {
     refuses_between(
         "ALTER DATABASE DATABASE_NAME SET default_transaction_read_only = on",
@@ -41,19 +40,16 @@ fn a_database_that_is_read_only_gets_503() {
 }
 
 #[test]
-#[ignore = "serve does not use the database yet"]
 fn a_role_that_may_not_connect_gets_503() {
     refuses_between("ALTER ROLE tested NOLOGIN", "ALTER ROLE tested LOGIN");
 }
 
 #[test]
-#[ignore = "serve does not use the database yet"]
 fn a_role_without_connections_gets_503() {
     refuses_between("ALTER ROLE tested CONNECTION LIMIT 0", "ALTER ROLE tested CONNECTION LIMIT -1");
 }
 
 #[test]
-#[ignore = "serve does not use the database yet"]
 fn a_right_that_is_taken_away_gets_503_until_it_is_granted() {
     let (files, cluster) = (Files::new(), Cluster::start(Version::System));
     let database = migrated(&cluster);
@@ -70,7 +66,6 @@ fn a_right_that_is_taken_away_gets_503_until_it_is_granted() {
 }
 
 #[test]
-#[ignore = "serve does not use the database yet"]
 fn a_server_waits_for_a_free_connection() {
     let (files, cluster) = (Files::new(), Cluster::start(Version::System));
     let database = migrated(&cluster);
@@ -87,7 +82,6 @@ fn a_server_waits_for_a_free_connection() {
 }
 
 #[test]
-#[ignore = "serve does not use the database yet"]
 fn a_full_disk_of_the_database_refuses_reports_until_it_has_space() {
     let Some(mut cluster) = Cluster::start_on_small_disk(Version::System, 200, "wal_recycle = off") else { return };
     let files = Files::new();

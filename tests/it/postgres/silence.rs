@@ -15,7 +15,6 @@ use crate::support::wait::until;
 const SLACK: Duration = Duration::from_secs(2);
 
 #[test]
-#[ignore = "serve does not use the database yet"]
 fn a_database_that_hangs_gets_503_within_two_seconds_and_needs_no_restart() {
     let (files, cluster) = (Files::new(), Cluster::start(Version::System));
     let url = cluster.url(&migrated(&cluster));
@@ -38,7 +37,6 @@ fn a_database_that_hangs_gets_503_within_two_seconds_and_needs_no_restart() {
 }
 
 #[test]
-#[ignore = "serve does not use the database yet"]
 fn a_server_that_stops_in_a_transaction_holds_others_for_five_seconds() {
     let (files, cluster) = (Files::new(), Cluster::start(Version::System));
     let database = migrated(&cluster);

@@ -7,7 +7,6 @@ use crate::support::replicas::{begin, migrated, report};
 use crate::support::wait::until;
 
 #[test]
-#[ignore = "serve does not use the database yet"]
 fn a_server_waits_for_a_database_that_is_not_there_yet() {
     let (files, mut cluster) = (Files::new(), Cluster::start(Version::System));
     let url = cluster.url(&migrated(&cluster));
@@ -21,7 +20,6 @@ fn a_server_waits_for_a_database_that_is_not_there_yet() {
 }
 
 #[test]
-#[ignore = "serve does not use the database yet"]
 fn a_start_on_a_database_that_cannot_be_used_is_exit_2() {
     let (files, cluster) = (Files::new(), Cluster::shared(Version::System));
     let refused = |url: &str, reason: &str| {
