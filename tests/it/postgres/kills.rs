@@ -18,7 +18,7 @@ fn a_killed_database_loses_nothing_acknowledged_and_applies_nothing_twice() {
     let programs = [start(&files, &url, &[]), start(&files, &url, &[])];
     work_while(&programs, &url, |await_reports| {
         for kill in 0..kills {
-            await_reports(kill % 30);
+            await_reports(kill % 10);
             cluster.kill();
             cluster.restart();
         }
