@@ -2,6 +2,7 @@
 //!
 //! Label values come from fixed sets and never from a request, so no project or token is in one.
 
+mod database;
 mod families;
 mod identity;
 mod log_lines;
@@ -9,13 +10,14 @@ mod register;
 mod reload;
 mod route;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::StatusCode;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Encoder as _, IntGauge, Registry, TextEncoder};
 
+use self::database::DatabaseMetrics;
 use self::families::{ServerMetrics, StoreMetrics};
 pub use self::identity::IdentityMetrics;
 use self::log_lines::DroppedLines;
@@ -51,6 +53,8 @@ pub struct Metrics {
     server: ServerMetrics,
     store: StoreMetrics,
     reload: ReloadMetrics,
+    /// Registered when a store in a database is rendered. Locked while the values are set.
+    database: Mutex<Option<DatabaseMetrics>>,
 }
 
 impl Metrics {
@@ -69,7 +73,7 @@ impl Metrics {
         for outcome in ["accepted", "refused", "failed"] {
             store.reports.with_label_values(&[outcome]);
         }
-        Ok(Self { reload: ReloadMetrics::register(&registry)?, server, store, registry })
+        Ok(Self { reload: ReloadMetrics::register(&registry)?, server, store, registry, database: Mutex::default() })
     }
 
     /// The gauge of a listener's open connections.
@@ -172,9 +176,22 @@ impl Metrics {
             self.server.waiting.with_label_values(&[what]).set(waiting.into());
         }
         self.set_sub_jobs(store, job_types);
+        self.set_database(store)?;
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
+    }
+
+    /// Sets the metrics of a store in a database.
+    fn set_database(&self, store: &Store) -> Result<(), prometheus::Error> {
+        let Some(stats) = store.database_stats() else { return Ok(()) };
+        let mut database = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let metrics = match database.take() {
+            Some(metrics) => metrics,
+            None => DatabaseMetrics::register(&self.registry)?,
+        };
+        database.insert(metrics).set(&stats);
+        Ok(())
     }
 
     /// Sets the gauges of stored subtasks, or removes them if the store is poisoned.

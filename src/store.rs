@@ -34,8 +34,8 @@ use self::embedded::EmbeddedStore;
 pub use self::pending::{Deferred, Submitted};
 use self::postgres::PostgresStore;
 pub use self::postgres::{
-    DatabaseError, Migrated, StoreCheck, StoreUrl, StoreUrlError, Target, TargetError, check_database, export_database,
-    migrate,
+    DatabaseError, DatabaseStats, Migrated, StoreCheck, StoreUrl, StoreUrlError, Target, TargetError, check_database,
+    export_database, migrate,
 };
 pub use self::types::{Dropped, ImageJob, Job, JobPage, Outcome, Page, StoreError, Summary};
 pub use self::watch::{Watch, WatchEnded};
@@ -113,6 +113,14 @@ impl Store {
         match &self.0 {
             Kind::Embedded(store) => store.refresh_totals().await,
             Kind::Postgres(store) => store.refresh_totals().await,
+        }
+    }
+
+    /// What a store in a database has done; `None` for the others.
+    pub fn database_stats(&self) -> Option<DatabaseStats> {
+        match &self.0 {
+            Kind::Embedded(_) => None,
+            Kind::Postgres(store) => Some(store.stats()),
         }
     }
 

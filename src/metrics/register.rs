@@ -2,7 +2,8 @@
 
 use prometheus::core::Collector;
 use prometheus::{
-    Error, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    CounterVec, Error, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
 };
 
 /// The upper bounds of the duration histograms, in seconds: from a count in memory to the longest report.
@@ -57,6 +58,12 @@ impl Metric for IntCounter {
 }
 
 impl Metric for IntCounterVec {
+    fn create(name: &str, labels: &[&str], help: &str) -> Result<Self, Error> {
+        Self::new(Opts::new(name, help), labels)
+    }
+}
+
+impl Metric for CounterVec {
     fn create(name: &str, labels: &[&str], help: &str) -> Result<Self, Error> {
         Self::new(Opts::new(name, help), labels)
     }

@@ -55,6 +55,7 @@ use self::health::Health;
 pub use self::migrate::{Migrated, migrate};
 use self::session::Session;
 use self::shared::Shared;
+pub use self::stats::DatabaseStats;
 use self::stats::Stats;
 pub use self::target::{Target, TargetError};
 use self::tasks::Tasks;
@@ -180,6 +181,10 @@ impl PostgresStore {
 
     pub(super) fn takes_reports(&self) -> bool {
         self.opened.get().is_some() && !self.health.is_down()
+    }
+
+    pub(super) fn stats(&self) -> DatabaseStats {
+        self.stats.read(self.opened.get().is_some() && !self.health.is_down())
     }
 
     pub(super) fn unwritten_before(&self) -> Option<Duration> {

@@ -37,5 +37,13 @@ fn a_commit_that_is_cut_at_any_byte_is_applied_once() {
         }
     }
     assert_eq!(program.count(""), reports);
+    // Some commits were lost on their way, some on the way back.
+    for resolved in ["committed", "absent"] {
+        let series = format!("subjobs_store_unknown_total{{resolved=\"{resolved}\"}}");
+        assert!(program.metric(&series) > Some(0), "{}", program.metrics());
+    }
+    assert_eq!(program.metric("subjobs_store_connected"), Some(1));
+    assert!(program.metric("subjobs_store_committed_subtasks_total") >= Some(reports));
+    assert!(program.metric("subjobs_store_counts_total") >= Some(1));
     assert_good(&url);
 }
