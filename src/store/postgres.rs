@@ -72,6 +72,9 @@ use crate::domain::{JobTypeSet, JobTypes, ProjectId, Status, SubJob, SubJobId, T
 /// How long a statement of the background work may take.
 const UPKEEP_LIMIT: Duration = Duration::from_secs(60);
 
+/// How long the end waits for the last statement.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+
 /// The pause between two attempts to connect at the start.
 const OPEN_PAUSE: Duration = Duration::from_millis(200);
 
@@ -157,7 +160,12 @@ impl PostgresStore {
 
     pub(super) fn close(&self) {
         if let Some((tasks, handle)) = self.opened.get() {
-            handle.block_on(tasks.close());
+            handle.block_on(async {
+                tasks.close().await;
+                let release = async |client: &mut _| upkeep::release_lease(client, tasks.holder).await;
+                // Without an answer the lease expires.
+                let _ = self.upkeep.run(&self.target, CLOSE_LIMIT, release).await;
+            });
         }
     }
 

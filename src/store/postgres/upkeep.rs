@@ -33,6 +33,12 @@ pub(super) async fn has_lease(client: &Client, holder: uuid::Uuid) -> Result<boo
     Ok(client.query_typed(LEASE, &[(&holder, Type::UUID)]).await?.len() == 1)
 }
 
+/// Gives the lease back, so that another replica need not wait until it expires.
+pub(super) async fn release_lease(client: &Client, holder: uuid::Uuid) -> Result<(), ReadError> {
+    client.query_typed("DELETE FROM lease WHERE name = 'upkeep' AND holder = $1", &[(&holder, Type::UUID)]).await?;
+    Ok(())
+}
+
 /// Removes registrations of lanes that were not seen for a day.
 pub(super) async fn remove_old_lanes(client: &Client) -> Result<(), ReadError> {
     Ok(client.batch_execute("DELETE FROM writer WHERE seen < now() - interval '1 day'").await?)
