@@ -124,7 +124,7 @@ impl Server {
             (Arc::new(ReportLimits::new(config.report_timeout)), Arc::<RunningReports>::default());
         let internal =
             Arc::new(Internal { api: api.clone(), metrics: metrics.clone(), report_limits, reports: reports.clone() });
-        let descriptors = DescriptorBudget::of_this_process(config.data_dir.is_some()).map_err(system_error)?;
+        let descriptors = DescriptorBudget::of_this_process(&config).map_err(system_error)?;
         let max_connections = descriptors.max_connections(config.max_connections);
         let setup = Setup { config: &config, metrics: &metrics, max_connections };
         let reserve = Some(internal::reserve_operations(config.allow_reset));

@@ -1,6 +1,7 @@
 //! How many connections the limit of open files allows, after everything else that needs a file descriptor.
 
 use super::reserve::RESERVE_CONNECTIONS;
+use crate::config::Config;
 use crate::store::STORE_DESCRIPTORS;
 
 /// Standard streams, the runtime, signals, both listeners, and a few that the process inherited.
@@ -12,6 +13,9 @@ const FILE_DESCRIPTORS: u64 = 16;
 
 /// Connections to the identity service and DNS look-ups.
 const IDENTITY_DESCRIPTORS: u64 = 48;
+
+/// Connections to a database in addition to those that write: two for counts, three for lists, background work and changes.
+const DATABASE_READERS: u64 = 5;
 
 /// One connection of each listener that has been accepted and has no permit yet.
 const ACCEPTED_DESCRIPTORS: u64 = 2;
@@ -27,13 +31,12 @@ pub(super) struct DescriptorBudget {
 
 impl DescriptorBudget {
     /// The budget of this process, from its soft limit.
-    pub(super) fn of_this_process(has_data_dir: bool) -> std::io::Result<Self> {
+    pub(super) fn of_this_process(config: &Config) -> std::io::Result<Self> {
         let (limit, _) = rlimit::Resource::NOFILE.get()?;
-        Ok(Self::new(limit, has_data_dir))
+        Ok(Self::new(limit, store_descriptors(config)))
     }
 
-    fn new(limit: u64, has_data_dir: bool) -> Self {
-        let store = if has_data_dir { STORE_DESCRIPTORS } else { 0 };
+    fn new(limit: u64, store: u64) -> Self {
         Self {
             limit,
             reserved: PROCESS_DESCRIPTORS
@@ -52,26 +55,46 @@ impl DescriptorBudget {
     }
 }
 
+/// What the store needs. A lost connection to a database may still be open while the next one is made.
+fn store_descriptors(config: &Config) -> u64 {
+    match (&config.data_dir, &config.store) {
+        (Some(_), _) => STORE_DESCRIPTORS,
+        (None, Some(_)) => 2 * (u64::from(config.store_lanes) + DATABASE_READERS),
+        (None, None) => 0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn connections_get_the_descriptors_that_are_not_reserved() {
-        for (limit, has_data_dir, wanted, expected) in [
-            (20_000, true, 4096, 4096),
-            (u64::MAX, true, usize::MAX, (u64::MAX / 2) as usize - 109),
-            (1024, false, 4096, 451),
-            (1024, true, 4096, 403),
-            (400, true, 4096, 91),
-            (400, true, 50, 50),
-            (256, false, 4096, 67),
-            (256, true, 4096, 19),
-            (64, false, 4096, 1),
-            (0, true, 4096, 1),
+        for (limit, store, wanted, expected) in [
+            (20_000, STORE_DESCRIPTORS, 4096, 4096),
+            (u64::MAX, STORE_DESCRIPTORS, usize::MAX, (u64::MAX / 2) as usize - 109),
+            (1024, 0, 4096, 451),
+            (1024, STORE_DESCRIPTORS, 4096, 403),
+            (400, STORE_DESCRIPTORS, 4096, 91),
+            (400, STORE_DESCRIPTORS, 50, 50),
+            (256, 0, 4096, 67),
+            (256, STORE_DESCRIPTORS, 4096, 19),
+            (256, 14, 4096, 60),
+            (64, 0, 4096, 1),
+            (0, STORE_DESCRIPTORS, 4096, 1),
         ] {
-            let budget = DescriptorBudget::new(limit, has_data_dir);
+            let budget = DescriptorBudget::new(limit, store);
             assert_eq!(budget.max_connections(wanted), expected, "{budget:?}");
         }
+    }
+
+    #[test]
+    fn a_database_needs_two_descriptors_for_each_of_its_connections() {
+        let config = Config::on_any_port(crate::access::AccessSource::Text(String::new()));
+        assert_eq!(store_descriptors(&config), 0);
+        let url = "postgres://u@h/d".parse().unwrap();
+        let store = Some(crate::store::Target::new(url, None, None).unwrap());
+        assert_eq!(store_descriptors(&Config { store, ..config.clone() }), 14);
+        assert_eq!(store_descriptors(&Config { data_dir: Some("d".into()), ..config }), STORE_DESCRIPTORS);
     }
 }
