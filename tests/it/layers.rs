@@ -1,19 +1,19 @@
-//! The layers, as the documentation of the library draws them, held against the sources.
+//! Compares the imports of the sources with the list of modules in `src/lib.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// The most lines of a source file; most have far fewer.
+/// The largest number of lines of a source file.
 const MAX_LINES: usize = 400;
 
-/// The modules in the order of the list in `src/lib.rs`: one may use those before it.
+/// The modules in the order of the list in `src/lib.rs`. A module may use the modules before it.
 fn order(lib: &str) -> Vec<String> {
     let entries = lib.lines().filter(|line| line.starts_with("// - "));
     entries.flat_map(|line| line.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
 }
 
-/// Every file below `src`, by its path there.
+/// Every file below `src`, by its relative path.
 fn sources() -> BTreeMap<String, String> {
     fn walk(dir: &Path, root: &Path, found: &mut BTreeMap<String, String>) {
         for entry in fs::read_dir(dir).unwrap() {
@@ -32,8 +32,8 @@ fn sources() -> BTreeMap<String, String> {
     found
 }
 
-/// The words and signs of a source, without comments, and with every text literal as one word that begins with a quote.
-/// Knows as much of Rust as the sources here use.
+/// The tokens of a source, without comments. A string literal is one token that begins with a quote. Supports only the part of Rust
+/// that the sources use.
 fn tokens(source: &str) -> Vec<&str> {
     let mut tokens = Vec::new();
     let mut rest = source;
@@ -61,7 +61,7 @@ fn tokens(source: &str) -> Vec<&str> {
                 }
             }
         } else if let Some(character) = rest.strip_prefix('\'') {
-            // A character, or a lifetime.
+            // A character literal or a lifetime.
             let escaped = usize::from(character.starts_with('\\'));
             let end = character[escaped..].char_indices().nth(1).map(|(at, _)| at + escaped);
             match end.and_then(|at| character[at..].find('\'').map(|more| at + more)) {
@@ -84,7 +84,7 @@ fn tokens(source: &str) -> Vec<&str> {
     tokens
 }
 
-/// What follows the path that ends right before `at`: the next segment, or each first segment of a group in braces.
+/// The segments that follow the path that ends before `at`: the next one, or the first one of each item in braces.
 fn next_segments<'a>(tokens: &[&'a str], at: usize) -> Vec<&'a str> {
     if tokens.get(at) != Some(&"{") {
         return tokens.get(at).copied().into_iter().collect();
@@ -108,13 +108,12 @@ fn next_segments<'a>(tokens: &[&'a str], at: usize) -> Vec<&'a str> {
     next_segments
 }
 
-/// The modules of the library that a file names, by whatever path: from the crate's root, from the package, or by
-/// climbing.
+/// The modules of the library that a file uses: by `crate::`, by the name of the package, or by `super::`.
 fn uses<'a>(file: &str, tokens: &[&'a str]) -> Vec<&'a str> {
-    // How many steps up lead from a file's own items to the root: `a.rs` has one, `a/b.rs` two.
+    // The number of `super` from a file to the root: 1 for `a.rs`, 2 for `a/b.rs`.
     let depth = file.trim_end_matches(".rs").split('/').count();
     let mut found = Vec::new();
-    // For each open brace, whether it is that of a module within the file, which is one step deeper.
+    // For each open brace: whether it opens an inline module, which needs one more `super`.
     let mut braces = Vec::new();
     for (at, token) in tokens.iter().enumerate() {
         let continues = at > 0 && tokens[at - 1] == "::";
@@ -135,13 +134,13 @@ fn uses<'a>(file: &str, tokens: &[&'a str]) -> Vec<&'a str> {
     found
 }
 
-/// The tokens without the tests that stand at the end of a file.
+/// The tokens without the tests at the end of the file.
 fn without_tests<'a, 'b>(tokens: &'b [&'a str]) -> &'b [&'a str] {
     let tests = tokens.windows(6).position(|window| window == ["#", "[", "cfg", "(", "test", ")"]);
     &tokens[..tests.unwrap_or(tokens.len())]
 }
 
-/// What is wrong with one file.
+/// The violations in one file.
 fn violations(order: &[String], file: &str, source: &str) -> Vec<String> {
     let tokens = tokens(source);
     let module = file.trim_end_matches(".rs").split('/').next().unwrap_or_default();
@@ -175,7 +174,7 @@ fn violations(order: &[String], file: &str, source: &str) -> Vec<String> {
     if file != "web/error.rs" && !is_tests && production.iter().any(|token| token.contains("WKS.")) {
         complain("error codes stand in web/error.rs only".to_owned());
     }
-    // An access key's secret may stand in a variable that the access file names.
+    // The access file can name a variable that has the secret of an access key.
     if !["config/flags.rs", "config/environment.rs", "access/file.rs"].contains(&file) && !is_tests {
         let of_std = |window: &[&str]| window == ["std", "::", "env"] || (window[0] == "env" && window[1] == "::");
         let in_group = || {
@@ -208,7 +207,7 @@ fn modules_use_only_modules_above_them_in_the_list() {
     modules.sort_unstable();
     listed.sort_unstable();
     assert_eq!(listed, modules, "the list of src/lib.rs is that of its modules");
-    // The ends of the picture, whatever the list says in between.
+    // The first and the last modules are fixed.
     assert_eq!(order[0], "domain");
 
     let wrong: Vec<_> = sources.iter().flat_map(|(file, source)| violations(&order, file, source)).collect();
@@ -218,8 +217,8 @@ fn modules_use_only_modules_above_them_in_the_list() {
     assert!(uses("server.rs").contains("api") && uses("web/error.rs").contains("access"), "hardly anything is seen");
 }
 
-/// The modules of a directory, and which of its modules each of them uses outside of its tests. A name that is no module there is an
-/// item of the parent, which uses all of them.
+/// For each module of a directory, the modules of the directory that it uses outside of its tests. Another name is an item of the
+/// parent module, which uses all of them.
 fn uses_within<'a>(dir: &str, sources: &'a BTreeMap<String, String>) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
     let mut found = BTreeMap::<_, BTreeSet<_>>::new();
     for (file, source) in sources {
@@ -246,7 +245,7 @@ fn uses_within<'a>(dir: &str, sources: &'a BTreeMap<String, String>) -> BTreeMap
     found
 }
 
-/// What is left when modules that use none of the others are taken away again and again: modules that use each other.
+/// Repeatedly removes the modules that use no other module. The rest are modules in an import cycle, and their users.
 fn cycles<'a>(mut uses: BTreeMap<&'a str, BTreeSet<&'a str>>) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
     while let Some(free) = uses.iter().find_map(|(module, used)| used.is_empty().then_some(*module)) {
         uses.remove(free);
@@ -263,7 +262,7 @@ fn modules_of_the_store_have_no_import_cycle() {
     for dir in ["store", "store/core", "store/log", "store/memory", "store/data_dir", "store/postgres"] {
         let mut uses = uses_within(dir, &sources);
         if dir == "store" {
-            // Files of `store.rs` itself, which add methods to the type in it.
+            // Files that add methods to the type in `store.rs`.
             let modules: Vec<_> = uses.keys().copied().collect();
             uses.values_mut().for_each(|used| used.retain(|name| modules.contains(name)));
         }

@@ -1,4 +1,4 @@
-//! BatchDeleteAppSubJobs and BatchDeleteImageSubJobs: what they take, what they refuse, and what is left.
+//! BatchDeleteAppSubJobs and BatchDeleteImageSubJobs: what they accept, what they refuse, and which subtasks they delete.
 
 use std::net::SocketAddr;
 
@@ -22,7 +22,7 @@ pub(crate) fn request_of(family: &str, project: &str) -> (&'static str, String) 
     (method, format!("/v1/{project}/{family}-server-sub-jobs/actions/batch-delete"))
 }
 
-/// A delete's head, with a token.
+/// The head of a delete, with a token.
 fn delete_head(family: &str, token: &str, more: &[&str]) -> String {
     let (method, path) = request_of(family, PROJECT);
     let token = format!("X-Auth-Token: {token}");
@@ -53,7 +53,7 @@ fn record(family: &str, id: &str, job: &str, status: &str) -> String {
     )
 }
 
-/// A server that knows `app-STATUS` and `image-STATUS` of each status, of the jobs `app` and `image`.
+/// A server that stores `app-STATUS` and `image-STATUS` for each status, in the jobs `app` and `image`.
 async fn server() -> Running {
     let server = Running::start(Config { access: AccessSource::Text(access_with_keys()), ..config() }).await;
     for family in ["app", "image"] {
@@ -104,11 +104,11 @@ async fn a_delete_removes_succeeded_and_failed_subtasks_of_its_family_only() {
         }
     }
     assert_eq!((server.count("").await, server.count("?job_id=app&status=SUCCESS").await), (5, 0));
-    // What was deleted is new when it is reported again, with a lower version too.
+    // A deleted subtask is created when it is reported again, with a lower version too.
     let again = record("app", "app-SUCCESS", "app", "RUNNING").replace(":7", ":1");
     let response = server.report(OPS, again).send().await.unwrap();
     assert_eq!(crate::support::response::json(response).await["created"], 1);
-    // A job that has lost its last subtask has none, and the project stays.
+    // A job ends with its last subtask. Its project stays.
     report(&server, [record("app", "last", "last job", "FAILED")]).await;
     assert_deleted(&delete(&server, "app", &["last"]).await);
     assert_eq!(server.count("?job_id=last%20job").await, 0);
@@ -158,7 +158,7 @@ async fn a_body_above_64_kib_is_refused_with_or_without_content_length() {
     assert_deleted(&exchange(server.public, chunked(&body(65_536))).await);
     let too_large = "the body must have at most 65536 bytes";
     assert_eq!(exchange(server.public, chunked(&body(65_537))).await.assert_error(413, code::TOO_LARGE), too_large);
-    // What is announced is not waited for.
+    // A `Content-Length` above the limit is refused before the body arrives.
     for length in ["65537", "1000000000000"] {
         let length = format!("Content-Length: {length}");
         let announced = exchange(server.public, delete_head("image", OPS, &[JSON, &length])).await;
@@ -206,7 +206,7 @@ async fn other_methods_get_405() {
     }
 }
 
-/// `Expect: 100-continue` is answered when the body is asked for, which is once nothing else can be wrong.
+/// The server answers `Expect: 100-continue` when it begins to read the body, after all other checks.
 #[tokio::test]
 async fn continue_is_sent_after_credential_permission_and_content_type_are_checked() {
     let server = server().await;
@@ -242,7 +242,7 @@ async fn a_signature_covers_the_body_of_a_delete() {
     assert_eq!(forged.status(), 401);
     let denied = signed("app", &body).sign(DASHBOARD_KEY).send(server.public).await;
     assert_eq!(denied.status(), 403);
-    // It is read before the signature can be checked, so its size comes first.
+    // The server reads the body before it verifies the signature, so it checks the size first.
     let unknown = Key { id: OPS_KEY.id, secret: "wrong" };
     let long = signed("image", &padded(&body, 65_537));
     for key in [OPS_KEY, unknown] {
@@ -292,7 +292,7 @@ async fn the_project_is_checked_last() {
         let head = head(&format!("{method} {path} HTTP/1.1"), &["Host: h", &token, JSON, &length]);
         assert_eq!(exchange(server.public, head + body).await.status, status);
     }
-    // Of a project that exists and has nothing, nothing is deleted.
+    // A delete in a project without subtasks succeeds.
     let (method, path) = request_of("app", OTHER_PROJECT);
     let body = items(&["app-SUCCESS"]);
     let length = format!("Content-Length: {}", body.len());

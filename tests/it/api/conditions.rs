@@ -1,4 +1,4 @@
-//! `If-None-Match` of counts and summaries: 304 to callers that have the answer, and nothing new to those that do not ask.
+//! `If-None-Match` of counts and summaries: a caller that has the current response gets 304.
 
 use crate::support::connection::{Connection, request, valid_count};
 use crate::support::fixtures::{OPS, PROJECT, config, record};
@@ -27,7 +27,7 @@ async fn the_etag_of_a_count_is_its_number() {
             }
         }
     }
-    // Conditions come after all decisions.
+    // A condition is evaluated after all other decisions.
     connection.send(valid_count("?status=x", &["If-None-Match: *"])).await;
     assert_eq!(connection.response().await.status, 400);
     connection.send(valid_count("", &[])).await;

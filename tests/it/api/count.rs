@@ -1,4 +1,4 @@
-//! From report to count.
+//! A count after a report.
 
 use crate::support::fixtures::{OPS, config, record};
 use crate::support::response::json;

@@ -10,7 +10,7 @@ use crate::support::fixtures::{DASHBOARD, OPS, PROJECT, code, config, record};
 use crate::support::response::assert_error;
 use crate::support::server::Running;
 
-/// A stream that has begun.
+/// An open stream.
 struct Stream {
     connection: Connection,
     text: String,
@@ -26,7 +26,7 @@ impl Stream {
         Self { connection, text: String::new() }
     }
 
-    /// The next event: its id, and its data.
+    /// Reads the next event: returns its id and its data.
     async fn event(&mut self) -> (u64, Value) {
         loop {
             if let Some((event, rest)) = self.text.split_once("\n\n") {
@@ -61,7 +61,7 @@ async fn a_stream_sends_the_summary_at_once_and_after_changes() {
     for n in 2..40 {
         report(&server, &n.to_string(), "RUNNING").await;
     }
-    // The last state comes always, and not each one before it.
+    // The last state is always sent. States between two events are skipped.
     let mut events = 0;
     let last = loop {
         let (id, data) = stream.event().await;
@@ -72,7 +72,7 @@ async fn a_stream_sends_the_summary_at_once_and_after_changes() {
     };
     assert!(last > first);
     assert!(events <= 2 + start.elapsed().as_millis() / 250, "{events} events");
-    // Who has seen that gets only what comes after it.
+    // A client that sends the id of the last event gets only later events.
     let mut again = Stream::open(&server, OPS, &[&format!("Last-Event-ID: {last}")]).await;
     report(&server, "1", "SUCCESS").await;
     assert_eq!(again.event().await.1["by_status"]["SUCCESS"], 1);

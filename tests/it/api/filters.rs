@@ -1,4 +1,4 @@
-//! Every rule of a filter and of Host: what is taken, what is refused, and which input the refusal names.
+//! Every rule of a filter and of Host: valid values, invalid values, and which input the error names.
 
 use std::net::SocketAddr;
 
@@ -43,7 +43,7 @@ pub(crate) async fn server() -> Running {
     Running::start(config).await
 }
 
-/// Asks for counts one after another on one connection.
+/// Requests counts one after another on one connection.
 pub(crate) struct CountClient(Connection);
 
 impl CountClient {
@@ -69,7 +69,7 @@ impl CountClient {
     }
 }
 
-/// Every filter against a sum over what was reported.
+/// Compares the count of every filter with a sum over the reported records.
 #[tokio::test]
 async fn a_count_is_the_number_of_matching_subtasks() {
     let server = server().await;
@@ -120,7 +120,7 @@ async fn status_is_one_exact_name() {
 async fn job_type_is_a_list_of_known_types() {
     let server = server().await;
     let mut client = CountClient::new(server.public).await;
-    // 256 and 257 characters of known types.
+    // Lists of 256 and of 257 characters.
     let list = |short, long| [vec!["REINSTALL_OS"; short], vec!["DELETE_SERVER"; long]].concat();
     let (longest, long) = (list(9, 10), list(8, 11));
     assert_eq!((longest.join(",").len(), long.join(",").len()), (256, 257));
@@ -221,7 +221,7 @@ async fn other_parameters_are_ignored() {
     }
 }
 
-/// As the publisher's SDK asks: an encoded comma, and the type of a body that is not there.
+/// The publisher's SDK encodes the comma, and sends a `Content-Type` without a body.
 #[tokio::test]
 async fn a_request_of_an_sdk_is_accepted() {
     let server = server().await;
@@ -262,7 +262,7 @@ async fn host_is_required_exactly_once() {
     }
 }
 
-/// On both listeners, in both versions, and in the target as well.
+/// The rule holds on both listeners, in both versions of HTTP, and for the host of the request target.
 #[tokio::test]
 async fn an_invalid_host_is_refused() {
     let server = server().await;

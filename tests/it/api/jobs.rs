@@ -1,4 +1,4 @@
-//! ShowJobDetail, ShowJob, ShowImageJob and ListImageJobs: what they say of a job, and of a job that does not exist.
+//! ShowJobDetail, ShowJob, ShowImageJob and ListImageJobs: their responses for a job, and for a job that does not exist.
 
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ async fn shown(server: &Running, target: &str) -> Value {
     response.json()
 }
 
-/// The path of a job, whose id is written as it is to be sent.
+/// The path of a job. The caller encodes the id.
 fn path(operation: &str, job: &str) -> String {
     match operation {
         "v2" => format!("/v2/{PROJECT}/job/{job}"),
@@ -90,7 +90,7 @@ async fn each_operation_shows_a_job_in_its_form() {
         ],
     } });
     assert_eq!(shown(&server, &path("v1", "j")).await, expected);
-    // While one runs, the job has no end and no error; what was reported of the others stays.
+    // While one subtask runs, the job has no end time and no error. The other subtasks keep theirs.
     report(&server, [record("4", "j", "ROLLBACK")]).await;
     let v2 = shown(&server, &path("v2", "j")).await;
     assert_eq!((&v2["status"], &v2["end_time"], &v2["sub_jobs_total"]), (&json!("RUNNING"), &Value::Null, &json!(4)));
@@ -144,7 +144,7 @@ async fn a_missing_job_gets_404_with_its_own_message() {
             .await
             .assert_error(403, code::PERMISSION);
     }
-    // A job goes with its last subtask.
+    // A job ends with its last subtask.
     let body = "{\"items\":[\"1\"]}";
     let delete = format!("/v1/{PROJECT}/app-server-sub-jobs/actions/batch-delete");
     let more = ["Content-Type: application/json", "Content-Length: 15"];
@@ -185,7 +185,7 @@ async fn a_job_id_in_a_path_is_percent_decoded() {
     assert_eq!(get(&server, &path("v2", "")).await.assert_error(404, code::NOT_FOUND), "no such path");
 }
 
-/// The first thousand subtasks are shown, and times only where they are those of all.
+/// The response has the first 1,000 subtasks. It has times only if it has all subtasks.
 #[tokio::test]
 async fn a_job_shows_at_most_1000_subtasks() {
     let server = Running::start(config()).await;
@@ -201,7 +201,7 @@ async fn a_job_shows_at_most_1000_subtasks() {
     let sub_jobs = all["sub_jobs"].as_array().unwrap();
     assert_eq!((&all["sub_jobs_total"], sub_jobs.len(), &sub_jobs[999]["id"]), (&json!(1001), 1000, &json!("999")));
     assert_eq!([&all["status"], &all["begin_time"], &all["end_time"]], [&json!("FAILED"), &Value::Null, &Value::Null]);
-    // The error is that of the first subtask that failed, shown or not.
+    // The error is that of the first failed subtask, also if the response does not have that subtask.
     let v1 = shown(&server, &path("v1", "j")).await["job"].take();
     assert_eq!([&v1["execute_code"], &v1["execute_message"]], [&json!("E"), &json!("late")]);
     assert_eq!((v1["sub_jobs"].as_array().unwrap().len(), &v1["begin_time"]), (1000, &Value::Null));
@@ -258,7 +258,7 @@ async fn image_jobs_are_filtered_by_the_type_and_status_of_the_job() {
         let response = get(&server, &format!("/v1/{PROJECT}/image-server-jobs{query}")).await;
         response.assert_error(400, code::INPUT);
     }
-    // Above a hundred subtasks a job has no times in the list, and has them where it is shown alone.
+    // A job of more than 100 subtasks has no times in the list. ShowImageJob has them.
     let time = json!({ "begin_time": "2022-03-07T10:40:43Z" });
     let one = |at: usize| with(of(&format!("l{at}"), "large", "CREATE_SERVER_IMAGE", "RUNNING"), time.clone());
     report(&server, (0..100).map(one)).await;
@@ -269,8 +269,8 @@ async fn image_jobs_are_filtered_by_the_type_and_status_of_the_job() {
     assert_eq!(shown(&server, &path("image", "large")).await["begin_time"], time["begin_time"]);
 }
 
-/// What the publisher's infrastructure tool does with a job: it asks until the status is no longer RUNNING, gives up at any other
-/// than SUCCESS, and takes the resource of the first subtask.
+/// The publisher's infrastructure tool polls a job until its status is not RUNNING, fails unless it is SUCCESS, and then uses the
+/// resource of the first subtask.
 #[tokio::test]
 async fn the_polling_loop_of_the_infrastructure_tool_succeeds() {
     let server = Running::start(config()).await;

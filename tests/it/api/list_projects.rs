@@ -1,4 +1,4 @@
-//! The look-up that an SDK without a project id makes: `GET /v3/projects`.
+//! `GET /v3/projects`, by which an SDK finds the project id.
 
 use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use crate::support::response::assert_error;
 use crate::support::server::Running;
 use crate::support::signer::Call;
 
-/// [`access_with_keys`] with names for both projects and for one that only the names make exist.
+/// [`access_with_keys`] with names for both projects and for one that exists only because it has a name.
 fn access() -> String {
     let names = [(PROJECT, "local-1"), (OTHER_PROJECT, "local-2"), ("p3", "région 3"), ("p4", "local-2")];
     let named = names.map(|(id, name)| format!("[[project]]\nid = \"{id}\"\nname = \"{name}\"\n"));
@@ -34,7 +34,7 @@ async fn answer(response: Response) -> Value {
     crate::support::response::json(response).await
 }
 
-/// The ids and names of the projects in an answer that is as it should be.
+/// Asserts that a response is well-formed. Returns the ids and names of its projects.
 async fn shown(response: Response) -> Vec<(String, String)> {
     let answer = answer(response).await;
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -79,7 +79,7 @@ async fn a_project_is_found_by_its_name() {
 async fn a_caller_sees_its_own_projects_only() {
     let server = Running::start(config()).await;
     let own = projects_json(&[(PROJECT, "local-1")]);
-    // What it may do there does not matter: one that may not count is told so when it counts.
+    // The list does not depend on permissions: a count is refused when it is requested.
     for token in [DASHBOARD, WORKER] {
         assert_eq!(shown(look_up(&server, token, "").send().await.unwrap()).await, own);
         assert_eq!(shown(look_up(&server, token, "?name=local-1").send().await.unwrap()).await, own);
@@ -98,7 +98,7 @@ async fn a_signed_request_is_accepted() {
         projects_json(&[(PROJECT, "local-1")])
     );
     assert_eq!(shown(found(DASHBOARD_KEY, "local-2").send(server.public).await).await, []);
-    // As Node's core asks.
+    // The core of the SDK for Node sends this request.
     let with_body = call("local-1").body("{}").sign(OPS_KEY);
     assert_eq!(shown(with_body.send(server.public).await).await, projects_json(&[(PROJECT, "local-1")]));
     let changed = call("local-1").query_written("name=local-2").sign(OPS_KEY).send(server.public).await;
@@ -124,7 +124,7 @@ async fn list_projects_has_the_common_order_of_decisions() {
     let url = |server: &Running, path: &str| format!("http://{}{path}", server.public);
     let bad = "?name=a&name=b";
 
-    // Path, then method, then room, then credential, then inputs: each with everything wrong that comes after it.
+    // Path, method, limit, credential, inputs: each request also has all later faults.
     for path in ["/v3/projects/", "/v3/projects/p3", "/v3", "/v3/Projects", "//v3/projects", "/v3/auth/domains"] {
         let answer = full.client.post(url(&full, &format!("{path}{bad}"))).send().await.unwrap();
         assert_error(answer, 404, code::NOT_FOUND).await;
@@ -147,7 +147,7 @@ async fn list_projects_has_the_common_order_of_decisions() {
     assert_error(unsigned.send(server.public).await, 401, code::CREDENTIAL).await;
     let no_host = Call::new("GET", "/v3/projects").query_written("name=%").without("Host").header("X-Auth-Token", OPS);
     assert_eq!(assert_error(no_host.send(server.public).await, 400, code::INPUT).await, "Host is missing");
-    // It is for callers: the internal listener has no such path.
+    // The internal listener does not have this path.
     let internal = server.client.get(format!("http://{}/v3/projects", server.internal)).send().await.unwrap();
     assert_error(internal, 404, code::NOT_FOUND).await;
 }
@@ -180,7 +180,7 @@ async fn without_configured_names_the_list_is_empty() {
     assert_eq!(shown(look_up(&server, OPS, &format!("?name={PROJECT}")).send().await.unwrap()).await, []);
 }
 
-/// A name makes its project exist, beside those of the list.
+/// A project exists if it has a name, even if it is not in the list of projects.
 #[tokio::test]
 async fn a_named_project_exists_for_counts() {
     let server = Running::start(config()).await;

@@ -1,4 +1,4 @@
-//! ListSubJobs, CountImageSubJobs and ListImageSubJobs: each input at its bounds, and what a subtask looks like in a list.
+//! ListSubJobs, CountImageSubJobs and ListImageSubJobs: the limits of each input, and the fields of a subtask.
 
 use crate::api::filters::server;
 use crate::support::connection::{Connection, request};
@@ -8,7 +8,7 @@ use crate::support::server::Running;
 
 const LISTS: [&str; 2] = ["app-server-sub-jobs", "image-server-sub-jobs"];
 
-/// Sends a request to the public listener, as the account's unless a token is given.
+/// Sends a request to the public listener.
 async fn ask(connection: &mut Connection, method: &str, path: &str, token: &str) -> Response {
     connection.send(request(method, &format!("/v1/{PROJECT}/{path}"), token, &[])).await;
     if method == "HEAD" { connection.response_to_head().await } else { connection.response().await }
@@ -140,7 +140,7 @@ async fn each_operation_needs_its_own_permission() {
     }
 }
 
-/// What was reported comes back to the letter, whatever keeps it.
+/// Lists return the reported details unchanged, from memory and from the disk.
 #[tokio::test]
 async fn details_are_returned_as_reported() {
     let dir = tempfile::tempdir().unwrap();
@@ -166,7 +166,7 @@ async fn details_are_returned_as_reported() {
             r#"{{"count":1,"items":[{{"id":"2","job_id":"j/1","job_type":"BUILD_IMAGE","project_id":"{PROJECT}","status":"WAITING","error_message":"m","job_execute_info":{{"error_message":"m"}}}}]}}"#
         );
         assert_eq!(String::from_utf8(built.body).unwrap(), expected);
-        // BUILD_IMAGE is none of the three types that an empty one stands for.
+        // An empty job type stands for three types. BUILD_IMAGE is not one of them.
         let counted = get(&mut connection, "image-server-sub-jobs?job_type=").await;
         assert_eq!(&*counted.body, br#"{"count":0,"items":[]}"#);
     }
@@ -191,7 +191,7 @@ async fn a_long_list_is_compressed_if_the_client_accepts_it() {
     assert!(sizes[0] > 10_000 && sizes[1] < 5_000, "{sizes:?}");
 }
 
-/// The order is that of first reports, whatever is reported later, and the same after a restart.
+/// Later reports and a restart do not change the order.
 #[tokio::test]
 async fn a_list_is_in_the_order_of_first_reports() {
     let dir = tempfile::tempdir().unwrap();

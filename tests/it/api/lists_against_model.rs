@@ -1,4 +1,4 @@
-//! Lists and counts of both families against a plain list, for random reports and filters.
+//! Compares lists and counts of both families with a plain list, for random reports and filters.
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -11,7 +11,8 @@ use crate::support::fixtures::{OPS, access_to_any_project, config};
 use crate::support::server::Running;
 
 const STATUSES: [&str; 3] = ["WAITING", "SUCCESS", "ABORTING"];
-/// The families, the paths of their operations, and some types: the last one is of images only, and counted when it is named.
+/// The families, the paths of their operations, and some types. The last one belongs to images only; a count includes it only by
+/// name.
 const FAMILIES: [(&str, &str, &[&str]); 2] = [
     ("app", "app-server-sub-jobs", &["CREATE_SERVER", "DELETE_SERVER", "REJOIN_DOMAIN"]),
     ("image", "image-server-sub-jobs", &["CREATE_SERVER", "DELETE_SERVER", "BUILD_IMAGE"]),
@@ -84,7 +85,7 @@ impl Query {
     }
 }
 
-/// What a project should have, in its order.
+/// The expected subtasks of a project, in order.
 #[derive(Default)]
 struct Model(Vec<Record>);
 

@@ -1,5 +1,5 @@
-//! `docs/openapi.yaml` against the publisher's own definition of the operation: equal, save what is named here; and as the
-//! server shows it.
+//! Compares `docs/openapi.yaml` with the publisher's definition of CountSubJobs, and with the document that the server sends. Each
+//! difference is named here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,14 +24,14 @@ fn keys(value: &Value) -> Vec<&str> {
     value.as_object().expect("an object").keys().map(String::as_str).collect()
 }
 
-/// What a value's `$ref`, if it is one, stands for.
+/// The target of a `$ref`, or the value itself.
 fn resolve<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
     let Some(reference) = value["$ref"].as_str() else { return value };
     let target = reference.strip_prefix('#').and_then(|pointer| document.pointer(pointer));
     resolve(document, target.unwrap_or_else(|| panic!("{reference} is dangling")))
 }
 
-/// Each parameter by place and name: whether it is required, and all that bounds it.
+/// Each parameter by location and name: whether it is required, and its limits.
 fn parameters(document: &Value) -> BTreeMap<String, Map<String, Value>> {
     let list = operation(document)["parameters"].as_array().expect("a list");
     let bounding = |keyword: &str| !keyword.starts_with("x-") && !matches!(keyword, "in" | "name");
@@ -73,7 +73,7 @@ fn properties(schema: &Value) -> Value {
 fn the_count_has_the_published_path_and_operation_id() {
     let (ours, publishers) = (ours(), publishers());
     assert_eq!(keys(&publishers["paths"]), [PATH]);
-    // Those of the internal listener, and they alone, name it as their server.
+    // Exactly the operations of the internal listener name it as their server.
     let paths = ours["paths"].as_object().expect("an object");
     let internal: Vec<_> = paths.iter().filter(|(_, item)| item.get("servers").is_some()).collect();
     let listed: BTreeSet<_> = internal.iter().map(|(path, _)| path.as_str()).collect();
@@ -130,8 +130,8 @@ fn every_placeholder_of_a_path_is_a_parameter() {
 fn the_count_has_the_published_parameters() {
     let (ours, mut expected) = (ours(), parameters(&publishers()));
 
-    // Stricter: a credential is needed, so the optional header of the publisher is a security scheme here, beside the
-    // signature that its SDKs make instead.
+    // Stricter: a credential is required. The optional header of the publisher and the signature of its SDKs are security
+    // schemes here.
     let token = expected.remove("header X-Auth-Token").expect("the publisher's token");
     assert_eq!(token["required"], false);
     assert_eq!(ours["security"], json!([{ "token": [] }, { "signature": [] }]));
@@ -144,7 +144,7 @@ fn the_count_has_the_published_parameters() {
     let scheme = &ours["components"]["securitySchemes"]["token"];
     assert_eq!([&scheme["type"], &scheme["in"], &scheme["name"]], ["apiKey", "header", "X-Auth-Token"]);
 
-    // Stricter: characters that the publisher does not rule out.
+    // Stricter: the publisher allows more characters.
     let stricter = [
         (
             "path project_id",
@@ -169,7 +169,7 @@ fn the_count_has_the_published_parameters() {
         assert_eq!(bounds.insert(keyword.into(), value), None, "the publisher bounds {parameter} by {keyword} too");
     }
 
-    // More: any X-Request-Id, and conditions.
+    // More: X-Request-Id and If-None-Match.
     for name in ["header X-Request-Id", "header If-None-Match"] {
         let header = json!({ "required": false, "type": "string" });
         expected.insert(name.into(), header.as_object().expect("an object").clone());
@@ -210,7 +210,7 @@ fn the_count_has_the_published_status_codes_and_error_codes() {
     });
     let mut example =
         codes(&ours, |_, response| response["content"]["application/json"]["example"]["error_code"].clone());
-    // More: an answer to conditions, which is no error and has no body.
+    // More: 304, which is not an error and has no body.
     assert_eq!(example.remove("304"), Some(Value::Null));
     assert_eq!(expected.len(), 8);
     assert_eq!(expected.values().filter(|code| code.is_null()).count(), 1, "200 has no code");
@@ -229,7 +229,7 @@ fn the_body_of_a_count_is_as_published() {
     let answer = content(responses(&ours)["200"]);
     let schema = resolve(&ours, &answer["schema"]);
     assert_eq!(properties(schema), expected);
-    // Stricter: nothing else, and always.
+    // Stricter: the count is required and is the only field.
     assert_eq!(schema["type"], "object");
     assert_eq!(schema["required"], json!(["count"]));
     assert_eq!(schema["additionalProperties"], false);
@@ -242,7 +242,7 @@ fn an_error_is_two_bounded_strings() {
     let ours = ours();
     for (status, response) in responses(&ours).into_iter().filter(|(status, _)| !["200", "304"].contains(status)) {
         let error = content(response);
-        // Nothing else: a generator of clients makes one class of it, and no class of anything that is put around it.
+        // No other form: a generator of clients makes exactly one class of it.
         assert_eq!(error["schema"], json!({ "$ref": "#/components/schemas/Error" }), "{status}");
         let schema = resolve(&ours, &error["schema"]);
         assert_eq!(schema["type"], "object", "{status}");
@@ -285,7 +285,7 @@ fn every_response_describes_its_headers() {
     }
 }
 
-/// What a schema says of a record, field by field.
+/// Compares each field of the schema with the parser of records.
 #[test]
 fn the_schema_of_a_record_agrees_with_the_parser() {
     let ours = ours();
@@ -314,7 +314,7 @@ async fn the_served_document_has_the_configured_job_types() {
     names.push("BRAND_NEW_1".into());
     let one = names.iter().map(|name| name.as_str().unwrap()).collect::<Vec<_>>().join("|");
     expected["components"]["schemas"]["JobTypes"]["pattern"] = json!(format!("^(({one})(,({one}))*)?$"));
-    // The server has no reset, so the document has none.
+    // This server has no reset, so its document has none.
     expected["paths"].as_object_mut().unwrap().remove("/subjobs/v1/{project_id}/reset").expect("the reset");
     expected["tags"].as_array_mut().unwrap().retain(|tag| tag["name"] != "Test");
     assert_eq!(served, expected);

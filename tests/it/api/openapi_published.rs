@@ -1,11 +1,11 @@
-//! `docs/openapi.yaml` against the publisher's definitions of all ten operations: parameters with their bounds, bodies, statuses
-//! and the fields of responses. Each difference is named here.
+//! Compares `docs/openapi.yaml` with the publisher's definitions of all ten operations: parameters with their limits, bodies,
+//! status codes and the fields of responses. Each difference is named here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-/// The bounds of a parameter or a list that the publisher defines and that hold here too.
+/// The keywords that limit a parameter or a list.
 const BOUNDS: [&str; 9] =
     ["type", "minLength", "maxLength", "minimum", "maximum", "default", "minItems", "maxItems", "uniqueItems"];
 
@@ -32,7 +32,7 @@ fn keys(value: &Value) -> BTreeSet<&str> {
     value.as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect()
 }
 
-/// Each published operation: its id, the publisher's definition and ours.
+/// Calls `check` with the id, the publisher's definition and our definition of each published operation.
 fn for_each_operation(document: &Value, check: impl Fn(&str, &Value, &Value)) {
     let all = publishers();
     assert_eq!(all.len(), 10);
@@ -43,7 +43,7 @@ fn for_each_operation(document: &Value, check: impl Fn(&str, &Value, &Value)) {
     }
 }
 
-/// Each parameter of a list, by place and name.
+/// Each parameter of a list, by location and name.
 fn parameters<'a>(document: &'a Value, list: &'a Value) -> BTreeMap<String, &'a Value> {
     let list = list.as_array().expect("a list").iter().map(|parameter| resolve(document, parameter));
     list.map(|parameter| (format!("{} {}", text(&parameter["in"]), text(&parameter["name"])), parameter)).collect()
@@ -70,7 +70,7 @@ fn parameters_are_as_published() {
     for_each_operation(&document, |id, theirs, ours| {
         let (expected, mut given) =
             (parameters(&document, &theirs["parameters"]), parameters(&document, &ours["parameters"]));
-        // More: any X-Request-Id, and conditions of counts.
+        // More: X-Request-Id, and If-None-Match of counts.
         assert!(given.remove("header X-Request-Id").is_some(), "{id}");
         let is_count = id.starts_with("Count");
         assert_eq!(given.remove("header If-None-Match").is_some(), is_count, "{id}");
@@ -83,7 +83,7 @@ fn parameters_are_as_published() {
             let names = pattern.strip_prefix("^(").and_then(|rest| rest.strip_suffix(")?$")).expect(&name);
             let published: BTreeSet<_> = names.split('|').chain([""]).map(str::to_owned).collect();
             let known = listed(&document, &ours["schema"]);
-            // More: a list takes each type that the count counts.
+            // More: a list accepts each type that the count accepts.
             let same = if name.ends_with("job_type") { known.is_superset(&published) } else { known == published };
             assert!(same, "{name}: {known:?}, published {published:?}");
         }
@@ -114,11 +114,11 @@ fn status_codes_are_as_published() {
     let document = ours();
     for_each_operation(&document, |id, theirs, ours| {
         let mut expected: BTreeSet<_> = theirs["statuses"].as_array().expect("a list").iter().map(text).collect();
-        // More: an unknown job, another method and load, which two definitions lack.
+        // More: 404, 405 and 503, which two definitions do not have.
         if ["ShowJob", "ShowJobDetail"].contains(&id) {
             expected.extend(["404", "405", "503"]);
         }
-        // More: conditions of counts, and bodies of another type or size.
+        // More: 304 of counts, and 413 and 415 of bodies.
         expected.extend(id.starts_with("Count").then_some("304"));
         expected.extend(theirs.get("body").into_iter().flat_map(|_| ["413", "415"]));
         assert_eq!(keys(&ours["responses"]), expected, "{id}");
@@ -127,7 +127,7 @@ fn status_codes_are_as_published() {
     });
 }
 
-/// Compares the fields of a response and of all that is in it.
+/// Compares the fields of a response and of its nested objects.
 fn assert_same_fields(document: &Value, theirs: &Value, ours: &Value, name: &str) {
     let ours = resolve(document, ours);
     for (field, theirs) in theirs["properties"].as_object().into_iter().flatten() {

@@ -1,4 +1,4 @@
-//! The order of decisions: whatever is wrong with a request at once, the earliest in the order is what it is told.
+//! The order of decisions: if a request has several faults, the response names the first one in the order.
 
 use std::net::SocketAddr;
 
@@ -11,11 +11,11 @@ use crate::support::connection::{Connection, exchange, head};
 use crate::support::fixtures::{DASHBOARD, EXPIRED, OPS, OTHER_PROJECT, PROJECT, access, code, config, report_path};
 use crate::support::server::Running;
 
-/// A project of a user's, and of the account's, that does not exist.
+/// A project that does not exist, although a user and the account have access to it.
 const MISSING_PROJECT: &str = "gone";
-/// A user who may do everything, but only in [`MISSING_PROJECT`] and [`PROJECT`].
+/// A user with every permission in [`MISSING_PROJECT`] and [`PROJECT`] only.
 const EDITOR: &str = "editor-token";
-/// A user who may do nothing.
+/// A user without permissions.
 const IDLER: &str = "idler-token";
 
 fn access_with_more_users() -> AccessSource {
@@ -34,7 +34,7 @@ fn access_with_more_users() -> AccessSource {
     ))
 }
 
-/// What each fault is told, in the order of the decisions; the limit of requests comes between the second and the third.
+/// The status and the code of each fault, in the order of the decisions. The limit of requests is between the second and the third.
 const ORDER: [(u16, &str); 6] = [
     (404, code::NOT_FOUND),
     (405, code::METHOD),
@@ -44,7 +44,7 @@ const ORDER: [(u16, &str); 6] = [
     (404, code::NOT_FOUND),
 ];
 
-/// Ways to have no good credential.
+/// Headers without a valid credential.
 fn bad_credentials() -> Vec<Vec<String>> {
     let token = |token: &str| format!("X-Auth-Token: {token}");
     vec![
@@ -57,7 +57,7 @@ fn bad_credentials() -> Vec<Vec<String>> {
     ]
 }
 
-/// Every way to pick an element of each list, where the first of each list is what is right.
+/// Every combination of one index of each list. Index 0 of a list is the valid one.
 fn combinations<const N: usize>(lens: [usize; N]) -> impl Iterator<Item = [usize; N]> {
     (0..lens.iter().product()).map(move |mut at: usize| {
         lens.map(|len| {
@@ -74,7 +74,7 @@ fn combinations_yields_every_combination() {
     assert_eq!(all, [[0, 0], [1, 0], [0, 1], [1, 1], [0, 2], [1, 2]]);
 }
 
-/// One row of the table of operations, as the test needs it.
+/// One row of the table of operations.
 struct Row {
     id: &'static str,
     path: &'static str,
@@ -107,7 +107,7 @@ fn rows() -> Vec<Row> {
 }
 
 impl Row {
-    /// A path of the template in that project, with some word for every other placeholder.
+    /// A path of the template in that project. Every other placeholder has a constant value.
     fn path(&self, project: &str) -> String {
         let fill = |segment: &str| match segment {
             "{project_id}" => project.to_owned(),
@@ -117,7 +117,7 @@ impl Row {
         self.path.split('/').map(fill).collect::<Vec<_>>().join("/")
     }
 
-    /// The least query that the operation takes.
+    /// The shortest valid query of the operation.
     fn good_query(&self) -> &'static str {
         match self.id {
             "ListSubJobs" | "ListImageSubJobs" | "ListImageJobs" => "?job_type=",
@@ -126,7 +126,7 @@ impl Row {
         }
     }
 
-    /// The headers of the least body that the operation takes, and that body.
+    /// The shortest valid body of the operation, and its headers.
     fn good_body(&self) -> (Vec<&'static str>, &'static str) {
         match self.id {
             "BatchDeleteAppSubJobs" | "BatchDeleteImageSubJobs" => {
@@ -136,7 +136,7 @@ impl Row {
         }
     }
 
-    /// A query that breaks a rule of the operation's own, if it has one.
+    /// A query that breaks a rule of this operation, if it has rules.
     fn bad_query(&self) -> Option<&'static str> {
         match self.id {
             "CountSubJobs" | "CountImageSubJobs" => Some("?status=x"),
@@ -149,7 +149,7 @@ impl Row {
     }
 }
 
-/// What a request's inputs may have wrong: what every operation checks, then what only some have.
+/// The faults of inputs: first those that every operation checks, then those of some operations.
 #[derive(Clone, Copy, PartialEq)]
 enum Input {
     Right,
@@ -160,10 +160,10 @@ enum Input {
     Query,
 }
 
-/// Asks with every combination of faults; `full` says that no request may be worked on.
+/// Sends a request for every combination of faults. `full`: the server is at its limit of requests.
 async fn send_every_combination_of_faults(address: SocketAddr, row: &Row, full: bool) -> usize {
     let mut connection = Connection::open(address).await;
-    // Credentials are checked before it matters what the operation is: the others need not try each.
+    // Credentials are checked before the operation is known, so one operation tries them all.
     let mut credentials = bad_credentials();
     credentials.truncate(if row.id == "CountSubJobs" { 6 } else { 3 });
     let mut inputs = vec![Input::Right, Input::NoHost, Input::TwoHosts];
@@ -182,7 +182,7 @@ async fn send_every_combination_of_faults(address: SocketAddr, row: &Row, full: 
             (true, _, 2) => OTHER_PROJECT,
             (true, ..) => PROJECT,
         };
-        // The second way to lack permission is to be allowed nothing, the third to ask for another's project.
+        // Permission faults: the second is a user without permissions, the third a project without access.
         let token = match (permission, exists, input) {
             (0, _, Input::Project) | (0, true, _) => OPS,
             (0, false, _) => EDITOR,
@@ -238,7 +238,7 @@ async fn public_operations_report_the_earliest_fault() {
     let server = Running::start(config.clone()).await;
     config.max_in_flight = 0;
     let full = Running::start(config).await;
-    // The job that paths name.
+    // The job of the paths.
     let of_family = |family| {
         format!(r#"{{"id":"{family}","family":"{family}","job_id":"x","job_type":"CREATE_SERVER","status":"RUNNING"}}"#)
     };
@@ -258,14 +258,14 @@ async fn public_operations_report_the_earliest_fault() {
     assert!(asked.contains(&("ListProjects", 4 * 3 * 4 * 4 - 1)), "{asked:?}");
 }
 
-/// A report's inputs have an order of their own: what every operation has, media type, size, records.
+/// The order of inputs of a report: the common ones, media type, size, records.
 #[tokio::test]
 async fn a_report_reports_the_earliest_fault() {
     let server = Running::start(Config { access: access_with_more_users(), ..config() }).await;
     check_operation_with_body(server.internal, "POST", report_path, ["[]", "x"], 16 * 1024 * 1024).await;
 }
 
-/// A delete's likewise.
+/// The order of inputs of a delete is the same.
 #[tokio::test]
 async fn a_batch_delete_reports_the_earliest_fault() {
     let server = Running::start(Config { access: access_with_more_users(), ..config() }).await;
@@ -276,7 +276,7 @@ async fn a_batch_delete_reports_the_earliest_fault() {
     }
 }
 
-/// Asks with every combination of faults; of the bodies the first is good and the second is not.
+/// Sends a request for every combination of faults. The first body is valid, the second is not.
 async fn check_operation_with_body(
     address: SocketAddr,
     method: &str,

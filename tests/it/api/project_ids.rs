@@ -1,4 +1,4 @@
-//! What a project may be called, and that two spellings of one project are one.
+//! Valid and invalid project ids, and their percent-encoding.
 
 use crate::api::filters::{CountClient, server};
 use crate::support::fixtures::{OPS, code, record};
@@ -30,7 +30,7 @@ async fn invalid_project_ids_are_refused() {
     }
 }
 
-/// Two spellings of one project are one, and two projects are never one.
+/// Two encodings of one id are one project. Two ids are never one project.
 #[tokio::test]
 async fn a_percent_encoded_project_id_is_decoded() {
     let server = server().await;

@@ -1,4 +1,4 @@
-//! The reset of a project, which tests want and nobody else should be able to do.
+//! The reset of a project, which is for tests only.
 
 use subjobs::config::Config;
 
@@ -29,7 +29,7 @@ async fn a_reset_deletes_all_subtasks_of_the_project_in_one_step() {
     assert!(summary(&server, PROJECT, "").await["revision"].as_u64().unwrap() > before);
     assert_eq!(summary(&server, OTHER_PROJECT, "").await["total"], 1);
     assert_eq!(json(reset(&server, OPS).await).await["deleted"], 0);
-    // A version that was stored is forgotten with its subtask.
+    // The stored version is deleted with its subtask.
     server.report(OPS, record("1", "j", "CREATE_SERVER", "SUCCESS")).send().await.unwrap();
     assert_eq!(server.count("").await, 1);
 }
@@ -57,7 +57,7 @@ async fn a_reset_needs_the_option_and_a_permission() {
     let server = Running::start(Config { allow_reset: true, ..config() }).await;
     assert_error(reset(&server, DASHBOARD).await, 403, code::PERMISSION).await;
     assert_error(reset(&server, "unknown-token").await, 401, code::CREDENTIAL).await;
-    // A worker that may do everything with jobs but count.
+    // A worker with every permission for jobs except counts.
     assert_eq!(reset(&server, WORKER).await.status(), 200);
     let url = format!("http://{}/subjobs/v1/{PROJECT}/reset", server.public);
     let public = server.client.post(url).header("X-Auth-Token", OPS).send().await.unwrap();

@@ -1,4 +1,4 @@
-//! What the public API answers, word for word.
+//! The whole responses of counts, of ListProjects and of errors at the public listener.
 
 use jiff::{SignedDuration, Timestamp};
 use std::time::Duration;
@@ -135,7 +135,7 @@ async fn responses_of_the_http_layer_are_unchanged() {
     transcript.assert_snapshot("http_layer_refusals");
 }
 
-/// The HTTP layer answers, perhaps without a length, and closes the connection.
+/// Reads a response of the HTTP layer, which may have no length and closes the connection.
 async fn refusal(server: &Running, request: &str) -> Response {
     let mut connection = crate::support::connection::Connection::open(server.public).await;
     connection.send(request).await;

@@ -1,4 +1,4 @@
-//! The form of every answer: codes, headers, request ids, methods and paths.
+//! The form of every response: codes, headers, request ids, methods and paths.
 
 use std::net::SocketAddr;
 
@@ -9,7 +9,7 @@ use crate::support::fixtures::{OPS, PROJECT, code, config, count_path, report_pa
 use crate::support::response::Response;
 use crate::support::server::Running;
 
-/// A HEAD has everything that the GET has, save the body.
+/// A response to HEAD equals the response to GET, without the body.
 #[tokio::test]
 async fn head_is_get_without_a_body() {
     let server = Running::start(config()).await;
@@ -54,7 +54,7 @@ async fn head_is_get_without_a_body() {
     }
 }
 
-/// A set, as `Allow` is one.
+/// The methods of `Allow`, as a set.
 fn allowed(answer: &Response) -> Vec<&str> {
     let mut methods: Vec<_> = answer.header("allow").unwrap().split(',').map(str::trim).collect();
     methods.sort_unstable();
@@ -86,7 +86,7 @@ async fn other_methods_get_405_with_allow() {
     }
 }
 
-/// Asks for each on a connection of its own; all are 404.
+/// Sends each request on its own connection, and asserts that it gets 404.
 async fn assert_unknown_paths(address: SocketAddr, method: &str, targets: &[&str]) {
     for target in targets {
         let answer = exchange(address, request(method, target, OPS, &["Connection: close"])).await;
@@ -136,7 +136,7 @@ async fn unknown_paths_get_404_for_every_method() {
                 "/v1/p/x/../app-server-sub-jobs/actions/count",
                 "/v1/p/app-server-sub-jobs/actions/count/../count",
                 "/x?/v1/p/app-server-sub-jobs/actions/count",
-                // What the internal listener alone has.
+                // Paths that only the internal listener has.
                 "/v1/p/app-server-sub-jobs/actions/report",
                 "/healthz",
                 "/readyz",
@@ -195,7 +195,7 @@ async fn a_valid_request_id_is_returned_and_an_invalid_one_is_replaced() {
     }
 }
 
-/// The publisher's SDKs read it whatever went wrong; so is an answer never to be kept.
+/// The publisher's SDKs read the request id of every response. No response may be cached.
 #[tokio::test]
 async fn internal_responses_have_the_common_headers() {
     let server = Running::start(config()).await;

@@ -1,4 +1,4 @@
-//! The publisher's own SDKs, unmodified, call a server in process; `tests/sdk` has what they are asked to do.
+//! The publisher's own SDKs, unmodified, call a server in process. `tests/sdk` has their scripts.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -17,7 +17,7 @@ const JOB: &str = "2382dd96-x y/z+é%&=";
 const TYPES: [&str; 3] = ["CREATE_SERVER", "DELETE_SERVER", "REJOIN_DOMAIN"];
 const STATUSES: [&str; 7] = ["WAITING", "RUNNING", "SUCCESS", "FAILED", "ABNORMAL", "ROLLBACK", "ABORTING"];
 
-/// The caller may enter one project that exists, and one that does not.
+/// The caller has access to one project that exists, and to one that does not.
 const KEY: (&str, &str) = ("AKSDK", "SK of the SDKs");
 const UNKNOWN_PROJECT: &str = "no-such-project";
 
@@ -55,14 +55,14 @@ policies = ["count-only"]
     Config::on_any_port(AccessSource::Text(access() + &sdk))
 }
 
-/// A subtask as far as filters see it.
+/// The fields of a subtask that filters compare.
 struct SubJob {
     status: &'static str,
     job_type: &'static str,
     job_id: &'static str,
 }
 
-/// Another number of subtasks for each status and type, about half of them of [`JOB`].
+/// A different number of subtasks for each status and type. About half of them belong to [`JOB`].
 fn sub_jobs() -> Vec<SubJob> {
     let kinds = STATUSES.iter().enumerate().flat_map(|(s, status)| {
         TYPES.iter().enumerate().flat_map(move |(t, job_type)| {
@@ -76,7 +76,7 @@ fn sub_jobs() -> Vec<SubJob> {
     kinds.collect()
 }
 
-/// A server that knows [`sub_jobs`], and of another project nothing but one.
+/// A server that stores [`sub_jobs`], and one subtask of another project.
 async fn server() -> Running {
     let server = Running::start(config()).await;
     let records = |list: &[SubJob]| {
@@ -94,7 +94,7 @@ async fn server() -> Running {
     server
 }
 
-/// What a client says of one call.
+/// The result of one call, as a client prints it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Outcome {
@@ -107,13 +107,13 @@ struct Outcome {
     request_id: Option<String>,
 }
 
-/// What it should say.
+/// The expected result of one call.
 #[derive(Debug)]
 enum Expected {
     Count(u64),
-    /// An answer of the server's, as this class.
+    /// An error response of the server, as this class of the SDK.
     Refused(&'static str, (u16, &'static str), &'static str),
-    /// The SDK gave up without such an answer, or hides it in a text that has these parts.
+    /// An error of the SDK itself, whose text has these parts.
     GaveUp(&'static [&'static str]),
 }
 use Expected::{Count, GaveUp, Refused};
@@ -158,7 +158,7 @@ fn matching(status: &str, job_types: &str, job_id: &str) -> Expected {
     Count(found.count() as u64)
 }
 
-/// What both clients do: every filter, and what is refused.
+/// The calls of both clients: every filter, and refused calls.
 fn common() -> BTreeMap<String, Expected> {
     let two = "CREATE_SERVER,DELETE_SERVER";
     let mut all: BTreeMap<_, _> = [
@@ -215,7 +215,7 @@ fn python() -> BTreeMap<String, Expected> {
             ("lookup-unknown", GaveUp(&["Failed to get project id of region 'no-such-region'"])),
             ("lookup-wrong-secret", GaveUp(&["status_code:401", "error_code:WKS.00211302", INVALID])),
             ("no-project", Refused(CLIENT_ERROR, PERMISSION, NOT_ONES_OWN)),
-            // Other algorithms, which a caller has to ask for, are no credential.
+            // A signature of another algorithm is not a credential. The caller has to configure it.
             ("sm3", Refused(CLIENT_ERROR, CREDENTIAL, UNSIGNED)),
             ("p256", Refused(CLIENT_ERROR, CREDENTIAL, UNSIGNED)),
             ("sm2", Refused(CLIENT_ERROR, CREDENTIAL, UNSIGNED)),
@@ -230,7 +230,7 @@ fn node() -> BTreeMap<String, Expected> {
     let mut all = common();
     all.extend(
         [
-            // The core then tries to make the project, at a path that is none here.
+            // The core then tries to create the project, at a path that does not exist here.
             ("lookup-unknown", Refused(CLIENT_ERROR, NOT_FOUND, "no such path")),
             ("lookup-wrong-secret", Refused(CLIENT_ERROR, CREDENTIAL, INVALID)),
             ("types-array", Refused(CLIENT_ERROR, INPUT, "job_type must be given only once")),
@@ -247,7 +247,7 @@ enum Client {
 }
 
 impl Client {
-    /// The interpreter and the script, with the SDKs installed.
+    /// The command that runs the script, with the SDKs installed.
     async fn command(self) -> Command {
         set_up().await;
         let (interpreter, script) = match self {
@@ -259,12 +259,12 @@ impl Client {
         command
     }
 
-    /// The names of what it can do.
+    /// The names of its scenarios.
     async fn scenarios(self) -> Vec<String> {
         output(self.command().await).await.lines().map(str::to_owned).collect()
     }
 
-    /// Does what is named, as a caller that knows its project's id or leaves it to the SDK.
+    /// Runs one scenario, with a configured project id or with the look-up of the SDK.
     async fn run<'a>(
         self,
         server: &Running,
@@ -272,7 +272,7 @@ impl Client {
         names: impl IntoIterator<Item = &'a String>,
     ) -> Vec<Outcome> {
         let mut command = self.command().await;
-        // Nothing of whoever runs the tests: neither proxies nor credentials.
+        // Without the environment of the test: no proxies and no credentials.
         command
             .args(names)
             .env_clear()
@@ -290,7 +290,7 @@ impl Client {
     }
 }
 
-/// Installs the SDKs, once; where that has been done it takes no time and no network.
+/// Installs the SDKs unless they are installed.
 pub(crate) async fn set_up() {
     static DONE: OnceCell<()> = OnceCell::const_new();
     DONE.get_or_init(async || {
@@ -309,7 +309,7 @@ pub(crate) async fn set_up() {
     .await;
 }
 
-/// What a program prints, which must end well; installing over a slow network is what takes longest.
+/// The output of a program, which must succeed. The time limit is that of an installation over a slow network.
 pub(crate) async fn output(mut command: Command) -> String {
     let output = timeout(Duration::from_secs(300), command.output()).await.expect("it does not end");
     let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}"));
@@ -324,7 +324,7 @@ async fn look_ups(server: &Running) -> f64 {
     server.metric(series).await.unwrap_or_default()
 }
 
-/// Runs all of a client's scenarios; without a project id those that do not need one.
+/// Runs all scenarios of a client that do not need a project id, or all with one.
 async fn runs_as_expected(
     client: Client,
     expected: &BTreeMap<String, Expected>,
@@ -340,7 +340,7 @@ async fn runs_as_expected(
     for outcome in &said {
         expected[&outcome.scenario].check(outcome);
     }
-    // A project id makes all look-ups but those of `lookup…` unnecessary.
+    // With a project id only the scenarios `lookup…` look it up.
     let done = look_ups(&server).await;
     assert!(if project.is_some() { (1.0..10.0).contains(&done) } else { done >= 10.0 }, "{done} look-ups");
 }
@@ -350,7 +350,7 @@ async fn python_with_a_project_id() {
     runs_as_expected(Client::Python, &python(), Some(PROJECT), &[]).await;
 }
 
-/// With an endpoint in place of a region, this SDK does not look for the project; nor where its look-up is not signed.
+/// This SDK does not look up the project if it has an endpoint instead of a region, or if it does not sign the look-up.
 #[tokio::test]
 async fn python_without_a_project_id() {
     let skipped = ["endpoint", "endpoints", "endpoint-slash", "sm3", "p256", "sm2"];

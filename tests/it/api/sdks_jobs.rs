@@ -18,7 +18,7 @@ fn record(id: &str, family: &str, status: &str) -> Value {
     })
 }
 
-/// A job of [`record`]'s, as JSON has it.
+/// The job of [`record`], as JSON.
 fn job(id: &str, status: &str) -> Value {
     let mut job = json!({
         "id": format!("job-{id}"), "job_type": "CREATE_SERVER", "begin_time": BEGIN, "status": status, "sub_jobs_total": 1,
@@ -39,7 +39,7 @@ fn with_sub_jobs(mut job: Value, id: &str, status: &str) -> Value {
     job
 }
 
-/// A value as the Python SDK's models have it: without the fields that these lack, and with times parsed.
+/// A value as the models of the Python SDK have it: with times parsed, and without the fields that the models lack.
 fn modelled(value: Value, without: &[&str]) -> Value {
     match value {
         Value::Object(fields) => {
@@ -108,7 +108,7 @@ async fn both_sdks_show_jobs_and_delete_subtasks() {
             let mut expected = expected.clone();
             if program == python && expected.get("answer").is_some() {
                 expected = modelled(expected, without);
-                // What an image's error is made of is kept.
+                // The model of an image's subtask keeps the parts of its error.
                 if let Some(info) = expected.pointer_mut("/answer/sub_jobs/0/job_execute_info") {
                     *info = json!({ "error_code": "WKS.1", "error_message": "no" });
                 }

@@ -1,4 +1,4 @@
-//! The publisher's own SDKs, unmodified, call the siblings of CountSubJobs, signed; `tests/sdk` has the scripts.
+//! The publisher's own SDKs, unmodified, call lists and image counts, signed. `tests/sdk` has the scripts.
 
 use std::process::Stdio;
 
@@ -22,7 +22,7 @@ pub(crate) fn config() -> Config {
     Config::on_any_port(AccessSource::Text(access() + &account))
 }
 
-/// A subtask as it is reported, which has all that an answer can show.
+/// A record with every field of a response.
 fn full(id: &str) -> Value {
     json!({
         "id": id, "job_id": "job é/1", "job_type": "CREATE_SERVER", "status": "FAILED",
@@ -32,7 +32,7 @@ fn full(id: &str) -> Value {
     })
 }
 
-/// The same in an answer, as JSON has it.
+/// The same subtask in a response.
 fn shown(record: Value) -> Value {
     let mut shown = record;
     shown["project_id"] = PROJECT.into();
@@ -46,7 +46,7 @@ fn shown(record: Value) -> Value {
     shown
 }
 
-/// The same as the Python SDK makes models of it: times are parsed, and a model has the fields that the publisher gave it.
+/// The same subtask as a model of the Python SDK: with times parsed, and without the fields that the model lacks.
 fn modelled(mut shown: Value, without: &[&str]) -> Value {
     let fields = shown.as_object_mut().unwrap();
     fields.retain(|name, _| !without.contains(&&**name));
@@ -63,7 +63,7 @@ pub(crate) async fn said(program: String, script: &str, server: &Running, calls:
     set_up().await;
     let mut command = Command::new(program);
     command.arg(format!("{ROOT}/tests/sdk/{script}")).args(calls).stdin(Stdio::null()).kill_on_drop(true);
-    // Nothing of whoever runs the tests: neither proxies nor credentials.
+    // Without the environment of the test: no proxies and no credentials.
     command
         .env_clear()
         .env("PATH", std::env::var("PATH").unwrap())

@@ -1,4 +1,4 @@
-//! The summary of a project or a job: all counts of one moment, and a revision that grows with every change.
+//! The summary of a project or a job: all counts at one moment, and the revision.
 
 use serde_json::{Value, json};
 

@@ -25,7 +25,7 @@ async fn report(server: &Running, id: &str, status: &str) {
     assert_eq!(response.status(), 200);
 }
 
-/// Waits until as many requests wait.
+/// Waits until that many requests wait.
 async fn waiting(server: &Running, number: f64) {
     server.reaches("subjobs_http_waiting{for=\"change\"}", number).await;
 }
@@ -53,7 +53,7 @@ async fn a_change_ends_the_wait() {
     report(&server, "1", "RUNNING").await;
     let script = async {
         waiting(&server, 2.0).await;
-        // Of the job, but not yet what one of the two waits for.
+        // This changes the job, and ends only one of the two waits.
         report(&server, "2", "WAITING").await;
         waiting(&server, 1.0).await;
         report(&server, "1", "SUCCESS").await;
@@ -85,7 +85,7 @@ async fn a_wait_holds_no_permit_and_has_its_own_timeout() {
         report(&server, "1", "RUNNING").await;
     };
     let three = async {
-        // One after another, since there is one permit.
+        // One after another, because there is one permit.
         let mut connections = Vec::new();
         for n in 1..=3 {
             let mut connection = Connection::open(server.public).await;
@@ -144,7 +144,7 @@ async fn a_wait_accepts_get_only() {
     }
 }
 
-/// Many waiters of one project are woken soon after the report, which none of them has to poll for.
+/// One report wakes all waiters of its project within seconds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_waiters_are_woken_by_one_report() {
     let server = Running::start(config()).await;

@@ -1,4 +1,4 @@
-//! Who is let in, and to what: the access file as callers meet it.
+//! Tokens, permissions and projects of the access file.
 
 use subjobs::access::{AccessSource, Token};
 
@@ -13,7 +13,7 @@ fn hash(token: &[u8]) -> String {
     Token::new(token).unwrap().digest().to_string()
 }
 
-/// A count's head with these header lines, which may be any bytes.
+/// The head of a count with these header lines of any bytes.
 fn asking(lines: &[&[u8]]) -> Vec<u8> {
     let mut request = format!("GET {} HTTP/1.1\r\nHost: h\r\n", count_path(PROJECT)).into_bytes();
     for line in lines {
@@ -83,7 +83,7 @@ async fn a_token_in_the_query_is_ignored() {
     assert_eq!(message, "neither X-Auth-Token nor a signature is given");
 }
 
-/// A token is bytes: above 0x7f it is as good or bad as any, and never a fault.
+/// A token may have bytes above 0x7f. An invalid one gets 401.
 #[tokio::test]
 async fn a_token_may_have_any_bytes() {
     let odd = "clé-\u{1F980}";
@@ -108,7 +108,7 @@ async fn a_token_may_have_any_bytes() {
     }
 }
 
-/// Tokens of the publisher's identity service run to several KiB; 32 KiB always fit.
+/// Tokens of the publisher's identity service have several KiB. The server accepts 32 KiB.
 #[tokio::test]
 async fn a_token_of_32_kib_is_accepted() {
     let long: String = (0..32 * 1024).map(|n| char::from(b'A' + (n * n % 26) as u8)).collect();
@@ -155,7 +155,7 @@ async fn a_user_has_the_permissions_of_its_policies() {
         (DASHBOARD, OTHER_PROJECT, Some(no_project()), Some(no_project())),
         (WORKER, PROJECT, Some(no_action(COUNT)), None),
         (WORKER, OTHER_PROJECT, Some(no_project()), Some(no_project())),
-        // What is wrong with a project, and whether it exists, is told to those whose it could be.
+        // Only a caller with access to a project id learns whether it is valid and exists.
         (DASHBOARD, "nowhere", Some(no_project()), Some(no_project())),
         (DASHBOARD, "a%2Fb", Some(no_project()), Some(no_project())),
         (DASHBOARD, "%32b31ed520ab14c7bebedb6e57f00aa11", None, Some(no_action(REPORT))),
@@ -190,7 +190,7 @@ async fn a_report_needs_a_credential() {
     assert_eq!(server.count("").await, 0);
 }
 
-/// The project that does not exist is told of last, to those who could have asked for it.
+/// An account has access to every project id, so it learns which projects do not exist.
 #[tokio::test]
 async fn unlisted_projects_do_not_exist() {
     let server = Running::start(config()).await;
@@ -202,7 +202,7 @@ async fn unlisted_projects_do_not_exist() {
     assert_eq!(ask(OTHER_PROJECT).await.unwrap().status(), 200);
 }
 
-/// A reload is in force for every later request, on open connections too; a bad file changes nothing.
+/// A reload applies to every later request, also on open connections. An invalid file changes nothing.
 #[tokio::test]
 async fn a_reload_applies_to_open_connections() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Access keys: whose they are, where their secrets come from, and how they end.
+//! Access keys: their principals, the sources of their secrets, and their removal.
 
 use subjobs::access::AccessSource;
 use subjobs::config::Config;
@@ -17,7 +17,7 @@ const DIFFERENT: &str = "X-Auth-Token and Authorization are of different callers
 async fn a_token_and_a_signature_must_both_be_valid_and_of_one_principal() {
     let server = server().await;
     let ask = async |token: &str, key: Key<'_>| {
-        // The token is not signed: the SDKs' callers add it as they like.
+        // The token is not signed: callers of the SDKs add it afterwards.
         Call::count().sign(key).header("X-Auth-Token", token).send(server.public).await
     };
     assert_eq!(counted(ask(OPS, OPS_KEY).await).await, 5);
@@ -53,7 +53,7 @@ async fn a_key_has_the_permissions_of_its_principal() {
     ] {
         assert_eq!(assert_error(answer, 403, code::PERMISSION).await, format!("the caller has {reason}"));
     }
-    // In the order of every decision: credential, permission, inputs, project.
+    // The order of decisions: credential, permission, inputs, project.
     let bad = |project| count(project).query(&[("status", "running")]);
     refused(bad("nowhere").sign(Key { secret: "x", ..DASHBOARD_KEY }).send(server.public).await, INVALID).await;
     assert_error(bad("nowhere").sign(DASHBOARD_KEY).send(server.public).await, 403, code::PERMISSION).await;
@@ -83,7 +83,7 @@ async fn secrets_are_read_from_the_environment_and_from_files() {
         )
         .await;
     }
-    // A new secret is read with the file that names it.
+    // A reload of the access file reads the secret again.
     write("dashboard.secret", "another\n");
     assert_eq!(counted(Call::count().sign(file).send(server.public).await).await, 0);
     server.access.reload().unwrap();

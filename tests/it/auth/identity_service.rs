@@ -1,4 +1,4 @@
-//! An identity service that closes, hangs and comes back, over real sockets.
+//! An identity service that closes connections, hangs and recovers, over real sockets.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -13,21 +13,21 @@ use subjobs::config::Config;
 use crate::support::fixtures::{OPS, access};
 use crate::support::server::Running;
 
-/// What the service does once it is asked.
+/// How the service reacts to a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Behaviour {
     Answer,
-    /// Reads the question and closes.
+    /// Reads the request and closes the connection.
     Close,
-    /// Closes with the question unread, which resets the connection.
+    /// Closes the connection without reading the request, which resets it.
     Reset,
-    /// Closes within the head of an answer.
+    /// Closes the connection within the head of the response.
     Break,
-    /// Says nothing.
+    /// Sends nothing.
     Hang,
 }
 
-/// Says what is done by the numbers of the connection and of its question, both from 1.
+/// Chooses the behaviour by the number of the connection and of the request on it, both from 1.
 type Plan = Box<dyn Fn(usize, usize) -> Behaviour + Send>;
 
 #[derive(Clone)]
@@ -80,7 +80,7 @@ impl Service {
                     return;
                 }
                 Behaviour::Hang => {
-                    // Until the client gives up.
+                    // Until the client closes the connection.
                     let _ = socket.read(&mut part);
                     let _ = socket.shutdown(Shutdown::Both);
                     return;
@@ -132,7 +132,7 @@ async fn a_failed_request_is_retried_once() {
         let server = self::server(&service.url, "20s").await;
         assert_eq!(status(&server, "t").await, 200, "{does:?}");
     }
-    // Nobody listens: there is nothing to ask again.
+    // No socket listens: a refused connection is not retried.
     let server = server("http://127.0.0.1:1", "20s").await;
     assert_eq!(status(&server, "t").await, 503);
 }
@@ -150,7 +150,7 @@ async fn a_service_that_is_down_is_called_rarely_until_it_recovers() {
     }
     let (took, asked) = (start.elapsed(), service.requests() - before);
     assert!(asked as u64 <= took.as_secs() + 1, "{asked} calls within {took:?}");
-    assert_eq!(status(&server, OPS).await, 200, "the file's own token needs nobody");
+    assert_eq!(status(&server, OPS).await, 200, "a token of the access file needs no identity service");
 
     service.now(Behaviour::Answer);
     let start = Instant::now();

@@ -1,4 +1,4 @@
-//! A real Keystone as the identity service: tokens of every scope, and how they end.
+//! A real Keystone as the identity service: tokens of every scope, their revocation and expiry.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -15,12 +15,12 @@ use crate::support::fixtures::{access, code, record};
 use crate::support::response::assert_error;
 use crate::support::server::Running;
 
-/// Keystone in a directory of its own, with users; it ends with the test.
+/// A Keystone process with its own directory and users. It ends with the test.
 struct Keystone {
     dir: tempfile::TempDir,
     port: u16,
     process: Child,
-    /// What tests/keystone/populate has made.
+    /// The output of tests/keystone/populate.
     made: Value,
     client: reqwest::Client,
 }
@@ -91,7 +91,7 @@ impl Keystone {
         token
     }
 
-    /// A server that asks this Keystone.
+    /// A server that uses this Keystone.
     async fn server(&self, cache: &str) -> Running {
         let identity = format!(
             r#"
@@ -132,7 +132,7 @@ async fn count(server: &Running, project: &str, token: &str) -> StatusCode {
     status
 }
 
-/// Counts until the token is refused; how long that took.
+/// Counts until the token is refused. Returns the time until then.
 async fn refused_after(server: &Running, project: &str, token: &str) -> Duration {
     let start = Instant::now();
     while count(server, project, token).await != StatusCode::UNAUTHORIZED {
@@ -257,7 +257,7 @@ async fn counts_are_right_while_keystone_is_killed_under_load(keystone: &mut Key
             40 => keystone.start_again().await,
             _ => {}
         }
-        // Some that are remembered, one that is refused, and some that nobody has asked about.
+        // Some cached tokens, one refused token, and some new tokens.
         let new: Vec<_> = (0..3).map(|i| format!("new-{round}-{i}")).collect();
         let asked = tokens.iter().chain(&new).map(|token| count(&server, &project, token));
         for status in futures_util::future::join_all(asked).await {

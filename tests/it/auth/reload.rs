@@ -1,4 +1,4 @@
-//! Reloads, whatever the access file is at the moment, and signals as early as they can come.
+//! Reloads with every kind of invalid access file, and signals during the start.
 
 use std::fs;
 use std::io::Write as _;
@@ -17,7 +17,7 @@ type Put = Box<dyn Fn(&PathBuf)>;
 const RELOADED: &str = "access file reloaded";
 const REFUSED: &str = "access file not reloaded: still using the previous file";
 
-/// Asks for a reload and waits for what it is said to have come to; the reason if it was refused.
+/// Reloads the access file and waits for the event of the log. Returns the reason if the reload failed.
 struct Reloads<'a> {
     program: &'a Program,
     seen: usize,
@@ -114,7 +114,7 @@ fn an_unusable_access_file_fails_the_start_within_a_time_limit() {
     }
 }
 
-/// As a shell's `--access <(command)` is one.
+/// A shell makes a pipe of `--access <(command)`.
 #[test]
 fn the_start_reads_an_access_file_from_a_pipe() {
     let files = Files::new();
@@ -129,14 +129,14 @@ fn the_start_reads_an_access_file_from_a_pipe() {
     assert_eq!(program.ask(OPS, "").status, 200);
 }
 
-/// The access file is a pipe, so that the start lasts as long as the test wants.
+/// The access file is a pipe, so the start waits for the test.
 #[test]
 fn a_signal_during_the_start_is_handled() {
     for (signal, times) in [("HUP", 20), ("TERM", 1), ("INT", 1)] {
         let files = Files::new();
         let pipe = files.fifo("pipe");
         let mut child = serve(&["--access", &pipe]).spawn().unwrap();
-        // Opens as soon as the program does.
+        // The open returns when the program has opened the pipe.
         let mut access_file = writer(&pipe);
         for _ in 0..times {
             let kill = format!("kill -{signal} {}", child.id());

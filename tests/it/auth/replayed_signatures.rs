@@ -1,4 +1,4 @@
-//! A signed report that is sent again, as whoever has seen it can, or an SDK that has missed the answer.
+//! A signed report that is sent again, by an attacker or by an SDK that did not receive the response.
 
 use serde_json::Value;
 use subjobs::access::AccessSource;
@@ -37,7 +37,7 @@ async fn a_replayed_report_changes_nothing_and_gets_the_first_response() {
         assert_eq!(taken(&server, &running).await, outcome(1, 0, 0, 0));
         assert_eq!(server.count("?status=SUCCESS").await, 1);
     }
-    // What is not signed may be changed on the way: a header, a token, how the path is encoded or the body framed.
+    // Parts that are not signed may change on the way: a header, a token, the encoding of the path, the framing of the body.
     let path = format!("/v1/{PROJECT}/app-server-sub-jobs/actions/report");
     let target = path.replacen("/v1/2", "/v1/%32", 1);
     for changed in [
@@ -82,7 +82,7 @@ async fn only_accepted_reports_are_remembered() {
     let path = format!("/v1/{OTHER_PROJECT}/app-server-sub-jobs/actions/report");
     let other = Call::new("POST", &path).header("Content-Type", NDJSON).body(&body).sign(OPS_KEY);
     assert_eq!(taken(&server, &other).await, outcome(1, 0, 0, 0));
-    // A token is no signature: whoever has it can report whatever it wants.
+    // A report with a token only is not a replay: a token is not bound to a body.
     for _ in 0..2 {
         let response = server.report(OPS, body.clone()).send().await.unwrap();
         assert_eq!(json(response).await, outcome(0, 0, 1, 0));

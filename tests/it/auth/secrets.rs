@@ -1,4 +1,4 @@
-//! No secret reaches the output of the program, whatever is logged and wherever the secret stands.
+//! No secret is in the output of the program, at any log level.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -10,7 +10,7 @@ use crate::support::wait::until;
 
 const SECRET: &str = "s3cretOfSomebody";
 
-/// A service that answers with the token itself where something else belongs, in many ways, one after another.
+/// An identity service whose responses have the token in place of other values, each response in another place.
 fn echoing_service() -> (String, usize) {
     let answers = [
         r#""TOKEN""#,
@@ -100,7 +100,7 @@ fn errors_of_the_access_file_have_no_value_of_it() {
             assert!(!said.contains(SECRET), "{said}");
         }
     }
-    // At a reload as well.
+    // The same holds for a reload.
     let mut command = serve(&["--access", &files.access()]);
     let program = Program::begin_with(command.env("RUST_LOG", "trace"));
     until("it is ready", || (program.internal_status("/readyz") == 200).then_some(()));

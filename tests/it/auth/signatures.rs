@@ -1,4 +1,4 @@
-//! Signed requests as they come over the wire.
+//! Signed requests over the network.
 
 use jiff::{SignedDuration, Timestamp};
 use reqwest::Response;
@@ -24,7 +24,7 @@ pub(super) fn config() -> Config {
     Config::on_any_port(AccessSource::Text(access_with_keys()))
 }
 
-/// A server that knows five subtasks of [`PROJECT`].
+/// A server that stores five subtasks of [`PROJECT`].
 pub(super) async fn server() -> Running {
     let server = Running::start(config()).await;
     let body = [
@@ -43,7 +43,7 @@ pub(super) async fn counted(response: Response) -> u64 {
     json(response).await["count"].as_u64().unwrap()
 }
 
-/// Asserts a 401 with this message, of which no part is a secret.
+/// Asserts a 401 with this message, which has no secret.
 pub(super) async fn refused(response: Response, reason: &str) {
     let message = assert_error(response, 401, code::CREDENTIAL).await;
     assert_eq!(message, reason);
@@ -67,7 +67,7 @@ async fn a_signed_count_is_accepted() {
         assert_eq!(counted(call.send(server.public).await).await, count, "{query:?}");
     }
     let path = |project: &str| format!("/v1/{project}/app-server-sub-jobs/actions/count");
-    // The signature is good, as the project is asked about after it.
+    // The signature is valid, because the project is checked after it.
     let odd = Call::new("GET", &path("é+~*'()@%41")).sign(OPS_KEY).send(server.public).await;
     assert_error(odd, 404, code::NOT_FOUND).await;
     let odd = Call::new("GET", &path("é")).target(&path("e%CC%81")).sign(OPS_KEY).send(server.public).await;
@@ -76,7 +76,7 @@ async fn a_signed_count_is_accepted() {
     assert_eq!(counted(same).await, 5);
 }
 
-/// Dates have one second's grain and nothing else tells calls apart, so equal calls must be as good as one.
+/// A date has a resolution of one second, and a signature has no nonce. So equal requests of one second must all be accepted.
 #[tokio::test]
 async fn an_identical_request_is_accepted_again() {
     let server = server().await;
@@ -154,7 +154,7 @@ async fn an_unknown_key_and_a_wrong_signature_get_the_same_response() {
         Call::count().sign(OPS_KEY).edit_authorization(|value| value.replace(&signature(value), &zeros)),
         Call::count().sign(OPS_KEY).edit_authorization(|value| value[..value.len() - 1].to_owned()),
         Call::count().sign(OPS_KEY).edit_authorization(|value| format!("{value}0")),
-        // Upper-case digits are another signature.
+        // A signature is compared as bytes, so upper-case digits do not match.
         Call::count()
             .sign(OPS_KEY)
             .edit_authorization(|value| value.replace(&signature(value), &signature(value).to_uppercase())),
@@ -168,8 +168,8 @@ async fn the_date_must_be_within_the_tolerance() {
     let server = server().await;
     let off = |seconds| Call::count().at(Timestamp::now() + SignedDuration::from_secs(seconds)).sign(OPS_KEY);
     let (near, far) = (14 * 60 + 59, 15 * 60 + 1);
-    // On a busy machine seconds pass until the server looks at its clock. Where they would spoil the test there are some to
-    // spare; the exact bounds are the unit tests' matter.
+    // On a busy machine seconds pass until the server reads its clock, so the offsets have slack. The unit tests have the exact
+    // limits.
     let spare = 20;
     for seconds in [-near + spare, 0, near] {
         assert_eq!(counted(off(seconds).send(server.public).await).await, 5, "{seconds}");
@@ -177,7 +177,7 @@ async fn the_date_must_be_within_the_tolerance() {
     for seconds in [-far, -86_400, far + spare, 86_400] {
         refused(off(seconds).send(server.public).await, SKEW).await;
     }
-    // A far date is refused without asking whose key it is.
+    // The date is checked before the key.
     let unknown = Key { id: "AKUNKNOWN", secret: "x" };
     refused(Call::count().at(Timestamp::UNIX_EPOCH).sign(unknown).send(server.public).await, SKEW).await;
 }
@@ -202,7 +202,7 @@ async fn the_date_must_be_present_once_and_signed() {
         with_date(&now.as_second().to_string()),
         with_date(&now.strftime("%Y%m%dT%H%M%S").to_string()),
         with_date(&now.strftime("%Y%m%dT%H%M%S+0000").to_string()),
-        // Date, which a browser's or proxy's request may have, is no X-Sdk-Date.
+        // A browser or a proxy may send Date. It does not replace X-Sdk-Date.
         Call::count()
             .without("X-Sdk-Date")
             .header("Date", now.strftime("%a, %d %b %Y %T GMT").to_string())
@@ -238,7 +238,7 @@ async fn a_malformed_signature_is_refused() {
     }
 }
 
-/// Another scheme is no credential: alone it is none, and beside a good one it is ignored.
+/// A header of another scheme is ignored: alone it is no credential, and with a token the token decides.
 #[tokio::test]
 async fn other_authorization_schemes_are_ignored() {
     let server = server().await;
@@ -299,12 +299,12 @@ async fn headers_are_signed_as_received() {
     }
     let other_bytes = Call::count().header("X-Note", b"caf\xe9").sign(OPS_KEY).replace("X-Note", b"caf\xe8");
     refused(other_bytes.send(server.public).await, INVALID).await;
-    // Without a Host the request is signed well and not good.
+    // A request without Host gets 400, although its signature is valid.
     let message = assert_error(Call::count().without("Host").sign(OPS_KEY).send(server.public).await, 400, code::INPUT);
     assert_eq!(message.await, "Host is missing");
 }
 
-/// A proxy sends the whole URL in the request line; the SDK that speaks to it has signed the path.
+/// A proxy sends the whole URL in the request line. The SDK has signed the path only.
 #[tokio::test]
 async fn a_signed_request_in_absolute_form_is_accepted() {
     let server = server().await;

@@ -1,4 +1,4 @@
-//! Signed requests with a body: what is read for the signature, and when.
+//! Signed requests with a body: how much of it is read for the signature, and when.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use crate::support::response::{assert_error, json};
 use crate::support::server::Running;
 use crate::support::signer::Call;
 
-/// The most of a body on the public listener that is read for a signature.
+/// The largest signed body of a public request, in bytes.
 const MAX_SIGNED: usize = 64 * 1024;
 
 const TOO_LONG: &str = "the body is too long to be signed";
 
-/// Node's core sends `{}` with a GET.
+/// The core of the SDK for Node sends `{}` with a GET.
 #[tokio::test]
 async fn a_body_is_signed_as_received() {
     let server = server().await;
@@ -33,10 +33,10 @@ async fn a_signed_body_of_a_count_has_at_most_64_kib() {
     let call = |length: usize| Call::count().body("x".repeat(length)).sign(OPS_KEY);
     assert_eq!(counted(call(MAX_SIGNED).send(server.public).await).await, 5);
     assert_eq!(counted(call(MAX_SIGNED).send_chunked(server.public, false).await).await, 5);
-    // What is announced as too long is refused before it comes, and what is not, as soon as there is too much.
+    // A `Content-Length` above the limit is refused before the body arrives, a chunked body as soon as it exceeds the limit.
     refused(call(MAX_SIGNED + 1).send_part(server.public, 0).await, TOO_LONG).await;
     refused(call(MAX_SIGNED + 1).send_chunked(server.public, true).await, TOO_LONG).await;
-    // A token does not care.
+    // A request with a token has no such limit.
     let token = Call::count().body("x".repeat(MAX_SIGNED + 1)).header("X-Auth-Token", OPS);
     assert_eq!(token.send(server.public).await.status(), 200);
 }
@@ -74,7 +74,7 @@ async fn a_signed_report_is_accepted_and_a_changed_one_is_refused() {
     let body = format!("[{}]", records.join(","));
     assert!(body.len() > 4 * 1024 * 1024);
     let call = Call::report("application/json", &body).sign(WORKER_KEY);
-    // What a record says is changed without changing its length.
+    // This changes a record and keeps its length.
     let tampered = body.replacen("RUNNING", "SUCCESS", 1);
     refused(call.clone().body(&tampered).send(server.internal).await, INVALID).await;
     refused(call.clone().body(body.trim_end_matches(']')).send(server.internal).await, INVALID).await;

@@ -1,4 +1,4 @@
-//! `subjobs check`: what it says of access files and load files.
+//! `subjobs check`: its output about access files and load files.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! What the program takes, and refuses, from its command line and environment; and what it does beside serving.
+//! The command line and the environment, and the commands `healthcheck` and `token`.
 
 use std::net::{Shutdown, TcpListener};
 use std::time::{Duration, Instant};
@@ -111,7 +111,7 @@ fn healthcheck_exits_with_0_only_if_the_server_is_ready() {
     let port = program.internal.port();
     assert!(program.internal.ip().is_unspecified());
     assert_eq!(healthcheck(&format!("127.0.0.1:{port}")), 0);
-    // A wildcard address means loopback; here that one is reached by the wildcard itself too, but not everywhere.
+    // A wildcard address is replaced by loopback: only some systems connect to a wildcard.
     assert_eq!(healthcheck(&format!("0.0.0.0:{port}")), 0);
     for (given, reachable) in [("0.0.0.0:1", "127.0.0.1:1"), ("[::]:1", "[::1]:1"), ("192.0.2.1:1", "192.0.2.1:1")] {
         assert_eq!(subjobs::cli::connect_address(given.parse().unwrap()).to_string(), reachable);
@@ -153,7 +153,7 @@ fn a_generated_token_is_accepted() {
     assert!(token.len() >= 32 && token.bytes().all(|byte| byte.is_ascii_graphic()), "{token}");
     assert_ne!(text(&run(&mut subjobs(&["token"]), "").stdout).lines().next(), Some(token));
 
-    // Hashed again, it gives the same line and nothing else; the line goes into the file as it is.
+    // The hash of the token is the printed line, which is a line of the access file.
     for input in [token.to_owned(), format!("{token}\n"), format!("{token}\r\n")] {
         let hashed = run(&mut subjobs(&["token", "--hash"]), &input);
         assert_eq!((hashed.status.code(), text(&hashed.stdout)), (Some(0), format!("{hash}\n")));
@@ -180,7 +180,7 @@ fn options() -> Vec<(String, String)> {
 #[test]
 fn every_option_has_an_environment_variable() {
     let files = Files::new();
-    // Each variable alone is heard: a value that cannot be used is complained about, by the variable's or the file's name.
+    // Each variable is read: an invalid value is an error with the name of the variable or of the file.
     for (option, variable) in options() {
         let (value, named) = match option.as_str() {
             "--access" | "--load" => ("/nowhere", "/nowhere"),
@@ -200,7 +200,7 @@ fn every_option_has_an_environment_variable() {
         assert!(error.contains(named), "{variable}: {error}");
     }
 
-    // All of them together do what the options do; a flag beats its variable.
+    // All variables together work as the options. A flag overrides its variable.
     let load = [
         files.put("a.ndjson", &load_line(PROJECT, "1", "NEW", "RUNNING")),
         files.put("b.ndjson", &load_line(PROJECT, "2", "NEWER", "RUNNING")),
@@ -244,7 +244,7 @@ fn every_option_has_an_environment_variable() {
         BlockingConnection::open(program.public),
     ];
     let start = Instant::now();
-    // A fourth one waits until one of the three has been closed.
+    // A fourth connection waits until one of the three is closed.
     assert_eq!(program.count(""), 2);
     assert!(start.elapsed() > Duration::from_secs(1), "{:?}", start.elapsed());
     idle.iter_mut().for_each(|socket| assert_eq!(socket.rest(), "", "the time-out of an idle connection"));

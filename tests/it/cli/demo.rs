@@ -1,4 +1,4 @@
-//! The demo, as somebody meets it who has just found the program.
+//! The demo, without any other option.
 
 use std::process::{Command, Stdio};
 
@@ -6,7 +6,7 @@ use crate::support::blocking::get;
 use crate::support::program::{Program, Signal, run, serve, text};
 use crate::support::wait::until;
 
-/// What a demo has printed: the token, and the curl line.
+/// The token and the curl command that a demo prints.
 fn greeting(program: &Program) -> (String, String) {
     program.out.await_in("curl line", |lines| {
         let token = lines.iter().find_map(|line| line.trim().strip_prefix("token "))?;
@@ -15,7 +15,7 @@ fn greeting(program: &Program) -> (String, String) {
     })
 }
 
-/// Runs a line as a shell does; the count that it prints.
+/// Runs a command in a shell. Returns the count that it prints.
 fn count_by(curl: &str) -> u64 {
     let output = run(Command::new("sh").arg("-c").arg(curl), "");
     let answer = text(&output.stdout);

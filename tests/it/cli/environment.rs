@@ -1,4 +1,4 @@
-//! Variables of the environment: an empty one says nothing, and one that nothing reads is warned of.
+//! Environment variables: an empty one is unset, and an unknown one is logged.
 
 use clap::{Arg, CommandFactory as _};
 use subjobs::config::Cli;
@@ -7,7 +7,7 @@ use crate::support::fixtures::{Files, OPS};
 use crate::support::program::{Program, Signal, event, run, serve, subjobs, text};
 use crate::support::wait::until;
 
-/// Every option of a command that a variable can set, and the variable.
+/// Every option of a command with an environment variable, and the variable.
 fn variables(command: &str) -> Vec<(String, String)> {
     let cli = Cli::command();
     let args = cli.find_subcommand(command).unwrap().get_arguments();
@@ -25,7 +25,7 @@ fn an_empty_variable_is_unset() {
     ] {
         let without = run(subjobs(&[command]).args(needed), "");
         assert_eq!(without.status.code(), Some(expected));
-        // The log has the time in it.
+        // The log has times, which differ.
         let said = |bytes: &[u8]| match serde_json::from_str::<serde_json::Value>(&text(bytes)) {
             Ok(event) => event["message"].to_string(),
             Err(_) => text(bytes),
@@ -65,12 +65,12 @@ fn an_error_names_the_variable() {
         let output = run(subjobs(&["serve", "--log-format", "text"]).env(&variable, value), "");
         let said = text(&output.stderr);
         if option == "log-format" || option == "demo-token" {
-            // A flag beats its variable; a token is looked at only where there is a demo.
+            // A flag overrides its variable. The token is read only with --demo.
             assert!(said.starts_with("subjobs: there is no access file"), "{said}");
             continue;
         }
         assert!(said.starts_with(&format!("error: invalid value 'no such value' for '{variable}'")), "{said}");
-        // Where the flag is at fault, it is named, whatever the variable has.
+        // An error of a flag names the flag, also if its variable is set.
         if !["demo", "allow-reset"].contains(&option.as_str()) {
             let mut command = subjobs(&["serve", "--log-format", "text", &format!("--{option}"), value]);
             for environment in [value, ""] {
@@ -119,7 +119,7 @@ fn a_secret_env_variable_of_the_access_file_is_known() {
     program.await_log("ready");
     program.signal(Signal::Term);
     assert_eq!(warned(&program.ended().1), ["SUBJOBS_OPS_SECRETS"]);
-    // A start that fails after the access file has been read knows it too.
+    // The variable is also known in a start that fails after it has read the access file.
     let (code, log) = start(&["--load", "/nowhere"]).ended();
     assert_eq!((code, warned(&log)), (2, vec!["SUBJOBS_OPS_SECRETS".to_owned()]));
 }

@@ -1,4 +1,4 @@
-//! What the log says: values that a machine can read, and one line of JSON for each event, the last words included.
+//! The log: values that a machine can read, and one line of JSON for each event, also for the last one.
 
 use crate::support::blocking::{exchange, get};
 use crate::support::connection::request;
@@ -25,7 +25,7 @@ fn request_ids_are_strings_and_durations_are_seconds() {
     assert_eq!((draining["delay_seconds"].as_f64(), draining["timeout_seconds"].as_f64()), (Some(0.0), Some(1.5)));
     let loaded = events.iter().find(|event| event["message"] == "loaded").unwrap();
     assert!(loaded["duration_seconds"].as_f64().unwrap() < 30.0, "{loaded}");
-    // No duration in another form, as 1.5s or 3µs.
+    // No duration has a unit, for example 1.5s or 3µs.
     let is_duration = |text: &str| {
         let unit = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
         unit.len() < text.len() && ["s", "ms", "µs", "ns"].contains(&unit)
@@ -67,7 +67,7 @@ fn a_fatal_error_has_the_format_of_the_log() {
             let by_flag = serve(&[args, &["--log-format", "json"]].concat());
             let mut by_variable = serve(args);
             by_variable.env("SUBJOBS_LOG_FORMAT", "json");
-            // As standard error is no terminal.
+            // The default: standard error is not a terminal.
             let by_default = serve(args);
             for mut command in [by_flag, by_variable, by_default] {
                 let output = run(command.env("RUST_LOG", quiet), "");
@@ -82,7 +82,7 @@ fn a_fatal_error_has_the_format_of_the_log() {
     }
 }
 
-/// However short the run and however much is said before the end, a reader gets all of it.
+/// A reader gets all lines, also of a short run that logs much.
 #[test]
 fn the_last_lines_of_the_log_are_written_before_the_exit() {
     let files = Files::new();
@@ -93,7 +93,7 @@ fn the_last_lines_of_the_log_are_written_before_the_exit() {
     }
 }
 
-/// One that reads slowly gets every line in its order, or none of it: lines are whole.
+/// A slow reader gets whole lines in order. Lines may be dropped.
 #[test]
 fn a_slow_reader_gets_whole_lines() {
     let files = Files::new();
@@ -110,7 +110,7 @@ fn a_slow_reader_gets_whole_lines() {
     for _ in 0..300 {
         assert_eq!(get(public, &count_path(PROJECT), OPS).status, 200);
     }
-    // Only now does anybody read.
+    // The reader starts only now.
     let lines = std::thread::spawn(move || {
         let mut text = String::new();
         std::io::Read::read_to_string(&mut { reader }, &mut text).unwrap();

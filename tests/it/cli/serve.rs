@@ -1,4 +1,4 @@
-//! The program's life: how it starts, what it says, and how it ends.
+//! The command `serve`: its start, its log and its end.
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -65,7 +65,7 @@ fn a_drain_waits_for_the_delay_and_for_running_requests() {
         "60s",
         "--request-timeout",
         "60s",
-        // It is not their clocks that end connections here.
+        // Long timeouts, so that only the drain closes connections.
         "--head-timeout",
         "1h",
         "--idle-timeout",
@@ -82,17 +82,17 @@ fn a_drain_waits_for_the_delay_and_for_running_requests() {
     program.signal(Signal::Term);
     until("/readyz is 503", || (program.internal_status("/readyz") == 503).then_some(()));
     get(program.internal, "/readyz", "").assert_error(503, code::UNAVAILABLE);
-    // Nothing changes for callers yet, on new connections or on old ones.
+    // During the delay, requests are served on new and on open connections.
     assert_eq!(program.count(""), 0);
     kept_alive.send(request("GET", &count_path(PROJECT), OPS, &[]));
     assert_eq!(kept_alive.response().status, 200);
 
-    // None of these has a request under way, so none is answered.
+    // None of these has a running request, so they close without a response.
     for socket in [&mut unused, &mut kept_alive, &mut half_sent] {
         assert_eq!(socket.rest(), "");
     }
     until("the public listener closes", || BlockingConnection::try_open(program.public).err());
-    // The internal one answers to the end.
+    // The internal listener still serves requests.
     assert_eq!((program.internal_status("/healthz"), program.internal_status("/readyz")), (200, 503));
     assert_eq!(program.metric("subjobs_http_in_flight"), Some(1));
     assert_eq!(
@@ -113,7 +113,7 @@ fn a_drain_timeout_logs_the_aborted_requests_and_exits_with_0() {
     let files = Files::new();
     let program = Program::start(&["--access", &files.access(), "--drain", "2s"]);
     let (mut count, mut report) = (program.running_count(), program.running_report());
-    // Idle ones are not what is cut.
+    // Idle connections are not counted as aborted requests.
     let _idle = [BlockingConnection::open(program.public), BlockingConnection::open(program.internal)];
 
     let start = Instant::now();
@@ -125,7 +125,7 @@ fn a_drain_timeout_logs_the_aborted_requests_and_exits_with_0() {
         log.iter().map(|line| event(line)).find(|event| event["message"].as_str().unwrap().contains("drain timed out"));
     assert_eq!(timed_out.expect("it says so")["aborted"], 2, "{}", log.join("\n"));
     assert_eq!([count.rest(), report.rest()], ["", ""]);
-    // One time for everything that runs, not one for each listener.
+    // Both listeners share one deadline.
     assert!(took >= Duration::from_secs(2) && took < Duration::from_millis(3900), "{took:?}");
 }
 
@@ -168,7 +168,7 @@ fn requests_get_503_until_all_files_are_loaded() {
     let load = files.fifo("load.ndjson");
     let program = Program::begin(&["--access", &files.access(), "--load", &load]);
     let mut load = writer(load);
-    // Of which the first batches have been taken in already.
+    // The first batches are stored before the pipe is closed.
     let many: String =
         (0..20_000).map(|id| load_line(PROJECT, &id.to_string(), "CREATE_SERVER", "RUNNING") + "\n").collect();
     load.write_all(many.as_bytes()).unwrap();
@@ -178,7 +178,7 @@ fn requests_get_503_until_all_files_are_loaded() {
     program.ask(OPS, "").assert_error(503, code::UNAVAILABLE);
     let report = post(program.internal, &report_path(PROJECT), OPS, &record("1", "j", "CREATE_SERVER", "RUNNING"));
     report.assert_error(503, code::UNAVAILABLE);
-    // What needs no subtask is decided before.
+    // A request for an unknown path needs no subtask.
     get(program.public, "/v1", OPS).assert_error(404, code::NOT_FOUND);
     assert_eq!(healthcheck(&program.internal.to_string()), 1);
 
@@ -231,7 +231,7 @@ fn a_drain_during_the_load_serves_no_subtasks() {
 #[test]
 fn a_signal_ends_the_load() {
     let files = Files::new();
-    // One that nobody ever writes to, and one whose writer never ends.
+    // A pipe without any data, and one whose writer does not close it.
     for is_begun in [false, true] {
         let path = files.fifo(&format!("load-{is_begun}"));
         let program = Program::begin(&["--access", &files.access(), "--load", &path, "--drain", "1h"]);
@@ -268,7 +268,7 @@ fn sighup_reloads_the_access_file() {
     assert!(reason.contains("access.toml: line 12: unknown field `secret`"), "{reason}");
     assert_eq!((ask(DASHBOARD), ask(OPS)), (200, 200));
 
-    // One principal goes, and one project.
+    // The new file lacks one principal and one project.
     let without_dashboard = access().replace("\"dashboard\"", "\"panel\"");
     let hash = subjobs::access::Token::new(DASHBOARD.as_bytes()).unwrap().digest().to_string();
     let new_hash = subjobs::access::Token::new(b"new-token").unwrap().digest().to_string();
@@ -302,7 +302,7 @@ fn the_log_has_its_format_and_no_token() {
         }
         let twice = request("GET", &count_path(PROJECT), OPS, &["X-Auth-Token: unknown-token", "Connection: close"]);
         exchange(program.public, twice);
-        // Where the HTTP layer itself gives up.
+        // The HTTP layer itself refuses this request.
         let broken = request("GET", &count_path(PROJECT), OPS, &["Content-Length: x", "Connection: close"]);
         exchange(program.public, broken);
         program.signal(Signal::Hup);

@@ -1,4 +1,4 @@
-//! `deploy/split-symbols`, by which the image and the release get a small program and its symbols apart.
+//! `deploy/split-symbols`, which moves the symbols of a program to a file of their own.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::support::program::{run, text};
 
-/// A program that panics, for the server does not at a test's wish.
+/// A program that panics. A test cannot make the server panic.
 const SOURCE: &str = "#[inline(never)] fn the_fault() { panic!() }\nfn main() { the_fault() }\n";
 
 /// Runs a program, and returns its standard error.

@@ -1,5 +1,4 @@
-//! A log that cannot be written hurts nothing else: with every kind of standard error that takes nothing the program starts,
-//! answers, reloads, drains and ends as it always does.
+//! The program starts, serves, reloads, drains and ends with every kind of standard error that cannot be written.
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command};
@@ -12,7 +11,7 @@ use crate::support::program::{Signal, serve, subjobs};
 use crate::support::streams::{UNWRITABLE, Unwritable, addresses, exit_code, give};
 use crate::support::wait::until;
 
-/// A server whose standard error takes nothing; killed when dropped.
+/// A server whose standard error cannot be written. It is killed when dropped.
 struct Mute {
     child: Child,
     public: SocketAddr,
@@ -66,15 +65,15 @@ fn a_server_works_with_an_unwritable_log() {
                 assert_eq!((server.count(OPS), server.count("unknown-token")), (200, 401), "{broken:?}, {filter}");
             }
             let is_lost = match broken {
-                // The runtime has put /dev/null in its place.
+                // The runtime replaces a closed stream with /dev/null.
                 Unwritable::Closed => false,
                 Unwritable::Full | Unwritable::NoReader | Unwritable::ReadOnly => true,
-                // They wait.
+                // The lines stay in the queue.
                 Unwritable::Stuck | Unwritable::StuckNonBlocking => false,
             };
             let are_counted = || server.metric("subjobs_log_lines_dropped_total") > 0;
             until("lost lines are counted", || (are_counted() == is_lost).then_some(()));
-            // A reload that fails and one that succeeds.
+            // A failed and a successful reload.
             files.put("access.toml", "x");
             server.signal(Signal::Hup);
             assert_eq!(server.count(DASHBOARD), 200, "{broken:?}, {filter}");
@@ -117,7 +116,7 @@ fn exit_codes_do_not_depend_on_the_log() {
     let taken = taken.local_addr().unwrap().to_string();
     let (access, bad) = (files.access(), files.put("bad.toml", "x"));
     let load = files.put("load.ndjson", &load_line(PROJECT, "1", "CREATE_SERVER", "RUNNING"));
-    // One for each command that opens it.
+    // Each command opens its own pipe.
     let [damaged, damaged_too] = ["damaged", "damaged-too"].map(|name| {
         let dir = files.arg(name);
         let mut first =
@@ -153,7 +152,7 @@ fn exit_codes_do_not_depend_on_the_log() {
         (serve(&["--access", &access, "--data-dir", &damaged_too]), 3),
     ];
     for broken in UNWRITABLE {
-        // All at once, since each waits for a second where nobody reads. A filter that makes no sense is complained about too.
+        // Concurrently, because each waits for a second if its log has no reader. The invalid filter is logged, too.
         let running = cases.each_ref().map(|(args, code)| {
             let args: Vec<_> = args.iter().map(String::as_str).collect();
             let (mut command, reader) = give(subjobs(&args).env("RUST_LOG", "debug,a=b=c"), 2, broken);
@@ -171,7 +170,7 @@ fn a_log_file_at_the_file_size_limit_does_not_end_the_program() {
     let log = std::fs::File::create(files.path("log")).unwrap();
     let mut command = Command::new("sh");
     let program = serve(&["--access", &files.access()]);
-    // One block of 512 bytes, which a few lines fill.
+    // A limit of one block of 512 bytes, which a few lines exceed.
     command.arg("-c").arg("ulimit -f 1; exec \"$0\" \"$@\"").arg(program.get_program()).args(program.get_args());
     let child = command.env("RUST_LOG", "debug").stderr(log).spawn().unwrap();
     let [public, internal] = addresses(&child);

@@ -1,4 +1,4 @@
-//! Standard output that takes nothing: what was asked for is not there, and the exit code says so.
+//! Standard output that cannot be written: the command fails, and its exit code says so.
 
 use std::process::{Command, Stdio};
 
@@ -6,7 +6,7 @@ use crate::support::fixtures::{Files, PROJECT, load_line};
 use crate::support::program::{Program, Signal, serve, subjobs, text};
 use crate::support::streams::{UNWRITABLE, Unwritable, exit_code, give};
 
-/// A data directory with so many subtasks.
+/// A data directory with this number of subtasks.
 fn data_dir(files: &Files, sub_jobs: usize) -> String {
     let lines: String =
         (0..sub_jobs).map(|id| load_line(PROJECT, &format!("id-{id}"), "CREATE_SERVER", "RUNNING") + "\n").collect();
@@ -32,7 +32,7 @@ fn an_export_to_a_closed_output_fails() {
             assert_eq!(output.status.code(), Some(expected), "{sub_jobs}, {broken:?}: {said}");
             assert_eq!(said.contains("cannot write: "), expected == 1, "{broken:?}: {said}");
         }
-        // Whoever wants to know only whether it can be read throws the output away.
+        // /dev/null is a valid output: it serves to check that the directory can be read.
         let discarded = subjobs(&["export", "--data-dir", &dir]).stdout(Stdio::null()).status().unwrap();
         assert_eq!(discarded.code(), Some(0));
     }
@@ -57,7 +57,7 @@ fn commands_with_an_unwritable_output_have_documented_exit_codes() {
     let (access, bad) = (files.access(), files.put("bad.toml", "x"));
     for broken in UNWRITABLE {
         if matches!(broken, Unwritable::Stuck | Unwritable::StuckNonBlocking) {
-            // They wait for their reader, as any command does.
+            // These commands wait for their reader, as any program does.
             continue;
         }
         let is_closed = broken == Unwritable::Closed;

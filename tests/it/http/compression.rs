@@ -54,7 +54,7 @@ async fn metrics_and_the_openapi_document_are_compressed_if_the_client_accepts_i
             let body = response.bytes().await.unwrap();
             assert!(body.len() < plain.len() / 2, "{path}: {} of {length} bytes", body.len());
             let text = decoded(coding, &body);
-            // What the metrics say has changed since.
+            // The values of metrics have changed in between.
             assert!(text.lines().count() >= plain.lines().count());
             assert!(path == "/metrics" || text == plain);
         }
@@ -94,7 +94,7 @@ async fn head_has_the_headers_of_get() {
     }
 }
 
-/// So that it need not pass the layer either.
+/// A count does not pass through the compression layer.
 #[tokio::test]
 async fn a_count_is_not_compressed_and_has_no_vary() {
     let server = Running::start(config()).await;

@@ -1,4 +1,4 @@
-//! How many connections there may be, whose they are, and what is left for health and metrics when all are taken.
+//! The limits of connections, in all and for each address, and the reserve for health and metrics.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use crate::support::connection::{Connection, head, valid_count};
 use crate::support::fixtures::{OPS, PROJECT, code, config, report_path};
 use crate::support::server::Running;
 
-/// Connections that are kept for probes when all others are taken.
+/// The number of connections that are reserved for probes.
 const RESERVE: usize = 32;
 
 fn probe(path: &str) -> String {
     head(&format!("GET {path} HTTP/1.1"), &["Host: h"])
 }
 
-/// Connections that have been accepted, each with an answered request if it has one to send.
+/// Opens connections, each of which has received a response.
 async fn open_connections(server: &Running, count: usize) -> Vec<Connection> {
     let mut held = Vec::new();
     for _ in 0..count {
@@ -48,7 +48,7 @@ async fn a_public_connection_above_the_limit_waits() {
 #[tokio::test]
 async fn probes_are_answered_when_the_internal_connections_are_in_use() {
     let server = Running::start(Config { max_connections: 3, ..config() }).await;
-    // One is the test's own client's.
+    // One connection belongs to the HTTP client of the test.
     server.reaches("subjobs_http_connections{listener=\"internal\"}", 1.0).await;
     let mut held = open_connections(&server, 2).await;
     for path in ["/healthz", "/readyz", "/metrics", "/openapi.json", "/healthz"] {
@@ -67,7 +67,7 @@ async fn probes_are_answered_when_the_internal_connections_are_in_use() {
     assert_eq!(connection.rest().await, "");
     assert_eq!(server.metric("subjobs_refusals_total{reason=\"overloaded\"}").await, Some(1.0));
     assert_eq!(server.metric("subjobs_reports_total{outcome=\"failed\"}").await, Some(1.0));
-    // Whoever holds a connection reports as before, and so does whoever gets the next that is free.
+    // A worker with an open connection can report, and so can one that gets the next free connection.
     held[0].send(&report).await;
     assert_eq!(held[0].response().await.status, 200);
     drop(held);
@@ -86,7 +86,7 @@ async fn idle_connections_do_not_block_probes() {
     let mut idle = Vec::new();
     for _ in 0..RESERVE {
         let mut connection = Connection::open(server.internal).await;
-        // Half a request is none.
+        // A partial request is not a probe.
         connection.send("GET /healthz HT").await;
         idle.push(connection);
     }
@@ -95,7 +95,7 @@ async fn idle_connections_do_not_block_probes() {
         let mut connection = Connection::open(server.internal).await;
         connection.send(probe("/readyz")).await;
         assert_eq!(connection.response().await.body, b"ready\n");
-        // Its connection ends, and an idle one takes its place.
+        // The connection of the probe is closed, and an idle one is accepted instead.
         let next = Connection::open(server.internal).await;
         assert_eq!(idle[displaced].rest().await, "", "the one that has waited longest goes first");
         idle.push(next);

@@ -1,4 +1,4 @@
-//! A limit of open files too low for `--max-connections`: what is not a connection always has descriptors.
+//! With a low limit of open files the server still has descriptors for files that are not connections.
 
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
@@ -9,10 +9,10 @@ use crate::support::fixtures::{Files, OPS, PROJECT, record, report_path};
 use crate::support::program::{Program, Signal, event, serve};
 use crate::support::wait::until;
 
-/// More than a listener takes under any of the limits here.
+/// More connections than a listener accepts with any of the limits.
 const IDLE: usize = 450;
 
-/// The program under a limit of open files, which it cannot raise.
+/// Starts the program with a hard limit of open files.
 fn serve_with_limit(limit: u64, args: &[&str]) -> Program {
     let serve = serve(args);
     let mut command = Command::new("sh");
@@ -39,7 +39,7 @@ fn records(first: usize) -> String {
 
 #[test]
 fn idle_connections_leave_reserved_descriptors_free() {
-    // For the other ends of the connections.
+    // The test needs descriptors for its own ends of the connections.
     rlimit::increase_nofile_limit(4096).unwrap();
     let files = Files::new();
     for (limit, has_data_dir) in [(400, true), (256, false)] {

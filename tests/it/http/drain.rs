@@ -1,4 +1,4 @@
-//! The end as callers see it: which answers close their connection, and that no request is lost on the way.
+//! The drain: which responses close their connection, and that no request is lost.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::support::wait::until;
 
 const LONG: Duration = Duration::from_secs(3600);
 
-/// Stops a server and waits until it says so.
+/// Stops a server and waits until it drains.
 async fn stop(server: &mut Running) {
     server.stop();
     while server.get_internal("/readyz").await.status() != 503 {
@@ -48,7 +48,7 @@ async fn public_responses_after_the_signal_close_their_connection() {
 
     stop(&mut server).await;
     for (mut connection, request, status) in kept {
-        // What follows in the pipeline is for another connection.
+        // Later requests of the pipeline get no response on this connection.
         connection.send(request.clone() + &valid_count("", &[])).await;
         let answer =
             if request.contains("HEAD") { connection.response_to_head().await } else { connection.response().await };
@@ -62,7 +62,7 @@ async fn public_responses_after_the_signal_close_their_connection() {
     let mut new = Connection::open(server.public).await;
     new.send(valid_count("", &[])).await;
     assert_eq!(new.response().await.header("connection"), Some("close"));
-    // Probes and workers stay where they are.
+    // Responses of the internal listener keep their connections open.
     for _ in 0..2 {
         internal.send("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n").await;
         assert_eq!(internal.response().await.header("connection"), None);
@@ -91,7 +91,7 @@ async fn requests_that_arrived_before_the_end_are_answered() {
     assert_eq!(server.ended().await, 0);
 }
 
-/// Bytes that nobody has read turn the end of a connection into a reset, which takes the answer before them along.
+/// A close with unread bytes resets the connection, and the peer may lose the response before it.
 #[tokio::test]
 async fn connections_without_a_request_end_without_a_reset() {
     let mut server = Running::start(config()).await;
@@ -115,7 +115,7 @@ async fn connections_without_a_request_end_without_a_reset() {
     assert_eq!(server.ended().await, 0);
 }
 
-/// Probes and scrapes see that it ends, not that it is gone, for as long as anything runs.
+/// Probes and scrapes get responses as long as a request runs.
 #[test]
 fn the_internal_listener_ends_last() {
     let files = Files::new();

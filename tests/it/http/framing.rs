@@ -1,4 +1,4 @@
-//! Where a request ends: bodies, pipelines, and everything that could make two readers of one stream disagree.
+//! The end of a request: bodies, pipelines, and everything that allows request smuggling.
 
 use std::net::SocketAddr;
 
@@ -6,12 +6,12 @@ use crate::support::connection::{Connection, exchange, head, valid_count};
 use crate::support::fixtures::{DASHBOARD, OPS, PROJECT, code, config, count_path, report_path};
 use crate::support::server::Running;
 
-/// A request that would be answered if anything before it were taken for less than it is.
+/// A request that gets a response only if the server ends the request before it too early.
 fn smuggled() -> String {
     valid_count("", &["X-Request-Id: smuggled"])
 }
 
-/// Sends bytes with a hidden request behind; all that comes is one refusal by the HTTP layer.
+/// Sends bytes and a smuggled request after them. Asserts that the only response is a refusal of the HTTP layer.
 async fn is_refused(server: &Running, bytes: &[u8]) {
     let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(200)]);
     let mut connection = Connection::open(server.public).await;
@@ -48,7 +48,7 @@ async fn ambiguous_lengths_are_refused() {
     is_refused(&server, (old + "0\r\n\r\n").as_bytes()).await;
 }
 
-/// RFC 9112, section 6.3: a length beside a coding is void, and the connection ends: nothing behind is a request.
+/// RFC 9112, section 6.3: Transfer-Encoding overrides Content-Length, and the server closes the connection after the response.
 #[tokio::test]
 async fn content_length_with_transfer_encoding_is_ignored_and_closes_the_connection() {
     let server = Running::start(config()).await;
@@ -63,7 +63,7 @@ async fn content_length_with_transfer_encoding_is_ignored_and_closes_the_connect
     }
 }
 
-/// The HTTP layer would take them; the outermost coding ends the body, so that what is inside is never a request.
+/// The HTTP layer accepts them and decodes the outermost coding only. The operation refuses them.
 #[tokio::test]
 async fn several_transfer_codings_are_refused() {
     let server = Running::start(config()).await;
@@ -150,7 +150,7 @@ async fn bytes_that_are_not_http_are_refused() {
     assert_eq!(exchange(server.public, valid_count("", &[])).await.count(), 0);
 }
 
-/// As a client does that takes for granted that HTTP/2 is spoken.
+/// A client with prior knowledge sends the preface of HTTP/2.
 #[tokio::test]
 async fn an_http_2_preface_gets_505() {
     let server = Running::start(config()).await;
@@ -172,7 +172,7 @@ async fn an_http_2_preface_gets_505() {
         answer.assert_refused_by_the_http_layer(505);
         assert_eq!(connection.rest().await, "");
     }
-    // In pieces it is no preface yet, and refused as any other version.
+    // A preface in pieces is refused as any other unknown version.
     let mut connection = Connection::open(server.public).await;
     connection.send("PRI * HT").await;
     connection.send("TP/2.0\r\n\r\n").await;
@@ -208,7 +208,7 @@ async fn pipelined_requests_are_answered_in_order() {
     assert_eq!(connection.rest().await, "");
 }
 
-/// At most 64 KiB of a body are read, and then the connection can be used again.
+/// The server reads up to 64 KiB of a body, and the connection stays open.
 #[tokio::test]
 async fn a_body_of_a_get_is_ignored() {
     let server = Running::start(config()).await;
@@ -227,7 +227,7 @@ async fn a_body_of_a_get_is_ignored() {
     }
 }
 
-/// A body nobody reads does not cost the caller its answer.
+/// A client gets its response although the server does not read its body.
 #[tokio::test]
 async fn a_response_arrives_before_the_end_of_a_long_body() {
     let server = Running::start(config()).await;
@@ -252,7 +252,7 @@ async fn a_response_arrives_before_the_end_of_a_long_body() {
     }
 }
 
-/// Many callers send all of a body before they look for the answer; writing must not fail once the answer is there.
+/// Many clients send the whole body before they read the response. Their writes must not fail after the response was sent.
 #[tokio::test]
 async fn the_rest_of_a_long_body_can_be_sent_after_the_response() {
     let server = Running::start(config()).await;
@@ -286,7 +286,7 @@ async fn expect_100_continue_gets_100_or_the_final_status() {
         connection.send("{}").await;
         connection.response().await.count();
     }
-    // Or that there is no point.
+    // A refused request gets the final status without 100.
     connection.send(valid_count("", &expect).replace(OPS, "unknown-token")).await;
     connection.response().await.assert_error(401, code::CREDENTIAL);
 }
@@ -301,7 +301,7 @@ async fn a_half_closed_connection_gets_its_response() {
     assert_eq!(connection.rest().await, "");
 }
 
-/// A body that ends too early or is no body changes nothing of a count, and nothing behind it is a request.
+/// An incomplete or malformed body does not change the count, and the bytes after it are not a request.
 #[tokio::test]
 async fn a_malformed_body_closes_the_connection() {
     let server = Running::start(config()).await;

@@ -1,4 +1,4 @@
-//! The log of the shipped gateway is JSON, whatever callers send.
+//! The log of the shipped gateway is JSON for any request.
 
 use std::fs;
 
@@ -11,15 +11,15 @@ use crate::support::program::event;
 use crate::support::server::Running;
 use crate::support::wait::until;
 
-/// Sends bytes, and waits for the end of whatever comes back.
+/// Sends bytes, and waits for the end of the response.
 fn send(gateway: &Gateway, request: &[u8]) {
     let mut socket = BlockingConnection::open(gateway.address);
-    // Either may fail when the gateway has seen enough.
+    // Both may fail if the gateway closes the connection.
     let _ = socket.try_send(request).and_then(|()| socket.try_end());
     socket.rest();
 }
 
-/// The events of the log, once there are so many.
+/// Waits for this number of events in the log.
 fn events(gateway: &Gateway, number: usize) -> Vec<Value> {
     let log = until("every request is logged", || {
         let log = fs::read(gateway.path().join("access.log")).unwrap();

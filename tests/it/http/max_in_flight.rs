@@ -1,4 +1,4 @@
-//! Places of `--max-in-flight`: a request that waits, for its body or for the identity service, holds none.
+//! `--max-in-flight`: a request that waits for its body or for the identity service holds no permit.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ async fn a_request_above_the_limit_is_refused_at_once() {
         connection.send(valid_count("", &[])).await;
         assert_eq!(connection.response().await.assert_error(503, code::UNAVAILABLE), "the service is overloaded");
     }
-    // What needs no place gets its own answer, and so do the internal endpoints.
+    // A request that needs no permit gets its own response, and so do the internal endpoints.
     connection.send(valid_count("", &[]).replace("GET", "PUT")).await;
     connection.response().await.assert_error(405, code::METHOD);
     assert_eq!(server.get_internal("/readyz").await.status(), 200);
@@ -40,12 +40,12 @@ async fn a_request_that_waits_for_its_body_holds_no_permit() {
     }
     server.reaches(AWAITING_BODY, 2.0).await;
     server.reaches("subjobs_http_in_flight", 2.0).await;
-    // A quarter of the places is for bodies; one more is refused.
+    // At most a quarter of the limit waits for bodies. One more is refused.
     let refused = exchange(server.public, &stalled).await;
     assert_eq!(refused.assert_error(503, code::UNAVAILABLE), "the service is overloaded");
     for _ in 0..8 {
         exchange(server.public, valid_count("", &[])).await.count();
-        // A body that has come already need not be waited for.
+        // A body that arrived with the head needs no wait.
         exchange(server.public, valid_count("", &["Content-Length: 2"]) + "{}").await.count();
     }
     let [mut finished, gone] = waiting;
@@ -68,7 +68,7 @@ async fn a_body_of_a_public_request_must_arrive_within_five_seconds() {
     assert!(took >= Duration::from_secs(5) && took < Duration::from_secs(9), "{took:?}");
 }
 
-/// Ids of access keys are no secret, so that anybody may claim one and withhold the body that would prove it.
+/// Ids of access keys are not secret: an attacker can use one and withhold the body, so that the signature cannot be verified.
 #[tokio::test]
 async fn counts_are_served_while_bodies_of_signed_requests_are_withheld() {
     let access = AccessSource::Text(access_with_keys());
@@ -80,7 +80,7 @@ async fn counts_are_served_while_bodies_of_signed_requests_are_withheld() {
         let (call, to) = (Call::count().body("{}").sign(forged), server.public);
         withheld.spawn(async move { call.send_part(to, 1).await.status() });
     }
-    // All but a quarter of the places are told so.
+    // All requests above a quarter of the limit get 503.
     for _ in 0..60 {
         assert_eq!(withheld.join_next().await.unwrap().unwrap(), 503);
     }
@@ -88,7 +88,7 @@ async fn counts_are_served_while_bodies_of_signed_requests_are_withheld() {
     for _ in 0..20 {
         exchange(server.public, valid_count("", &[])).await.count();
     }
-    // What needs no body to be refused does not wait for one.
+    // A request that is refused without its body does not wait for it.
     let unknown = Call::count().body("{}").sign(Key { id: "AKUNKNOWN", secret: "x" });
     assert_eq!(unknown.send_part(server.public, 1).await.status(), 401);
     let report = Call::report("application/json", "[]").sign(Key { id: "AKUNKNOWN", secret: "x" });
@@ -96,7 +96,7 @@ async fn counts_are_served_while_bodies_of_signed_requests_are_withheld() {
     assert_eq!(report.at(jiff::Timestamp::UNIX_EPOCH).send_part(server.internal, 1).await.status(), 401);
 }
 
-/// An identity service that takes questions and answers none.
+/// An identity service that accepts requests and sends no response.
 async fn silent_service() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/v3", listener.local_addr().unwrap());
@@ -115,7 +115,7 @@ async fn tokens_of_the_access_file_are_accepted_while_the_identity_service_is_si
         connection.send(head(&format!("GET {} HTTP/1.1", count_path(PROJECT)), &["Host: h", &token])).await;
         guesses.push(connection);
     }
-    // More than there are places wait; none of them holds one.
+    // More requests than the limit wait. None of them holds a permit.
     let waiting = async {
         while server.metric(AWAITING_IDENTITY).await <= Some(4.0) {
             tokio::task::yield_now().await;

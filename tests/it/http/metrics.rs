@@ -1,4 +1,4 @@
-//! The metrics: their names and labels, and that they say what has happened.
+//! The metrics: their names, labels and values.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -11,7 +11,7 @@ use crate::support::response::json;
 use crate::support::server::Running;
 use crate::support::snapshot::assert_snapshot;
 
-/// Everything that the endpoint shows: each series with its value.
+/// All series with their values.
 async fn all(server: &Running) -> BTreeMap<String, f64> {
     let text = server.get_internal("/metrics").await.text().await.unwrap();
     let series = text.lines().filter(|line| !line.starts_with('#')).map(|line| {
@@ -24,7 +24,7 @@ async fn all(server: &Running) -> BTreeMap<String, f64> {
     map
 }
 
-/// A request that was answered, as its counter.
+/// The series that counts requests with a response.
 fn requests(listener: &str, method: &str, route: &str, status: u16) -> String {
     format!(
         "subjobs_http_requests_total{{listener=\"{listener}\",method=\"{method}\",route=\"{route}\",status=\"{status}\"}}"
@@ -124,7 +124,7 @@ async fn requests_are_counted_by_route_method_and_status() {
     }
 }
 
-/// Whatever is sent, no label ever holds it.
+/// No label has bytes of a request.
 #[tokio::test]
 async fn no_label_has_a_value_of_a_request() {
     let server = Running::start(config()).await;
@@ -172,7 +172,7 @@ async fn the_subtask_gauges_equal_the_counts_of_the_api() {
                 server.client.post(url).header("X-Auth-Token", OPS).header("Content-Type", "application/x-ndjson");
             assert_eq!(post.body(body).send().await.unwrap().status(), 200);
         }
-        // A refused one leaves no trace.
+        // A refused report changes nothing.
         let bad = format!("{}\nx", record_of(999, turn));
         assert_eq!(server.report(OPS, bad).send().await.unwrap().status(), 400);
 

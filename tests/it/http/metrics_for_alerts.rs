@@ -1,4 +1,4 @@
-//! The metrics that alerts ask for: ready, the last reload, the last report, the limits, and whether reports can be stored.
+//! The metrics that alerts use: readiness, the last reload, the last report, and the limits.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

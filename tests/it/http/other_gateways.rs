@@ -17,21 +17,21 @@ use crate::support::signer::Call;
 /// What callers sign as Host.
 const HOSTS: [&str; 2] = ["subjobs.example", "SubJobs.Example:8443"];
 
-/// What a gateway lets through.
+/// What a gateway forwards.
 struct Through {
-    /// Whether the caller's Host arrives. Where another does, a signature is good with `--public-host` alone.
+    /// Whether it forwards Host unchanged. If not, signatures are valid only with `--public-host`.
     host: bool,
-    /// The longest token that is asserted to arrive, in bytes.
+    /// The longest forwarded token, in bytes.
     token: usize,
-    /// A token too long for it, which it refuses itself.
+    /// The length of a token that the gateway itself refuses.
     too_long: usize,
-    /// Whether a second slash at the beginning of the path arrives.
+    /// Whether it forwards a second slash at the start of the path.
     slashes: bool,
 }
 
 fn nginx_before(conf: &'static str, server: SocketAddr) -> Gateway {
     Gateway::spawn("nginx.conf", |address, dir| {
-        // Paths that only root may write are not what these files are about.
+        // Replaces the paths that only root may write.
         let paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
         let paths: String = paths.iter().map(|path| format!("{path}_temp_path {dir}/{path};\n")).collect();
         let http = format!("http {{\naccess_log off;\n{paths}");
@@ -79,7 +79,7 @@ fn caddy_before(server: SocketAddr) -> Gateway {
 fn varnish_before(server: SocketAddr) -> Gateway {
     Gateway::spawn("varnish.vcl", |address, dir| {
         let conf = include_str!("../../../deploy/gateways/varnish.vcl");
-        // The command stands in the file, over two lines of a comment.
+        // The file has the command in a comment of two lines.
         let (_, command) = conf.split_once("varnishd -a :8000 -f /etc/varnish/subjobs.vcl").unwrap();
         let options = command.split("\n\n").next().unwrap().replace(['#', '\\'], "");
         let (ip, port) = (server.ip().to_string(), server.port().to_string());
@@ -90,7 +90,7 @@ fn varnish_before(server: SocketAddr) -> Gateway {
     })
 }
 
-/// Asserts that this is in the answers to signed counts.
+/// Asserts that responses to signed counts contain this text.
 async fn assert_signed(gateway: SocketAddr, expected: &str) {
     for host in HOSTS {
         let call = Call::count().replace("Host", host).query(&[("job_id", "a/b,c"), ("job_type", "CREATE_SERVER")]);
@@ -99,7 +99,7 @@ async fn assert_signed(gateway: SocketAddr, expected: &str) {
     }
 }
 
-/// Starts a server and a gateway, and asserts what comes through it.
+/// Starts a server and a gateway, and asserts what the gateway forwards.
 async fn assert_passes(gateway: impl FnOnce(SocketAddr) -> Gateway + Send + 'static, through: Through) {
     let Through { host: is_kept, token, too_long, slashes } = through;
     let (long, too_long) = ("t".repeat(token), "t".repeat(too_long));
@@ -120,7 +120,7 @@ async fn assert_passes(gateway: impl FnOnce(SocketAddr) -> Gateway + Send + 'sta
         for query in ["", "?job_id=a%2Fb%2Cc", "?job_type=CREATE_SERVER%2CDELETE_SERVER&status=RUNNING"] {
             assert_eq!(gateway.get(&format!("{count}{query}"), DASHBOARD).text(), r#"{"count":1}"#, "{query}");
         }
-        // The server's own answers, byte for byte, to paths that arrive as they were sent.
+        // The gateway forwards paths and the responses of the server unchanged.
         for (path, token, status, code) in [
             (count_path("a%2Fb"), OPS, 400, code::INPUT),
             (count_path("%2e%2e"), OPS, 400, code::INPUT),
@@ -133,7 +133,7 @@ async fn assert_passes(gateway: impl FnOnce(SocketAddr) -> Gateway + Send + 'sta
             (count.replace("count", "c%6Funt"), OPS, 404, code::NOT_FOUND),
             (count.replace("/actions", "//actions"), OPS, 404, code::NOT_FOUND),
             (format!("/x/..{count}"), OPS, 404, code::NOT_FOUND),
-            // What belongs to the internal listener is not there.
+            // The paths of the internal listener do not exist.
             ("/metrics".into(), OPS, 404, code::NOT_FOUND),
             ("/readyz".into(), OPS, 404, code::NOT_FOUND),
             ("/v1/../metrics".into(), OPS, 404, code::NOT_FOUND),
@@ -207,7 +207,7 @@ async fn haproxy() {
 
 #[tokio::test]
 async fn caddy() {
-    // Past what the server reads, its own answer passes, which has no body.
+    // A token above the limit of the server gets the 431 of the server, which has no body.
     let through = Through { host: true, token: 200 * 1024, too_long: 300 * 1024, slashes: true };
     assert_passes(caddy_before, through).await;
 }
@@ -218,7 +218,7 @@ async fn varnish() {
     assert_passes(varnish_before, through).await;
 }
 
-/// Longer than these gateways wait for any other answer.
+/// The wait is longer than the timeout of these gateways for other responses.
 #[tokio::test]
 async fn a_wait_outlasts_the_timeout_of_other_requests() {
     let server = Running::start(config()).await;

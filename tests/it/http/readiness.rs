@@ -11,7 +11,7 @@ use crate::support::response::assert_error;
 use crate::support::server::Running;
 use crate::support::wait::TEST_DEADLINE;
 
-/// A pipe in place of a load file: the load lasts until something is written, or the test ends.
+/// A pipe as a load file: the load ends after a write, or when the test ends.
 struct Pipe {
     dir: tempfile::TempDir,
 }
@@ -33,7 +33,7 @@ impl Pipe {
 }
 
 impl Drop for Pipe {
-    /// A reader that still waits for a writer would keep the test from ending. If there is none, neither waits for the other.
+    /// Ends a reader that waits for a writer, so that the test can end. Does not wait if there is no reader.
     fn drop(&mut self) {
         let writer = std::fs::OpenOptions::new().read(true).write(true).open(self.path());
         drop(writer);
@@ -60,7 +60,7 @@ async fn counts_and_reports_get_503_until_the_load_ends() {
     exchange(server.public, valid_count("", &[]).replace("GET", "PUT")).await.assert_error(405, code::METHOD);
     assert_eq!(server.get_internal("/metrics").await.status(), 200);
 
-    // The load ends where the writer of the pipe does.
+    // The load ends when the writer closes the pipe.
     let line = body.replacen('{', &format!("{{\"project_id\":\"{PROJECT}\","), 1).replace("FAILED", "RUNNING");
     pipe.write(line);
     let ready = async {
@@ -72,7 +72,7 @@ async fn counts_and_reports_get_503_until_the_load_ends() {
     assert_eq!(server.count("?status=RUNNING").await, 1);
 }
 
-/// From the signal on nothing new should come; what still comes while the balancer looks away is answered.
+/// The server serves requests until the load balancer notices that it is not ready.
 #[tokio::test]
 async fn a_draining_server_is_alive_but_not_ready() {
     let mut config = config();

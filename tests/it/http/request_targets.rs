@@ -1,4 +1,4 @@
-//! Request targets as they are sent: none is cut, and none is changed without a word.
+//! Request targets reach the operation unchanged, or they are refused.
 
 use std::net::SocketAddr;
 
@@ -10,7 +10,7 @@ use crate::support::server::Running;
 
 const REFUSAL: &str = "the request target must not have a #: write %23";
 
-/// Whatever the listener, the path, the method and the credential.
+/// On each listener, for each path, method and credential.
 #[tokio::test]
 async fn a_target_with_a_fragment_is_refused() {
     let server = Running::start(config()).await;
@@ -39,13 +39,13 @@ async fn a_target_with_a_fragment_is_refused() {
         let signed = ["Host: h", "Authorization: SDK-HMAC-SHA256 Access=A, SignedHeaders=host;x-sdk-date, Signature=0"];
         refused(&mut connection, &head(&format!("GET {count}?#x HTTP/1.1"), &signed)).await;
     }
-    // Not of the origin or absolute form: the HTTP layer's to refuse.
+    // The HTTP layer refuses other forms of targets.
     for target in ["*#", "#", "h:80#x", "#/v3/projects"] {
         exchange(server.public, request("GET", target, OPS, &[])).await.assert_refused_by_the_http_layer(400);
     }
 }
 
-/// A pipeline of heads and bodies in which `#` stands wherever it may, cut at every place.
+/// A pipeline of heads and bodies with `#` in every possible position, split at every byte.
 #[tokio::test]
 async fn a_fragment_is_found_for_any_split_of_the_stream() {
     let server = server().await;
@@ -83,7 +83,7 @@ async fn a_fragment_is_found_for_any_split_of_the_stream() {
     assert_eq!(server.count("?job_id=build%237").await, 1);
 }
 
-/// A report that is full of `#` is a report, and what follows it on the connection a request of its own.
+/// A report may contain `#`, and the next request on the connection is served.
 #[tokio::test]
 async fn number_signs_in_a_body_are_ignored() {
     let server = Running::start(config()).await;
@@ -110,7 +110,7 @@ async fn number_signs_in_a_body_are_ignored() {
     }
 }
 
-/// What the HTTP layer takes beside the characters of a URI arrives as it was sent, or not at all.
+/// The HTTP layer accepts more bytes than a URI may have. They are unchanged or refused.
 #[tokio::test]
 async fn other_bytes_of_a_target_are_unchanged() {
     let server = server().await;

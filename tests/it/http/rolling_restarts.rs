@@ -1,4 +1,4 @@
-//! Two servers behind the shipped gateway, restarted in turn while callers go on.
+//! Two servers behind the shipped gateway restart in turn while callers send requests.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,10 +11,10 @@ use crate::support::gateways::{Gateway, free_address};
 use crate::support::program::{Program, Signal, subjobs};
 use crate::support::wait::until;
 
-/// How many answers come between two restarts.
+/// The number of responses between two restarts.
 const BETWEEN: u64 = 400;
 
-/// A server that can be started again where it was.
+/// A server that can restart on its addresses.
 struct Server {
     args: Vec<String>,
     program: Program,
@@ -29,7 +29,7 @@ impl Server {
         Self { program: begin(&args), args }
     }
 
-    /// As an operator does: ends it, starts it again, and waits until it is ready.
+    /// Stops the server, starts it again, and waits until it is ready.
     fn restart(self) -> Self {
         let Self { args, program } = self;
         program.signal(Signal::Term);
@@ -45,7 +45,7 @@ fn begin(args: &[String]) -> Program {
     program
 }
 
-/// Counts again and again, on connections that are kept as long as the gateway keeps them, until told to end.
+/// Sends counts on keep-alive connections until `is_over`.
 fn call(gateway: SocketAddr, answered: &AtomicU64, is_over: &AtomicBool) {
     let request = request("GET", &count_path(PROJECT), OPS, &[]);
     let mut socket = BlockingConnection::open(gateway);
@@ -66,7 +66,7 @@ fn a_rolling_restart_fails_no_request() {
     let lines: Vec<_> = (0..2000).map(|id| load_line(PROJECT, &id.to_string(), "CREATE_SERVER", "RUNNING")).collect();
     files.put("load", &lines.join("\n"));
     let addresses = [free_address(), free_address()];
-    // One stops listening a while after the signal, the other one at once.
+    // One server stops listening after a delay, the other one at once.
     let mut servers: Vec<_> =
         addresses.into_iter().zip(["200ms", "0s"]).map(|(at, delay)| Server::start(&files, at, delay)).collect();
     let gateway = Gateway::before(&addresses);

@@ -46,7 +46,7 @@ async fn the_gateway_forwards_counts_and_hides_the_internal_listener() {
         }
         let body = ["Content-Type: application/x-ndjson", "Content-Length: 0"];
         gateway.ask("POST", &report, OPS, &body).assert_error(404, code::NOT_FOUND);
-        // Nor the gateway's own.
+        // The path of the gateway's errors is not public.
         gateway.get("/-gateway-error", OPS).assert_error(404, code::NOT_FOUND);
     })
     .await;
@@ -77,11 +77,11 @@ async fn the_gateway_does_not_change_errors() {
             answer.assert_error(status, code);
             assert_eq!(answer.header("x-request-id"), Some("the-callers-own"), "{method} {path}");
             assert_eq!(answer.header("allow").is_some(), status == 405, "{method} {path}");
-            // Byte for byte what the server itself says, save for what belongs to the connection.
+            // The response equals that of the server, except for headers of the connection.
             let direct = exchange(public, request(method, &path, token, &[&id[..], &["Connection: close"]].concat()));
             assert_eq!(answer.text(), direct.text(), "{method} {path}");
         }
-        // One of the gateway's where the caller has none, the same in its log.
+        // Without a request id of the caller the gateway adds one, which is also in its log.
         let answer = gateway.get(&count, "");
         let id = answer.header("x-request-id").unwrap().to_owned();
         assert!(id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
@@ -97,7 +97,7 @@ async fn the_gateway_does_not_change_errors() {
     .await
     .unwrap();
 
-    // A server that has gone is the same to callers as one that says so.
+    // A stopped server and a draining one give the same response.
     server.stop();
     assert_eq!(server.ended().await, 0);
     blocking(move || {
@@ -126,7 +126,7 @@ async fn the_gateway_forwards_long_tokens() {
             assert_eq!(gateway.get(&count_path(PROJECT), token).text(), r#"{"count":0}"#, "{}", token.len());
         }
         gateway.get(&count_path(PROJECT), &format!("{}x", tokens[1])).assert_error(401, code::CREDENTIAL);
-        // Past what a head may have, the gateway answers, in our form.
+        // Above the limit of a head the gateway sends an error in the form of the API.
         gateway.get(&count_path(PROJECT), &"t".repeat(70 * 1024)).assert_error(431, code::HEADERS_TOO_LARGE);
         let target = format!("{}?job_id={}", count_path(PROJECT), "j".repeat(70 * 1024));
         gateway.get(&target, OPS).assert_error(414, code::TARGET_TOO_LONG);
@@ -140,7 +140,7 @@ async fn the_gateway_does_not_change_paths() {
     let gateway = Gateway::start(server.public);
     blocking(move || {
         let path = |project: &str| format!("/v1/{project}/app-server-sub-jobs/actions/count");
-        // Decoded on the way, these would be other projects, or other paths.
+        // If the gateway decoded these, they would be other projects or paths.
         for project in ["a%2Fb", "%2e%2e", "a%5Cb", "a%20b", "%C3%28"] {
             let answer = gateway.get(&path(project), OPS);
             answer.assert_error(400, code::INPUT);
@@ -178,12 +178,12 @@ async fn errors_of_the_gateway_have_the_form_of_the_api() {
             (request("POST", &path(PROJECT), OPS, &["Content-Length: 65537"]), 413, code::TOO_LARGE),
             (request("GET", &path(PROJECT), OPS, &["Transfer-Encoding: odd"]), 400, code::INPUT),
         ] {
-            // Not to the connection's end: nginx waits a while for a body that it has refused.
+            // Does not read to the end of the connection: nginx waits for the rest of a body that it has refused.
             let mut socket = BlockingConnection::open(gateway.address);
             socket.send(request);
             socket.response().assert_error(status, code);
         }
-        // HTTP/1.0 may come without a host.
+        // HTTP/1.0 allows a request without Host.
         let old = format!("GET {} HTTP/1.0\r\nX-Auth-Token: {OPS}\r\n\r\n", path(PROJECT));
         assert_eq!(gateway.raw(&old).text(), r#"{"count":0}"#);
         let body = format!(
@@ -207,7 +207,7 @@ async fn the_gateway_keeps_connections_to_the_server() {
         gateway
     });
     let _gateway = asked.await.unwrap();
-    // At most one for each of nginx's workers, of which there is one for each core.
+    // At most one connection for each worker of nginx, which has one worker for each core.
     let cores = thread::available_parallelism().unwrap().get() as f64;
     let open = server.metric("subjobs_http_connections{listener=\"public\"}").await.unwrap();
     assert!((1.0..=cores).contains(&open), "{open} connections, {cores} cores");

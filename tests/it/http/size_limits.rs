@@ -1,10 +1,10 @@
-//! How much there may be of everything: heads, headers, connections, requests, memory.
+//! The limits of heads, targets, headers and connections.
 
 use crate::support::connection::{Connection, exchange, valid_count};
 use crate::support::fixtures::config;
 use crate::support::server::Running;
 
-/// A good request whose head has exactly so many bytes.
+/// A valid request whose head has exactly this number of bytes.
 fn head_of(size: usize, in_target: bool) -> String {
     let missing = size - valid_count("?x=", &["X-Fill: "]).len();
     let fill = "x".repeat(missing);
@@ -33,7 +33,7 @@ async fn heads_of_64_kib_are_accepted() {
     }
 }
 
-/// The refusal arrives, though the sender goes on: no reset overtakes it.
+/// The response arrives although the client continues to send: it is not lost in a reset.
 #[tokio::test]
 async fn heads_above_256_kib_are_refused() {
     let server = Running::start(config()).await;
@@ -46,7 +46,7 @@ async fn heads_above_256_kib_are_refused() {
             assert_eq!(connection.rest().await, "");
         }
     }
-    // Nor is more of one that never ends.
+    // The same holds for a head without an end.
     let mut connection = Connection::open(server.public).await;
     connection.send("X".repeat(300 * 1024)).await;
     assert_eq!(connection.response().await.body, b"");

@@ -1,6 +1,6 @@
-//! The two clocks of a connection, one for a head and one for idleness, and the time-out of a request.
+//! The two timeouts of a connection, `--head-timeout` and `--idle-timeout`, and the timeout of a request.
 //!
-//! Short limits; a test measures that nothing ends before its time, and that it ends well before the other clock.
+//! A test measures that no connection closes before its timeout, and that it closes well before the other timeout.
 
 use std::time::{Duration, Instant};
 
@@ -11,14 +11,14 @@ use crate::support::fixtures::{OPS, PROJECT, code, config, report_path};
 use crate::support::server::Running;
 
 const SHORT: Duration = Duration::from_millis(400);
-/// Far beyond what a busy machine adds to the short one.
+/// Much longer than [`SHORT`], also on a busy machine.
 const LONG: Duration = Duration::from_secs(60);
 
 async fn server(head_timeout: Duration, idle_timeout: Duration) -> Running {
     Running::start(Config { head_timeout, idle_timeout, ..config() }).await
 }
 
-/// Waits until the server closes; asserts that it says nothing and that `limit` has passed since `start`.
+/// Waits until the server closes the connection. Asserts that it sends nothing and that `limit` has passed since `start`.
 async fn assert_closed_after(connection: &mut Connection, start: Instant, limit: Duration) {
     assert_eq!(connection.rest().await, "");
     assert!(start.elapsed() >= limit, "closed after {:?}", start.elapsed());
@@ -41,7 +41,7 @@ async fn an_incomplete_head_is_closed_after_the_head_timeout() {
     assert_closed_after(&mut internal, start, SHORT).await;
 }
 
-/// However slowly it comes, the head's time runs from its first byte.
+/// The head timeout runs from the first byte of the head.
 #[tokio::test]
 async fn single_bytes_do_not_extend_the_head_timeout() {
     let server = server(SHORT, LONG).await;
@@ -68,7 +68,7 @@ async fn a_head_in_pieces_is_accepted_within_the_head_timeout() {
     }
 }
 
-/// A pooling gateway must never lose a connection to the head clock.
+/// The head timeout must not close an idle connection of a gateway.
 #[tokio::test]
 async fn the_head_timeout_does_not_close_an_idle_connection() {
     let server = server(SHORT / 4, LONG).await;
@@ -92,7 +92,7 @@ async fn an_idle_connection_is_closed_after_the_idle_timeout() {
     let mut new = Connection::open(server.public).await;
     assert_closed_after(&mut new, start, SHORT).await;
 
-    // Each answer begins idleness anew.
+    // Each response restarts the idle timeout.
     let idle = Duration::from_secs(2);
     let server = self::server(LONG, idle).await;
     let mut kept = Connection::open(server.public).await;
@@ -101,11 +101,11 @@ async fn an_idle_connection_is_closed_after_the_idle_timeout() {
         kept.send(valid_count("", &[])).await;
         kept.response().await.count();
     }
-    // The clock ran before the answer was seen here.
+    // The timeout started before the test received the response.
     assert_closed_after(&mut kept, Instant::now(), idle * 9 / 10).await;
 }
 
-/// Sends a count with a body or none and half of a next request, in one go or once the first is answered.
+/// Sends a count and a part of a second request, together or after the response to the first.
 async fn send_partial_second_request(server: &Running, header: &[&str], body: &str, together: bool) {
     let mut connection = Connection::open(server.public).await;
     let (first, half) = (valid_count("", header) + body, "GET / HT");
@@ -121,7 +121,7 @@ async fn send_partial_second_request(server: &Running, header: &[&str], body: &s
 const BODIES: [(&[&str], &str); 2] =
     [(&["Content-Length: 2"], "{}"), (&["Transfer-Encoding: chunked"], "2\r\n{}\r\n0\r\n\r\n")];
 
-/// What follows an answered request is a head from its first byte on.
+/// The first byte after a request starts the head timeout.
 #[tokio::test]
 async fn a_partial_request_behind_another_has_the_head_timeout() {
     let server = server(SHORT, LONG).await;
@@ -132,8 +132,8 @@ async fn a_partial_request_behind_another_has_the_head_timeout() {
     }
 }
 
-/// Where a body ends cannot be told from outside the HTTP layer, so half a request that was read together with the end of
-/// one falls under the idle clock.
+/// Only the HTTP layer knows the end of a body. So a partial request that was read together with the end of a body has the idle
+/// timeout.
 #[tokio::test]
 async fn a_partial_request_read_with_a_body_has_the_idle_timeout() {
     let server = server(SHORT / 2, SHORT).await;
@@ -142,7 +142,7 @@ async fn a_partial_request_read_with_a_body_has_the_idle_timeout() {
     }
 }
 
-/// An empty line is no request's beginning (RFC 9112, section 2.2): old clients send one behind a request.
+/// An empty line does not begin a request (RFC 9112, section 2.2): old clients send one after a request.
 #[tokio::test]
 async fn an_empty_line_starts_no_head_timeout() {
     let server = server(SHORT / 4, LONG).await;
@@ -161,7 +161,7 @@ async fn an_empty_line_starts_no_head_timeout() {
     }
 }
 
-/// Nor do empty lines keep a connection open.
+/// Empty lines do not restart the idle timeout.
 #[tokio::test]
 async fn empty_lines_do_not_extend_the_idle_timeout() {
     let server = server(SHORT, SHORT).await;
@@ -207,7 +207,7 @@ async fn a_stalled_body_gets_503() {
     assert_eq!(server.metric("subjobs_http_in_flight").await, Some(0.0));
 }
 
-/// One byte of a body a moment does not stretch the time of its request.
+/// Single bytes of a body do not extend the timeout of its request.
 #[tokio::test]
 async fn a_slow_body_gets_503() {
     let server = Running::start(Config { request_timeout: SHORT, ..config() }).await;
@@ -222,7 +222,7 @@ async fn a_slow_body_gets_503() {
     assert!(start.elapsed() >= SHORT);
 }
 
-/// A request's own time-out is not the connection's: neither clock cuts a request that is worked on.
+/// A running request has its own timeout: the timeouts of the connection do not end it.
 #[tokio::test]
 async fn connection_timeouts_do_not_end_a_running_request() {
     let server = server(SHORT, SHORT).await;

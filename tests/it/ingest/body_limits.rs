@@ -1,4 +1,4 @@
-//! How much of reports is taken in, and that a report is seen whole or not at all.
+//! The limits of the bodies of reports, and that a report becomes visible in one step.
 
 use crate::ingest::reports::accepted;
 use crate::support::connection::{Connection, head};
@@ -6,7 +6,7 @@ use crate::support::fixtures::{OPS, PROJECT, WORKER, code, config, outcome, reco
 use crate::support::response::assert_error;
 use crate::support::server::Running;
 
-/// The most bytes of a body.
+/// The largest body, in bytes.
 const MIB_16: usize = 16 * 1024 * 1024;
 
 #[tokio::test]
@@ -23,8 +23,8 @@ async fn a_body_has_at_most_16_mib() {
         assert_error(server.report(WORKER, padded(MIB_16 + 1)).send().await.unwrap(), 413, code::TOO_LARGE).await;
     assert_eq!(message, "the body must have at most 16777216 bytes");
 
-    // Without an announced length it is found out on the way; then the client may see a reset, so only a little is sent
-    // past the limit.
+    // Without a Content-Length the limit is found while the body arrives. The client may then get a reset, so the test sends little
+    // above the limit.
     let token = format!("X-Auth-Token: {WORKER}");
     let headers = ["Host: h", &token, "Content-Type: application/x-ndjson", "Transfer-Encoding: chunked"];
     let mut connection = Connection::open(server.internal).await;
@@ -36,7 +36,7 @@ async fn a_body_has_at_most_16_mib() {
     assert_eq!(server.count("").await, 1);
 }
 
-/// A body that its sender does not finish is not taken, not even its whole lines; and it is not the worker's fault.
+/// Of an incomplete body the server applies nothing, not even complete lines. The report counts as failed, not as refused.
 #[tokio::test]
 async fn an_incomplete_body_is_discarded_and_counted_as_failed() {
     let server = Running::start(config()).await;
@@ -48,7 +48,7 @@ async fn an_incomplete_body_is_discarded_and_counted_as_failed() {
     for (framing, sent) in [
         (&*length, line.clone()),
         (chunked, format!("{size}{line}\r\n")),
-        // In a chunk's size, in its data, before its end, in the last one, in what follows that.
+        // The body ends in the size of a chunk, in its data, before its end, in the last chunk, in the trailers.
         (chunked, format!("{size}{line}\r\n5")),
         (chunked, format!("{size}{}", &line[..9])),
         (chunked, format!("{size}{line}")),
@@ -73,7 +73,7 @@ async fn an_incomplete_body_is_discarded_and_counted_as_failed() {
     assert_eq!(server.metric("subjobs_reports_total{outcome=\"refused\"}").await, Some(0.0));
     assert!(server.metric("subjobs_refusals_total{reason=\"cut_off\"}").await >= Some(7.0));
 
-    // Chunks that are wrong are.
+    // Malformed chunks count as refused.
     for (wrong, sent) in [("no size", "x\r\n"), ("no end", "1\r\n{}"), ("too large", "fffffffffffffffff\r\n")] {
         let headers = ["Host: h", &token, "Content-Type: application/x-ndjson", chunked];
         let mut connection = Connection::open(server.internal).await;
@@ -86,7 +86,7 @@ async fn an_incomplete_body_is_discarded_and_counted_as_failed() {
     assert_eq!(server.count("").await, 0);
 }
 
-/// A worker that has stopped sending is still told what became of its report.
+/// A worker that has closed its sending side still gets the response.
 #[tokio::test]
 async fn a_half_closed_connection_of_a_worker_gets_its_response() {
     let server = Running::start(config()).await;
@@ -100,7 +100,7 @@ async fn a_half_closed_connection_of_a_worker_gets_its_response() {
     assert_eq!(connection.response().await.json(), outcome(20_000, 0, 0, 0));
 }
 
-/// Whoever counts sees all of a report or nothing, and all of it once it is answered.
+/// A count includes all of a report or nothing, and all of it after the response.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_count_includes_a_part_of_a_report() {
     let server = Running::start(config()).await;

@@ -1,4 +1,4 @@
-//! Reports with a content coding: what is taken, what is refused, and what of them is held.
+//! Reports with a content coding: valid and invalid bodies, and their memory.
 
 use std::io::Write as _;
 
@@ -33,7 +33,7 @@ fn zstd(data: &[u8]) -> Vec<u8> {
     encoded
 }
 
-/// The names of a coding, and what encodes.
+/// The names of a coding, and its encoder.
 type Coding = (&'static [&'static str], fn(&[u8]) -> Vec<u8>);
 
 const CODINGS: [Coding; 2] =
@@ -60,7 +60,7 @@ async fn a_compressed_report_equals_the_plain_one() {
                 "{name}"
             );
         }
-        // Several members or frames, in chunks that are cut anywhere.
+        // Several members or frames, in chunks of any size.
         let members: Vec<u8> =
             lines.chunks(700).flat_map(|lines| encode((lines.join("\n") + "\n").as_bytes())).collect();
         let token = format!("X-Auth-Token: {WORKER}");
@@ -73,7 +73,7 @@ async fn a_compressed_report_equals_the_plain_one() {
         }
         wire.send("0\r\n\r\n").await;
         assert_eq!(wire.response().await.json(), unchanged);
-        // What is empty once it is decoded is an empty report.
+        // A body that is empty after decoding is an empty report.
         assert_eq!(json_of(post(&server, names[0], encode(b"")).await).await, outcome(0, 0, 0, 0));
     }
     assert_eq!(server.count("?status=RUNNING").await, 3000);
@@ -105,7 +105,7 @@ async fn a_body_with_an_invalid_coding_changes_nothing() {
             let message = assert_error(post(&server, names[0], body).await, 400, code::INPUT).await;
             assert!(message.starts_with(&format!("body is not valid {}: ", names[0])), "{what}: {message}");
         }
-        // What is decoded is read as if it had come like that.
+        // A decoded body is parsed as a plain one.
         let message = assert_error(post(&server, names[0], encode(b"nonsense")).await, 400, code::INPUT).await;
         assert!(message.starts_with("body line 1: "), "{message}");
     }
@@ -132,7 +132,7 @@ async fn a_decompressed_body_has_at_most_16_mib() {
         let message = assert_error(refused, 413, code::TOO_LARGE).await;
         assert_eq!(message, "the body must have at most 17825792 bytes");
     }
-    // A coding may make a body longer.
+    // An encoded body may be longer than the plain one.
     let mut stored = GzEncoder::new(Vec::new(), Compression::none());
     stored.write_all(&padded(16 * MIB)).unwrap();
     let stored = stored.finish().unwrap();
@@ -141,7 +141,7 @@ async fn a_decompressed_body_has_at_most_16_mib() {
     assert_eq!(server.count("").await, 1);
 }
 
-/// Small bodies that are gigabytes when decoded take as much memory as any report, and no more.
+/// A small body that decodes to gigabytes needs no more memory than any other report.
 #[tokio::test(flavor = "multi_thread")]
 async fn decompression_bombs_are_refused_in_bounded_memory() {
     let files = Files::new();
@@ -150,7 +150,7 @@ async fn decompression_bombs_are_refused_in_bounded_memory() {
     let client = reqwest::Client::new();
     let url = format!("http://{}{}", program.internal, report_path(PROJECT));
     for (names, encode) in CODINGS {
-        // 4 GiB in about 4 MiB, and in about 400 KiB.
+        // 4 GiB, encoded to about 4 MiB and to about 400 KiB.
         let bomb = encode(&vec![b'\n'; 16 * MIB]).repeat(256);
         let mut reports = JoinSet::new();
         for _ in 0..8 {
@@ -162,20 +162,20 @@ async fn decompression_bombs_are_refused_in_bounded_memory() {
         }
     }
     let took = program.peak_memory() - before;
-    // Each report as it was sent, and decoded those that are decoded at once.
+    // The memory of all encoded bodies, and of those that are decoded at the same time.
     let cores = std::thread::available_parallelism().unwrap().get();
     let most = 8 * 5 + cores * (16 + 9) + 32;
     assert!(took <= most * MIB, "{} MiB, and not {most}", took / MIB);
 }
 
-/// What decoding makes of a report is held like a report, and given back.
+/// Decoded bytes count against the budget until the report ends.
 #[tokio::test]
 async fn decompressed_bytes_count_against_the_budget() {
     let server = Running::start(config()).await;
     let blank = vec![b' '; 16 * MIB];
     let (token, length) = (format!("X-Auth-Token: {WORKER}"), format!("Content-Length: {}", blank.len()));
     let headers = ["Host: h", &token, "Content-Type: application/x-ndjson", &length];
-    // All but 12 MiB of what a principal may hold.
+    // Leaves 12 MiB of the budget of the principal.
     let mut held = Vec::new();
     for part in [16 * MIB - 1; 7].into_iter().chain([4 * MIB]) {
         let mut wire = Connection::open(server.internal).await;
@@ -207,15 +207,15 @@ async fn a_signature_covers_the_compressed_body() {
         let first = if at == 0 { outcome(1, 0, 0, 0) } else { outcome(0, 0, 1, 0) };
         let signed = report.clone().body(&encoded).sign(WORKER_KEY);
         for _ in 0..2 {
-            // The second time it is remembered.
+            // The second one is a replay.
             assert_eq!(json_of(signed.send(server.internal).await).await, first);
         }
-        // What it says signed, and coded behind the signature; and the other way round.
+        // The plain body signed and then encoded, and the reverse.
         for (signed, sent) in [(line.as_bytes(), &encoded[..]), (&encoded, line.as_bytes())] {
             let spoilt = report.clone().body(signed).sign(WORKER_KEY).body(sent);
             assert_error(spoilt.send(server.internal).await, 401, code::CREDENTIAL).await;
         }
-        // Whoever has no good signature is not told what is wrong with the coding.
+        // Without a valid signature the error does not describe the coding.
         let spoilt = report.clone().body("no such coding").sign(WORKER_KEY).body("nor this");
         assert_error(spoilt.send(server.internal).await, 401, code::CREDENTIAL).await;
         let invalid = report.body("no such coding").sign(WORKER_KEY);

@@ -1,4 +1,4 @@
-//! Subtasks of apps and of images: apart in every count, together in a report, in a data directory and in an export.
+//! Subtasks of apps and of images: separate in every count, together in a report, a data directory and an export.
 
 use serde_json::{Value, json as value};
 

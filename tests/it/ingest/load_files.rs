@@ -1,4 +1,4 @@
-//! Counts of many subtasks against a count of the file itself, made by nothing of the server's; and the shipped samples.
+//! Compares the counts of a large load file with independent counts of the file; and the shipped samples.
 
 use std::collections::{HashMap, HashSet};
 use std::io::Write as _;
@@ -30,33 +30,33 @@ mod generate;
 const SUBTASKS: u64 = 100_000;
 const STATUSES: [&str; 7] = ["WAITING", "RUNNING", "SUCCESS", "FAILED", "ABNORMAL", "ROLLBACK", "ABORTING"];
 
-/// A generated file, and what a count of it by nothing of the server's says.
+/// A generated file and its counts, which do not use code of the server.
 pub(crate) struct Generated {
     pub(crate) path: PathBuf,
-    /// The types that stand in it.
+    /// The job types in the file.
     types: Vec<String>,
     projects: HashMap<String, Cells>,
     /// By project and job.
     jobs: HashMap<(String, String), Cells>,
 }
 
-/// How many subtasks there are, by the numbers of the type and of the status.
+/// The number of subtasks by the index of the type and of the status.
 type Cells = HashMap<(usize, usize), u64>;
 
-/// The sum of the cells of these types and statuses; none given is any.
+/// The sum of the cells of these types and this status. An absent filter matches all.
 fn sum(cells: &Cells, types: &[usize], status: Option<usize>) -> u64 {
     let is_asked =
         |of: &(usize, usize)| (types.is_empty() || types.contains(&of.0)) && status.is_none_or(|status| status == of.1);
     cells.iter().filter(|(of, _)| is_asked(of)).map(|(_, count)| count).sum()
 }
 
-/// Made once, for it takes its time.
+/// Generated once, because that takes seconds.
 pub(crate) static GENERATED: LazyLock<Generated> = LazyLock::new(|| {
     let mut out = Vec::new();
     let options = generate::Options { subtasks: SUBTASKS, seed: 1, required_only: false };
     generate::generate(&options, &mut out).unwrap();
     let text = String::from_utf8(out).unwrap();
-    // Whole at any moment: another run may write it too, though only the same bytes.
+    // Written and renamed, because another run may write the same file at the same time.
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("generated.ndjson");
     let mut file = NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     file.write_all(text.as_bytes()).unwrap();
@@ -84,7 +84,7 @@ pub(crate) static GENERATED: LazyLock<Generated> = LazyLock::new(|| {
 });
 
 impl Generated {
-    /// Everything that can be asked about: each project, then each job, with its cells.
+    /// Each project, then each job, with its cells.
     fn places(&self) -> impl Iterator<Item = (&str, Option<&str>, &Cells)> {
         let projects = self.projects.iter().map(|(project, cells)| (project.as_str(), None, cells));
         projects.chain(self.jobs.iter().map(|((project, job), cells)| (project.as_str(), Some(job.as_str()), cells)))
@@ -150,7 +150,7 @@ async fn loaded_subtasks_are_counted_over_http() {
     let principal = "[[principal]]\nname = \"ops\"\nkind = \"account\"\nprojects = [\"*\"]\n";
     let access = AccessSource::Text(format!("{principal}tokens = [{{ sha256 = \"{hash}\" }}]"));
     let server = Running::begin(Config { load: vec![made.path.clone()], access, ..config() }).await;
-    // It takes a while, and asking all the time would make it longer.
+    // A longer pause, because frequent requests would slow the load.
     while server.get_internal("/readyz").await.status() != StatusCode::OK {
         sleep(Duration::from_millis(20)).await;
     }
@@ -203,7 +203,7 @@ async fn the_shipped_samples_work() {
     let records = SAMPLE_NDJSON.lines().count();
     let created = report("replace-me-workers", "application/json", SAMPLE_JSON).await;
     assert_eq!(response::json(created).await, outcome(records, 0));
-    // Both hold the same.
+    // Both samples have the same subtasks.
     let unchanged = report("replace-me-workers", "application/x-ndjson", SAMPLE_NDJSON).await;
     assert_eq!(response::json(unchanged).await, outcome(0, records));
 

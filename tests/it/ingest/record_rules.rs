@@ -1,4 +1,4 @@
-//! Every rule of a record, as a worker meets it: one that breaks a rule, and nothing of the report is taken.
+//! Every rule of a record: one invalid record refuses the whole report.
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -9,7 +9,7 @@ use crate::support::fixtures::{OTHER_PROJECT, WORKER, config, full, outcome, rec
 use crate::support::response::json;
 use crate::support::server::Running;
 
-/// One bad record, wherever it stands and whatever is wrong with it, and nothing of the body is taken.
+/// One invalid record at any position refuses the whole body.
 #[tokio::test]
 async fn one_invalid_record_refuses_the_report() {
     let server = Running::start(config()).await;
@@ -25,7 +25,7 @@ async fn one_invalid_record_refuses_the_report() {
         ("null".into(), "must be a JSON object"),
         ("5".into(), "must be a JSON object"),
         ("\"x\"".into(), "must be a JSON object"),
-        // Not by position: all twelve fields in the order of this project's own struct.
+        // An array of all twelve fields in the order of the struct is not a record.
         (r#"["x","j","CREATE_SERVER","RUNNING",0,null,null,null,null,null,null,null]"#.into(), ""),
         (r#"["x","j","CREATE_SERVER","RUNNING"]"#.into(), ""),
         (good(1).replacen('{', "{\"id\":\"1\",", 1), "duplicate field `id`"),
@@ -96,7 +96,7 @@ async fn one_invalid_record_refuses_the_report() {
         assert!(message.starts_with("body record 3: ") && message.contains(reason), "{bad}: {message}");
     }
     assert_eq!(server.count("").await, 0);
-    // The bounds themselves are good.
+    // The limits themselves are valid.
     let mut edge = full("x");
     for (field, other) in [
         ("id", value!("é".repeat(128))),
@@ -113,7 +113,7 @@ async fn one_invalid_record_refuses_the_report() {
     assert_eq!(server.count("").await, 1);
 }
 
-/// Any bytes at all: taken or refused, never a fault, and a refused body changes nothing.
+/// Random bodies get 200 or 400. A refused body changes nothing.
 #[test]
 fn any_body_gets_200_or_400_and_a_refused_one_changes_nothing() {
     let runtime = tokio::runtime::Runtime::new().unwrap();

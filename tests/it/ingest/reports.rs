@@ -1,4 +1,4 @@
-//! Workers' reports: both forms, versions, and what one replaces.
+//! Reports: both forms, versions, and the replacement of subtasks.
 
 use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json as value};
@@ -89,7 +89,7 @@ async fn versions_order_late_and_repeated_reports() {
         assert_eq!(server.count(&format!("?status={stands}")).await, 1, "{status} {version}");
         assert_eq!(server.count("").await, 1);
     }
-    // In one body, one after another.
+    // Several versions of one subtask in one body.
     let body = [
         versioned("FAILED", "8").replace("\"1\"", "\"2\""),
         versioned("RUNNING", "3").replace("\"1\"", "\"2\""),
@@ -101,7 +101,7 @@ async fn versions_order_late_and_repeated_reports() {
     assert_eq!(server.count("").await, 2);
 }
 
-/// A subtask that a report moves to another job or type is counted there and no longer here.
+/// A report can move a subtask to another job or type. Then only the counts of the new one include it.
 #[tokio::test]
 async fn a_report_replaces_the_whole_subtask() {
     let server = Running::start(config()).await;
@@ -214,7 +214,7 @@ async fn unknown_or_several_content_codings_are_refused() {
             assert_eq!(message, "Content-Encoding must be gzip, zstd or identity", "{codings:?}");
         }
     }
-    // What a body means nothing to, its coding means nothing to either.
+    // An operation without a body ignores its coding.
     assert_eq!(server.ask(OPS, "").header("Content-Encoding", "gzip").send().await.unwrap().status(), 200);
     assert_eq!(server.count("").await, 0);
 }

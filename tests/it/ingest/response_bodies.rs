@@ -1,4 +1,4 @@
-//! What the internal listener answers, word for word.
+//! The whole responses of the internal listener.
 
 use serde_json::{Value, json};
 use subjobs::config::Config;
@@ -11,7 +11,7 @@ use crate::support::snapshot::Transcript;
 const NDJSON: &str = "Content-Type: application/x-ndjson";
 const JSON: &str = "Content-Type: application/json";
 
-/// A report as it is sent.
+/// The bytes of a report.
 fn report(token: &str, media_type: &str, more: &[&str], body: &str) -> String {
     let length = format!("Content-Length: {}", body.len());
     let headers = [&[media_type, &length][..], more].concat();

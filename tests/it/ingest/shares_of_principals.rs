@@ -1,4 +1,4 @@
-//! What one principal's reports leave to another's: bytes that are held, and the threads that read them.
+//! Limits of one principal: the bytes of its reports in memory, and the threads that parse them.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use crate::support::signer::Call;
 
 const MIB: usize = 1024 * 1024;
 
-/// A report that lacks the last byte of its body.
+/// Sends a report without the last byte of its body.
 async fn all_but_the_last_byte(server: &Running, token: &str, body: &[u8]) -> Connection {
     let (token, length) = (format!("X-Auth-Token: {token}"), format!("Content-Length: {}", body.len()));
     let headers = ["Host: h", &token, "Content-Type: application/x-ndjson", &length];
@@ -27,7 +27,7 @@ async fn all_but_the_last_byte(server: &Running, token: &str, body: &[u8]) -> Co
     connection
 }
 
-/// Half of 256 MiB is held for one principal; what it holds is given back when no more of it comes.
+/// A principal can buffer half of 256 MiB. A body that stalls is refused, and its bytes are released.
 #[tokio::test]
 async fn a_principal_buffers_at_most_half_of_the_budget_while_bytes_arrive() {
     let server = Running::start(config()).await;
@@ -42,7 +42,7 @@ async fn a_principal_buffers_at_most_half_of_the_budget_while_bytes_arrive() {
     assert_eq!(refused.assert_error(503, code::UNAVAILABLE), "too many reports are being taken in");
     assert_eq!(server.metric("subjobs_refusals_total{reason=\"reports_held\"}").await, Some(1.0));
     assert_eq!(server.metric("subjobs_reports_total{outcome=\"failed\"}").await, Some(1.0));
-    // An empty report holds nothing, another's has its own half, and a count has nothing to do with it.
+    // An empty report needs no memory, another principal has its own half, and counts are not limited.
     assert_eq!(accepted(server.report(OPS, "")).await, outcome(0, 0, 0, 0));
     assert_eq!(accepted(server.report(WORKER, blank.clone())).await, outcome(0, 0, 0, 0));
     assert_eq!(server.count("").await, 0);
@@ -54,7 +54,7 @@ async fn a_principal_buffers_at_most_half_of_the_budget_while_bytes_arrive() {
     assert_eq!(accepted(server.report(OPS, blank)).await, outcome(0, 0, 0, 0));
 }
 
-/// Whoever knows the id of an access key may claim to be its holder until the body is there.
+/// A client can use the id of a foreign access key until its body has arrived and the signature is verified.
 #[tokio::test]
 async fn unverified_bodies_do_not_use_the_budget_of_tokens() {
     let access = AccessSource::Text(access_with_keys());
@@ -71,7 +71,7 @@ async fn unverified_bodies_do_not_use_the_budget_of_tokens() {
     assert_eq!(accepted(server.report(WORKER, body)).await, outcome(0, 0, 0, 0));
 }
 
-/// A small report waits for a slice of a large one, not for all of it.
+/// A small report waits for one slice of a large report only.
 #[tokio::test(flavor = "multi_thread")]
 async fn small_reports_do_not_wait_for_large_ones_of_another_principal() {
     let server = Running::start(config()).await;
@@ -79,7 +79,7 @@ async fn small_reports_do_not_wait_for_large_ones_of_another_principal() {
         let lines = (0..50_000).map(|at| record(&format!("{n}-{at}"), "j", "CREATE_SERVER", "RUNNING") + "\n");
         lines.collect::<String>().into_bytes()
     };
-    // More than there are threads to read them.
+    // More reports than threads that parse them.
     let count = std::thread::available_parallelism().unwrap().get() + 2;
     let mut large = Vec::new();
     for n in 0..count {

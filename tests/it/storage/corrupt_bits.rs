@@ -1,4 +1,4 @@
-//! One bit of a data directory is flipped, or one of its files is gone: either the counts are right or it is refused.
+//! A data directory with a flipped bit, or without one of its files: the counts are right, or the start is refused.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,22 +12,22 @@ use crate::support::fixtures::Files;
 use crate::support::program::{fatal_error_text, run, serve, text};
 use crate::support::random::Random;
 
-/// What has become of flips.
+/// The results of flipped bits.
 #[derive(Debug, Default)]
 struct Tally {
     /// The counts were right.
     harmless: usize,
     /// Refused, with the name of the file.
     named: usize,
-    /// Refused, with the name of another one.
+    /// Refused, with the name of another file.
     misnamed: BTreeMap<String, usize>,
     wrong: Vec<String>,
 }
 
-/// Where a bit is flipped: a file, a byte of it, a bit of that.
+/// The position of a bit: a file, a byte in it, a bit in the byte.
 type BitPosition = (PathBuf, usize, u8);
 
-/// Flips bits of copies of a directory, one of each.
+/// Flips one bit in each copy of a directory.
 fn flip_bits(sample: &SampleDir, positions: &[BitPosition]) -> Tally {
     let tally = Mutex::new(Tally::default());
     for_each(positions, |(file, at, bit)| {
@@ -35,7 +35,7 @@ fn flip_bits(sample: &SampleDir, positions: &[BitPosition]) -> Tally {
         let target = copied.path.join(file);
         flip(&target, *at, *bit);
         let found = open(&copied.path);
-        // What was taken can be used, and what was refused is still what it was.
+        // An accepted directory can be used, and a refused one is unchanged.
         let expected = |counts: &Counts| *counts == sample.counts;
         let then = match &found {
             Ok(_) => {
@@ -61,7 +61,7 @@ fn flip_bits(sample: &SampleDir, positions: &[BitPosition]) -> Tally {
     tally.into_inner().unwrap()
 }
 
-/// So many positions, by chance: a half anywhere but in what is just room, a half in each of the files alike, as some are small.
+/// Random positions: half of them anywhere except in unused space, half of them evenly among the files, because some are small.
 fn positions(sample: &SampleDir, count: usize, seed: u64) -> Vec<BitPosition> {
     let mut files: Vec<(PathBuf, Vec<usize>)> = Vec::new();
     for (file, content) in sample.files() {
@@ -87,7 +87,7 @@ fn small(seed: u64) -> Step {
     reports(seed, (0..30).map(|number| 1 + number * 7 % 5), 30)
 }
 
-/// Directories in which subtasks stand in each of the ways that there are.
+/// One directory for each way in which subtasks are stored.
 fn sample_dirs() -> [(&'static str, SampleDir); 3] {
     [
         ("one segment", SampleDir::new([small(1), small(2)])),
@@ -99,7 +99,8 @@ fn sample_dirs() -> [(&'static str, SampleDir); 3] {
     ]
 }
 
-/// Prints the figures, and holds them to what can be expected.
+/// Prints the figures. Asserts that no result is wrong, that 70 % of the flips are refused with the name of the file, and that at
+/// most 1 % name another file.
 fn assert_tally(what: &str, flips: usize, tally: &Tally) {
     eprintln!(
         "{what}: {flips} flips: {} harmless, {} refused by name, misnamed {:?}",
@@ -135,7 +136,7 @@ fn a_missing_or_empty_file_is_refused_or_unneeded() {
                         assert_eq!(counts, sample.counts, "{what}");
                     }
                     Err(OpenError::Damaged { file: named, reason }) => {
-                        // Which segments and snapshots there should be nobody knows.
+                        // The directory has no list of its segments and snapshots.
                         let is_of_chain = |file: &Path| is_segment(file) || is_snapshot(file);
                         let is_near = is_gone && is_of_chain(&file) && is_of_chain(&named);
                         assert!(is_near || target == named, "{what}: {}: {reason}", named.display());
@@ -155,7 +156,7 @@ fn is_snapshot(file: &Path) -> bool {
 
 #[test]
 fn a_stale_or_misplaced_file_is_refused_or_changes_nothing() {
-    // The same directory at four times.
+    // Copies of one directory at four times.
     let steps = [
         SampleDir::new([small(7)]),
         SampleDir::new([small(7), small(8)]),
@@ -170,7 +171,7 @@ fn a_stale_or_misplaced_file_is_refused_or_changes_nothing() {
                 fs::write(copied.path.join(&file), &content).unwrap();
                 match open(&copied.path) {
                     Ok(counts) => {
-                        // A later segment is the same log, of which more was acknowledged.
+                        // A later segment has more acknowledged frames of the same log.
                         let is_right = counts == now.counts || before > at && counts == then.counts;
                         assert!(is_right, "{} of {before} in {at}", file.display());
                         harmless += 1;
@@ -180,7 +181,7 @@ fn a_stale_or_misplaced_file_is_refused_or_changes_nothing() {
                 }
             }
         }
-        // Two files in each other's place.
+        // Two files are swapped.
         let files = now.files();
         for (one, other) in files.iter().zip(files.iter().skip(1)) {
             let copied = now.copy();
@@ -205,7 +206,7 @@ fn a_corrupt_file_is_named_and_the_exit_code_is_3() {
             let target = copied.path.join(&file);
             flip(&target, content.len() / 2, 3);
             if open(&copied.path).is_ok() {
-                // In the middle of the file there is nothing.
+                // Zeros in the middle of the file.
                 continue;
             }
             refused += 1;

@@ -1,4 +1,4 @@
-//! A data directory as an operator uses it: restarts, load files beside it, retention, recounts, export.
+//! A data directory of the program: restarts, load files, retention, verification of counters, export.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,7 +27,7 @@ fn stop(program: Program) -> Vec<String> {
     log
 }
 
-/// What `export` writes of a directory.
+/// The output of `export` for a directory.
 fn export(data: &str) -> String {
     let output = run(&mut subjobs(&["export", "--data-dir", data]), "");
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
@@ -78,7 +78,7 @@ fn a_load_file_does_not_overwrite_reported_subtasks() {
 fn an_interrupted_load_is_discarded() {
     let files = Files::new();
     let (access, data, load) = (files.access(), files.arg("data"), files.arg("load"));
-    // Each twice, further apart than what is stored at once.
+    // Each subtask twice, in different batches.
     let of = |range: std::ops::Range<u32>, status| -> String {
         range.map(|id| load_line(PROJECT, &id.to_string(), "CREATE_SERVER", status) + "\n").collect()
     };
@@ -89,7 +89,7 @@ fn an_interrupted_load_is_discarded() {
         assert!(text(&output.stderr).contains("status must be one of"), "{}", text(&output.stderr));
         assert_eq!(output.status.code(), Some(2));
     };
-    // A bad line, then a kill.
+    // First an invalid line, then a kill.
     fs::write(&load, format!("{waiting}{}", load_line(PROJECT, "1", "CREATE_SERVER", "DONE"))).unwrap();
     is_refused();
     assert!(fs::exists(files.path("data/loading")).unwrap());
@@ -109,7 +109,7 @@ fn an_interrupted_load_is_discarded() {
     report(&program, &[record("1", "j", "CREATE_SERVER", "SUCCESS")]);
     stop(program);
 
-    // What has been reported stays; of a file with a bad line nothing is added.
+    // Reported subtasks stay. A file with an invalid line adds none.
     fs::write(&load, format!("{}{}", of(30_000..50_000, "RUNNING"), load_line(PROJECT, "1", "CREATE_SERVER", "DONE")))
         .unwrap();
     is_refused();
@@ -139,7 +139,7 @@ fn expired_subtasks_are_deleted() {
         report(&program, &reported);
         until("one is dropped", || (program.metric("subjobs_expired_total")? == 1).then_some(()));
         assert_eq!((program.count(""), program.count("?status=SUCCESS"), program.count("?job_id=j")), (3, 0, 3));
-        // As if it had never been.
+        // The expired subtask can be created again.
         assert_eq!(
             report(&program, std::slice::from_ref(&old)),
             r#"{"created":1,"updated":0,"unchanged":0,"stale":0}"#
@@ -151,7 +151,7 @@ fn expired_subtasks_are_deleted() {
     assert_eq!(program.count(""), 3);
     stop(program);
 
-    // What ended without a time did so when that was first reported.
+    // Without an end time, the first report of the final status is the end.
     let program = retaining(&on_disk, "1s");
     until("another is dropped", || (program.count("?status=ABNORMAL") == 0).then_some(()));
     assert_eq!(program.count(""), 2);
@@ -175,7 +175,7 @@ fn the_counters_are_verified_without_a_mismatch() {
     }
 }
 
-/// A record as any other way of writing it has it too.
+/// A record in canonical form.
 fn canonical(mut record: Value) -> Value {
     for time in ["begin_time", "end_time"] {
         record[time] = record[time].as_str().map(|text| text.parse::<Timestamp>().unwrap().to_string()).into();
@@ -230,7 +230,7 @@ fn an_export_of_a_directory_in_use_is_refused() {
     stop(program);
     let (code, said, out) = export(&data);
     assert_eq!((code, out.as_str()), (0, ""));
-    // Before it there is a line for each second that it has taken.
+    // The lines before it report progress each second.
     let event = event(said.lines().last().unwrap());
     assert_eq!((&event["message"], &event["from"], &event["sub_jobs"]), (&"exported".into(), &data.into(), &0.into()));
     let missing = files.arg("missing");

@@ -1,4 +1,4 @@
-//! Deleted subtasks stay deleted: after a kill, a restart, and where the directory takes no changes they are not deleted at all.
+//! Deletes survive a kill and a restart, and change nothing if they cannot be stored.
 
 use std::net::SocketAddr;
 use std::sync::mpsc;
@@ -13,10 +13,10 @@ use crate::support::random::Random;
 use crate::support::response::Response;
 use crate::support::wait::TEST_DEADLINE;
 
-/// How many subtasks a delete names.
+/// The number of subtasks of a delete.
 const ITEMS: usize = 20;
 
-/// The answer to a delete of all subtasks of a job; none if the server has gone before.
+/// Deletes all subtasks of a job. Returns the response, or none if the server was killed before it.
 fn delete(address: SocketAddr, job: usize) -> Option<Response> {
     let ids: Vec<_> = (0..ITEMS).map(|at| format!("{job}-{at}")).collect();
     let body = serde_json::json!({ "items": ids }).to_string();
@@ -30,7 +30,7 @@ fn delete(address: SocketAddr, job: usize) -> Option<Response> {
     Some(Response { body: body.into(), ..Response::parse_head(head) })
 }
 
-/// Reports the subtasks of a job, all of which have succeeded.
+/// Reports the subtasks of a job with the status SUCCESS.
 fn report(address: SocketAddr, job: usize) {
     let one = |at| format!(r#"{{"id":"{job}-{at}","job_id":"{job}","job_type":"CREATE_SERVER","status":"SUCCESS"}}"#);
     let lines: Vec<_> = (0..ITEMS).map(one).collect();
@@ -69,12 +69,12 @@ fn a_delete_is_atomic_and_survives_a_kill() {
             }
             thread::sleep(Duration::from_micros(random.below(2000) as u64));
             program.kill();
-            // What was answered before it was killed counts too.
+            // A response that was sent before the kill also counts.
             wait.iter().for_each(|job| next = job);
         });
         program = Program::start(&args);
         assert!((0..next).all(|job| of_job(&program, job) == 0), "of the first {next} some came back");
-        // Of the one that was not answered, all or nothing is there.
+        // A delete without a response is applied as a whole or not at all.
         let unanswered = of_job(&program, next);
         assert!([0, ITEMS as u64].contains(&unanswered), "{unanswered} of job {next}");
         assert!((next + 1..JOBS).all(|job| of_job(&program, job) == ITEMS as u64));
@@ -85,7 +85,7 @@ fn a_delete_is_atomic_and_survives_a_kill() {
     assert_eq!(program.ended().0, 0);
     let program = Program::start(&args);
     assert_eq!(program.count(""), ((JOBS - next) * ITEMS) as u64);
-    // What was deleted is new.
+    // A deleted subtask is created again.
     report(program.internal, 0);
     assert_eq!(of_job(&program, 0), ITEMS as u64);
 }

@@ -1,4 +1,4 @@
-//! A snapshot is made while reports go on: it is held up, fails, or is killed, and nothing is lost.
+//! Snapshots that are delayed, fail or are killed while the server accepts reports.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -12,13 +12,13 @@ use crate::support::fixtures::{OPS, PROJECT, report_path};
 use crate::support::random::Random;
 use crate::support::wait::until;
 
-/// How many subtasks are in a report.
+/// The number of subtasks of a report.
 const SIZE: u64 = 2000;
 
-/// So many reports are more than the 64 MiB after which a snapshot is made.
+/// This number of reports exceeds the 64 MiB after which a snapshot is due.
 const REPORTS: u64 = 5;
 
-/// Reports subtasks which take 16 MB; the status.
+/// Reports subtasks of 16 MB. Returns the status.
 fn report(internal: SocketAddr, number: u64) -> u16 {
     let (mut body, text) = (String::new(), "x".repeat(7800));
     for id in 0..SIZE {
@@ -28,7 +28,7 @@ fn report(internal: SocketAddr, number: u64) -> u16 {
     post(internal, &report_path(PROJECT), OPS, &body).status
 }
 
-/// The files of the log whose names begin like this.
+/// The files of the log with this prefix.
 fn files(faulty: &Faulty, prefix: &str) -> usize {
     let names = fs::read_dir(faulty.files.path("data")).unwrap().map(|entry| entry.unwrap().file_name());
     names.filter(|name| name.to_str().unwrap().starts_with(prefix)).count()
@@ -54,7 +54,7 @@ fn reports_are_accepted_while_a_snapshot_is_delayed_or_fails() {
     faulty.assert_counts(counted);
     faulty.clear_faults();
 
-    // At each start there is more in the log than is to be, and a snapshot is begun, killed at another moment.
+    // At each start the log is long enough for a snapshot, which begins and is killed at another moment.
     let mut random = Random::new(5);
     for _ in 0..10 {
         faulty.restart(false);

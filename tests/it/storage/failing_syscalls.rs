@@ -1,4 +1,4 @@
-//! Writes and flushes of the disk fail: the report gets 503 and does not count, counting goes on.
+//! Writes and fsyncs fail: the report gets 503 and is not counted, and counts are served.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -17,10 +17,10 @@ use crate::support::wait::until;
 const EIO: i32 = 5;
 pub(crate) const ENOSPC: i32 = 28;
 
-/// The library that makes them fail.
+/// The library that makes system calls fail.
 static CALLS: LazyLock<PathBuf> = LazyLock::new(|| compile("calls"));
 
-/// Makes a library from its source.
+/// Compiles a library.
 pub(crate) fn compile(name: &str) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/faults/{name}.c"));
     let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}.so", std::process::id()));
@@ -31,11 +31,11 @@ pub(crate) fn compile(name: &str) -> PathBuf {
     library
 }
 
-/// A program whose calls fail as a file says.
+/// A program with the library. A file tells the library which calls fail.
 pub(crate) struct Faulty {
     pub(crate) files: Files,
     pub(crate) program: Program,
-    /// How many subtasks have been reported, one after the other.
+    /// The number of subtasks in all reports so far.
     next: u64,
 }
 
@@ -59,13 +59,13 @@ impl Faulty {
         command
     }
 
-    /// From now on such calls fail; see the source of the library.
+    /// Makes these calls fail from now on: see the source of the library.
     pub(crate) fn fail(&self, kind: &str, part: &str, error: i32, pass: u32, times: u32) {
         self.files.put("control.new", &format!("{kind} {part} {error} {pass} {times}"));
         fs::rename(self.files.path("control.new"), self.files.path("control")).unwrap();
     }
 
-    /// Nothing fails any more.
+    /// From now on no call fails.
     pub(crate) fn clear_faults(&self) {
         fs::remove_file(self.files.path("control")).unwrap();
     }
@@ -74,13 +74,13 @@ impl Faulty {
         self.files.path("control").exists()
     }
 
-    /// In how many lines the log has that so far.
+    /// The number of lines of the log with this text.
     fn said(&self, text: &str) -> usize {
         let count = |lines: &[String]| Some(lines.iter().filter(|line| line.contains(text)).count());
         self.program.log.await_in(text, count)
     }
 
-    /// Reports so many new subtasks at once; the status.
+    /// Reports this number of new subtasks. Returns the status.
     fn report(&mut self, size: u64) -> u16 {
         let mut body = String::new();
         for id in self.next..self.next + size {
@@ -95,14 +95,15 @@ impl Faulty {
         answer.status
     }
 
-    /// Asserts that every count is that of so many subtasks.
+    /// Asserts that every count is this number.
     pub(crate) fn assert_counts(&self, expected: u64) {
         for query in ["", "?status=RUNNING", "?job_id=j", "?job_type=CREATE_SERVER"] {
             assert_eq!(self.program.count(query), expected, "{query}");
         }
     }
 
-    /// Asserts that after a restart a report of that size, which was refused, is not there, or may be after a kill. The count.
+    /// Asserts that a refused report of that size is absent after a clean restart, and whole or absent after a kill. Returns the
+    /// count.
     fn assert_refused(&self, before: u64, size: u64, is_clean: bool) -> u64 {
         let counted = self.program.count("");
         assert!(counted == before || !is_clean && counted == before + size, "{counted}");
@@ -110,7 +111,7 @@ impl Faulty {
         counted
     }
 
-    /// Asserts that no report is taken, now or later.
+    /// Asserts that every report is refused.
     fn assert_sealed(&mut self, counted: u64) {
         let end = Instant::now() + Duration::from_millis(1500);
         while Instant::now() < end {
@@ -119,7 +120,7 @@ impl Faulty {
         self.assert_counts(counted);
     }
 
-    /// Ends the program, by a signal or a kill, and starts it again.
+    /// Stops the program by a signal or a kill, and starts it again.
     pub(crate) fn restart(&mut self, is_clean: bool) {
         if is_clean {
             self.program.signal(Signal::Term);
@@ -147,7 +148,7 @@ fn reports_are_refused_after_a_failed_fsync_until_a_restart() {
 
 #[test]
 fn a_failed_write_is_not_counted_and_reports_resume_after_it() {
-    // A small report and a large one, of which nothing or a half has been written.
+    // A small report and a large one. Nothing or half of it is written.
     for (size, kind) in [(1, "write"), (2000, "write"), (1, "short"), (2000, "short")] {
         let mut faulty = Faulty::new();
         faulty.fail(kind, "/log-", ENOSPC, 0, 0);
@@ -212,7 +213,7 @@ fn a_failed_truncation_ends_reports_until_a_restart() {
         let mut faulty = Faulty::new();
         faulty.fail("short", "/log-", ENOSPC, 0, 1);
         assert_eq!(faulty.report(200), 503);
-        // It could be cut off; the next time it cannot.
+        // The first truncation succeeds, the second one fails.
         assert_eq!(faulty.report(200), 200);
         faulty.fail("both", "/log-", if is_clean { ENOSPC } else { EIO }, 0, 0);
         assert_eq!(faulty.report(200), 503);
@@ -232,7 +233,7 @@ fn a_report_is_acknowledged_only_after_the_commit_mark_is_written() {
         assert_eq!(faulty.report(3), 503);
         faulty.assert_sealed(10);
         faulty.restart(error == EIO);
-        // The mark may have been written nevertheless.
+        // The mark may be on disk in spite of the error.
         let counted = faulty.assert_refused(10, 3, false);
         assert_eq!(faulty.report(5), 200);
         faulty.assert_counts(counted + 5);
@@ -244,7 +245,7 @@ fn reports_are_refused_after_a_failed_fsync_of_the_commit_mark() {
     let mut faulty = Faulty::new();
     faulty.fail("sync", "acknowledged", EIO, 0, 1);
     let mut counted = 10;
-    // That flush comes within a second or so of a report.
+    // The mark is flushed about a second after a report.
     until("reports are refused", || {
         let status = faulty.report(1);
         counted += u64::from(status == 200);

@@ -1,4 +1,4 @@
-//! The disk is full.
+//! Reports and snapshots on a full disk.
 
 use std::fmt::Write as _;
 
@@ -8,11 +8,11 @@ use crate::support::program::Program;
 use crate::support::small_disk::SmallDisk;
 use crate::support::wait::until;
 
-/// Reports new subtasks; how many count by then.
+/// Reports new subtasks, and knows the expected count.
 struct Reporter(u64);
 
 impl Reporter {
-    /// The status of a report of forty of them, which take some 300 KiB.
+    /// Reports forty subtasks of some 300 KiB. Returns the status.
     fn report(&mut self, program: &Program) -> u16 {
         let mut body = String::new();
         for number in 0..40 {
@@ -35,7 +35,7 @@ impl Reporter {
         }
     }
 
-    /// Reports until that is refused; more than the disk holds are never taken.
+    /// Reports until a report is refused.
     fn fill(&mut self, program: &Program) {
         let full = (0..400).find(|_| self.report(program) == 503);
         assert!(full.is_some(), "the disk is never full");
@@ -65,7 +65,7 @@ fn a_full_disk_refuses_reports_until_it_has_space() {
     program = disk.start(&files);
     reporter.assert_counts(&program);
 
-    // Whether it starts on a full disk or not, it then does with what there is.
+    // The program may fail to start on a full disk. After a start it serves the stored subtasks.
     reporter.fill(&program);
     let counted = program.count("");
     program.kill();
@@ -92,7 +92,7 @@ fn a_disk_without_space_for_a_snapshot_has_space_for_reports() {
     let Some(disk) = SmallDisk::new(&files, 100) else { return };
     let mut program = disk.start(&files);
     let mut reporter = Reporter(0);
-    // A snapshot is begun when the log has 64 MiB, and finds no space for as much. It is given up before a report is refused.
+    // A snapshot begins when the log has 64 MiB, and there is no space for it. It is cancelled before a report is refused.
     reporter.fill(&program);
     program.await_log("no snapshot has been made; the log goes on without");
     assert!(reporter.0 * 7800 > 92 << 20, "{}", reporter.0);
@@ -105,7 +105,7 @@ fn a_disk_without_space_for_a_snapshot_has_space_for_reports() {
     assert_within_one(program.count(""), counted);
 }
 
-/// The report that was refused last is whole or absent.
+/// Asserts that the last refused report is present as a whole or absent.
 fn assert_within_one(count: u64, counted: u64) {
     assert!([counted, counted + 40].contains(&count), "{count}, of {counted}");
 }

@@ -1,4 +1,4 @@
-//! The first start is cut short at any moment: the next one is as good as a first.
+//! The first start is killed at a random moment. The next start succeeds.
 
 use std::thread;
 use std::time::Duration;
@@ -16,7 +16,7 @@ fn a_first_start_that_is_killed_can_be_repeated() {
         let args = ["--access", &files.access(), "--data-dir", &files.arg("data")];
         for _ in 0..=round % 3 {
             let mut child = serve(&args).spawn().unwrap();
-            // It is ready by then, or not, as chance has it.
+            // The program may be ready by then or not.
             thread::sleep(Duration::from_micros(random.below(40_000) as u64));
             child.kill().unwrap();
             child.wait().unwrap();
@@ -25,7 +25,7 @@ fn a_first_start_that_is_killed_can_be_repeated() {
     }
 }
 
-/// Asserts that a program starts with nothing, takes a report, and has it at the next start.
+/// Asserts that a program starts without subtasks, accepts a report, and has it after a restart.
 pub(crate) fn assert_good(args: &[&str]) {
     let program = Program::start(args);
     assert_eq!(program.count(""), 0);

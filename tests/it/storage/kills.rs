@@ -1,4 +1,4 @@
-//! The program is killed while it takes reports, again and again.
+//! The program is killed many times while workers report.
 
 use std::sync::mpsc;
 use std::thread;
@@ -11,13 +11,13 @@ use crate::support::random::Random;
 use crate::support::wait::{TEST_DEADLINE, until};
 use crate::support::workers::{Worker, assert_stored};
 
-/// More kills than the usual: `SUBJOBS_TEST_KILLS=500 cargo test --test it storage::kills`.
+/// The number of kills. For more: `SUBJOBS_TEST_KILLS=500 cargo test --test it storage::kills`.
 const KILLS: &str = "SUBJOBS_TEST_KILLS";
 
 /// The project of subtasks that ended long ago.
 const ENDED: &str = "ended";
 
-/// So many kills see one directory: its journal grows, and with it the time that every start takes.
+/// The number of kills for one directory: its log grows, and with it the time of a start.
 const OF_A_DIRECTORY: usize = 150;
 
 #[test]
@@ -38,7 +38,7 @@ fn kill_often(kills: usize, round: usize) {
     let mut reports = 0;
     for kill in 1..=kills {
         if kill % 4 == 0 {
-            // At times it does not even come to be ready.
+            // Sometimes the kill comes before the program is ready.
             let mut child = serve(&args).spawn().unwrap();
             random_pause(&mut random, 30_000);
             child.kill().unwrap();
@@ -46,7 +46,7 @@ fn kill_often(kills: usize, round: usize) {
         }
         let program = Program::start(&args);
         assert_stored(&program, &workers, &format!("after {} kills", kill - 1));
-        // These are dropped as soon as they are looked at, mostly after the next start and in the middle of everything else.
+        // These expire in the next pass, mostly after the next start and concurrently with reports.
         let ended: String = (0..50).map(|id| ended(kill * 100 + id)).collect();
         assert_eq!(post(program.internal, &report_path(ENDED), OPS, &ended).status, 200);
         let (address, (acknowledged, wait)) = (program.internal, mpsc::channel());
@@ -84,7 +84,7 @@ fn ended(id: usize) -> String {
     format!("{{\"id\":\"{id}\",{rest}}}\n")
 }
 
-/// Lets some time pass, so that what follows comes at no particular moment.
+/// Waits for a random time, so that the next step happens at a random moment.
 fn random_pause(random: &mut Random, at_most: usize) {
     thread::sleep(Duration::from_micros(random.below(at_most) as u64));
 }

@@ -25,7 +25,7 @@ const FAR_AHEAD: &str = "wall clock is far ahead of the last write to the data d
                          for until_seconds";
 const DELETED: &str = "expired subtasks deleted: they ended longer ago than --retain-finished";
 
-/// The program on a data directory, which it keeps for thirty days, and its wall clock.
+/// The command of the program with a retention of thirty days and a wall clock that the test sets.
 fn command(files: &Files) -> Command {
     let mut command =
         serve(&["--access", &files.access(), "--data-dir", &files.arg("data"), "--retain-finished", "30d"]);
@@ -44,7 +44,7 @@ fn set_clock(files: &Files, seconds: i64) {
     fs::rename(files.path("clock.new"), files.path("clock")).unwrap();
 }
 
-/// Reports subtasks that have ended at that time, or just now.
+/// Reports subtasks that ended at that time, or now.
 fn report(program: &Program, prefix: &str, number: u32, end_time: Option<&str>) {
     let (mut body, end_time) =
         (String::new(), end_time.map(|end| format!(r#","end_time":"{end}""#)).unwrap_or_default());
@@ -59,7 +59,7 @@ fn deleted(program: &Program) -> u64 {
     program.metric("subjobs_expired_total").unwrap()
 }
 
-/// Waits until so many have been deleted in all.
+/// Waits until this number of subtasks has been deleted in all.
 fn await_deleted(program: &Program, number: u64) {
     until("the expired ones are deleted", || (deleted(program) == number).then_some(()));
 }
@@ -79,7 +79,7 @@ fn a_clock_that_jumps_ahead_expires_nothing_early() {
     let ahead = line["ahead_seconds"].as_i64().unwrap();
     assert!((3650 * DAY - 60..3650 * DAY + 60).contains(&ahead), "{line}");
     assert_eq!((&line["level"], &line["until_seconds"]), (&Value::from("WARN"), &Value::from(DAY)));
-    // What is old by the time before the jump goes, which also tells that a pass has been made since.
+    // Subtasks that are old by the clock before the jump expire, which shows that a pass has run since.
     report(&program, "other", 10, Some("2020-01-01T00:00:00Z"));
     await_deleted(&program, 20);
     assert_eq!(program.count(""), 100);

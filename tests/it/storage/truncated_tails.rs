@@ -1,5 +1,5 @@
-//! The newest segment ends too early, or in something that is no report: what was acknowledged is there or missed, and what
-//! was not is whole or absent.
+//! The newest segment is truncated, or ends in other bytes. A start with acknowledged reports missing is refused. An unacknowledged
+//! report is whole or absent.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,17 +12,16 @@ use crate::support::fixtures::{Files, PROJECT};
 use crate::support::program::{Program, fatal_error_text, run, serve, text};
 use crate::support::random::Random;
 
-/// A directory in which everything was acknowledged, and what a crash may have left of one more report at the end of its
-/// newest segment.
+/// A directory with acknowledged reports only, and one more report that a crash may leave in part at the end of the newest segment.
 struct Torn {
     sample: SampleDir,
-    /// In the directory.
+    /// The path of the newest segment in the directory.
     segment: PathBuf,
-    /// All of it that was acknowledged.
+    /// The acknowledged bytes of the segment.
     acknowledged: Vec<u8>,
-    /// The report after that.
+    /// The bytes of the report after them.
     last: Vec<u8>,
-    /// The directory in which that was acknowledged too.
+    /// The directory in which that report is acknowledged, too.
     whole: SampleDir,
 }
 
@@ -37,24 +36,24 @@ impl Torn {
         Self { sample, segment, acknowledged, last, whole }
     }
 
-    /// All in one segment.
+    /// All reports are in one segment.
     fn in_a_segment() -> Self {
         Self::new(SampleDir::new([small()]))
     }
 
-    /// Nothing acknowledged stands in the newest segment.
+    /// The newest segment has no acknowledged report.
     fn in_a_new_segment() -> Self {
         Self::new(SampleDir::new([small(), Step::Snapshot]))
     }
 
-    /// The directory with this after what was acknowledged.
+    /// A copy of the directory with these bytes after the acknowledged ones.
     fn with(&self, end: &[u8]) -> Copied {
         let copied = self.sample.copy();
         fs::write(copied.path.join(&self.segment), [&self.acknowledged, end].concat()).unwrap();
         copied
     }
 
-    /// Asserts that an end which is no whole report is cut off, and that the directory is good from then on.
+    /// Asserts that a start truncates an incomplete report, and that the directory can be used afterwards.
     fn assert_healed(&self, end: &[u8], how: &str) {
         let copied = self.with(end);
         assert_eq!(open(&copied.path).unwrap_or_else(|error| panic!("{how}: {error}")), self.sample.counts, "{how}");
@@ -69,7 +68,7 @@ fn small() -> Step {
     reports(1, (0..30).map(|number| 1 + number * 7 % 5), 30)
 }
 
-/// One of several pages.
+/// A report of several pages.
 fn last_report(store: &Store) {
     store.report(&ProjectId::parse(PROJECT).unwrap(), batch(&mut Random::new(2), 80, 30)).unwrap();
 }
@@ -121,7 +120,7 @@ fn a_torn_write_is_truncated_at_the_start() {
             let zeros = [&torn.last[..cut], &[0; 10_000]].concat();
             torn.assert_healed(&zeros, &format!("cut at {cut}, then zeros"));
         }
-        // Sectors reach the disk in any order, or not; where they do not there may be zeros, or what was there before.
+        // Sectors reach the disk in any order or not at all. A missing one may have zeros or old bytes.
         let seeds: Vec<_> = (0..150).collect();
         for_each(&seeds, |seed| {
             let mut random = Random::new(*seed);

@@ -1,4 +1,4 @@
-//! What is given as a data directory and cannot be one, or not now.
+//! Paths that cannot be a data directory, and directories in use.
 
 use std::fs;
 use std::process::Command;
@@ -10,7 +10,7 @@ use crate::support::fixtures::{Files, OPS, PROJECT, code, record, report_path};
 use crate::support::program::{Program, event, fatal_error_text, run, serve, subjobs, text};
 use crate::support::small_disk::SmallDisk;
 
-/// Runs a start that fails; the exit code, and the last line, which says why, as a log in text has it. Nothing but events of the log is beside it.
+/// Runs a start that fails. Returns the exit code and the reason. Asserts that standard error has events of the log only.
 fn refused(command: &mut Command) -> (i32, String) {
     let output = run(command, "");
     let (code, said) = (output.status.code(), text(&output.stderr));
@@ -62,7 +62,7 @@ fn a_directory_stays_locked_when_its_lock_file_is_removed_or_it_is_renamed() {
     let moved = files.arg("moved");
     fs::rename(&data, &moved).unwrap();
     assert_in_use(&moved, "another name");
-    // Files that are opened by their paths would now be somebody else's.
+    // Another program could now own the files at these paths.
     report("3").assert_error(503, code::UNAVAILABLE);
     let second = Program::start(&["--access", &files.access(), "--data-dir", &data]);
     report("4").assert_error(503, code::UNAVAILABLE);

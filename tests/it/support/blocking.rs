@@ -1,4 +1,4 @@
-//! The raw client for tests that start the program and run no runtime of their own.
+//! The raw client for tests that start the program and have no runtime.
 
 use std::net::SocketAddr;
 use std::sync::LazyLock;
@@ -8,7 +8,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::support::connection::{Connection, request};
 use crate::support::response::Response;
 
-/// Drives every connection, whichever thread waits for it.
+/// The runtime of all connections of all threads.
 static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
 
@@ -34,55 +34,55 @@ impl BlockingConnection {
         RUNTIME.block_on(self.0.try_send(bytes))
     }
 
-    /// Says that nothing more will be sent; fails if the peer has reset the connection.
+    /// Closes the sending side. Fails if the peer has reset the connection.
     pub(crate) fn try_end(&mut self) -> std::io::Result<()> {
         RUNTIME.block_on(self.0.try_end())
     }
 
-    /// The next response, whole.
+    /// Reads the next response.
     pub(crate) fn response(&mut self) -> Response {
         RUNTIME.block_on(self.0.response())
     }
 
-    /// The last response: its body is everything up to the peer's close or reset.
+    /// Reads the last response. Its body ends with the peer's close or reset.
     pub(crate) fn last_response(&mut self) -> Response {
         RUNTIME.block_on(self.0.last_response())
     }
 
-    /// What the peer still sends until it closes or resets the connection.
+    /// Reads until the peer closes or resets the connection.
     pub(crate) fn rest(&mut self) -> String {
         RUNTIME.block_on(self.0.rest_or_reset())
     }
 
-    /// Waits for more bytes; how many came, 0 for the end.
+    /// Reads more bytes. Returns their number, 0 for the end.
     pub(crate) fn read_more(&mut self) -> std::io::Result<usize> {
         RUNTIME.block_on(self.0.read_more())
     }
 
-    /// What has come and is not yet part of a response.
+    /// The received bytes that are not part of a response.
     pub(crate) fn received(&self) -> &[u8] {
         self.0.received()
     }
 
-    /// Takes what has come.
+    /// Removes and returns those bytes.
     pub(crate) fn take_received(&mut self) -> String {
         self.0.take_received()
     }
 }
 
-/// Sends bytes on a connection of their own, which the request or the server closes after the response.
+/// Sends bytes on a new connection, which the client or the server closes after the response.
 pub(crate) fn exchange(address: SocketAddr, bytes: impl AsRef<[u8]>) -> Response {
     let mut connection = BlockingConnection::open(address);
     connection.send(bytes);
     connection.last_response()
 }
 
-/// A GET on a connection of its own; an empty token is none.
+/// Sends a GET on a new connection. An empty token is omitted.
 pub(crate) fn get(address: SocketAddr, path: &str, token: &str) -> Response {
     exchange(address, request("GET", path, token, &["Connection: close"]))
 }
 
-/// A POST of NDJSON on a connection of its own.
+/// Sends a POST of NDJSON on a new connection.
 pub(crate) fn post(address: SocketAddr, path: &str, token: &str, body: &str) -> Response {
     let length = format!("Content-Length: {}", body.len());
     let more = ["Connection: close", "Content-Type: application/x-ndjson", &length];

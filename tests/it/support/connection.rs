@@ -1,5 +1,4 @@
-//! The one raw client of the tests: it sends bytes as they are and shows what comes back, for what a well-behaved client
-//! neither sends nor shows.
+//! The raw client: it sends any bytes and returns the received bytes, also those that an HTTP client cannot send or hides.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -13,25 +12,25 @@ use crate::support::fixtures::{OPS, PROJECT, count_path};
 use crate::support::response::Response;
 use crate::support::wait::TEST_DEADLINE;
 
-/// A whole head; each header is `name: value`, as it is to be sent.
+/// A head. Each header is `name: value`.
 pub(crate) fn head(request_line: &str, headers: &[&str]) -> String {
     let lines = headers.iter().map(|header| format!("{header}\r\n"));
     format!("{request_line}\r\n{}\r\n", lines.collect::<String>())
 }
 
-/// The head of a request with a token, or without one if that is empty, and with more headers.
+/// The head of a request with a token and more headers. An empty token is omitted.
 pub(crate) fn request(method: &str, target: &str, token: &str, more: &[&str]) -> String {
     let token = format!("X-Auth-Token: {token}");
     let headers = if token.ends_with(": ") { vec!["Host: h"] } else { vec!["Host: h", &token] };
     head(&format!("{method} {target} HTTP/1.1"), &[&headers, more].concat())
 }
 
-/// The head of a count in [`PROJECT`] that is answered with 200, with a query or none and more headers.
+/// The head of a count in [`PROJECT`] that gets 200, with this query and more headers.
 pub(crate) fn valid_count(query: &str, more: &[&str]) -> String {
     request("GET", &format!("{}{query}", count_path(PROJECT)), OPS, more)
 }
 
-/// Sends one request on a connection of its own and reads its response.
+/// Sends one request on a new connection and reads its response.
 pub(crate) async fn exchange(address: SocketAddr, request: impl AsRef<[u8]>) -> Response {
     let mut connection = Connection::open(address).await;
     connection.send(request).await;
@@ -56,7 +55,7 @@ impl Connection {
         Ok(Self { socket, unread: Vec::new() })
     }
 
-    /// A connection from an address of this machine, as from another peer.
+    /// Opens a connection from another loopback address, as another peer.
     pub(crate) async fn open_from(source: &str, address: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(SocketAddr::new(source.parse().unwrap(), 0)).unwrap();
@@ -72,12 +71,12 @@ impl Connection {
         timeout(TEST_DEADLINE, self.socket.write_all(bytes.as_ref())).await.expect("the server stopped reading")
     }
 
-    /// Sends bytes that the socket has space for, before anything else of this thread's runtime goes on.
+    /// Writes bytes to the socket at once, before another task of this thread runs.
     pub(crate) fn send_now(&self, bytes: impl AsRef<[u8]>) {
         assert_eq!(self.socket.try_write(bytes.as_ref()).unwrap(), bytes.as_ref().len());
     }
 
-    /// Says that nothing more will be sent.
+    /// Closes the sending side.
     pub(crate) async fn end(&mut self) {
         self.try_end().await.unwrap();
     }
@@ -87,7 +86,7 @@ impl Connection {
         self.socket.shutdown().await
     }
 
-    /// The next answer, whole.
+    /// Reads the next response.
     pub(crate) async fn response(&mut self) -> Response {
         let mut response = self.response_to_head().await;
         if response.status >= 200 {
@@ -100,7 +99,7 @@ impl Connection {
         response
     }
 
-    /// The next answer, which has no body as it is one to HEAD.
+    /// Reads the next response, which has no body because the request is a HEAD.
     pub(crate) async fn response_to_head(&mut self) -> Response {
         let end = loop {
             if let Some(at) = self.unread.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -112,20 +111,20 @@ impl Connection {
         Response::parse_head(&String::from_utf8(head).unwrap())
     }
 
-    /// What the peer still sends until it closes, which it must do in order, without a reset.
+    /// Reads until the peer closes the connection, which it must do without a reset.
     pub(crate) async fn rest(&mut self) -> String {
         while self.read().await != 0 {}
         self.take_received()
     }
 
-    /// The last response of a connection: its body is everything up to the peer's close or reset.
+    /// Reads the last response. Its body ends with the peer's close or reset.
     pub(crate) async fn last_response(&mut self) -> Response {
         let mut response = self.response_to_head().await;
         response.body = self.rest_or_reset().await.into_bytes();
         response
     }
 
-    /// The next bytes of a body, as many as that.
+    /// Reads this number of bytes of a body.
     pub(crate) async fn body(&mut self, length: usize) -> String {
         while self.unread.len() < length {
             assert_ne!(self.read().await, 0, "closed within a body");
@@ -133,7 +132,7 @@ impl Connection {
         String::from_utf8(self.unread.drain(..length).collect()).unwrap()
     }
 
-    /// The next chunk of a chunked body; nothing after the last one.
+    /// Reads the next chunk of a chunked body. Returns `None` after the last one.
     pub(crate) async fn chunk(&mut self) -> Option<String> {
         let end = loop {
             match self.unread.windows(2).position(|window| window == b"\r\n") {
@@ -147,7 +146,7 @@ impl Connection {
         (size > 0).then_some(data)
     }
 
-    /// What the peer still sends until it closes or resets the connection.
+    /// Reads until the peer closes or resets the connection.
     pub(crate) async fn rest_or_reset(&mut self) -> String {
         loop {
             match self.read_more().await {
@@ -162,22 +161,22 @@ impl Connection {
         self.take_received()
     }
 
-    /// What has come and is not yet part of a response.
+    /// The received bytes that are not part of a response.
     pub(crate) fn received(&self) -> &[u8] {
         &self.unread
     }
 
-    /// Takes what has come.
+    /// Removes and returns those bytes.
     pub(crate) fn take_received(&mut self) -> String {
         String::from_utf8_lossy(&std::mem::take(&mut self.unread)).into_owned()
     }
 
-    /// Waits for more bytes; how many came, 0 for the end.
+    /// Reads more bytes. Returns their number, 0 for the end.
     pub(crate) async fn read_more(&mut self) -> std::io::Result<usize> {
         timeout(TEST_DEADLINE, self.socket.read_buf(&mut self.unread)).await.expect("nothing comes")
     }
 
-    /// Whether for so long nothing comes, not even the end.
+    /// Whether no byte and no end arrives within this time.
     pub(crate) async fn is_quiet_for(&mut self, time: Duration) -> bool {
         self.unread.is_empty() && timeout(time, self.socket.readable()).await.is_err()
     }

@@ -1,4 +1,4 @@
-//! A data directory on the sample: filled by the store itself, copied, damaged, opened again.
+//! Sample data directories: filled by the store, copied, corrupted and opened again.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
@@ -19,10 +19,10 @@ use crate::support::wait::TEST_DEADLINE;
 
 const JOBS: [&str; 3] = ["job-1", "9f1c2ab04d5e4f7c8a6b3c2d1e0f9a8b", "a job with a longer name, which is not packed"];
 
-/// Every count that the subtasks of the sample can tell apart, each with what was asked, and every subtask with its place.
+/// All different counts of the sample subtasks, each with its filter, and every subtask with its position.
 pub(crate) type Counts = Vec<(String, u64)>;
 
-/// Asks a store for everything.
+/// Reads all counts and subtasks of a store.
 fn counts(store: &Store) -> Counts {
     let (types, mut counts) = (JobTypes::default(), Counts::new());
     for project in [PROJECT, OTHER_PROJECT] {
@@ -54,12 +54,12 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().build().unwrap()
 }
 
-/// What a directory says when it is opened.
+/// Opens a directory. Returns its counts, or the error.
 pub(crate) fn open(path: &Path) -> Result<Counts, OpenError> {
     used(path, |_| ())
 }
 
-/// The same, after it has been used; with a panic or a wait without end in it the test has failed.
+/// The same, after `work`. Fails the test if `work` panics or does not end.
 pub(crate) fn used(path: &Path, work: impl FnOnce(&Store) + Send + 'static) -> Result<Counts, OpenError> {
     let (done, wait) = mpsc::channel();
     let owned = path.to_owned();
@@ -74,14 +74,14 @@ pub(crate) fn used(path: &Path, work: impl FnOnce(&Store) + Send + 'static) -> R
             store.close();
             Ok(counts)
         });
-        // Whoever waits may have given up.
+        // The receiver may have timed out.
         let _ = done.send(catch_unwind(open));
     });
     let opened = wait.recv_timeout(TEST_DEADLINE).unwrap_or_else(|error| panic!("opening {}: {error}", path.display()));
     opened.unwrap_or_else(|_| panic!("opening {} has panicked", path.display()))
 }
 
-/// A subtask of a made-up number, with details or none.
+/// A random subtask, with or without details.
 fn sub_job(random: &mut Random, id: usize, details: usize) -> SubJob {
     let job_type = JobTypes::default().iter().nth(random.below(4)).unwrap();
     let text = |length: usize| Some(format!(r#"{{"name":"{}"}}"#, "x".repeat(length)).into());
@@ -95,12 +95,12 @@ fn sub_job(random: &mut Random, id: usize, details: usize) -> SubJob {
     }
 }
 
-/// Reports one subtask more.
+/// Reports one more subtask.
 pub(crate) fn report_one(store: &Store) {
     store.report(&ProjectId::parse(PROJECT).unwrap(), vec![sub_job(&mut Random::new(0), 1000, 9)]).unwrap();
 }
 
-/// Reports batches of such sizes, which create, move and repeat subtasks in both projects.
+/// Reports batches of these sizes, which create, move and repeat subtasks in both projects.
 fn fill(store: &Store, random: &mut Random, sizes: impl IntoIterator<Item = usize>, details: usize) {
     for (number, size) in sizes.into_iter().enumerate() {
         let project = ProjectId::parse([PROJECT, OTHER_PROJECT][number % 2]).unwrap();
@@ -108,7 +108,7 @@ fn fill(store: &Store, random: &mut Random, sizes: impl IntoIterator<Item = usiz
     }
 }
 
-/// A batch of such a size, each with at most so long details.
+/// A batch of this size. The details of a subtask have at most this length.
 pub(crate) fn batch(random: &mut Random, size: usize, details: usize) -> Vec<SubJob> {
     let one = |_| {
         let id = random.below(400);
@@ -118,13 +118,12 @@ pub(crate) fn batch(random: &mut Random, size: usize, details: usize) -> Vec<Sub
     (0..size).map(one).collect()
 }
 
-/// A directory in memory, where there is such: what is tested here does not depend on a disk, and most of the time would be
-/// spent waiting for it.
+/// A directory on a file system in memory, if there is one: these tests do not depend on a disk, and a disk would make them slow.
 fn scratch() -> TempDir {
     TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap()
 }
 
-/// A data directory that nobody uses, and its counts.
+/// A closed data directory and its counts.
 pub(crate) struct SampleDir {
     _temp: TempDir,
     pub(crate) path: PathBuf,
@@ -132,7 +131,7 @@ pub(crate) struct SampleDir {
 }
 
 impl SampleDir {
-    /// One that has seen these steps, each with a start and a stop.
+    /// Makes a directory by these steps. Each step opens and closes it.
     pub(crate) fn new(steps: impl IntoIterator<Item = Step>) -> Self {
         let temp = scratch();
         let path = temp.path().join("data");
@@ -147,7 +146,7 @@ impl SampleDir {
         Self::of(Copied { _temp: temp, path }, counts)
     }
 
-    /// What was a copy, with the counts that it has now.
+    /// A copy with its current counts.
     pub(crate) fn of(copied: Copied, counts: Counts) -> Self {
         let Copied { _temp, path } = copied;
         Self { _temp, path, counts }
@@ -158,7 +157,7 @@ impl SampleDir {
         self.files().into_iter().map(|(file, _)| file).filter(|file| is_segment(file)).max().unwrap()
     }
 
-    /// A copy of it somewhere else.
+    /// Copies it to another path.
     pub(crate) fn copy(&self) -> Copied {
         let temp = scratch();
         let path = temp.path().join("data");
@@ -166,7 +165,7 @@ impl SampleDir {
         Copied { _temp: temp, path }
     }
 
-    /// Every file, by its path in the directory, and its bytes.
+    /// The bytes of every file, by its path in the directory.
     pub(crate) fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let mut files = Vec::new();
         walk(&self.path, &mut |path| {
@@ -177,22 +176,22 @@ impl SampleDir {
     }
 }
 
-/// What has happened to a directory.
+/// A change of a directory.
 pub(crate) enum Step {
     /// Subtasks were reported.
     Report(Box<dyn FnOnce(&Store) + Send>),
     /// A snapshot was made.
     Snapshot,
-    /// Another segment of the log was begun.
+    /// A new segment of the log was begun.
     Split,
 }
 
-/// A step in which batches of such sizes are reported.
+/// A step that reports batches of these sizes.
 pub(crate) fn reports(seed: u64, sizes: impl IntoIterator<Item = usize> + Send + 'static, details: usize) -> Step {
     Step::Report(Box::new(move |store| fill(store, &mut Random::new(seed), sizes, details)))
 }
 
-/// A snapshot begins with another segment; without it, and with the segments that it has replaced, the directory is as good.
+/// Makes a snapshot, which begins a new segment. Then removes the snapshot and restores the segments that it replaced.
 fn split(path: &Path) -> Counts {
     let mut before = Vec::new();
     walk(path, &mut |file| {
@@ -246,7 +245,7 @@ pub(crate) fn flip(path: &Path, at: usize, bit: u8) {
     File::options().write(true).open(path).unwrap().write_all_at(&bytes[at..=at], at as u64).unwrap();
 }
 
-/// Does the same with each of many, a few at a time; most of the time they wait for the disk.
+/// Calls `work` for each item, a few at the same time, because most of the time is spent waiting for the disk.
 pub(crate) fn for_each<T: Sync>(all: &[T], work: impl Fn(&T) + Sync) {
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! What tests start from: projects, principals and their credentials, access files, records, paths, error codes.
+//! Projects, principals and their credentials, access files, records, paths and error codes.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -12,8 +12,8 @@ use tempfile::TempDir;
 pub(crate) const PROJECT: &str = "2b31ed520ab14c7bebedb6e57f00aa11";
 pub(crate) const OTHER_PROJECT: &str = "7c02d94be8f14a5d9c3b6a1e0f2d4c58";
 
-/// Tokens of [`access`]: an account's, a user's who may only count in [`PROJECT`], one's who may only report there, one
-/// that has expired.
+/// Tokens of [`access`]: of an account, of a user that may only count in [`PROJECT`], of one that may only report there, and an
+/// expired one.
 pub(crate) const OPS: &str = "ops-token";
 pub(crate) const DASHBOARD: &str = "dashboard-token";
 pub(crate) const WORKER: &str = "worker-token";
@@ -64,7 +64,7 @@ Action = ["*:count*"]
     )
 }
 
-/// The configuration of most tests: any port, the principals of [`access`].
+/// The configuration of most tests: any free port, and the access file of [`access`].
 pub(crate) fn config() -> Config {
     Config::on_any_port(AccessSource::Text(access()))
 }
@@ -95,7 +95,7 @@ pub(crate) fn access_to_any_project() -> String {
     access().lines().skip_while(|line| !line.starts_with("[[")).collect::<Vec<_>>().join("\n")
 }
 
-/// A directory with the access file of [`access`], and what a test puts beside it.
+/// A directory with the access file of [`access`] and the files of a test.
 pub(crate) struct Files(TempDir);
 
 impl Files {
@@ -114,7 +114,7 @@ impl Files {
         self.path(name).to_str().unwrap().to_owned()
     }
 
-    /// Writes a file in place; its path as an argument.
+    /// Writes a file. Returns its path as an argument.
     pub(crate) fn put(&self, name: &str, text: &str) -> String {
         std::fs::write(self.path(name), text).unwrap();
         self.arg(name)
@@ -125,14 +125,14 @@ impl Files {
         self.arg("access.toml")
     }
 
-    /// A file whose reader waits for its writer.
+    /// Makes a named pipe: its reader waits for its writer.
     pub(crate) fn fifo(&self, name: &str) -> String {
         assert!(Command::new("mkfifo").arg(self.path(name)).status().unwrap().success());
         self.arg(name)
     }
 }
 
-/// A record of a report as NDJSON, without an end of line.
+/// A record of a report as a line of NDJSON without its line end.
 pub(crate) fn record(id: &str, job_id: &str, job_type: &str, status: &str) -> String {
     format!(r#"{{"id":"{id}","job_id":"{job_id}","job_type":"{job_type}","status":"{status}"}}"#)
 }
@@ -152,17 +152,17 @@ pub(crate) fn full(id: &str) -> Value {
     })
 }
 
-/// The response to a report, by what became of its records.
+/// The body of the response to a report.
 pub(crate) fn outcome(created: u64, updated: u64, unchanged: u64, stale: u64) -> Value {
     json!({ "created": created, "updated": updated, "unchanged": unchanged, "stale": stale })
 }
 
-/// The path of a count in a project, written as it is to be sent.
+/// The path of a count in a project. The caller encodes the project.
 pub(crate) fn count_path(project: &str) -> String {
     format!("/v1/{project}/app-server-sub-jobs/actions/count")
 }
 
-/// The path of a report to a project, written as it is to be sent.
+/// The path of a report to a project. The caller encodes the project.
 pub(crate) fn report_path(project: &str) -> String {
     format!("/v1/{project}/app-server-sub-jobs/actions/report")
 }

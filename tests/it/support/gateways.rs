@@ -19,7 +19,7 @@ use crate::support::wait::{TEST_DEADLINE, until};
 
 const SHIPPED: &str = include_str!("../../../deploy/nginx.conf");
 
-/// A running gateway; asked to end when dropped.
+/// A running gateway. It is stopped when dropped.
 pub(crate) struct Gateway {
     process: Child,
     pub(crate) address: SocketAddr,
@@ -27,12 +27,12 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// The shipped one in front of the server at this address, which need not be there.
+    /// The shipped gateway in front of the server at this address, which need not run.
     pub(crate) fn start(server: SocketAddr) -> Self {
         Self::before(&[server])
     }
 
-    /// The shipped one in front of several servers.
+    /// The shipped gateway in front of several servers.
     pub(crate) fn before(servers: &[SocketAddr]) -> Self {
         let line = SHIPPED.lines().map(str::trim).find(|line| line.starts_with("server subjobs:8080"));
         let line = line.expect("deploy/nginx.conf has one server");
@@ -54,10 +54,10 @@ impl Gateway {
         })
     }
 
-    /// One that `make` configures, with the file that it is to read and the command that reads it.
+    /// A gateway: `make` returns its configuration and its command.
     pub(crate) fn spawn(file: &str, make: impl FnOnce(SocketAddr, &str) -> (String, Command)) -> Self {
         let dir = TempDir::new().unwrap();
-        // As root, gateways work as users of their own.
+        // If root starts a gateway, its workers have another user.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let address = free_address();
         let (conf, mut command) = make(address, dir.path().to_str().unwrap());
@@ -88,7 +88,7 @@ impl Gateway {
         fs::read_to_string(self.dir.path().join(name)).unwrap()
     }
 
-    /// Sends bytes as they are; the response ends with the connection.
+    /// Sends any bytes. The response ends with the connection.
     pub(crate) fn raw(&self, request: &str) -> Response {
         exchange(self.address, request)
     }
@@ -104,10 +104,10 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        // What all of them take for an order to end, with what they have started.
+        // SIGTERM stops each gateway and its children.
         let end = format!("kill -TERM {}", self.process.id());
         let _ = Command::new("sh").arg("-c").arg(end).stderr(Stdio::null()).status();
-        // Asserts nothing: it may run while a test fails.
+        // No assertion, because a drop may run during a panic.
         let end = Instant::now() + TEST_DEADLINE;
         while matches!(self.process.try_wait(), Ok(None)) && Instant::now() < end {
             thread::sleep(Duration::from_millis(5));
@@ -117,7 +117,7 @@ impl Drop for Gateway {
     }
 }
 
-/// A configuration with these replaced, all of which must be there.
+/// Replaces parts of a configuration. Each part must be in it.
 pub(crate) fn replaced(conf: &str, parts: &[(&str, &str)]) -> String {
     parts.iter().fold(conf.to_owned(), |conf, (shipped, here)| {
         assert!(conf.contains(shipped), "{shipped} is no longer in\n{conf}");
@@ -125,8 +125,8 @@ pub(crate) fn replaced(conf: &str, parts: &[(&str, &str)]) -> String {
     })
 }
 
-/// Where one who takes no socket from outside can listen: the port must be free once more when it starts, and again when it
-/// is started anew. A loopback address of its own sees to that: nobody else is given its ports meanwhile.
+/// A free address for a program that cannot inherit a socket. The port must stay free until the program starts, and between
+/// restarts. So each test has its own loopback address, whose ports no other program uses.
 pub(crate) fn free_address() -> SocketAddr {
     static NEXT: AtomicU8 = AtomicU8::new(0);
     let [.., a, b] = std::process::id().to_be_bytes();
@@ -134,7 +134,7 @@ pub(crate) fn free_address() -> SocketAddr {
     TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap()
 }
 
-/// Runs what talks to the gateway where it may wait.
+/// Runs a test of a gateway on a thread that may block.
 pub(crate) async fn blocking(test: impl FnOnce() + Send + 'static) {
     tokio::task::spawn_blocking(test).await.unwrap();
 }

@@ -6,10 +6,10 @@ use std::thread;
 
 use crate::support::wait::TEST_DEADLINE;
 
-/// The lines of a stream, as they come.
+/// The lines of a stream, which a thread reads.
 #[derive(Default)]
 pub(crate) struct Lines {
-    /// What has come, and whether that is all.
+    /// The lines so far, and whether the stream has ended.
     so_far: Mutex<(Vec<String>, bool)>,
     more: Condvar,
 }
@@ -29,7 +29,7 @@ impl Lines {
         lines
     }
 
-    /// What `look` finds in the lines, as soon as it does.
+    /// Waits until `look` finds something in the lines.
     pub(crate) fn await_in<T>(&self, what: &str, look: impl Fn(&[String]) -> Option<T>) -> T {
         let mut found = None;
         let search = |so_far: &mut (Vec<String>, bool)| {

@@ -1,4 +1,4 @@
-//! The program as a child process: its log as it comes, the signals it is sent, and how it ends.
+//! The program as a child process: its log, signals to it, and its exit code.
 
 use std::io::{Read, Write as _};
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use crate::support::lines::Lines;
 use crate::support::response::Response;
 use crate::support::wait::{TEST_DEADLINE, until};
 
-/// The program with these arguments, and an environment that says nothing to it.
+/// The program with these arguments, without environment variables of its own.
 pub(crate) fn subjobs(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_subjobs"));
     for (name, _) in std::env::vars_os() {
@@ -29,7 +29,7 @@ pub(crate) fn subjobs(args: &[&str]) -> Command {
     command
 }
 
-/// Runs a program that ends by itself, with something on its standard input.
+/// Runs a program that ends by itself, with this standard input.
 pub(crate) fn run(command: &mut Command, input: &str) -> Output {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
@@ -47,7 +47,7 @@ pub(crate) fn run(command: &mut Command, input: &str) -> Output {
     output
 }
 
-/// Everything that comes from a stream, read beside other things.
+/// Reads a stream to its end on another thread.
 fn all(mut stream: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
     thread::spawn(move || {
         let mut bytes = Vec::new();
@@ -66,14 +66,14 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// The reason in the last line of standard error for which a program ended: its log is JSON, for it is no terminal.
+/// The fatal error in the last line of standard error, which is JSON because it is not a terminal.
 pub(crate) fn fatal_error_text(said: &str) -> String {
     let last = event(said.lines().last().unwrap_or_default());
     assert_eq!(last["level"], "ERROR", "{said}");
     last["message"].as_str().unwrap().to_owned()
 }
 
-/// A signal, by the name that `kill` knows.
+/// A signal, with its name for `kill`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Signal {
     Term,
@@ -83,7 +83,7 @@ pub(crate) enum Signal {
     Cont,
 }
 
-/// A running `subjobs serve`; killed when dropped.
+/// A running `subjobs serve`. It is killed when dropped.
 pub(crate) struct Program {
     child: Child,
     pub(crate) log: Arc<Lines>,
@@ -93,24 +93,24 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// `serve` on any two ports, with what is added; its log is JSON, for standard error is no terminal.
+    /// Starts `serve` on two free ports with these arguments. Its log is JSON, because standard error is not a terminal.
     pub(crate) fn begin(args: &[&str]) -> Self {
         Self::begin_with(&mut serve(args))
     }
 
-    /// As [`Program::begin`], and waits until it is ready.
+    /// The same as [`Program::begin`], and waits until the program is ready.
     pub(crate) fn start(args: &[&str]) -> Self {
         let program = Self::begin(args);
         program.await_log("ready");
         program
     }
 
-    /// Starts a command that serves, and waits until it has said where.
+    /// Starts a command that serves, and waits until it has logged its addresses.
     pub(crate) fn begin_with(command: &mut Command) -> Self {
         Self::of(command.spawn().unwrap())
     }
 
-    /// Takes over what [`Program::begin_with`] has started, and waits until it has said where it serves.
+    /// Waits until a child process has logged its addresses.
     pub(crate) fn of(mut child: Child) -> Self {
         let log = Lines::of(child.stderr.take().unwrap());
         let out = child.stdout.take().map(Lines::of).unwrap_or_default();
@@ -120,14 +120,14 @@ impl Program {
         Self { child, log, out, public, internal }
     }
 
-    /// Waits for an event of the log, which is JSON; returns it.
+    /// Waits for an event of the JSON log, and returns it.
     pub(crate) fn await_log(&self, message: &str) -> Value {
         self.log.await_in(message, |lines| {
             lines.iter().map(|line| event(line)).find(|event| event["message"].as_str() == Some(message))
         })
     }
 
-    /// The most bytes of memory that it has had in use at once.
+    /// The peak of its resident memory, in bytes.
     pub(crate) fn peak_memory(&self) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB")).unwrap();
@@ -140,32 +140,32 @@ impl Program {
         assert!(kill.success());
     }
 
-    /// Ends it as a power cut would, if it has not ended.
+    /// Kills it with SIGKILL, unless it has ended.
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Waits for the end; the exit code and the whole log.
+    /// Waits for the end. Returns the exit code and the whole log.
     pub(crate) fn ended(mut self) -> (i32, Vec<String>) {
         let status = until("the program ends", || self.child.try_wait().unwrap());
         (status.code().expect("no signal has killed it"), self.log.all())
     }
 
-    /// Asks the public listener for a count in [`PROJECT`] on a connection of its own.
+    /// Requests a count in [`PROJECT`] on a new connection.
     pub(crate) fn ask(&self, token: &str, query: &str) -> Response {
         let path = format!("{}{query}", count_path(PROJECT));
         get(self.public, &path, token)
     }
 
-    /// A count as the account's.
+    /// The count for the account.
     pub(crate) fn count(&self, query: &str) -> u64 {
         let answer = self.ask(OPS, query);
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.json()["count"].as_u64().unwrap()
     }
 
-    /// A connection with a count under way: its body, of two bytes, is announced and does not come.
+    /// A connection with a running count, which waits for its body of two bytes.
     pub(crate) fn running_count(&self) -> BlockingConnection {
         let mut connection = BlockingConnection::open(self.public);
         connection.send(request("GET", &count_path(PROJECT), OPS, &["Content-Length: 2"]));
@@ -173,7 +173,7 @@ impl Program {
         connection
     }
 
-    /// A connection with a report under way: its body, of two bytes, has been asked for and does not come.
+    /// A connection with a running report: the server has sent 100 Continue and waits for the body of two bytes.
     pub(crate) fn running_report(&self) -> BlockingConnection {
         let mut connection = BlockingConnection::open(self.internal);
         let more = ["Content-Type: application/x-ndjson", "Content-Length: 2", "Expect: 100-continue"];
@@ -187,7 +187,7 @@ impl Program {
         get(self.internal, path, "").status
     }
 
-    /// The metrics as they are shown.
+    /// The text of the metrics.
     pub(crate) fn metrics(&self) -> String {
         get(self.internal, "/metrics", "").text().to_owned()
     }
@@ -216,7 +216,7 @@ pub(crate) fn event(line: &str) -> Value {
     serde_json::from_str(line).unwrap_or_else(|error| panic!("no JSON: {error}: {line}"))
 }
 
-/// The address in a line, of either format, that says where a listener is.
+/// The address of a listener in a line of the log of either format.
 fn address_in(line: &str, listener: &str) -> Option<SocketAddr> {
     match serde_json::from_str::<Value>(line) {
         Ok(event) if event["message"] == "listening" && event["listener"] == listener => {
@@ -230,7 +230,7 @@ fn address_in(line: &str, listener: &str) -> Option<SocketAddr> {
     }
 }
 
-/// Opens a file for writing: one that waits for its reader until that has come.
+/// Opens a file for writing. A named pipe waits for its reader.
 pub(crate) fn writer(path: impl AsRef<Path>) -> std::fs::File {
     std::fs::OpenOptions::new().write(true).open(path).unwrap()
 }

@@ -1,6 +1,6 @@
-//! Numbers for tests that must be repeatable.
+//! Pseudo-random numbers for repeatable tests.
 
-/// Numbers that look random and are the same in every run.
+/// A generator with the same sequence in every run.
 pub(crate) struct Random(u64);
 
 impl Random {

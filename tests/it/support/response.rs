@@ -1,8 +1,8 @@
-//! A response and what tests assert of it, whichever client received it.
+//! A response of any client, and assertions about it.
 
 use serde_json::Value;
 
-/// A response as it came.
+/// A received response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Response {
     pub(crate) status: u16,
@@ -23,7 +23,7 @@ impl Response {
         Self { status, headers: rest.lines().map(header).collect(), body: Vec::new() }
     }
 
-    /// A header's value, which must stand at most once.
+    /// The value of a header, which may be present at most once.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(known, _)| known == name).map(|(_, value)| value.as_str());
         let first = values.next();
@@ -41,7 +41,7 @@ impl Response {
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    /// The count that a 200 has as its only field.
+    /// The count of a response with status 200 and no other field.
     pub(crate) fn count(&self) -> u64 {
         assert_eq!(self.status, 200, "{}", String::from_utf8_lossy(&self.body));
         self.assert_common();
@@ -50,7 +50,7 @@ impl Response {
         body["count"].as_u64().unwrap()
     }
 
-    /// Asserts that this is an error of the server's own, in form and in code; its message.
+    /// Asserts that this is an error of the server with this status and code. Returns its message.
     pub(crate) fn assert_error(&self, status: u16, code: &str) -> String {
         assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
         self.assert_common();
@@ -66,7 +66,7 @@ impl Response {
         message.to_owned()
     }
 
-    /// Asserts that the HTTP layer itself refused: without a word, and for good.
+    /// Asserts that the HTTP layer refused the request: without a body, and with a close of the connection.
     pub(crate) fn assert_refused_by_the_http_layer(&self, status: u16) {
         assert_eq!((self.status, &*self.body), (status, &b""[..]));
         assert_eq!(self.header("connection"), Some("close"));
@@ -79,7 +79,7 @@ impl Response {
 }
 
 impl Response {
-    /// What the HTTP client received.
+    /// Reads a response of the HTTP client.
     pub(crate) async fn read(response: reqwest::Response) -> Self {
         let headers = response.headers().iter();
         let headers = headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect();
@@ -103,7 +103,7 @@ pub(crate) async fn json(response: reqwest::Response) -> Value {
     serde_json::from_slice(&response.bytes().await.unwrap()).unwrap()
 }
 
-/// Asserts that the HTTP client received an error of the server's own; its message.
+/// Asserts that the HTTP client received an error with this status and code. Returns its message.
 pub(crate) async fn assert_error(response: reqwest::Response, status: u16, code: &str) -> String {
     Response::read(response).await.assert_error(status, code)
 }

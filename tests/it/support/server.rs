@@ -1,4 +1,4 @@
-//! A server in the test's own process, on any port, and the HTTP client that asks it.
+//! A server in the process of the test, on any free port, and an HTTP client for it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ impl Running {
         running
     }
 
-    /// Starts a server, ready or not.
+    /// Starts a server without waiting until it is ready.
     pub(crate) async fn begin(config: Config) -> Self {
         let server = Server::bind(config).await.unwrap();
         let (public, internal, access) = (server.public_addr(), server.internal_addr(), server.access());
@@ -46,22 +46,22 @@ impl Running {
         Self { public, internal, client: Client::new(), access, stop: Some(stop), task }
     }
 
-    /// Tells the server to stop, as SIGTERM does; it goes on draining.
+    /// Tells the server to stop, as SIGTERM does. The server then drains.
     pub(crate) fn stop(&mut self) {
         self.stop.take().unwrap().send(()).unwrap();
     }
 
-    /// Waits for the end; how many requests were cut.
+    /// Waits for the end. Returns the number of aborted requests.
     pub(crate) async fn ended(self) -> usize {
         self.task.await.unwrap().unwrap()
     }
 
-    /// The URL of a count in a project, with a query or none.
+    /// The URL of a count in a project with this query.
     pub(crate) fn count_url(&self, project: &str, query: &str) -> String {
         format!("http://{}{}{query}", self.public, count_path(project))
     }
 
-    /// A count as the account's.
+    /// The count for the account.
     pub(crate) async fn count(&self, query: &str) -> u64 {
         let response = self.ask(OPS, query).send().await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
@@ -87,7 +87,7 @@ impl Running {
             .body(body.into())
     }
 
-    /// Waits until a series in the metrics has a value.
+    /// Waits until a series of the metrics has this value.
     pub(crate) async fn reaches(&self, series: &str, value: f64) {
         let reached = async {
             while self.metric(series).await != Some(value) {

@@ -1,4 +1,4 @@
-//! A signer of the tests' own: it works from what a request means, as the SDKs do, where the server works from what came.
+//! An independent signer. As the SDKs, it signs the decoded parts of a request; the server verifies the received bytes.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use crate::support::connection::Connection;
 use crate::support::fixtures::{Key, PROJECT, count_path, report_path};
 
-/// A request, built up, then signed, then perhaps spoilt.
+/// A request that is built, then signed, then perhaps changed.
 #[derive(Clone)]
 pub(crate) struct Call {
     method: &'static str,
@@ -47,32 +47,32 @@ impl Call {
         call.header("Content-Type", media_type).body(body)
     }
 
-    /// The query, decoded, which is written in this order.
+    /// The decoded query, in the order of the request line.
     pub(crate) fn query(mut self, query: &[(&str, &str)]) -> Self {
         self.query = query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         self.target = format!("{}?{}", encoded_path(&self.path), encoded_query(&self.query));
         self
     }
 
-    /// The target as it is to stand in the request line, whatever is signed.
+    /// The target of the request line, which may differ from the signed one.
     pub(crate) fn target(mut self, target: &str) -> Self {
         self.target = target.to_owned();
         self
     }
 
-    /// The target's query as it is to stand in the request line, whatever is signed.
+    /// The query of the request line, which may differ from the signed one.
     pub(crate) fn query_written(self, query: &str) -> Self {
         let target = format!("{}?{query}", encoded_path(&self.path));
         self.target(&target)
     }
 
-    /// One header more; before the signature it is signed, after it is not.
+    /// Adds a header. It is signed only if it is added before the signature.
     pub(crate) fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.headers.push((name.to_owned(), value.as_ref().to_vec()));
         self
     }
 
-    /// Takes headers away.
+    /// Removes headers.
     pub(crate) fn without(mut self, name: &str) -> Self {
         let before = self.headers.len();
         self.headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
@@ -80,12 +80,12 @@ impl Call {
         self
     }
 
-    /// Another value for a header.
+    /// Replaces the value of a header.
     pub(crate) fn replace(self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.without(name).header(name, value)
     }
 
-    /// Signed at that moment.
+    /// Sets the time of the signature.
     pub(crate) fn at(self, moment: Timestamp) -> Self {
         self.replace("X-Sdk-Date", date(moment))
     }
@@ -95,7 +95,7 @@ impl Call {
         self
     }
 
-    /// Signs it with every header that it has.
+    /// Signs all its headers.
     pub(crate) fn sign(self, key: Key<'_>) -> Self {
         let mut names: Vec<_> = self.headers.iter().map(|(name, _)| name.to_lowercase()).collect();
         names.sort();
@@ -103,7 +103,7 @@ impl Call {
         self.sign_only(key, &names.join(";"))
     }
 
-    /// Signs it with the headers named, in the order named.
+    /// Signs these headers, in this order.
     pub(crate) fn sign_only(self, key: Key<'_>, names: &str) -> Self {
         let signature = self.signature(key, names);
         let Key { id, .. } = key;
@@ -113,13 +113,13 @@ impl Call {
         )
     }
 
-    /// Another `Authorization`, made from the one that it has.
+    /// Changes the value of `Authorization`.
     pub(crate) fn edit_authorization(self, change: impl FnOnce(&str) -> String) -> Self {
         let value = change(std::str::from_utf8(self.value("authorization")).unwrap());
         self.replace("Authorization", &value)
     }
 
-    /// The first value of a header, none if it is not there.
+    /// The first value of a header. It is empty if the header is absent.
     fn value(&self, name: &str) -> &[u8] {
         let header = self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
         header.map(|(_, value)| value.as_slice()).unwrap_or_default()
@@ -134,7 +134,7 @@ impl Call {
         for name in names.split(';') {
             canonical.extend_from_slice(name.as_bytes());
             canonical.push(b':');
-            // As the SDKs trim text; what is none is signed as it is.
+            // The SDKs trim text. Bytes that are not text are signed unchanged.
             let value = self.value(name);
             canonical.extend_from_slice(std::str::from_utf8(value).map_or(value, |text| text.trim().as_bytes()));
             canonical.push(b'\n');
@@ -147,7 +147,7 @@ impl Call {
         hex(&mac.finalize().into_bytes())
     }
 
-    /// The head, with what says how long the body is.
+    /// The head, with the header that frames the body.
     fn head(&self, framing: &str) -> Vec<u8> {
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.target).into_bytes();
         for (name, value) in &self.headers {
@@ -159,12 +159,12 @@ impl Call {
         head
     }
 
-    /// Sends it and returns the answer.
+    /// Sends it and returns the response.
     pub(crate) async fn send(&self, to: SocketAddr) -> Response {
         self.send_part(to, self.body.len()).await
     }
 
-    /// Sends it without more than `length` bytes of the body, and then nothing more.
+    /// Sends it with the first `length` bytes of the body only.
     pub(crate) async fn send_part(&self, to: SocketAddr, length: usize) -> Response {
         let framing = match self.body.len() {
             0 => String::new(),
@@ -173,7 +173,7 @@ impl Call {
         self.exchange(to, &[self.head(&framing), self.body[..length].to_vec()].concat()).await
     }
 
-    /// Sends it with the body as one chunk, so that its length is not known before; without its end if it `stalls`.
+    /// Sends it with the body as one chunk, so that the server does not know its length. If it `stalls`, the last chunk is missing.
     pub(crate) async fn send_chunked(&self, to: SocketAddr, stalls: bool) -> Response {
         let mut bytes = self.head("Transfer-Encoding: chunked\r\n");
         bytes.extend_from_slice(format!("{:x}\r\n", self.body.len()).as_bytes());
@@ -184,7 +184,7 @@ impl Call {
         self.exchange(to, &bytes).await
     }
 
-    /// Sends bytes on a connection of their own and returns the response.
+    /// Sends bytes on a new connection and returns the response.
     async fn exchange(&self, to: SocketAddr, bytes: &[u8]) -> Response {
         let mut connection = Connection::open(to).await;
         connection.send(bytes).await;
@@ -195,7 +195,7 @@ impl Call {
     }
 }
 
-/// A date as it is signed.
+/// A date in the form of X-Sdk-Date.
 pub(crate) fn date(moment: Timestamp) -> String {
     moment.strftime("%Y%m%dT%H%M%SZ").to_string()
 }

@@ -9,16 +9,16 @@ use std::process::{Child, Command, Stdio};
 use crate::support::fixtures::Files;
 use crate::support::program::{Program, serve};
 
-/// A small disk that is there for the program and no one else, and goes with the test.
+/// A small file system in a mount namespace of its own. It ends with the test.
 pub(crate) struct SmallDisk {
-    /// Keeps it there until its standard input ends.
+    /// The process that keeps the namespace until its standard input ends.
     holder: Child,
     is_user: bool,
     at: PathBuf,
 }
 
 impl SmallDisk {
-    /// `None`, and a word on standard error, where a file system may not be mounted, whoever one is.
+    /// Returns `None` and prints a message if the test may not mount a file system.
     pub(crate) fn new(files: &Files, mebibytes: u32) -> Option<Self> {
         let at = files.path("disk");
         fs::create_dir(&at).unwrap();
@@ -38,13 +38,13 @@ impl SmallDisk {
         None
     }
 
-    /// From now on nothing can be written to it.
+    /// Makes it read-only.
     pub(crate) fn protect(&self) {
         let remount = self.enter("mount").args(["-o", "remount,ro"]).arg(&self.at).status().unwrap();
         assert!(remount.success());
     }
 
-    /// A program that sees the disk.
+    /// A command in the namespace of the disk.
     fn enter(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         if self.is_user {
@@ -74,10 +74,10 @@ impl SmallDisk {
         program
     }
 
-    /// Takes so much room, or all there is.
+    /// Fills this number of MiB, or all the space.
     pub(crate) fn take(&self, mebibytes: usize) {
         let mut ballast = File::create(self.ballast()).unwrap();
-        // It ends when the disk is full.
+        // The command ends with an error when the disk is full.
         let _ = (0..mebibytes * 16).try_for_each(|_| ballast.write_all(&[1; 64 * 1024]));
     }
 
@@ -85,7 +85,7 @@ impl SmallDisk {
         fs::remove_file(self.ballast()).unwrap();
     }
 
-    /// As it can be seen from outside.
+    /// The path of the file that fills the disk, seen from outside the namespace.
     fn ballast(&self) -> PathBuf {
         let inside = self.at.strip_prefix("/").unwrap();
         PathBuf::from(format!("/proc/{}/root", self.holder.id())).join(inside).join("ballast")
@@ -95,7 +95,7 @@ impl SmallDisk {
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         drop(self.holder.stdin.take());
-        // It may have ended by itself.
+        // The process may have ended.
         let _ = self.holder.wait();
     }
 }

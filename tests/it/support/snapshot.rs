@@ -15,12 +15,12 @@ pub(crate) fn assert_snapshot(name: &str, text: &str) {
     settings.bind(|| insta::assert_snapshot!(name, text));
 }
 
-/// Responses, one after another, each with what led to it.
+/// A list of responses, each with a description of its request.
 #[derive(Default)]
 pub(crate) struct Transcript(String);
 
 impl Transcript {
-    /// Adds a response: its status, its headers without those that differ from run to run, and its body.
+    /// Adds a response: its status, its headers except those that differ between runs, and its body.
     pub(crate) fn add(&mut self, what: &str, response: &Response) {
         // A revision depends on the time at which the server started.
         let body = response.text();
@@ -41,7 +41,7 @@ impl Transcript {
     }
 }
 
-/// A number of seconds differs from response to response, so that callers do not return all at once.
+/// The value of `Retry-After` is random, so that callers do not retry at the same time.
 fn seconds(value: &str) -> &'static str {
     let seconds: u64 = value.parse().unwrap();
     assert!((1..=60).contains(&seconds), "{seconds}");

@@ -1,4 +1,4 @@
-//! Standard streams that take nothing, and what can be told of a program whose log is lost.
+//! Standard streams that cannot be written, and observations of a program without its log.
 
 use std::fs::{self, File};
 use std::io::PipeReader;
@@ -10,24 +10,24 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use crate::support::wait::{TEST_DEADLINE, until};
 
-/// A stream that takes nothing.
+/// A kind of stream that cannot be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unwritable {
-    /// There is none.
+    /// The descriptor is closed.
     Closed,
-    /// A disk without space.
+    /// /dev/full, as a disk without space.
     Full,
-    /// A pipe whose reader is gone.
+    /// A pipe whose reader has closed it.
     NoReader,
-    /// A full pipe that nobody reads.
+    /// A full pipe without reads.
     Stuck,
-    /// The same, and whoever had it before has made it non-blocking.
+    /// The same, in non-blocking mode.
     StuckNonBlocking,
-    /// It is open for reading only.
+    /// A descriptor that is open for reading only.
     ReadOnly,
 }
 
-/// Every stream that takes nothing.
+/// Every kind.
 pub(crate) const UNWRITABLE: [Unwritable; 6] = [
     Unwritable::Closed,
     Unwritable::Full,
@@ -37,7 +37,7 @@ pub(crate) const UNWRITABLE: [Unwritable; 6] = [
     Unwritable::ReadOnly,
 ];
 
-/// Gives a command such a stream as its descriptor 1 or 2; what is returned has to live as long as the program.
+/// Sets such a stream as descriptor 1 or 2 of a command. The returned reader must live as long as the program.
 pub(crate) fn give(command: &mut Command, fd: u8, broken: Unwritable) -> (Command, Option<PipeReader>) {
     let mut command = match broken {
         Unwritable::Closed => within_shell(command, &format!("exec \"$0\" \"$@\" {fd}>&-")),
@@ -67,7 +67,7 @@ pub(crate) fn give(command: &mut Command, fd: u8, broken: Unwritable) -> (Comman
     (command, reader)
 }
 
-/// The same command, started by a shell, with its environment.
+/// Starts the same command, with its environment, from a shell.
 fn within_shell(command: &Command, script: &str) -> Command {
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(script).arg(command.get_program()).args(command.get_args());
@@ -96,7 +96,7 @@ pub(crate) fn exit_code(child: &mut Child) -> i32 {
     }
 }
 
-/// Where a program listens that cannot say so: the public address, then the internal one.
+/// The public and the internal address of a program, found without its log.
 pub(crate) fn addresses(child: &Child) -> [SocketAddr; 2] {
     until("both listeners are there", || {
         let mut sockets: Vec<_> = fs::read_dir(format!("/proc/{}/fd", child.id()))

@@ -3,10 +3,10 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The longest that anything awaited may take, on a machine however busy.
+/// The longest wait for a condition, also on a busy machine.
 pub(crate) const TEST_DEADLINE: Duration = Duration::from_secs(120);
 
-/// Waits until `look` finds what it looks for. For what announces itself in no other way than by being asked about.
+/// Polls `look` until it returns a value. For conditions that have no event to wait for.
 pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + TEST_DEADLINE;
     loop {
