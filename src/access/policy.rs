@@ -224,7 +224,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against the definition, by recursion.
+        /// Compares the matcher with a recursive definition.
         #[test]
         fn matching_agrees_with_a_recursive_definition(pattern in "[abA*?]{0,8}", name in "[abB]{0,8}") {
             fn truth(pattern: &[u8], name: &[u8]) -> bool {

@@ -42,7 +42,7 @@ pub async fn reload_on_signal(mut next_signal: impl AsyncFnMut() -> Option<()>, 
     }
 }
 
-/// Starts a reload on its own thread, because the read may hang. The receiver is told when it ends.
+/// Starts a reload on its own thread, because the read may hang. The receiver gets a message when it ends.
 fn spawn_reload(access: &Arc<AccessHandle>, permit: OwnedSemaphorePermit) -> io::Result<oneshot::Receiver<()>> {
     let (ended, done) = oneshot::channel();
     let access = access.clone();

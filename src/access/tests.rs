@@ -1,4 +1,4 @@
-//! The access file as a whole: what it grants, and which errors make it unusable.
+//! The access file as a whole: the permissions that it grants, and its errors.
 
 use super::*;
 use crate::metrics::IdentityMetrics;

@@ -143,7 +143,7 @@ mod tests {
     use super::*;
     use crate::record::from_load_line;
 
-    /// How a record is shown, without what is always there.
+    /// The JSON of a record without the fields that every record has.
     fn shown(fields: &str) -> String {
         let job_types = JobTypes::default();
         let line = format!(
@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(shown(&deep), deep);
     }
 
-    /// Each form of an error is made of the other.
+    /// Each form of an error is derived from the other.
     #[test]
     fn an_error_is_shown_flat_and_as_an_object() {
         let (code, message) = (r#""error_code":"E""#, r#""error_message":"é \"no\"""#);
@@ -204,7 +204,7 @@ mod tests {
                 format!(r#","job_execute_info":{{"x":[1],{message},{code}}}"#),
                 format!(r#",{code},{message},"job_execute_info":{{"x":[1],{message},{code}}}"#),
             ),
-            // What was reported flat counts before the object, and each of the two by itself.
+            // A flat field overrides the field of the object, and each field is decided separately.
             (
                 format!(r#",{code},"job_execute_info":{{"error_code":"other",{message}}}"#),
                 format!(r#",{code},{message},"job_execute_info":{{"error_code":"other",{message}}}"#),

@@ -1,4 +1,4 @@
-//! From flags to a `Config`.
+//! Flags are parsed to a `Config`.
 
 use clap::Parser as _;
 
@@ -91,7 +91,7 @@ fn an_error_names_the_flag_and_the_rule() {
     }
 }
 
-/// The tables of README.md and docs/contract.md show the default that clap has.
+/// README.md and docs/contract.md have the defaults of the command line.
 #[test]
 fn documented_defaults_are_those_of_the_command_line() {
     use clap::CommandFactory as _;

@@ -96,7 +96,7 @@ impl SubJobId {
     /// The highest kind that [`SubJobId::to_fixed`] gives.
     pub const MAX_KIND: u8 = 18;
 
-    /// The identifier of which [`SubJobId::to_fixed`] gave this.
+    /// The identifier with this [`SubJobId::to_fixed`].
     pub fn from_fixed(bytes: [u8; 16], kind: u8) -> Self {
         Self(Packed::from_fixed(bytes, kind))
     }
@@ -106,7 +106,7 @@ impl SubJobId {
         self.0.as_long()
     }
 
-    /// The identifier of a text of which [`SubJobId::as_long`] gave this.
+    /// The identifier with this [`SubJobId::as_long`].
     pub fn from_long(text: &str) -> Self {
         Self(Packed::new(text))
     }

@@ -108,7 +108,7 @@ mod tests {
         }
     }
 
-    /// Every set of statuses that the subtasks of a job may have, against the rule as the contract words it.
+    /// Compares every set of statuses of subtasks with the rule of the contract.
     #[test]
     fn the_status_of_a_job_follows_its_subtasks() {
         for set in 1..1 << Status::COUNT {

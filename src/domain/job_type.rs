@@ -50,7 +50,7 @@ impl JobType {
         usize::from(self.0)
     }
 
-    /// The type of which [`JobType::index`] gave this.
+    /// The type with this [`JobType::index`].
     pub fn from_index(index: usize) -> Self {
         debug_assert!(index < JobTypes::MAX);
         Self(index as u8)

@@ -5,7 +5,7 @@ use std::fmt;
 use super::packed::Packed;
 
 /// A project's identifier: 1 to 128 characters (the published bound), none of them white space, a control character,
-/// `/` or `\`, and neither `.` nor `..`, so that it is one path segment whatever stands between caller and server.
+/// `/` or `\`, and neither `.` nor `..`, so that it is one path segment for every gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProjectId(Box<str>);
 

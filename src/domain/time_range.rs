@@ -36,7 +36,7 @@ mod tests {
         for (begin, end, expected) in [
             (None, None, (None, None)),
             (at("2022-03-07T10:00:00Z"), None, (at("2022-03-07T10:00:00Z"), None)),
-            // Earlier as a moment, later as a text.
+            // An earlier time whose text sorts later.
             (
                 at("2022-03-07T12:00:00+04:00"),
                 at("2022-03-07T11:00:00Z"),

@@ -196,7 +196,7 @@ mod tests {
         api.access.reload().unwrap();
         assert_eq!(text(&mut body).await, None);
         assert_eq!(start.elapsed().as_secs(), AUTHORIZE_INTERVAL.as_secs());
-        // The task that is gone holds nothing any more.
+        // The ended task has released everything.
         tokio::task::yield_now().await;
         assert_eq!(api.waiters.waiting(), 0);
     }

@@ -165,14 +165,14 @@ mod tests {
 
     use super::*;
 
-    /// Waits until so many are queued.
+    /// Waits until this number of reports is queued.
     async fn queued(turns: &Arc<FairQueue>, count: usize) {
         while turns.lock().waiting.values().map(VecDeque::len).sum::<usize>() != count {
             tokio::task::yield_now().await;
         }
     }
 
-    /// Whether the one turn is free and no queue is left.
+    /// Whether the turn is free and no queue exists.
     fn is_unused(turns: &FairQueue) -> bool {
         let queues = turns.lock();
         (queues.free, queues.paused) == (1, 0) && queues.waiting.is_empty() && queues.round.is_empty()

@@ -78,7 +78,7 @@ pub(super) struct Attempt {
 }
 
 impl ReplayCache {
-    /// A memory of reports of which each is in progress for at most `report_timeout`.
+    /// A cache of reports. Each report runs for at most `report_timeout`.
     pub(super) fn new(report_timeout: Duration) -> Arc<Self> {
         Self::with_capacity(MAX_REMEMBERED, report_timeout)
     }

@@ -136,7 +136,7 @@ mod tests {
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
     const AGE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-    /// The wall clock at a time of day, and so much time since the machine was started.
+    /// A reading of the wall clock and of the time since boot.
     fn reading(wall: &str, uptime: Duration) -> ClockReading {
         ClockReading { wall: timestamp(wall), uptime }
     }

@@ -149,7 +149,7 @@ mod tests {
         retention.set_clocks("2036-01-01T00:00:10Z", Duration::from_secs(10));
         assert_eq!(retention.await_pass().await, 20);
         assert_eq!(retention.await_pass().await, 20);
-        // Elapsed time goes on.
+        // The monotonic clock continues.
         retention.set_clocks("2036-01-01T00:35:00Z", Duration::from_secs(35 * 60));
         assert_eq!(retention.await_pass().await, 10);
         retention.set_clocks("2026-01-01T00:40:00Z", Duration::from_secs(40 * 60));

@@ -18,7 +18,7 @@ fn ndjson(body: &str) -> Result<Vec<SubJob>, RecordError> {
     from_ndjson(body.as_bytes(), &ProjectId::parse("p").unwrap(), &types())
 }
 
-/// A record with the required fields and what is added.
+/// A record with the required fields and these fields.
 fn with(more: &str) -> String {
     format!(r#"{{"id":"s","job_id":"j","job_type":"CREATE_SERVER","status":"RUNNING"{more}}}"#)
 }

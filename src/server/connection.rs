@@ -260,7 +260,7 @@ mod tests {
         App::new(router(table(), ()), names, metrics, ids, Duration::from_secs(10))
     }
 
-    /// A drain that has begun, and a connection that is idle by then.
+    /// Begins a drain while a connection is idle. Returns both.
     struct Drained {
         far: DuplexStream,
         served: JoinHandle<bool>,
@@ -284,7 +284,7 @@ mod tests {
         }
     }
 
-    /// Whether this is the constant, in milliseconds; the runtime's timer rounds up to the next one.
+    /// Whether a time equals the constant. The timer of the runtime rounds up to the next millisecond.
     fn is_near(elapsed: u128, expected: Duration) -> bool {
         (expected.as_millis()..expected.as_millis() + 3).contains(&elapsed)
     }
@@ -338,7 +338,7 @@ mod tests {
             answered += requests_in_turn;
             turns += 1;
         }
-        // A turn answers about as many as it may.
+        // A turn answers about as many requests as its limit.
         assert!(turns <= 3 * REQUESTS / REQUESTS_PER_TURN as usize, "{turns} turns");
     }
 }

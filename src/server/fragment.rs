@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(read.0.candidates.lock().unwrap().positions.len(), MAX_CANDIDATES);
         let targets = (2..stream.len()).step_by(16).map(|at| Uri::from_maybe_shared(read.1.slice(at..at + 3)).unwrap());
         assert!(targets.fold(true, |all, target| all & read.0.has_fragment(&target)));
-        // Hardly anything in a report looks like the end of a request line.
+        // In a report few bytes look like the end of a request line.
         let report =
             "{\"id\": \"#1\", \"error_message\": \"build #7 of http://h/a#b failed, see /a#b\"}\n".repeat(10_000);
         let mut found = 0;

@@ -167,7 +167,7 @@ impl<P> Call<P> {
     }
 
     /// Gives up what a call must not hold that waits for longer than its body takes: its permit, and one of the few places
-    /// from which the access in force is read without a shared counter.
+    /// from which the current access is read without a shared counter.
     pub fn prepare_to_wait(&mut self) {
         self.request.permit = Permit::unbounded();
         self.request.access = Guard::from_inner(Arc::clone(&self.request.access));
@@ -175,7 +175,7 @@ impl<P> Call<P> {
 }
 
 impl Call<ProjectId> {
-    /// Decides again whether the caller may do `action`, by the access that is in force by now.
+    /// Decides again whether the caller may do `action`, by the current access.
     ///
     /// # Errors
     ///

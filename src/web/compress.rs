@@ -47,7 +47,7 @@ mod tests {
 
     use super::*;
 
-    /// The status and the coding of the response to a client that accepts that, and its Vary.
+    /// The status, the coding and the Vary of the response to this Accept-Encoding.
     async fn coding(size: usize, accepted: &[&'static str]) -> (u16, Option<String>, Option<String>) {
         let handler = get(move || async move { (StatusCode::ACCEPTED, "x".repeat(size)) });
         let router = Router::new().route("/", compressed(handler));
@@ -83,7 +83,7 @@ mod tests {
             (&["identity;q=0, *"], Some("zstd")),
             (&["identity, *;q=0"], None),
             (&["identity, *;q=0.5"], None),
-            // What accepts nothing gets the plain body.
+            // A client that accepts no coding gets the plain body.
             (&["identity;q=0"], None),
             (&["*;q=0"], None),
             (&["br, identity;q=0"], None),

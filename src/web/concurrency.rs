@@ -257,7 +257,7 @@ mod tests {
         assert_eq!(limit.in_flight(), 0);
     }
 
-    /// As happens when a caller closes its connection.
+    /// The wait is cancelled when the caller closes its connection.
     #[tokio::test]
     async fn a_cancelled_wait_releases_its_counts() {
         let (limit, readiness) = limit(4);

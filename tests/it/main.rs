@@ -1,6 +1,6 @@
 //! The whole server through real sockets: a folder for each concern, a file for each thing that is tested.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail where it stands")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot continue should fail at that line")]
 
 mod layers;
 

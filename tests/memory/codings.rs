@@ -11,7 +11,7 @@ use crate::Bound;
 
 const MIB: usize = 1024 * 1024;
 
-/// What a decoder of gzip takes, of which the fields of a header have at most three times 64 KiB, and the slice that it decodes.
+/// The memory of a gzip decoder: the fields of a header have at most three times 64 KiB, and it decodes one slice.
 const DECODER: usize = 384 * 1024;
 
 fn gzip(mut encoder: GzEncoder<Vec<u8>>, data: &[u8]) -> Vec<u8> {

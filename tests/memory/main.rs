@@ -1,8 +1,8 @@
-//! Memory: no parser takes more than a stated multiple of its input, whatever the input. `docs/security.md` states them.
+//! Memory: every parser allocates at most a stated multiple of its input. `docs/security.md` states the multiples.
 //!
 //! A program of its own, since it counts every allocation of the process; one test, so that nothing else allocates meanwhile.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail where it stands")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot continue should fail at that line")]
 #![allow(clippy::print_stdout, reason = "the figures are worth seeing")]
 
 mod access;
@@ -15,7 +15,7 @@ use peak_alloc::PeakAlloc;
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-/// What a call may take whatever its input: tables of a parser, the text of an error.
+/// What a call may allocate for any input: tables of a parser, the text of an error.
 const BASE: usize = 16 * 1024;
 
 /// The most bytes that were held at once during a call, beyond those held before.

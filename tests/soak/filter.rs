@@ -8,7 +8,7 @@ use crate::support::sample::Random;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Filter {
     status: Option<u8>,
-    /// A bit for each type; none of them stands for all.
+    /// A bit for each type; no bit set means all.
     types: u8,
     job: Option<u32>,
 }
@@ -59,7 +59,7 @@ impl Filter {
         self.types == 0 || self.types >> job_type & 1 == 1
     }
 
-    /// How many of these match, whatever their jobs.
+    /// How many of these match in all jobs.
     pub(crate) fn sum(&self, cells: &Cells) -> u64 {
         let of_type = |statuses: &[u64; 7]| match self.status {
             Some(status) => statuses[status as usize],

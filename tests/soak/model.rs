@@ -82,12 +82,12 @@ impl Project {
 
     fn take_one(&mut self, record: Record, at: Window, up: Uptime, goes: bool, outcome: &mut Outcome) {
         let slot = &mut self.slots[record.slot as usize];
-        let anew = Stored { record, ended: ended(record, None, at) };
+        let new = Stored { record, ended: ended(record, None, at) };
         let is_gone =
             |stored: &Stored| stored.record.generation != record.generation || goes && stored.is_gone(at.from, up);
         let Some(stored) = slot.filter(|stored| !is_gone(stored)) else {
             outcome.created += 1;
-            *slot = Some(anew);
+            *slot = Some(new);
             return;
         };
         let is_open = goes && !stored.is_there(at.to + 1);
@@ -104,7 +104,7 @@ impl Project {
             ended(record, stored.ended, at)
         };
         let either = |one: Ended, other: Option<Ended>| other.filter(|_| is_open).map_or(one, |other| one.or(other));
-        *slot = Some(Stored { record, ended: ended.map(|ended| either(ended, anew.ended)) });
+        *slot = Some(Stored { record, ended: ended.map(|ended| either(ended, new.ended)) });
     }
 
     /// Forgets what must be gone, so that it would be noticed if it came back.

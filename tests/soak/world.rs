@@ -1,4 +1,4 @@
-//! What all threads of the soak share: the server's lives, what has been seen so far, and projects that many look at.
+//! What all threads of the soak share: the runs of the server, the observations so far, and projects that several threads use.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

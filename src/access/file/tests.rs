@@ -1,4 +1,4 @@
-//! Files that are long, empty, or have a secret in the wrong place.
+//! Access files that are long, empty, or have a secret in the wrong field.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ fn principal(name: &str, more: &str) -> String {
     format!("[[principal]]\nname = \"{name}\"\nkind = \"user\"\nprojects = [\"p\"]\n{more}\n")
 }
 
-/// What a release build does in a second. Quadratic work took a minute for less than half of it.
+/// A release build reads these in a second. A quadratic algorithm needed a minute for less than half of them.
 fn assert_quick(start: Instant) {
     let took = start.elapsed();
     assert!(took < Duration::from_secs(if cfg!(debug_assertions) { 30 } else { 3 }), "{took:?}");
@@ -80,7 +80,7 @@ fn a_byte_order_mark_is_skipped() {
 
 #[test]
 fn a_secret_in_the_wrong_place_is_not_printed() {
-    let hidden = "S3cret-of-somebody";
+    let hidden = "S3cret-of-a-principal";
     let key = |key: &str| principal("u", &format!("access_keys = [{{ id = \"A\", {key} }}]"));
     let identity = |more: &str| format!("[identity]\nurl = \"http://a\"\n{more}");
     for (text, line) in [
@@ -149,7 +149,7 @@ fn a_token_may_expire_at_any_moment_of_rfc_3339() {
     }
 }
 
-/// Principals are parsed in chunks, everything between them at once.
+/// Principals are parsed in chunks, the text between them as a whole.
 #[test]
 fn tables_may_be_in_any_order() {
     let token = |n: u32| format!("tokens = [{{ sha256 = \"{n:064x}\" }}]");

@@ -1,4 +1,4 @@
-//! The client and its cache against a service that sends the response that a test chooses, over real sockets.
+//! The client and its cache against a service that sends a chosen response, over real sockets.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 
-/// A service that gives every request the same answer, and counts requests and connections.
+/// A service that sends the same response to every request, and counts requests and connections.
 struct Service {
     url: String,
     calls: Arc<AtomicUsize>,
@@ -135,7 +135,7 @@ async fn any_other_response_is_neither_trusted_nor_cached() {
         good("tomorrow", SCOPED),
         good("2126-01-01T00:00:00Z", r#","project":{"id":"a/b"}"#),
         "nonsense".into(),
-        // No answer at all: the client gives up in its own time.
+        // A service without a response: the client times out.
         String::new(),
     ] {
         let service = Service::start(answer.clone()).await;
@@ -146,8 +146,9 @@ async fn any_other_response_is_neither_trusted_nor_cached() {
             assert_eq!(service.calls(), calls);
         }
     }
-    let nobody = Service { url: "http://127.0.0.1:1/v3".into(), calls: Arc::default(), connections: Arc::default() };
-    assert_eq!(ask(&nobody.identity(MINUTE), "t").await.unwrap_err(), IdentityError::Unavailable);
+    let unreachable =
+        Service { url: "http://127.0.0.1:1/v3".into(), calls: Arc::default(), connections: Arc::default() };
+    assert_eq!(ask(&unreachable.identity(MINUTE), "t").await.unwrap_err(), IdentityError::Unavailable);
 }
 
 #[tokio::test]

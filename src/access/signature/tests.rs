@@ -1,4 +1,4 @@
-//! Every request captured from the SDKs, and every way of changing one.
+//! Requests captured from the SDKs, and changes of each of their parts.
 
 use super::*;
 use http::{HeaderName, HeaderValue, Method, Request, Uri};
@@ -14,7 +14,7 @@ struct Vector {
     signature: String,
 }
 
-/// Requests captured from the SDKs as they came over the wire, and edge cases that their own signers have signed.
+/// Requests captured from the SDKs on the network, and edge cases that the signers of the SDKs signed.
 fn vectors() -> Vec<Vector> {
     let read = |text: &str| -> Vec<Vector> { serde_json::from_str(text).unwrap() };
     let mut vectors = read(include_str!("../../../tests/fixtures/signatures.json"));
@@ -106,7 +106,7 @@ fn a_change_of_any_part_is_refused() {
             refused(&|parts| drop(parts.headers.remove(&name)), body);
             refused(&|parts| assert!(parts.headers.append(&name, parts.headers[&name].clone())), body);
         }
-        // An unsigned header is anybody's to add.
+        // A proxy may add an unsigned header.
         let mut parts = vector.parts();
         parts.headers.insert("x-unsigned", "1".parse().unwrap());
         assert_eq!(vector.verify(&parts, body), Ok(()));
@@ -219,7 +219,7 @@ fn a_signature_is_lower_case_and_no_secret_is_printed() {
     assert_eq!(format!("{:?}", vector.secret()), "Secret(…)");
 }
 
-/// One header named many times made far more bytes than the request has.
+/// A header that is listed many times once made the canonical request much longer than the request.
 #[test]
 fn a_signed_header_is_listed_once_and_given_once() {
     const NOW: &str = "2026-11-24T12:00:00Z";
@@ -261,7 +261,7 @@ fn a_signed_header_is_listed_once_and_given_once() {
     }
 }
 
-/// One allocation for each pair of a query was fifty times its length.
+/// One allocation for each pair needed fifty times the length of the query.
 #[test]
 fn a_query_of_many_pairs_is_sorted_as_one_of_few() {
     let sorted = |query: &str| {

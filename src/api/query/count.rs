@@ -125,7 +125,7 @@ mod tests {
             let _ = ask(&query);
         }
 
-        /// Whatever is encoded, in whatever order, comes out as it was meant.
+        /// Encodes a filter in any order and in any encoding of its characters, and parses it.
         #[test]
         fn an_encoded_filter_is_parsed_to_the_same_filter(
             status in proptest::option::of(0..7usize),

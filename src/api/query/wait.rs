@@ -18,7 +18,7 @@ const DEFAULT_TIMEOUT: u64 = 25;
 /// What a caller waits for, at least one of the two.
 #[derive(Debug)]
 pub struct WaitQuery {
-    /// Which subtasks are counted, whatever status it names.
+    /// Which subtasks are counted. Its status is ignored.
     pub filter: CountFilter,
     /// The statuses that are counted.
     pub statuses: StatusSet,

@@ -341,7 +341,7 @@ mod tests {
             }
             let mut read = Vec::new();
             codec.decode(&out, |at| at as u64 + 1, |changes| read.push(changes)).unwrap();
-            // The details are read where they were noted.
+            // The details are read from their noted location.
             let mut noted = noted.into_iter();
             for (changes, expected) in read.iter_mut().zip(&expected) {
                 for (effect, expected) in changes.effects.iter_mut().zip(&expected.effects) {
@@ -394,7 +394,7 @@ mod tests {
         assert!(!CodecError::JobType("other:LATER".into()).to_string().contains("--job-type"));
     }
 
-    /// A subjobs that knows no images refuses them instead of counting them as app servers' subtasks.
+    /// A version without image subtasks refuses the data directory, and does not count them as app subtasks.
     #[test]
     fn only_job_types_of_images_have_a_prefix() {
         let codec = Codec::new(JobTypes::default());

@@ -18,7 +18,7 @@ pub(in crate::store) trait Directory: Debug + Send + Sync {
     /// A file without content, whether one of that name was there or not.
     fn create(&self, name: &str) -> io::Result<Arc<dyn FileHandle>>;
 
-    /// Gives a file another name, and takes that from whatever file has it.
+    /// Renames a file, and replaces the file with the new name.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
     /// Removes a file.

@@ -1,5 +1,5 @@
-//! A disk in memory, for tests: it forgets what was not flushed, or keeps any part of it in any order, and fails calls. All that it
-//! does follows from a seed.
+//! A simulated disk for tests: a crash drops unflushed writes, or keeps any part of them in any order, and calls fail. A seed decides
+//! everything.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -10,7 +10,7 @@ use super::files::{Directory, FileHandle};
 const PAGE: usize = 4096;
 const SECTOR: usize = 512;
 
-/// Numbers that look random and are the same for the same seed.
+/// A pseudo-random generator: a seed always gives the same numbers.
 #[derive(Debug)]
 pub(in crate::store) struct Random(pub(in crate::store) u64);
 
@@ -26,18 +26,18 @@ impl Random {
         (self.next() % bound as u64) as usize
     }
 
-    /// True once in so many times; never for zero.
+    /// True once in `times` calls on average; never for zero.
     pub(in crate::store) fn one_in(&mut self, times: usize) -> bool {
         times > 0 && self.below(times) == 0
     }
 }
 
-/// A file, as programs see it and as the disk has it.
+/// The bytes of a file as programs read them, and as they are on the disk.
 #[derive(Debug, Default)]
 struct Inode {
     current: Vec<u8>,
     durable: Vec<u8>,
-    /// What each page has been since it was last flushed, where it was written.
+    /// For each page that was written since the last flush, its versions.
     dirty: BTreeMap<usize, Vec<Vec<u8>>>,
     lengths: Vec<usize>,
 }
@@ -49,7 +49,7 @@ fn page(bytes: &[u8], number: usize) -> Vec<u8> {
     page
 }
 
-/// Cuts bytes off, or adds zeros, many at once: without optimization it makes a difference.
+/// Truncates the bytes or appends zeros, many in one call, because single steps are slow in a debug build.
 fn resize(bytes: &mut Vec<u8>, len: usize) {
     while bytes.len() < len {
         bytes.extend_from_slice(&[0; PAGE][..PAGE.min(len - bytes.len())]);
@@ -97,7 +97,7 @@ impl Inode {
         resize(&mut self.durable, self.current.len());
     }
 
-    /// Writes back some of what was not flushed, and forgets that the rest was to be.
+    /// Writes some unflushed pages to the disk, and drops the others.
     fn lose(&mut self, random: &mut Random) {
         let mut len = self.durable.len();
         for (number, versions) in std::mem::take(&mut self.dirty) {
@@ -106,7 +106,7 @@ impl Inode {
                 match random.below(4) {
                     0 => {}
                     1 => on_disk.clone_from(version),
-                    // Sectors reach the disk in any order, or not.
+                    // Sectors reach the disk in any order or not at all.
                     2 => {
                         for at in (0..PAGE).step_by(SECTOR) {
                             if random.one_in(2) {
@@ -130,7 +130,7 @@ impl Inode {
     }
 }
 
-/// What happens to the names of files until the directory is flushed.
+/// The changes of file names since the last flush of the directory.
 #[derive(Debug, Clone)]
 enum Step {
     Create(String, usize),
@@ -157,9 +157,9 @@ struct State {
     durable: BTreeMap<String, usize>,
     steps: Vec<Step>,
     random: Random,
-    /// One in so many calls fails; none for zero.
+    /// One in this number of calls fails; none for zero.
     fails: usize,
-    /// Whether writes fail for want of room.
+    /// Whether writes fail because the disk is full.
     is_full: bool,
     failures: usize,
 }
@@ -208,7 +208,7 @@ impl Simulation {
         self.0.lock().unwrap().failures
     }
 
-    /// The power fails and comes back: what was not flushed is there in part or not at all.
+    /// A power cut and a restart: any part of the unflushed writes is on the disk.
     pub(in crate::store) fn cut_power(&self) {
         let state = &mut *self.0.lock().unwrap();
         for inode in &mut state.inodes {
@@ -223,7 +223,7 @@ impl Simulation {
         state.current = state.durable.clone();
     }
 
-    /// Flips one bit somewhere in a file; which.
+    /// Flips one random bit of a file. Returns its position.
     pub(in crate::store) fn flip_a_bit(&self, random: &mut Random) -> String {
         let state = &mut *self.0.lock().unwrap();
         let files: Vec<_> =
@@ -335,7 +335,7 @@ impl FileHandle for SimulatedFile {
     fn sync(&self) -> io::Result<()> {
         let state = &mut *self.disk.0.lock().unwrap();
         if let Err(fault) = state.call() {
-            // The system takes the pages for clean from now on.
+            // After a failed flush the system marks the pages as clean.
             state.inodes[self.inode].lose(&mut state.random);
             return Err(fault);
         }

@@ -1,7 +1,7 @@
-//! The log on a disk that is simulated, from thousands of seeds: whatever happens, what was acknowledged is there, and what was
-//! not is there whole or not at all.
+//! The log on a simulated disk, with thousands of seeds: no fault loses an acknowledged change. An unacknowledged one is applied as a
+//! whole or not at all.
 //!
-//! `SUBJOBS_TEST_SEEDS=1000000 cargo test --release --lib store::log` looks at a million; `SUBJOBS_TEST_SEED=7` at one.
+//! `SUBJOBS_TEST_SEEDS=1000000 cargo test --release --lib store::log` runs a million seeds, `SUBJOBS_TEST_SEED=7` runs one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,15 +10,15 @@ use std::time::Duration;
 use super::simulation::{Random, Simulation};
 use super::*;
 
-/// How many seeds are looked at, and which one alone.
+/// The number of seeds, and the only seed.
 const SEEDS: (&str, &str) = ("SUBJOBS_TEST_SEEDS", "SUBJOBS_TEST_SEED");
 
-/// Seeds that have found a bug; all others begin at 0.
+/// Seeds that found a bug. The others begin at 0.
 const KNOWN_SEEDS: [u64; 1] = [319_510];
 
 type State = BTreeMap<u8, u32>;
 
-/// What one frame does: keys get values, or go.
+/// The changes of one frame: keys get values or are removed.
 type Change = Vec<(u8, Option<u32>)>;
 
 fn encode(change: &Change, out: &mut Vec<u8>) {
@@ -72,17 +72,17 @@ impl Visitor for Reader {
     }
 }
 
-/// A program that uses the log, with what it knows.
+/// A program that uses the log, and its expectations.
 struct World {
     disk: Simulation,
     directory: Arc<dyn Directory>,
     random: Random,
-    /// What was acknowledged.
+    /// The acknowledged values.
     state: State,
-    /// The changes that were refused since: one of them may be there after a crash.
+    /// The refused changes since then: one of them may be present after a crash.
     in_doubt: Vec<Change>,
     log: Option<Log>,
-    /// A snapshot under way, with the next key.
+    /// The running snapshot and its next key.
     snapshot: Option<(SnapshotWriter, Cut, u16)>,
 }
 
@@ -104,7 +104,7 @@ impl World {
         self.disk.fail_one_in(if fails { 10 } else { 0 });
         let mut recovered = recover(&self.directory, &mut reader);
         if fails && matches!(recovered, Err(LogError::Io { .. })) {
-            // The process ends, or the power does as well.
+            // The process crashes, or the power fails.
             if self.random.one_in(2) {
                 self.disk.cut_power();
             }
@@ -142,7 +142,7 @@ impl World {
         }
     }
 
-    /// Begins a snapshot, goes on with it, or ends it.
+    /// Begins a snapshot, continues it, or ends it.
     fn take_snapshot(&mut self) {
         let Some(log) = &mut self.log else { return };
         let Some((mut writer, cut, next)) = self.snapshot.take() else {
@@ -197,7 +197,7 @@ impl World {
     }
 }
 
-/// Runs one seed; how many calls have failed in it.
+/// Runs one seed. Returns the number of failed calls.
 fn run(seed: u64) -> usize {
     let mut world = World::new(seed);
     for _ in 0..20 + world.random.below(80) {
@@ -211,7 +211,7 @@ fn run(seed: u64) -> usize {
         world.disk.cut_power();
     }
     world.start();
-    // Now everything is on the disk, and a bit of it flips.
+    // Everything is on the disk now. One bit flips.
     let flipped = world.disk.flip_a_bit(&mut world.random);
     let mut reader = Reader::default();
     if recover(&world.directory, &mut reader).is_ok() {

@@ -108,7 +108,7 @@ impl Log {
         }
         let (bytes, link) = frame.seal(self.last);
         if let Err(error) = self.segment.write_at(bytes, self.len) {
-            // The next frame overwrites what has been written of this one.
+            // The next frame overwrites the written part of this one.
             return Err(match self.segment.set_len(self.len) {
                 Ok(()) if is_disk_full(&error) => AppendError::DiskFull(error),
                 Ok(()) => AppendError::NotWritten(error),

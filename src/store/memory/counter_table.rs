@@ -62,7 +62,7 @@ impl CounterTable {
         self.jobs[job.0].counters.sum(filter).wrapping_add_signed(pending)
     }
 
-    /// How many subtasks of `project` are in one of `statuses` and match the rest of `filter`, whatever status that names.
+    /// How many subtasks of `project` are in one of `statuses` and match `filter`. The status of `filter` is ignored.
     pub(super) fn count_in(&self, project: &ProjectId, filter: &CountFilter, statuses: StatusSet) -> u64 {
         if statuses == StatusSet::ALL {
             return self.count(project, &CountFilter { status: None, ..filter.clone() });

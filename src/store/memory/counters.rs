@@ -218,7 +218,7 @@ mod tests {
     }
 
     proptest! {
-        /// Adds and takes away at random, and compares every sum with a plain list.
+        /// Adds and subtracts at random, and compares every sum with a plain list.
         #[test]
         fn all_kinds_of_counters_agree_with_a_list(steps in proptest::collection::vec((0..5usize, 0..7usize, any::<bool>()), 0..90)) {
             let types = JobTypes::default();

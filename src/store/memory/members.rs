@@ -219,7 +219,7 @@ mod tests {
     use super::*;
     use crate::domain::{CountFilter, JobTypes, Status};
 
-    /// Records come, change and go at random; the list is that of a plain one.
+    /// Adds, changes and removes records at random, and compares the list with a plain one.
     #[test]
     fn a_list_of_any_length_agrees_with_a_plain_one() {
         let job_type = JobTypes::default().iter().next().unwrap();
@@ -231,7 +231,7 @@ mod tests {
             (random >> 33) as usize
         };
         for step in 0..60_000 {
-            // Grows, then shrinks to nothing.
+            // The list grows, then shrinks until it is empty.
             let grows = step < 30_000;
             let place = (if next() % 4 == 0 { next() % 20_000 } else { 20_000 + step }) as u32;
             let status = next() % 7;

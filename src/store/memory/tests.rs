@@ -1,4 +1,4 @@
-//! What of a store in memory cannot be seen from outside.
+//! Tests of the internals of a store in memory.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,7 +14,7 @@ use crate::store::end_time::EndTime;
 use crate::store::types::StoreError;
 
 impl MemoryStore {
-    /// Asserts that all that is derived from the records is theirs, and that nothing is left of what has gone.
+    /// Asserts that all data derived from the records matches them, and that removed records left none.
     pub(in crate::store) fn assert_sound(&self) {
         let (records, counters) = (self.read_records().unwrap(), self.read_counters().unwrap());
         records.assert_sound();
@@ -22,7 +22,7 @@ impl MemoryStore {
         for (_, number) in counters.projects() {
             projects += 1;
             let of = records.project(number).unwrap();
-            // Of a project without a subtask nothing is left but its revision.
+            // A project without subtasks keeps its revision only.
             assert!(of.live() > 0 || of.end() == 0);
             let mut image_jobs = std::collections::BTreeMap::new();
             for (place, job, key) in of.jobs_and_keys(0).filter(|(_, _, key)| is_image(*key)) {
@@ -38,7 +38,7 @@ impl MemoryStore {
         assert_eq!((counters.projects().count(), counters.jobs()), (projects, jobs.len()));
     }
 
-    /// Makes counters of jobs wrong, by so many each, and those of their project by the sum.
+    /// Adds these numbers to counters of jobs, and their sum to the counters of the project.
     fn distort(&self, project: &ProjectId, key: CounterKey, of: &[(&str, i32)]) {
         let mut counters = self.write_counters().unwrap();
         let owner = counters.project(project).unwrap();
@@ -49,7 +49,7 @@ impl MemoryStore {
         assert!(counters.fold(100).is_some());
     }
 
-    /// The same, of a subtask's own job and where it is counted.
+    /// The same for the counters of `job`, by the type and status of a subtask.
     pub(in crate::store) fn distort_as(&self, project: &ProjectId, sub_job: &SubJob, job: &str, by: i32) {
         self.distort(project, CounterKey::new(sub_job.job_type, sub_job.status), &[(job, by)]);
     }
@@ -127,7 +127,7 @@ fn verification_finds_every_mismatch() {
     assert_eq!((store.verify_all(7), store.verify_all(u32::MAX)), (0, 0));
     let key = CounterKey::new(types().iter().next().unwrap(), Status::Running);
     let change = |project: &ProjectId, of: &[(&str, i32)]| store.distort(project, key, of);
-    // Five too many; then as many as there should be, but of other jobs, and at last of another project.
+    // First the sum is wrong by five. Then only the counters of single jobs are wrong, at last in two projects.
     change(&p, &[("j0", 5)]);
     assert_eq!((store.verify_all(7), store.verify_all(1000)), (5, 5));
     change(&p, &[("j1", -5)]);
@@ -237,8 +237,8 @@ fn a_project_of_one_subtask_is_small() {
     assert!(size_of::<super::project::ProjectRecords>() <= 64, "{}", size_of::<super::project::ProjectRecords>());
 }
 
-/// In steps of seven, so that nearly all of a report is still pending while readers look: whoever sees one subtask moved must
-/// see all of them moved, and never one move back.
+/// Folds in steps of seven, so that most of a report is pending while readers read. A reader that sees one changed subtask must see
+/// all of them, also later.
 #[test]
 fn a_change_that_was_seen_stays_visible() {
     const SUB_JOBS: usize = 600;
@@ -259,7 +259,7 @@ fn a_change_that_was_seen_stays_visible() {
                         let count = |status, job| store.count(p, &in_status(status, job)).unwrap() as usize;
                         let (mut at, mut looks) = (0, 0);
                         loop {
-                            // Taken before the look: the last look sees the end.
+                            // Loaded before the read, so that the last read sees the end.
                             let is_last = is_over.load(Ordering::Acquire);
                             let job = (looks * 31 + reader) % (SUB_JOBS / 10);
                             at = (at..7).rfind(|&next| count(Status::ALL[next], None) != 0).unwrap_or(at);
@@ -292,7 +292,7 @@ fn a_change_that_was_seen_stays_visible() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
-    /// Projects and jobs of several blocks, of which subtasks go and change at random.
+    /// Projects and jobs of several blocks, whose subtasks are removed and changed at random.
     #[test]
     fn pages_of_large_projects_equal_a_plain_list(seed in any::<u64>()) {
         let store = MemoryStore::new(types().len());
@@ -306,7 +306,7 @@ proptest! {
         for _ in 0..40 {
             let mut list = Vec::new();
             for _ in 0..300 {
-                // Nearly all are of one job.
+                // Most subtasks belong to one job.
                 let (at, job, status) = (below(9000), if below(8) == 0 { below(20) } else { 0 }, Status::ALL[below(7)]);
                 list.push(sub_job(&format!("s{at}"), &format!("j{job}"), status));
                 match model.iter_mut().find(|(known, _, _)| *known == at) {

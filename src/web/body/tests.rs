@@ -21,7 +21,7 @@ fn buffered(size: usize, budget: &Arc<ByteBudget>) -> Payload {
     buffered_body(Body::from(vec![b'x'; size]), budget)
 }
 
-/// A body of pieces, each of so many bytes and so long after the one before.
+/// A body of pieces: the size of each, and the time after the previous one.
 fn in_pieces(pieces: Vec<(Duration, usize)>) -> Body {
     Body::from_stream(futures_util::stream::unfold(pieces.into_iter(), |mut pieces| async {
         let (pause, size) = pieces.next()?;
@@ -72,18 +72,18 @@ async fn an_ignored_signed_body_has_at_most_64_kib() {
 async fn a_buffered_body_must_arrive_at_64_kib_a_second() {
     const KIB: usize = 1024;
     let second = |seconds: u64| Duration::from_secs(seconds);
-    // What comes, whether it is taken, and when that is known.
+    // The pieces, whether the body is accepted, and when that is decided.
     for (pieces, is_taken, after) in [
-        // A slow link, for as long as it takes.
+        // A slow link, a little above the minimum rate.
         (vec![(second(1), 70 * KIB); 40], true, 40),
         // A small body has the first window.
         (vec![(second(4), KIB)], true, 4),
         (vec![(second(4), KIB), (second(2), KIB)], false, 5),
-        // One byte a moment.
+        // Single bytes.
         (vec![(Duration::from_millis(100), 1); 1000], false, 5),
-        // All but the last byte at once.
+        // All but the last byte in one piece.
         (vec![(second(0), MAX - 1), (second(60), 1)], false, 10),
-        // A long body that gets slower.
+        // A long body that becomes slower.
         (vec![(second(1), 70 * KIB), (second(1), 300 * KIB), (second(4), 20 * KIB), (second(9), KIB)], false, 10),
     ] {
         let (budget, start) = (budget(MAX), Instant::now());

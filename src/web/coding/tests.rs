@@ -28,7 +28,7 @@ fn gzip(data: &[u8], level: u32) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Without its length ahead, so that the window is as large as it is set.
+/// Encodes without a content size, so that the window has the configured size.
 fn zstd(data: &[u8], set: &[CParameter]) -> Vec<u8> {
     let mut context = CCtx::create();
     for parameter in set {
@@ -49,7 +49,7 @@ fn encode(coding: ContentCoding, data: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Bytes that no coding makes shorter.
+/// Random bytes, which cannot be compressed.
 fn noise(length: usize) -> Vec<u8> {
     let mut state = 1u64;
     let mut next = || {
@@ -122,7 +122,7 @@ fn decoded_bytes_and_the_decoder_count_against_the_budget() {
         let enough = budget(4 * MIB + decoder);
         let mut held = HeldBytes::new(&enough);
         assert_eq!(coding.decode(&encoded, MAX, &mut held, || {}).unwrap(), data);
-        // Exactly what is decoded is still held.
+        // The decoded bytes are still counted.
         let mut rest = HeldBytes::new(&enough);
         assert_eq!(rest.add(decoder + 1), Err(Unavailable::ReportsHeld));
         assert_eq!(rest.add(decoder), Ok(()));
@@ -133,13 +133,13 @@ fn decoded_bytes_and_the_decoder_count_against_the_budget() {
         assert!(matches!(refused, Err(Error::Unavailable(Unavailable::ReportsHeld))), "{coding:?}");
         assert_eq!(HeldBytes::new(&too_little).add(4 * MIB), Ok(()), "something is still held");
     }
-    // The window is held, even of a frame that has hardly any data.
+    // The window is counted also for a short frame.
     let window = zstd(&noise(MIB), &[CParameter::WindowLog(23)]);
     let refused = ContentCoding::Zstd.decode(&window, MAX, &mut HeldBytes::new(&budget(8 * MIB)), || {});
     assert!(matches!(refused, Err(Error::Unavailable(Unavailable::ReportsHeld))));
 }
 
-/// As security.md and the contract have it.
+/// docs/security.md and docs/contract.md state this limit.
 #[test]
 fn a_zstd_decoder_allocates_at_most_8_and_a_half_mib() {
     for (log, most) in [(10, 256 * 1024), (23, 8 * MIB + MIB / 2)] {
@@ -190,12 +190,12 @@ fn a_body_has_its_coding_from_the_first_byte_to_the_last() {
             refused(&encode(other, &data));
         }
         refused(b"[]");
-        // Several members or frames, of which some are empty.
+        // Several members or frames, some of them empty.
         let many = [&good[..], &encode(coding, b""), &good, &encode(coding, b"")].concat();
         assert_eq!(decode(coding, &many).unwrap(), data.repeat(2));
         assert_eq!(decode(coding, &encode(coding, b"")).unwrap(), b"");
     }
-    // A frame that decoders skip has nothing.
+    // A skippable frame has no data.
     let skipped = [&b"\x50\x2a\x4d\x18\x03\0\0\0abc"[..], &zstd(b"x", &[])].concat();
     assert_eq!(decode(ContentCoding::Zstd, &skipped).unwrap(), b"x");
 }
@@ -212,7 +212,7 @@ fn a_checksum_is_verified() {
     }
 }
 
-/// Very many members or frames that are empty are decoded in slices all the same.
+/// A large number of empty members or frames is also decoded in slices.
 #[test]
 fn empty_members_are_decoded_in_slices() {
     for (coding, least) in [(ContentCoding::Gzip, 5_000), (ContentCoding::Zstd, 1_000)] {
@@ -233,7 +233,7 @@ proptest! {
         }
     }
 
-    /// Neither a panic nor more than the bound, whatever comes.
+    /// A decoder returns an error or at most the limit for any body.
     #[test]
     fn no_body_makes_a_decoder_panic(data in prop::collection::vec(any::<u8>(), 0..300), at in 0..300usize, with: u8) {
         for coding in ALL {
