@@ -43,7 +43,7 @@ test: ## every test; installs what they need beyond Rust (Debian packages, as ro
 	tests/run
 
 .PHONY: soak
-soak: ## report, count, restart and kill for SOAK_MINUTES, and hold every answer against a model
+soak: ## report, count, restart and kill for SOAK_MINUTES, and compare every response with a model
 	$(CARGO) test --locked --release --test soak -- $(SOAK_MINUTES)
 
 .PHONY: kills
