@@ -2,7 +2,9 @@
 
 use crate::support::fixtures::Files;
 use crate::support::postgres::{Cluster, Version};
-use crate::support::replicas::{assert_good, assert_unavailable, begin, migrated, report, report_at_last, start};
+use crate::support::replicas::{
+    assert_good, assert_unavailable, begin, count_at_last, migrated, report, report_at_last, start,
+};
 use crate::support::wait::until;
 
 /// Makes the database refuse by one statement and accept by another; reports get 503 meanwhile, and need no restart.
@@ -16,7 +18,7 @@ fn refuses_between(refuse: &str, accept: &str) {
     );
     let url = cluster.url_of("tested", "x", &database);
     let program = start(&files, &url, &["--report-timeout", "2s"]);
-    assert_eq!(report(&program, "1").status, 200);
+    report_at_last(&program, "1");
     let end_sessions = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'tested'";
     cluster.sql("postgres", &refuse.replace("DATABASE_NAME", &database));
     cluster.sql("postgres", end_sessions);
@@ -27,7 +29,7 @@ fn refuses_between(refuse: &str, accept: &str) {
     cluster.sql("postgres", &accept.replace("DATABASE_NAME", &database));
     cluster.sql("postgres", end_sessions);
     report_at_last(&program, "2");
-    assert_eq!(program.count(""), 2);
+    assert_eq!(count_at_last(&program), 2);
     assert_good(&cluster.url(&database));
 }
 
@@ -56,13 +58,13 @@ fn a_right_that_is_taken_away_gets_503_until_it_is_granted() {
     cluster.sql(&database, "CREATE ROLE tested LOGIN PASSWORD 'x'; GRANT ALL ON ALL TABLES IN SCHEMA public TO tested");
     cluster.sql(&database, "GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO tested");
     let program = start(&files, &cluster.url_of("tested", "x", &database), &[]);
-    assert_eq!(report(&program, "1").status, 200);
+    report_at_last(&program, "1");
     cluster.sql(&database, "REVOKE INSERT ON sub_job FROM tested");
     assert_unavailable(&report(&program, "2"));
-    assert_eq!(program.count(""), 1);
+    assert_eq!(count_at_last(&program), 1);
     cluster.sql(&database, "GRANT INSERT ON sub_job TO tested");
     report_at_last(&program, "2");
-    assert_eq!(program.count(""), 2);
+    assert_eq!(count_at_last(&program), 2);
 }
 
 #[test]
@@ -78,7 +80,7 @@ fn a_server_waits_for_a_free_connection() {
     assert_eq!(program.internal_status("/readyz"), 503);
     cluster.sql(&database, "ALTER ROLE tested CONNECTION LIMIT -1");
     until("it is ready", || (program.internal_status("/readyz") == 200).then_some(()));
-    assert_eq!(report(&program, "1").status, 200);
+    report_at_last(&program, "1");
 }
 
 #[test]
@@ -104,6 +106,6 @@ fn a_full_disk_of_the_database_refuses_reports_until_it_has_space() {
         cluster.restart_after_end();
     }
     report_at_last(&program, &id.to_string());
-    assert_eq!(program.count(""), stored + 1);
+    assert_eq!(count_at_last(&program), stored + 1);
     assert_good(&url);
 }

@@ -8,7 +8,9 @@ use crate::support::fixtures::{Files, OPS, PROJECT, record, report_path};
 use crate::support::postgres::{Cluster, Version};
 use crate::support::program::Signal;
 use crate::support::proxy::{Action, Direction, Fault, Proxy};
-use crate::support::replicas::{assert_good, assert_unavailable, migrated, report, report_at_last, start};
+use crate::support::replicas::{
+    assert_good, assert_unavailable, count_at_last, migrated, report, report_at_last, start,
+};
 use crate::support::wait::until;
 
 /// What a busy machine may add to a time limit.
@@ -19,7 +21,7 @@ fn a_database_that_hangs_gets_503_within_two_seconds_and_needs_no_restart() {
     let (files, cluster) = (Files::new(), Cluster::start(Version::System));
     let url = cluster.url(&migrated(&cluster));
     let program = start(&files, &url, &["--report-timeout", "2s"]);
-    assert_eq!(report(&program, "1").status, 200);
+    report_at_last(&program, "1");
     cluster.pause();
     let asked = Instant::now();
     assert_unavailable(&program.ask(OPS, ""));
@@ -32,7 +34,7 @@ fn a_database_that_hangs_gets_503_within_two_seconds_and_needs_no_restart() {
     cluster.resume();
     until("it is ready", || (program.internal_status("/readyz") == 200).then_some(()));
     report_at_last(&program, "2");
-    assert_eq!(program.count(""), 2);
+    assert_eq!(count_at_last(&program), 2);
     assert_good(&url);
 }
 
@@ -45,7 +47,7 @@ fn a_server_that_stops_in_a_transaction_holds_others_for_five_seconds() {
     let through = url.replace(&cluster.address().to_string(), &proxy.address.to_string());
     let stopped = start(&files, &through, &["--store-lanes", "1"]);
     let other = start(&files, &url, &[]);
-    assert_eq!(report(&stopped, "held").status, 200);
+    report_at_last(&stopped, "held");
     // The answer to the locks never comes, so the transaction stays open.
     let fault =
         Fault { pattern: b"held".into(), direction: Direction::ToClient, after: Some(0), action: Action::Silence };

@@ -48,6 +48,18 @@ pub(crate) fn report_at_last(program: &Program, id: &str) {
     });
 }
 
+/// The count of all subtasks, as soon as it gets 200; each other response is a well-formed 503. On a busy machine the database may
+/// seem silent for a moment.
+pub(crate) fn count_at_last(program: &Program) -> u64 {
+    until("a count is answered", || match program.ask(OPS, "") {
+        response if response.status == 200 => response.json()["count"].as_u64(),
+        response => {
+            assert_unavailable(&response);
+            None
+        }
+    })
+}
+
 /// A 503 that tells the caller when to try again.
 pub(crate) fn assert_unavailable(response: &Response) {
     assert_eq!(response.status, 503, "{response:?}");
