@@ -17,7 +17,7 @@ use super::error::ConnectError;
 use super::job_hash::JobHash;
 use super::lane::pause;
 use super::shared::Shared;
-use super::statements::of_statuses;
+use super::statements::{counters_of_jobs, counters_of_projects};
 use crate::domain::{CountFilter, JobType, ProjectId, Status, StatusSet};
 use crate::store::types::StoreError;
 
@@ -126,23 +126,10 @@ impl Session {
     }
 
     async fn prepare(connection: Connection) -> Result<Self, ConnectError> {
-        let sums = of_statuses(|status| format!("sum(t.s{status})::bigint"));
-        let columns = of_statuses(|status| format!("t.s{status}"));
-        let of_projects = format!(
-            "SELECT p.id, r.revision, t.job_type, {sums} FROM project p JOIN project_revision r ON r.project = p.no \
-             LEFT JOIN project_tally t ON t.project = p.no WHERE p.id = ANY($1::text[]) \
-             GROUP BY p.id, r.revision, t.job_type"
-        );
-        let of_jobs = format!(
-            "SELECT k.ord, r.revision, t.job_type, {columns} \
-             FROM unnest($1::text[], $2::uuid[]) WITH ORDINALITY AS k(project, job, ord) \
-             JOIN project p ON p.id = k.project JOIN project_revision r ON r.project = p.no \
-             LEFT JOIN job_tally t ON t.project = p.no AND t.job = k.job"
-        );
         let failed = |error| ConnectError::of(&error);
         let client = &connection.client;
-        let of_projects = client.prepare(&of_projects).await.map_err(failed)?;
-        let of_jobs = client.prepare(&of_jobs).await.map_err(failed)?;
+        let of_projects = client.prepare(&counters_of_projects()).await.map_err(failed)?;
+        let of_jobs = client.prepare(&counters_of_jobs()).await.map_err(failed)?;
         Ok(Self { connection, of_projects, of_jobs })
     }
 

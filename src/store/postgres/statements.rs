@@ -111,3 +111,71 @@ fn of_projects() -> String {
         sums = of_statuses(|status| format!("s{status} = t.s{status} + excluded.s{status}")),
     )
 }
+
+/// The counters of projects, by identifier.
+pub(super) fn counters_of_projects() -> String {
+    let sums = of_statuses(|status| format!("sum(t.s{status})::bigint"));
+    format!(
+        "SELECT p.id, r.revision, t.job_type, {sums} FROM project p JOIN project_revision r ON r.project = p.no \
+         LEFT JOIN project_tally t ON t.project = p.no WHERE p.id = ANY($1::text[]) \
+         GROUP BY p.id, r.revision, t.job_type"
+    )
+}
+
+/// The counters of jobs, by project and hash. OFFSET keeps the planner from joining by the project alone.
+pub(super) fn counters_of_jobs() -> String {
+    let columns = of_statuses(|status| format!("t.s{status}"));
+    format!(
+        "SELECT k.ord, r.revision, t.job_type, {columns} \
+         FROM unnest($1::text[], $2::uuid[]) WITH ORDINALITY AS k(project, job, ord) \
+         JOIN project p ON p.id = k.project JOIN project_revision r ON r.project = p.no \
+         LEFT JOIN LATERAL (SELECT * FROM job_tally t WHERE t.project = p.no AND t.job = k.job OFFSET 0) t ON true"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::{Cluster, Version};
+
+    /// The plan that a lane makes, with the settings of its session.
+    fn plan(database: &str, types: &str, statement: &str, values: &str) -> String {
+        let settings = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; \
+            SET plan_cache_mode = force_generic_plan";
+        let cluster = Cluster::shared(Version::System);
+        let explain = format!("{settings}; PREPARE it({types}) AS {statement}; EXPLAIN EXECUTE it({values})");
+        let rows = cluster.sql(database, &explain);
+        rows.into_iter().flatten().flatten().collect::<Vec<_>>().join("\n")
+    }
+
+    /// A lane keeps the plan that it made for empty tables.
+    #[test]
+    fn statements_by_key_use_the_whole_key_of_an_index() {
+        let cluster = Cluster::shared(Version::System);
+        let database = cluster.create_database(None);
+        cluster.sql(&database, include_str!("schema/001.sql"));
+        let (uuid, arrays) = ("'{00000000-0000-0000-0000-000000000000}'", "'{1}', '{a}'");
+        for (types, statement, values, key) in [
+            ("bigint[], text[]", LOCK.to_owned(), arrays.to_owned(), "(project = u.project) AND (id = (u.id)::text)"),
+            ("bigint[], text[]", DELETE.to_owned(), arrays.to_owned(), "(project = u.project) AND (id = (u.id)::text)"),
+            (
+                "bigint[], uuid[]",
+                REMOVE_JOBS.to_owned(),
+                format!("'{{1}}', {uuid}"),
+                "(project = u.project) AND (job = u.job)",
+            ),
+            ("text[]", counters_of_projects(), "'{p}'".to_owned(), "(project = p.no)"),
+            ("text[], uuid[]", counters_of_jobs(), format!("'{{p}}', {uuid}"), "(project = p.no) AND (job = k.job)"),
+        ] {
+            let plan = plan(&database, types, &statement, &values);
+            assert!(
+                plan.contains(&format!("Index Cond: ({key})")) || plan.contains(&format!("Index Cond: {key}")),
+                "{plan}"
+            );
+            assert!(
+                !plan.contains("Seq Scan") && !plan.contains("Hash Join") && !plan.contains("Join Filter"),
+                "{plan}"
+            );
+        }
+    }
+}

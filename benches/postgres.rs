@@ -1,0 +1,291 @@
+//! What a store in PostgreSQL does, beside the same done without it, with a server of its own on the same cores:
+//! `cargo bench --bench postgres`.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that cannot be made has nothing to say")]
+#![allow(missing_docs, reason = "nothing here is for others")]
+
+#[path = "../tests/support/postgres.rs"]
+#[allow(unused_imports, reason = "the tests of the program use more of it")]
+mod cluster;
+#[path = "postgres/plain.rs"]
+mod plain;
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use cluster::{Cluster, Version as ServerVersion};
+use plain::Plain;
+use subjobs::domain::{CountFilter, JobId, JobType, JobTypes, ProjectId, Status, SubJob, SubJobId, Version};
+use subjobs::store::{Store, Target, migrate};
+use support::figures::Spread;
+use support::sample::Random;
+use tokio::runtime::Runtime;
+
+const ROUNDS: usize = 3;
+
+/// How long each count or report is repeated.
+const TIME: Duration = Duration::from_secs(2);
+
+const SETTINGS: &str = "shared_buffers = 1GB\nmax_connections = 120\nmax_wal_size = 4GB\n";
+
+/// Subtasks of a job.
+const JOB: usize = 100;
+
+const SMALL: usize = 10_000;
+const LARGE: usize = 1_000_000;
+
+struct World {
+    runtime: Runtime,
+    cluster: Cluster,
+    project: ProjectId,
+    job_type: JobType,
+}
+
+fn main() {
+    // `cargo bench` says --bench; `cargo test --benches` does not, and wants no measurement.
+    if !std::env::args().any(|arg| arg == "--bench") {
+        return;
+    }
+    let world = World {
+        runtime: Runtime::new().unwrap(),
+        cluster: Cluster::start_with(ServerVersion::System, SETTINGS),
+        project: ProjectId::parse("p").unwrap(),
+        job_type: JobTypes::default().iter().next().unwrap(),
+    };
+    let (small, large) = (world.store(), world.store());
+    world.load(&small.0, SMALL);
+    let begin = Instant::now();
+    world.load(&large.0, LARGE);
+    println!("{LARGE} subtasks loaded, {:.0} a second", LARGE as f64 / begin.elapsed().as_secs_f64());
+    world.counts(&large);
+    world.medians(&small.0, &large.0);
+    world.beside_reports(&large.0);
+    world.reports();
+}
+
+impl World {
+    /// A store in a database of its own, and the name of that.
+    fn store(&self) -> (Arc<Store>, String) {
+        let database = self.cluster.create_database(None);
+        let target = Target::new(self.cluster.url(&database).parse().unwrap(), None, None).unwrap();
+        self.runtime.block_on(migrate(&target)).unwrap();
+        let store = Store::in_postgres(target, JobTypes::default(), 2, Duration::from_secs(60));
+        let _context = self.runtime.enter();
+        store.open(|_, _| (), &AtomicBool::new(false)).unwrap();
+        (Arc::new(store), database)
+    }
+
+    fn load(&self, store: &Store, subtasks: usize) {
+        for from in (0..subtasks).step_by(10_000) {
+            let batches = (from..from + 10_000)
+                .step_by(1000)
+                .map(|from| (self.project.clone(), sub_jobs(self.job_type, from..from + 1000, Status::Running)));
+            store.load(batches).unwrap();
+        }
+    }
+
+    fn filter(&self, job: Option<usize>) -> CountFilter {
+        let job_id = job.map(|job| JobId::parse(&format!("job {job}")).unwrap());
+        CountFilter { job_id, status: Some(Status::Running), ..CountFilter::default() }
+    }
+
+    /// Repeats an operation in so many tasks for a while. How many a second.
+    fn rate<F: Future<Output = u64> + Send>(
+        &self,
+        tasks: usize,
+        operation: impl Fn(usize, usize) -> F + Send + Sync + 'static,
+    ) -> f64 {
+        let (operation, done) = (Arc::new(operation), Arc::new(AtomicU64::new(0)));
+        let begin = Instant::now();
+        self.runtime.block_on(async {
+            let tasks: Vec<_> = (0..tasks)
+                .map(|task| {
+                    let (operation, done) = (operation.clone(), done.clone());
+                    tokio::spawn(async move {
+                        for round in 0.. {
+                            if begin.elapsed() > TIME {
+                                return;
+                            }
+                            done.fetch_add(operation(task, round).await, Ordering::Relaxed);
+                        }
+                    })
+                })
+                .collect();
+            for task in tasks {
+                task.await.unwrap();
+            }
+        });
+        done.load(Ordering::Relaxed) as f64 / begin.elapsed().as_secs_f64()
+    }
+
+    fn counts(&self, (store, database): &(Arc<Store>, String)) {
+        let plain = Arc::new(self.runtime.block_on(Plain::connect(&self.cluster.url(database), 8)));
+        for (what, is_random) in [("of one project", false), ("of jobs at random", true)] {
+            let (mut grouped, mut direct) = (Vec::new(), Vec::new());
+            for _ in 0..ROUNDS {
+                let (store, project) = (store.clone(), self.project.clone());
+                let filters: Arc<Vec<_>> = Arc::new((0..LARGE / JOB).map(|job| self.filter(Some(job))).collect());
+                let all = self.filter(None);
+                grouped.push(self.rate(64, move |task, round| {
+                    let (store, project, filters, all) = (store.clone(), project.clone(), filters.clone(), all.clone());
+                    async move {
+                        let job = (task * 7919 + round * 104_729) % filters.len();
+                        let filter = if is_random { &filters[job] } else { &all };
+                        let count = store.count(&project, filter).await.unwrap();
+                        assert_eq!(count, if is_random { JOB } else { LARGE } as u64);
+                        1
+                    }
+                }));
+                let plain = plain.clone();
+                direct.push(self.rate(8, move |task, round| {
+                    let plain = plain.clone();
+                    async move {
+                        let job = (task * 7919 + round * 104_729) % (LARGE / JOB);
+                        plain.count(task, is_random.then(|| format!("job {job}"))).await;
+                        1
+                    }
+                }));
+            }
+            print("counts a second", what, "64 callers in groups", &grouped, "8 connections, one query each", &direct);
+        }
+    }
+
+    /// The median of one caller, with few and with many subtasks.
+    fn medians(&self, small: &Store, large: &Store) {
+        let median = |store: &Store| {
+            let filter = self.filter(None);
+            let mut times: Vec<f64> = (0..4000)
+                .map(|_| {
+                    let begin = Instant::now();
+                    self.runtime.block_on(store.count(&self.project, &filter)).unwrap();
+                    begin.elapsed().as_secs_f64() * 1e6
+                })
+                .collect();
+            times.sort_by(f64::total_cmp);
+            times[times.len() / 2]
+        };
+        let pairs: Vec<_> = (0..ROUNDS).map(|_| (median(large), median(small))).collect();
+        let (many, few): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+        print("median microseconds of a count", "by one caller", "1,000,000 subtasks", &many, "10,000 subtasks", &few);
+    }
+
+    /// The 99th percentile of counts, one each 2 ms, at rest and beside reports of 1,000 from 4 tasks.
+    fn beside_reports(&self, store: &Arc<Store>) {
+        let (mut beside, mut rest) = (Vec::new(), Vec::new());
+        let reported = AtomicU64::new(0);
+        for round in 0..ROUNDS {
+            rest.push(self.percentile(store));
+            let is_over = Arc::new(AtomicBool::new(false));
+            std::thread::scope(|scope| {
+                for sender in 0..4 {
+                    let (store, is_over, reported) = (store.clone(), is_over.clone(), &reported);
+                    scope.spawn(move || {
+                        let status = Status::ALL[round % 2 + 2];
+                        for at in 0.. {
+                            if is_over.load(Ordering::Relaxed) {
+                                return;
+                            }
+                            let from = (at * 4 + sender) * 1000 % LARGE;
+                            let batch = sub_jobs(self.job_type, from..from + 1000, status);
+                            store.report(&self.project, batch).unwrap();
+                            reported.fetch_add(1000, Ordering::Relaxed);
+                        }
+                    });
+                }
+                beside.push(self.percentile(store));
+                is_over.store(true, Ordering::Relaxed);
+            });
+        }
+        println!("{} subtasks reported meanwhile", reported.load(Ordering::Relaxed));
+        print("99th percentile of counts, microseconds", "one each 2 ms", "beside reports", &beside, "at rest", &rest);
+    }
+
+    fn percentile(&self, store: &Store) -> f64 {
+        let filter = self.filter(None);
+        let mut times: Vec<f64> = (0..2000)
+            .map(|_| {
+                std::thread::sleep(Duration::from_millis(2));
+                let begin = Instant::now();
+                self.runtime.block_on(store.count(&self.project, &filter)).unwrap();
+                begin.elapsed().as_secs_f64() * 1e6
+            })
+            .collect();
+        times.sort_by(f64::total_cmp);
+        times[times.len() * 99 / 100]
+    }
+
+    /// Reports, beside the same statements on a bare table with indexes for counting.
+    fn reports(&self) {
+        for (what, size, tasks, is_update) in [
+            ("of one, new, from 64 callers", 1, 64, false),
+            ("of 1,000, new, from 4 callers", 1000, 4, false),
+            ("of 1,000, stored before, from 4 callers", 1000, 4, true),
+        ] {
+            let (mut ours, mut bare) = (Vec::new(), Vec::new());
+            for _ in 0..ROUNDS {
+                let (store, database) = self.store();
+                let plain = Arc::new(self.runtime.block_on(Plain::with_table(&self.cluster.url(&database), tasks)));
+                if is_update {
+                    self.load(&store, LARGE / 5);
+                    self.runtime.block_on(plain.fill(LARGE / 5));
+                }
+                let numbers = move |task: usize, round: usize| {
+                    if is_update {
+                        let from = (task * 7919 + round * 4 + task) * size % (LARGE / 5);
+                        from..from + size
+                    } else {
+                        let from = (round * tasks + task) * size;
+                        from..from + size
+                    }
+                };
+                let status = if is_update { Status::Success } else { Status::Running };
+                let (project, store_of) = (self.project.clone(), store.clone());
+                let job_type = self.job_type;
+                ours.push(self.rate(tasks, move |task, round| {
+                    let (store, project) = (store_of.clone(), project.clone());
+                    let batch = sub_jobs(job_type, numbers(task, round), status);
+                    async move {
+                        let submitted = match store.try_submit(project, batch) {
+                            Ok(submitted) => submitted,
+                            Err(deferred) => store.submit_deferred(deferred),
+                        };
+                        submitted.outcome().await.unwrap();
+                        size as u64
+                    }
+                }));
+                let plain_of = plain.clone();
+                bare.push(self.rate(tasks, move |task, round| {
+                    let plain = plain_of.clone();
+                    async move {
+                        plain.store(task, numbers(task, round), status as i16).await;
+                        size as u64
+                    }
+                }));
+                store.close();
+            }
+            print("subtasks a second in reports", what, "store", &ours, "bare table", &bare);
+        }
+    }
+}
+
+fn sub_jobs(job_type: JobType, numbers: std::ops::Range<usize>, status: Status) -> Vec<SubJob> {
+    let one = |number: usize| SubJob {
+        id: SubJobId::parse(&format!("{:016x}{number:016x}", Random(number as u64).next())).unwrap(),
+        job_id: JobId::parse(&format!("job {}", number / JOB)).unwrap(),
+        job_type,
+        status,
+        version: Version::default(),
+        details: None,
+    };
+    numbers.map(one).collect()
+}
+
+fn print(figure: &str, what: &str, first: &str, ours: &[f64], second: &str, theirs: &[f64]) {
+    let ratios = Spread::of(ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs));
+    println!("{figure} {what}");
+    println!("  {first}: {}", Spread::of(ours.iter().copied()));
+    println!("  {second}: {}", Spread::of(theirs.iter().copied()));
+    println!("  ratio: {ratios}");
+}
