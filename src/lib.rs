@@ -103,9 +103,3 @@ struct CallersExample;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/testing.md")]
 struct TestingExample;
-
-/// PostgreSQL servers for the tests of the store.
-#[cfg(test)]
-#[path = "../tests/support/postgres.rs"]
-#[allow(unused_imports, reason = "the tests of the program use more of it")]
-mod cluster;

@@ -378,6 +378,11 @@ impl Store {
     }
 }
 
+/// PostgreSQL servers for the tests.
+#[cfg(test)]
+#[path = "../tests/support/postgres.rs"]
+#[allow(unused_imports, reason = "the tests of the program use more of it")]
+mod cluster;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]

@@ -5,7 +5,9 @@
 
 mod codec;
 mod committer;
+mod decode;
 mod details;
+mod details_codec;
 mod directory;
 mod error;
 mod export;
@@ -21,10 +23,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use self::codec::Codec;
-pub(super) use self::codec::{decode_details, details_to_bytes, unknown_job_type};
 use self::committer::{Committer, Request};
+pub(super) use self::decode::unknown_job_type;
 use self::details::DetailsFiles;
 pub use self::details::STORE_DESCRIPTORS;
+pub(super) use self::details_codec::{decode_details, details_to_bytes};
 pub use self::directory::DataDir;
 pub use self::error::OpenError;
 pub use self::export::export;

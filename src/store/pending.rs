@@ -5,7 +5,6 @@ use tokio::sync::{oneshot, watch};
 
 use super::core::Draft;
 use super::memory::View;
-use super::postgres::Change;
 use super::types::{Outcome, StoreError};
 
 /// Sends the result of a planned change, given whether it is durable and applied.
@@ -96,7 +95,8 @@ pub struct Deferred {
 /// What is still to be submitted.
 pub(super) enum DeferredWork {
     Embedded(Work),
-    Postgres(Box<Change>),
+    /// Enqueues the change; blocks while the queue is full.
+    Database(Box<dyn FnOnce() + Send>),
 }
 
 impl std::fmt::Debug for Deferred {

@@ -43,8 +43,7 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Instant, sleep};
 
-pub(super) use self::change::Change;
-use self::change::Reply;
+use self::change::{Change, Reply};
 pub use self::check::{StoreCheck, check_database};
 use self::commit::log_connect_error;
 use self::connect::{Purpose, connect};
@@ -249,13 +248,17 @@ impl PostgresStore {
         let (change, pending) = self.pending(|reply| Change::Report { project, batch, only_new: None, reply });
         match self.try_send(change) {
             None => Ok(Submitted(pending)),
-            Some(change) => Err(Deferred { work: DeferredWork::Postgres(Box::new(change)), pending }),
+            Some(change) => {
+                let queue = self.tasks().ok().and_then(Tasks::changes);
+                let send = move || drop(queue.map(|queue| queue.blocking_send(change)));
+                Err(Deferred { work: DeferredWork::Database(Box::new(send)), pending })
+            }
         }
     }
 
     pub(super) fn submit_deferred(&self, deferred: Deferred) -> Submitted {
-        if let DeferredWork::Postgres(change) = deferred.work {
-            self.send(*change);
+        if let DeferredWork::Database(send) = deferred.work {
+            send();
         }
         Submitted(deferred.pending)
     }

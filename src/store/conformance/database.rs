@@ -1,7 +1,7 @@
 //! The conformance of a store in a database, with a PostgreSQL server of the tests' own.
 
 use super::*;
-use crate::cluster::{Cluster, Version as ServerVersion};
+use crate::store::cluster::{Cluster, Version as ServerVersion};
 
 /// The name of a new database with the schema, in the cluster that the tests of this process share.
 pub(super) fn database() -> String {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::codec::{DETAILS_HEADER, decode_details, read_header};
+use super::details_codec::{DETAILS_HEADER, decode_details, read_header};
 use super::lock::lock_ignoring_poison;
 use crate::domain::Details;
 use crate::store::log::{Directory, FileHandle};

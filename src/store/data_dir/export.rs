@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::codec::{Codec, decode_details};
+use super::codec::Codec;
+use super::details_codec::decode_details;
 use super::directory::DataDir;
 use super::error::OpenError;
 use super::open;

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-use super::codec::{Codec, CodecError};
+use super::codec::Codec;
+use super::decode::CodecError;
 use super::details::{DetailsFiles, FileNumber};
 use super::directory::DataDir;
 use super::error::OpenError;

@@ -136,7 +136,7 @@ pub(super) fn counters_of_jobs() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::{Cluster, Version};
+    use crate::store::cluster::{Cluster, Version};
 
     /// The plan that a lane makes, with the settings of its session.
     fn plan(database: &str, types: &str, statement: &str, values: &str) -> String {
