@@ -12,7 +12,7 @@ use tokio_postgres::{Client, Error, Row, Statement};
 
 use super::change::Change;
 use super::connect::{Connection, Purpose, connect};
-use super::error::{ConnectError, describe};
+use super::error::ConnectError;
 use super::failure::Failure;
 use super::job_hash::JobHash;
 use super::locked::{Locked, LockedRow};
@@ -286,18 +286,4 @@ fn read_row(row: &Row, from: usize, shared: &Shared) -> Result<LockedRow, Failur
 pub(super) async fn next_block(client: &Client) -> Result<i64, Error> {
     let block: i64 = client.query_one("SELECT nextval('sub_job_block')", &[]).await?.try_get(0)?;
     Ok(block << BLOCK_BITS)
-}
-
-/// Logs why there is no connection, once for each text.
-pub(super) fn log_connect_error(error: &ConnectError, logged: &mut Option<String>) {
-    let text = error.to_string();
-    if logged.as_ref() != Some(&text) {
-        tracing::error!(error = %text, "no connection to the database");
-        *logged = Some(text);
-    }
-}
-
-/// Logs a statement that the database refuses.
-pub(super) fn log_refusal(error: &Error) {
-    tracing::error!(error = %describe(error), "the database refuses a statement");
 }

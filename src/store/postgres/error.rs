@@ -95,3 +95,30 @@ impl From<tokio_postgres::Error> for DatabaseError {
         ConnectError::of(&error).into()
     }
 }
+
+/// Logs why there is no connection, once for each text.
+pub(super) fn log_connect_error(error: &ConnectError, logged: &mut Option<String>) {
+    let text = error.to_string();
+    if logged.as_ref() != Some(&text) {
+        tracing::error!(error = %text, "no connection to the database");
+        *logged = Some(text);
+    }
+}
+
+/// Logs a statement that the database refuses.
+pub(super) fn log_refusal(error: &tokio_postgres::Error) {
+    tracing::error!(error = %describe(error), "the database refuses a statement");
+}
+
+/// Why a round trip has failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadError {
+    #[error(transparent)]
+    Database(#[from] tokio_postgres::Error),
+    #[error(
+        "there are subtasks of job type number {0}, which another server has added: restart this one with its --job-type"
+    )]
+    UnknownType(i16),
+    #[error("the subtask or job {0:?} in the database cannot be read")]
+    Unreadable(String),
+}

@@ -3,7 +3,7 @@
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
-use super::commit::log_refusal;
+use super::error::log_refusal;
 
 /// Why a transaction has not been committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,13 +9,12 @@ use futures_util::future::join;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::{Mutex, oneshot};
 use tokio::time::{Instant, timeout};
-use tokio_postgres::{Error, Row, Statement};
+use tokio_postgres::{Row, Statement};
 
-use super::commit::log_connect_error;
 use super::connect::{Connection, Purpose, connect};
-use super::error::ConnectError;
+use super::error::{ConnectError, ReadError, log_connect_error};
 use super::job_hash::JobHash;
-use super::lane::pause;
+use super::pause::pause;
 use super::shared::Shared;
 use super::statements::{counters_of_jobs, counters_of_projects};
 use crate::domain::{CountFilter, JobType, ProjectId, Status, StatusSet};
@@ -87,19 +86,6 @@ impl Counters {
         self.counts.push((job_type, counts));
         Ok(())
     }
-}
-
-/// Why a round trip has failed.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ReadError {
-    #[error(transparent)]
-    Database(#[from] Error),
-    #[error(
-        "there are subtasks of job type number {0}, which another server has added: restart this one with its --job-type"
-    )]
-    UnknownType(i16),
-    #[error("the subtask or job {0:?} in the database cannot be read")]
-    Unreadable(String),
 }
 
 /// A count that waits.

@@ -6,7 +6,7 @@ use futures_util::TryStreamExt as _;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Row, Transaction};
 
-use super::group_read::ReadError;
+use super::error::ReadError;
 use super::job_hash::JobHash;
 use super::pages::find_project;
 use super::shared::Shared;

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::Receiver;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::change::Change;
-use super::commit::{WriteSession, log_connect_error};
-use super::error::ConnectError;
+use super::commit::WriteSession;
+use super::error::{ConnectError, log_connect_error};
 use super::failure::Failure;
+use super::pause::pause;
 use super::shared::Shared;
 use super::stats::count;
 use crate::domain::ProjectId;
@@ -168,10 +169,4 @@ async fn collect(queue: &Queue) -> Option<Vec<Change>> {
         group.push(change);
     }
     Some(group)
-}
-
-/// A random pause of at most so many milliseconds, so that lanes that were in each other's way do not meet again.
-pub(super) async fn pause(most: u64) {
-    let random = getrandom::u32().unwrap_or_default();
-    sleep(Duration::from_millis(1 + u64::from(random) % most.max(1))).await;
 }

@@ -3,7 +3,7 @@
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Row, Transaction};
 
-use super::group_read::ReadError;
+use super::error::ReadError;
 use super::job_hash::JobHash;
 use super::shared::Shared;
 use crate::domain::{CountFilter, JobId, JobTypeSet, ProjectId, Status, StatusCounts, SubJob, SubJobId, Version};

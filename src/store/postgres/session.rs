@@ -7,8 +7,7 @@ use tokio::time::timeout;
 use tokio_postgres::{Client, IsolationLevel, Transaction};
 
 use super::connect::{Connection, Purpose, connect};
-use super::error::describe;
-use super::group_read::ReadError;
+use super::error::{ReadError, describe};
 use super::target::Target;
 use crate::store::types::StoreError;
 

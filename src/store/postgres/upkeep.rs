@@ -3,7 +3,7 @@
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
-use super::group_read::ReadError;
+use super::error::ReadError;
 use super::job_hash::JobHash;
 use super::statements::of_statuses;
 use crate::domain::{ProjectId, Status, SubJobId};
