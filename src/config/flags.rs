@@ -227,7 +227,7 @@ pub struct MigrateFlags {
 #[derive(Debug, Args)]
 pub struct StoreFlags {
     /// PostgreSQL database that has the subtasks, and that several servers may share:
-    /// postgres://USER@HOST[:PORT][,HOST...]/DATABASE. subjobs migrate makes its schema
+    /// postgres://USER@HOST:PORT/DATABASE, with several hosts separated by commas. subjobs migrate makes its schema
     #[arg(long, env = "SUBJOBS_STORE", value_name = "URL", hide_env_values = true)]
     pub store: Option<UrlText>,
 
