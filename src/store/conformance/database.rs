@@ -43,3 +43,16 @@ proptest! {
 fn readers_of_a_database_never_see_half_a_report() {
     readers_never_see_half_a_report(&replica(&database()));
 }
+
+/// Each reader finds out by its next count that its connection was lost.
+#[test]
+fn no_count_fails_because_connections_were_lost() {
+    let database = database();
+    let store = replica(&database);
+    store.report(&project("p"), vec![sub_job("a", "j", Status::Running, 0)]).unwrap();
+    let end = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'");
+    Cluster::shared(ServerVersion::System).sql("postgres", &end);
+    for _ in 0..20 {
+        assert_eq!(wait(store.count(&project("p"), &CountFilter::default())), Ok(1));
+    }
+}

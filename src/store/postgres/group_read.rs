@@ -166,6 +166,8 @@ fn add(counters: &mut Counters, row: &Row, shared: &Shared) -> Result<(), ReadEr
 /// Answers counts until the queue is closed.
 pub(super) async fn run(shared: Arc<Shared>, queue: Queue) {
     let (mut session, mut logged, mut back_off) = (None, None, 50);
+    // Those whose connection was lost, as after a restart of the database. They are read once more.
+    let mut again: Vec<Request> = Vec::new();
     loop {
         let open = match &session {
             Some(open) => open,
@@ -178,63 +180,70 @@ pub(super) async fn run(shared: Arc<Shared>, queue: Queue) {
                 }
                 Err(error) => {
                     log_connect_error(&error, &mut logged);
+                    refuse(again.drain(..));
                     pause(back_off).await;
                     back_off = (back_off * 2).min(MAX_BACK_OFF);
                     continue;
                 }
             },
         };
-        let mut requests = Vec::new();
-        let received = {
+        let is_repeated = !again.is_empty();
+        let mut requests = std::mem::take(&mut again);
+        if !is_repeated {
             let mut queue = queue.lock().await;
-            timeout(PING_INTERVAL, queue.recv_many(&mut requests, MAX_GROUP)).await
-        };
-        let is_answered = match received {
-            Ok(0) => return,
-            Ok(_) => answer(open, requests, &shared).await,
-            Err(_) => open.is_alive().await,
-        };
-        if is_answered {
-            shared.health.note_answer();
-        } else {
-            session = None;
+            if let Ok(0) = timeout(PING_INTERVAL, queue.recv_many(&mut requests, MAX_GROUP)).await {
+                return;
+            }
+        }
+        match answer(open, requests, &shared).await {
+            Ok(()) => shared.health.note_answer(),
+            Err(unanswered) => {
+                if is_repeated {
+                    refuse(unanswered);
+                } else {
+                    again = unanswered;
+                }
+                session = None;
+            }
         }
     }
 }
 
-/// Answers a group. False if the connection cannot be used any more.
-async fn answer(session: &Session, mut requests: Vec<Request>, shared: &Shared) -> bool {
+fn refuse(requests: impl IntoIterator<Item = Request>) {
+    for request in requests {
+        // The receiver may have gone.
+        let _ = request.reply.send(Err(StoreError::Unavailable));
+    }
+}
+
+/// Answers a group; asks for a sign of life if there is none. Returns the group if the connection cannot be used any more.
+async fn answer(session: &Session, mut requests: Vec<Request>, shared: &Shared) -> Result<(), Vec<Request>> {
     // Those of callers that have gone.
     requests.retain(|request| !request.reply.is_closed());
     if requests.is_empty() {
-        return session.is_alive().await;
+        return if session.is_alive().await { Ok(()) } else { Err(requests) };
     }
     let begun = Instant::now();
     let mut keys: Vec<Key> = requests.iter().map(|request| request.key.clone()).collect();
     keys.sort_unstable_by(|a, b| a.order().cmp(&b.order()));
     keys.dedup();
     let read = match timeout(TRIP, session.read(&keys, shared)).await {
-        Ok(Ok(read)) => Ok(read),
+        Ok(Ok(read)) => read,
         Ok(Err(error)) => {
             tracing::error!(%error, "counts cannot be read");
-            Err(StoreError::Unavailable)
+            return Err(requests);
         }
-        Err(_) => Err(StoreError::Unavailable),
+        Err(_) => return Err(requests),
     };
     shared.stats.note_read(requests.len(), begun.elapsed());
-    let is_answered = read.is_ok();
-    let mut shared_counters: HashMap<Key, Arc<Counters>> =
-        read.iter().flatten().map(|(key, _)| (key.clone(), Arc::default())).collect();
-    if let Ok(read) = read {
-        shared_counters.extend(read.into_iter().map(|(key, mut counters)| {
-            counters.counts.sort_unstable_by_key(|(job_type, _)| job_type.index());
-            (key, Arc::new(counters))
-        }));
-    }
+    let in_order = |(key, mut counters): (Key, Counters)| {
+        counters.counts.sort_unstable_by_key(|(job_type, _)| job_type.index());
+        (key, Arc::new(counters))
+    };
+    let read: HashMap<Key, Arc<Counters>> = read.into_iter().map(in_order).collect();
     for Request { key, reply } in requests {
-        let counters = shared_counters.get(&key).cloned().unwrap_or_default();
         // The receiver may have gone.
-        let _ = reply.send(if is_answered { Ok(counters) } else { Err(StoreError::Unavailable) });
+        let _ = reply.send(Ok(read.get(&key).cloned().unwrap_or_default()));
     }
-    is_answered
+    Ok(())
 }

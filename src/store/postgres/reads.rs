@@ -36,13 +36,21 @@ impl PostgresStore {
         let (reply, answer) = oneshot::channel();
         let key = Key { project: project.clone(), job: job.map(JobHash::of) };
         tasks.counts.try_send(Request { key, reply }).map_err(|_| StoreError::Unavailable)?;
+        let answer = async {
+            match timeout(READ_LIMIT, answer).await {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(_)) | Err(_) => Err(StoreError::Unavailable),
+            }
+        };
+        self.unless_down(answer).await
+    }
+
+    /// The answer of a read, or an error as soon as the database does not answer.
+    async fn unless_down<A>(&self, read: impl Future<Output = Result<A, StoreError>>) -> Result<A, StoreError> {
         let mut is_down = self.health.watch();
         tokio::select! {
             biased;
-            answer = timeout(READ_LIMIT, answer) => match answer {
-                Ok(Ok(answer)) => answer,
-                Ok(Err(_)) | Err(_) => Err(StoreError::Unavailable),
-            },
+            answer = read => answer,
             Ok(_) = is_down.wait_for(|is_down| *is_down) => Err(StoreError::Unavailable),
         }
     }
@@ -81,11 +89,10 @@ impl PostgresStore {
         id: &SubJobId,
     ) -> Result<Option<SubJob>, StoreError> {
         let shared = &self.tasks()?.shared;
-        self.lists
-            .run(&self.target, READ_LIMIT, async |client| {
-                pages::sub_job(&snapshot(client).await?, project, id, shared).await
-            })
-            .await
+        let read = self.lists.run(&self.target, READ_LIMIT, async |client| {
+            pages::sub_job(&snapshot(client).await?, project, id, shared).await
+        });
+        self.unless_down(read).await
     }
 
     pub(in crate::store) async fn page(
@@ -96,11 +103,10 @@ impl PostgresStore {
         limit: usize,
     ) -> Result<Page, StoreError> {
         let shared = &self.tasks()?.shared;
-        self.lists
-            .run(&self.target, LIST_LIMIT, async |client| {
-                pages::page(&snapshot(client).await?, project, filter, (offset, limit), shared).await
-            })
-            .await
+        let read = self.lists.run(&self.target, LIST_LIMIT, async |client| {
+            pages::page(&snapshot(client).await?, project, filter, (offset, limit), shared).await
+        });
+        self.unless_down(read).await
     }
 
     pub(in crate::store) async fn job(
@@ -111,11 +117,10 @@ impl PostgresStore {
         limit: usize,
     ) -> Result<Option<Job>, StoreError> {
         let shared = &self.tasks()?.shared;
-        self.lists
-            .run(&self.target, LIST_LIMIT, async |client| {
-                pages::job(&snapshot(client).await?, project, id, job_types, limit, shared).await
-            })
-            .await
+        let read = self.lists.run(&self.target, LIST_LIMIT, async |client| {
+            pages::job(&snapshot(client).await?, project, id, job_types, limit, shared).await
+        });
+        self.unless_down(read).await
     }
 
     pub(in crate::store) async fn image_jobs(
@@ -127,12 +132,11 @@ impl PostgresStore {
         most_timed: u64,
     ) -> Result<JobPage, StoreError> {
         let shared = &self.tasks()?.shared;
-        self.lists
-            .run(&self.target, LIST_LIMIT, async |client| {
-                let snapshot = snapshot(client).await?;
-                image_jobs::image_jobs(&snapshot, project, filter, (offset, limit), most_timed, shared).await
-            })
-            .await
+        let read = self.lists.run(&self.target, LIST_LIMIT, async |client| {
+            let snapshot = snapshot(client).await?;
+            image_jobs::image_jobs(&snapshot, project, filter, (offset, limit), most_timed, shared).await
+        });
+        self.unless_down(read).await
     }
 
     /// Reads the totals, unless they are younger than a second. If the database does not answer there are none.
