@@ -51,3 +51,6 @@ async fn look(api: &Api, project: &ProjectId, query: &WaitQuery) -> Result<Waite
     let count = count.min(MAX_COUNT);
     Ok(Waited { satisfied: query.holds(count, revision), count, revision })
 }
+
+#[cfg(test)]
+mod tests;
