@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -69,6 +70,18 @@ impl Connection {
     /// Fails if the peer has closed.
     pub(crate) async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
         timeout(TEST_DEADLINE, self.socket.write_all(bytes.as_ref())).await.expect("the server stopped reading")
+    }
+
+    /// Sends bytes and reads meanwhile, so that a response to the first of them is not lost if the peer then closes.
+    pub(crate) async fn send_and_read(&mut self, bytes: &[u8]) {
+        let (mut reader, mut writer) = self.socket.split();
+        let mut sent = pin!(timeout(TEST_DEADLINE, writer.write_all(bytes)));
+        loop {
+            tokio::select! {
+                sent = &mut sent => return drop(sent.expect("the server stopped reading")),
+                Ok(1..) = reader.read_buf(&mut self.unread) => {}
+            }
+        }
     }
 
     /// Writes bytes to the socket at once, before another task of this thread runs.

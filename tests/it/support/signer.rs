@@ -187,7 +187,7 @@ impl Call {
     /// Sends bytes on a new connection and returns the response.
     async fn exchange(&self, to: SocketAddr, bytes: &[u8]) -> Response {
         let mut connection = Connection::open(to).await;
-        connection.send(bytes).await;
+        connection.send_and_read(bytes).await;
         match self.method {
             "HEAD" => connection.response_to_head().await.into(),
             _ => connection.response().await.into(),
