@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
@@ -49,9 +49,11 @@ const SETTINGS: &str = "shared_buffers = 32MB\nmax_wal_size = 128MB\nmax_connect
 const HBA: &str = "host all all 127.0.0.0/8 scram-sha-256\nhost replication all 127.0.0.0/8 scram-sha-256";
 
 /// The guard of a running server. It starts the server as its child and kills it when its standard input ends, which this process
-/// holds open; with a line "wait" it waits for the server's end instead, and exits.
+/// holds open; with a line "wait" it waits for the server's end instead, and exits. The system may hang up on it when this process ends,
+/// which must not end it before the server.
 const GUARD: &str = r#"
 exec 2>>"$3"
+trap '' HUP
 "$1" -D "$2" </dev/null >&2 &
 pid=$!
 echo $pid
@@ -218,7 +220,14 @@ impl Cluster {
         self.signal(Signal::CONT);
     }
 
-    fn pid(&self) -> Pid {
+    /// Sends SIGHUP to the server and its guard, as the system may when the test process ends.
+    pub(crate) fn hang_up(&self) {
+        let guard = self.server.as_ref().expect("the server runs").guard.id();
+        kill_process_group(Pid::from_raw(guard as i32).unwrap(), Signal::HUP).unwrap();
+    }
+
+    /// The process of the server.
+    pub(crate) fn pid(&self) -> Pid {
         self.server.as_ref().expect("the server runs").pid
     }
 

@@ -41,3 +41,16 @@ fn a_full_disk_refuses_changes_until_it_has_space() {
     cluster.free_disk();
     cluster.sql("postgres", insert);
 }
+
+#[test]
+fn a_server_ends_with_its_cluster_after_a_hang_up() {
+    let cluster = Cluster::start(Version::System);
+    let pid = cluster.pid();
+    cluster.hang_up();
+    drop(cluster);
+    let is_running = rustix::process::test_kill_process(pid).is_ok();
+    if is_running {
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    }
+    assert!(!is_running);
+}
