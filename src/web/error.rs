@@ -104,7 +104,7 @@ pub enum Unavailable {
     #[error("the service is overloaded")]
     Overloaded,
     /// The limit of buffered report bytes is reached.
-    #[error("too many reports are being taken in")]
+    #[error("too many bytes of reports are being held")]
     ReportsHeld,
     /// Writing to the data directory fails.
     #[error("changes cannot be stored")]

@@ -187,7 +187,7 @@ async fn decompressed_bytes_count_against_the_budget() {
         let small = encode(&blank);
         assert!(small.len() < 64 * 1024);
         let message = assert_error(post(&server, names[0], small).await, 503, code::UNAVAILABLE).await;
-        assert_eq!(message, "too many reports are being taken in");
+        assert_eq!(message, "too many bytes of reports are being held");
         assert_eq!(json_of(post(&server, names[0], encode(&blank[..MIB])).await).await, outcome(0, 0, 0, 0));
     }
     drop(held);

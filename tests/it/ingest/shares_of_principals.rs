@@ -39,7 +39,7 @@ async fn a_principal_buffers_at_most_half_of_the_budget_while_bytes_arrive() {
         waiting.spawn(async move { connection.response().await });
     }
     let refused: Response = waiting.join_next().await.unwrap().unwrap();
-    assert_eq!(refused.assert_error(503, code::UNAVAILABLE), "too many reports are being taken in");
+    assert_eq!(refused.assert_error(503, code::UNAVAILABLE), "too many bytes of reports are being held");
     assert_eq!(server.metric("subjobs_refusals_total{reason=\"reports_held\"}").await, Some(1.0));
     assert_eq!(server.metric("subjobs_reports_total{outcome=\"failed\"}").await, Some(1.0));
     // An empty report needs no memory, another principal has its own half, and counts are not limited.
