@@ -124,7 +124,11 @@ impl Session {
     }
 
     /// Reads the counters of all keys, which are sorted, in one round trip.
-    async fn read(&self, keys: &[Key], shared: &Shared) -> Result<HashMap<Key, Counters>, ReadError> {
+    async fn read(
+        &self,
+        keys: &[Key],
+        shared: &Shared,
+    ) -> Result<HashMap<Key, Result<Counters, StoreError>>, ReadError> {
         let projects: Vec<&str> = keys.iter().filter(|key| key.job.is_none()).map(|key| key.project.as_str()).collect();
         let jobs: Vec<&Key> = keys.iter().filter(|key| key.job.is_some()).collect();
         let of: Vec<&str> = jobs.iter().map(|key| key.project.as_str()).collect();
@@ -143,24 +147,33 @@ impl Session {
             }
         };
         let (of_projects, of_jobs) = join(of_projects, of_jobs).await;
-        let mut read: HashMap<Key, Counters> = HashMap::new();
+        let mut read = HashMap::new();
         for row in of_projects? {
             let id: &str = row.try_get(0)?;
             let Ok(at) = keys.binary_search_by(|key| key.order().cmp(&(id, None))) else { continue };
-            add(read.entry(keys[at].clone()).or_default(), &row, shared)?;
+            add(read.entry(keys[at].clone()).or_insert_with(|| Ok(Counters::default())), &row, shared)?;
         }
         for row in of_jobs? {
             let ordinal: i64 = row.try_get(0)?;
             let Some(key) = jobs.get(ordinal as usize - 1) else { continue };
-            add(read.entry((*key).clone()).or_default(), &row, shared)?;
+            add(read.entry((*key).clone()).or_insert_with(|| Ok(Counters::default())), &row, shared)?;
         }
         Ok(read)
     }
 }
 
-fn add(counters: &mut Counters, row: &Row, shared: &Shared) -> Result<(), ReadError> {
-    counters.revision = row.try_get::<_, i64>(1)? as u64;
-    counters.add(row, 2, shared)
+/// Adds a row: the revision, and the numbers of a type. A type that is not known fails this key alone.
+fn add(counters: &mut Result<Counters, StoreError>, row: &Row, shared: &Shared) -> Result<(), ReadError> {
+    let Ok(known) = counters else { return Ok(()) };
+    known.revision = row.try_get::<_, i64>(1)? as u64;
+    match known.add(row, 2, shared) {
+        Err(ReadError::UnknownType(number)) => {
+            shared.types.log_unknown(number);
+            *counters = Err(StoreError::Unavailable);
+            Ok(())
+        }
+        added => added,
+    }
 }
 
 /// Answers counts until the queue is closed.
@@ -236,14 +249,17 @@ async fn answer(session: &Session, mut requests: Vec<Request>, shared: &Shared) 
         Err(_) => return Err(requests),
     };
     shared.stats.note_read(requests.len(), begun.elapsed());
-    let in_order = |(key, mut counters): (Key, Counters)| {
-        counters.counts.sort_unstable_by_key(|(job_type, _)| job_type.index());
-        (key, Arc::new(counters))
+    let in_order = |(key, counters): (Key, Result<Counters, StoreError>)| {
+        let counters = counters.map(|mut counters| {
+            counters.counts.sort_unstable_by_key(|(job_type, _)| job_type.index());
+            Arc::new(counters)
+        });
+        (key, counters)
     };
-    let read: HashMap<Key, Arc<Counters>> = read.into_iter().map(in_order).collect();
+    let read: HashMap<Key, Result<Arc<Counters>, StoreError>> = read.into_iter().map(in_order).collect();
     for Request { key, reply } in requests {
         // The receiver may have gone.
-        let _ = reply.send(Ok(read.get(&key).cloned().unwrap_or_default()));
+        let _ = reply.send(read.get(&key).cloned().unwrap_or_else(|| Ok(Arc::default())));
     }
     Ok(())
 }

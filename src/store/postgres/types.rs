@@ -1,18 +1,22 @@
 //! The numbers that the database gives to job types, which all replicas share.
 
+use std::sync::atomic::{AtomicI16, Ordering};
+
 use tokio_postgres::Client;
 
-use super::error::ConnectError;
+use super::error::{ConnectError, ReadError};
 use crate::domain::{JobType, JobTypeSet, JobTypes};
 use crate::store::data_dir::unknown_job_type;
 
 /// The number of each job type.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct TypeNumbers {
     /// By the index of the type.
     numbers: Vec<i16>,
     /// The types by number.
     types: Vec<Option<JobType>>,
+    /// The highest number that another server has added and that was logged.
+    logged: AtomicI16,
 }
 
 impl TypeNumbers {
@@ -33,7 +37,7 @@ impl TypeNumbers {
         transaction.execute(add, &[&labels]).await.map_err(failed)?;
         let rows = transaction.query("SELECT no, name FROM job_type", &[]).await.map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
-        let mut known = Self { numbers: vec![0; job_types.len()], types: Vec::new() };
+        let mut known = Self { numbers: vec![0; job_types.len()], types: Vec::new(), logged: AtomicI16::new(0) };
         for row in rows {
             let (number, label): (i16, &str) = (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
             let at = usize::try_from(number).map_err(|_| ConnectError::Unusable("a job type has no number".into()))?;
@@ -53,6 +57,13 @@ impl TypeNumbers {
     /// `None` if another replica has added it.
     pub(super) fn job_type(&self, number: i16) -> Option<JobType> {
         self.types.get(usize::try_from(number).ok()?).copied().flatten()
+    }
+
+    /// Logs that another server has added a type, once for each.
+    pub(super) fn log_unknown(&self, number: i16) {
+        if self.logged.fetch_max(number, Ordering::Relaxed) < number {
+            tracing::error!(error = %ReadError::UnknownType(number), "counts get 503");
+        }
     }
 
     /// The numbers of a set's types.
