@@ -20,6 +20,8 @@ pub(super) enum Failure {
     NoResources,
     /// A right or a table is missing, which an operator can change. It has been logged.
     Denied,
+    /// A statement took longer than the session allows. It has been logged.
+    TooLong,
     /// The database refuses a statement. It has been logged.
     Refused,
 }
@@ -40,10 +42,13 @@ impl Failure {
             (&SqlState::T_R_DEADLOCK_DETECTED, "40P01"),
             (&SqlState::LOCK_NOT_AVAILABLE, "55P03"),
             (&SqlState::UNIQUE_VIOLATION, "23505"),
-            (&SqlState::QUERY_CANCELED, "57014"),
         ];
         if let Some((_, name)) = repeated.iter().find(|(repeated, _)| *repeated == code) {
             return Self::Repeat(name);
+        }
+        if *code == SqlState::QUERY_CANCELED {
+            log_refusal(error);
+            return Self::TooLong;
         }
         match &code.code()[..2] {
             // 40003: the outcome is unknown. 57P01 to 57P05: the server ends the session. 25006: it is read-only, a standby.

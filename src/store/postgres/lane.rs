@@ -62,7 +62,10 @@ impl Lane {
                 }
             }
             let Some(group) = collect(&queue).await else { return };
-            self.process(group, &mut logged).await;
+            // A change that the database refuses must not take the others of its group along.
+            for change in self.process(group, &mut logged).await {
+                self.process(vec![change], &mut logged).await;
+            }
         }
     }
 
@@ -75,8 +78,8 @@ impl Lane {
         Ok(last_tx)
     }
 
-    /// Commits a group and sends the results.
-    async fn process(&mut self, mut group: Vec<Change>, logged: &mut Option<String>) {
+    /// Commits a group and sends the results. Returns the changes, without results, that must be committed one by one.
+    async fn process(&mut self, mut group: Vec<Change>, logged: &mut Option<String>) -> Vec<Change> {
         let (begun, deadline) = (Instant::now(), Instant::now() + self.shared.patience);
         let (mut repeats, mut back_off) = (0, BACK_OFF[0]);
         let mut unknown: Option<(i64, Vec<ProjectId>)> = None;
@@ -87,7 +90,7 @@ impl Lane {
             if unknown.is_none() {
                 group.retain(|change| !change.is_abandoned());
                 if group.is_empty() {
-                    return;
+                    return group;
                 }
             }
             if self.session.is_none() {
@@ -141,6 +144,8 @@ impl Lane {
                     self.session = None;
                     break Err(StoreError::Unavailable);
                 }
+                Err(Failure::TooLong | Failure::Refused) if group.len() > 1 => return group,
+                Err(Failure::TooLong) => break Err(StoreError::Unavailable),
                 Err(Failure::Refused) => break Err(StoreError::Refused),
             }
         };
@@ -153,6 +158,7 @@ impl Lane {
         }
         let committed = committed.map(drop);
         group.into_iter().for_each(|change| change.finish(committed));
+        Vec::new()
     }
 }
 
