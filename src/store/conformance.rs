@@ -1,7 +1,8 @@
-//! What every store must do, whatever it is made of: one function, against a model that is a list.
+//! What every kind of store must do: one function, against a model that is a list.
 
 mod database;
 mod jobs;
+mod replicas;
 
 use std::path::Path;
 use std::sync::LazyLock;
@@ -63,7 +64,7 @@ pub(super) fn open(path: &Path) -> Store {
     try_open(path, types()).unwrap()
 }
 
-/// The moment at which whatever has an end time ended.
+/// The end time of every subtask that has one.
 const LONG_AGO: &str = "2020-01-01T00:00:00Z";
 
 /// What is done to a store.
@@ -178,7 +179,7 @@ fn filters() -> Vec<CountFilter> {
     let mut filters = Vec::new();
     for status in [None, Some(Status::Success), Some(Status::Running)] {
         for job_types in [JobTypeSet::ALL, types[1..3].iter().copied().collect()] {
-            for job_id in [None, Some("j0"), Some("j1"), Some("nobody's")] {
+            for job_id in [None, Some("j0"), Some("j1"), Some("unknown")] {
                 let job_id = job_id.map(|id| JobId::parse(id).unwrap());
                 filters.push(CountFilter { status, job_types, job_id });
             }

@@ -7,6 +7,7 @@
 
 mod change;
 mod check;
+mod columns;
 mod commit;
 mod connect;
 mod error;
@@ -35,7 +36,7 @@ mod url;
 mod watching;
 mod writes;
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -43,12 +44,13 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Instant, sleep};
+use tokio_postgres::Client;
 
 use self::change::{Change, Reply};
 pub use self::check::{StoreCheck, check_database};
 use self::connect::{Purpose, connect};
 pub use self::error::DatabaseError;
-use self::error::{ConnectError, log_connect_error};
+use self::error::{ConnectError, ReadError, log_connect_error};
 pub use self::export::export_database;
 use self::health::Health;
 pub use self::migrate::{Migrated, migrate};
@@ -77,6 +79,9 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 /// The pause between two attempts to connect at the start.
 const OPEN_PAUSE: Duration = Duration::from_millis(200);
 
+/// How long the lease, of 30 s, is not renewed.
+const LEASE_RENEWAL: Duration = Duration::from_secs(10);
+
 /// The most subtasks that one [`PostgresStore::expire`] removes.
 const EXPIRE_SLICE: usize = 1024;
 
@@ -99,9 +104,11 @@ pub(super) struct PostgresStore {
     upkeep: Session,
     polls: Session,
     recount: Mutex<upkeep::Cursor>,
-    /// Rows with a lower `seq` were stored before a load began.
-    load_from: AtomicI64,
-    totals: tokio::sync::Mutex<Totals>,
+    /// When the lease was last renewed; `None` if another replica has it.
+    lease_renewed: Mutex<Option<Instant>>,
+    /// Held by the scrape that reads the totals.
+    totals_turn: tokio::sync::Mutex<()>,
+    totals: Mutex<Totals>,
     drift: AtomicU64,
 }
 
@@ -120,8 +127,9 @@ impl PostgresStore {
             upkeep: Session::default(),
             polls: Session::default(),
             recount: Mutex::default(),
-            load_from: AtomicI64::new(0),
-            totals: tokio::sync::Mutex::default(),
+            lease_renewed: Mutex::default(),
+            totals_turn: tokio::sync::Mutex::default(),
+            totals: Mutex::default(),
             drift: AtomicU64::new(0),
         }
     }
@@ -153,7 +161,8 @@ impl PostgresStore {
         let (health, watches, stats) = (self.health.clone(), self.watches.clone(), self.stats.clone());
         let (target, patience) = (self.target.clone(), self.patience);
         let (has_lane, has_reader) = (Notify::new(), Notify::new());
-        let shared = Shared { target, types, health, watches, stats, has_lane, has_reader, patience };
+        let loaded_blocks = Mutex::default();
+        let shared = Shared { target, types, health, watches, stats, has_lane, has_reader, loaded_blocks, patience };
         Tasks::start(shared, self.lanes).await
     }
 
@@ -239,13 +248,13 @@ impl PostgresStore {
     }
 
     pub(super) fn submit(&self, project: ProjectId, batch: Vec<SubJob>) -> Submitted {
-        let (change, pending) = self.pending(|reply| Change::Report { project, batch, only_new: None, reply });
+        let (change, pending) = self.pending(|reply| Change::Report { project, batch, only_new: false, reply });
         self.send(change);
         Submitted(pending)
     }
 
     pub(super) fn try_submit(&self, project: ProjectId, batch: Vec<SubJob>) -> Result<Submitted, Deferred> {
-        let (change, pending) = self.pending(|reply| Change::Report { project, batch, only_new: None, reply });
+        let (change, pending) = self.pending(|reply| Change::Report { project, batch, only_new: false, reply });
         match self.try_send(change) {
             None => Ok(Submitted(pending)),
             Some(change) => {
@@ -285,7 +294,7 @@ impl PostgresStore {
         let moment = EndTime::new(now.before(age));
         let holder = self.holder()?;
         let due = self.block_on(self.upkeep.run(&self.target, UPKEEP_LIMIT, async |client| {
-            match upkeep::has_lease(client, holder).await? {
+            match self.has_lease(client, holder).await? {
                 true => upkeep::ended_before(client, moment, EXPIRE_SLICE).await,
                 false => Ok(Vec::new()),
             }
@@ -304,7 +313,7 @@ impl PostgresStore {
         let holder = self.holder()?;
         let mut cursor = *self.recount.lock().unwrap_or_else(PoisonError::into_inner);
         let found = self.block_on(self.upkeep.run(&self.target, UPKEEP_LIMIT, async |client| {
-            if !upkeep::has_lease(client, holder).await? {
+            if !self.has_lease(client, holder).await? {
                 return Ok((cursor, Some(0)));
             }
             let found = upkeep::recount_step(client, &mut cursor).await?;
@@ -323,13 +332,23 @@ impl PostgresStore {
         Ok(found.map(|drift| self.drift.fetch_max(drift, Ordering::Relaxed).max(drift)))
     }
 
+    /// Whether this replica does the background work. The lease is renewed long before it expires.
+    async fn has_lease(&self, client: &Client, holder: uuid::Uuid) -> Result<bool, ReadError> {
+        let renewed = *self.lease_renewed.lock().unwrap_or_else(PoisonError::into_inner);
+        if renewed.is_some_and(|renewed| renewed.elapsed() < LEASE_RENEWAL) {
+            return Ok(true);
+        }
+        let is_held = upkeep::renew_lease(client, holder).await?;
+        *self.lease_renewed.lock().unwrap_or_else(PoisonError::into_inner) = is_held.then(Instant::now);
+        Ok(is_held)
+    }
+
     /// What this replica is called in the lease.
     fn holder(&self) -> Result<uuid::Uuid, StoreError> {
         Ok(self.tasks()?.holder)
     }
 
     pub(super) fn begin_load(&self) -> Result<bool, OpenError> {
-        self.load_from.store(self.tasks()?.first_seq, Ordering::Relaxed);
         Ok(false)
     }
 
@@ -341,9 +360,8 @@ impl PostgresStore {
         &self,
         batches: impl IntoIterator<Item = (ProjectId, Vec<SubJob>)>,
     ) -> Result<Outcome, StoreError> {
-        let only_new = Some(self.load_from.load(Ordering::Relaxed));
         let submit = |(project, batch)| {
-            let (change, pending) = self.pending(|reply| Change::Report { project, batch, only_new, reply });
+            let (change, pending) = self.pending(|reply| Change::Report { project, batch, only_new: true, reply });
             self.send(change);
             pending
         };

@@ -13,13 +13,18 @@ pub(super) fn database() -> String {
     Cluster::shared(ServerVersion::System).create_database(Some(&TEMPLATE))
 }
 
-fn target(database: &str) -> Target {
+pub(super) fn target(database: &str) -> Target {
     Target::new(Cluster::shared(ServerVersion::System).url(database).parse().unwrap(), None, None).unwrap()
 }
 
 /// An open store in that database.
 pub(super) fn replica(database: &str) -> Store {
-    let store = Store::in_postgres(target(database), types(), 2, Duration::from_secs(30));
+    replica_with(database, types(), 2)
+}
+
+/// The same with these types and so many lanes.
+fn replica_with(database: &str, types: JobTypes, lanes: usize) -> Store {
+    let store = Store::in_postgres(target(database), types, lanes, Duration::from_secs(30));
     let _context = RUNTIME.enter();
     store.open(|_, _| (), &AtomicBool::new(false)).unwrap();
     store
@@ -55,4 +60,58 @@ fn no_count_fails_because_connections_were_lost() {
     for _ in 0..20 {
         assert_eq!(wait(store.count(&project("p"), &CountFilter::default())), Ok(1));
     }
+}
+
+#[test]
+fn a_load_leaves_what_another_replica_has_stored_since_the_start() {
+    let database = database();
+    let (loading, other) = (replica(&database), replica(&database));
+    let one = |status| vec![sub_job("a", "j", status, 0)];
+    other.report(&project("p"), one(Status::Success)).unwrap();
+    assert!(!loading.begin_load().unwrap());
+    let load = |batch| loading.load([(project("p"), batch)]).unwrap();
+    assert_eq!(load(one(Status::Running)).unchanged, 1);
+    // A subtask of the file itself may be replaced by a later line.
+    let own = |status| vec![sub_job("b", "j", status, 0)];
+    assert_eq!((load(own(Status::Running)).created, load(own(Status::Failed)).updated), (1, 1));
+    let page = wait(other.page(&project("p"), &CountFilter::default(), 0, 9)).unwrap();
+    let statuses: Vec<_> = page.sub_jobs.iter().map(|sub_job| sub_job.status).collect();
+    assert_eq!(statuses, [Status::Success, Status::Failed]);
+}
+
+#[test]
+fn a_type_that_another_replica_adds_fails_only_the_projects_that_have_it() {
+    let database = database();
+    let old = replica(&database);
+    old.report(&project("p"), vec![sub_job("a", "j", Status::Running, 0)]).unwrap();
+    let types = JobTypes::new(["LATER"]).unwrap();
+    let new = replica_with(&database, types.clone(), 1);
+    let later = SubJob { job_type: types.iter().last().unwrap(), ..sub_job("b", "j", Status::Running, 0) };
+    new.report(&project("q"), vec![later]).unwrap();
+    let (p, q, all) = (project("p"), project("q"), CountFilter::default());
+    for _ in 0..4 {
+        let counts = wait(futures_util::future::join(old.count(&q, &all), old.count(&p, &all)));
+        assert_eq!(counts, (Err(StoreError::Unavailable), Ok(1)));
+    }
+    assert_eq!(wait(new.count(&q, &all)), Ok(1));
+}
+
+#[test]
+fn a_refused_report_fails_alone() {
+    let database = database();
+    let store = replica_with(&database, types(), 1);
+    let cluster = Cluster::shared(ServerVersion::System);
+    cluster.sql(&database, "ALTER TABLE sub_job ADD CHECK (id <> 'bad')");
+    std::thread::scope(|scope| {
+        // The first report waits for this lock, so that the others form a group.
+        let held = "BEGIN; LOCK TABLE sub_job IN EXCLUSIVE MODE; SELECT pg_sleep(0.5); COMMIT";
+        scope.spawn(|| cluster.sql(&database, held));
+        let locks = "SELECT count(*) FROM pg_locks WHERE mode = 'ExclusiveLock' AND relation = 'sub_job'::regclass";
+        while cluster.value(&database, locks) != "1" {}
+        let submit = |id| store.submit(project("p"), vec![sub_job(id, "j", Status::Running, 0)]);
+        let [first, bad, good] = ["first", "bad", "good"].map(submit).map(|submitted| wait(submitted.outcome()));
+        assert_eq!(bad, Err(StoreError::Refused));
+        assert_eq!([first, good].map(|outcome| outcome.unwrap().created), [1, 1]);
+    });
+    assert_eq!(wait(store.count(&project("p"), &CountFilter::default())), Ok(2));
 }

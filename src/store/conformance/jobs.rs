@@ -32,7 +32,7 @@ pub(super) fn compare(store: &Store, project: &ProjectId, list: &[(SubJob, bool)
     for family in Family::ALL {
         let jobs = jobs_of(list, family);
         let shown = |id: &JobId, limit| wait(store.job(project, id, JobTypeSet::of_family(family), limit)).unwrap();
-        for id in ["j0", "j1", "j2", "j3", "nobody's"].map(|id| JobId::parse(id).unwrap()) {
+        for id in ["j0", "j1", "j2", "j3", "unknown"].map(|id| JobId::parse(id).unwrap()) {
             let expected = jobs.iter().find(|job| job[0].job_id == id);
             for limit in [1, 3, 1000] {
                 let expected = expected.map(|job| Job {

@@ -32,11 +32,11 @@ impl<A> Reply<A> {
 /// A change of what is stored.
 #[derive(Debug)]
 pub(in crate::store) enum Change {
-    /// `only_new`: subtasks with a lower number in the order were stored before, and are left unchanged.
+    /// `only_new`: of a load file, which leaves subtasks unchanged that it has not stored.
     Report {
         project: ProjectId,
         batch: Vec<SubJob>,
-        only_new: Option<i64>,
+        only_new: bool,
         reply: Reply<Outcome>,
     },
     Delete {
@@ -98,7 +98,7 @@ impl Change {
     pub(super) fn plan(&mut self, draft: &mut Draft<'_, Locked>) {
         match self {
             Self::Report { project, batch, only_new, reply } => {
-                let rules = Rules { now: EndTime::new(Timestamp::now()), only_new: only_new.is_some() };
+                let rules = Rules { now: EndTime::new(Timestamp::now()), only_new: *only_new };
                 reply.planned = Some(draft.report(project, batch.clone(), rules));
             }
             Self::Delete { project, ids, job_types, reply } => {

@@ -11,6 +11,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Row, Statement};
 
 use super::change::Change;
+use super::columns;
 use super::connect::{Connection, Purpose, connect};
 use super::error::ConnectError;
 use super::failure::Failure;
@@ -19,7 +20,7 @@ use super::locked::{Locked, LockedRow};
 use super::shared::Shared;
 use super::statements::{REGISTER, Statements};
 use super::writes::{Rows, Tallies, Writes};
-use crate::domain::{ProjectId, Status, SubJobId, Version};
+use crate::domain::{ProjectId, SubJobId};
 use crate::store::core::Draft;
 use crate::store::end_time::EndTime;
 
@@ -97,16 +98,15 @@ impl WriteSession {
     /// First flight: begins, checks the epoch, and locks the rows.
     async fn lock(&mut self, shared: &Shared, tx: i64, group: &[Change]) -> Result<Locked, Failure> {
         let projects = self.project_numbers(group).await?;
-        let mut locked = Locked { projects, settled_before: 0, ..Locked::default() };
+        let mut locked = Locked { projects, ..Locked::default() };
         let mut keys: BTreeMap<(i64, String), (u32, SubJobId)> = BTreeMap::new();
         let mut whole = Vec::new();
         for change in group {
             let Some((at, number)) = locked.project_number(change.project()) else { continue };
             keys.extend(change.ids().map(|id| ((number, id.to_string()), (at, id.clone()))));
             match change {
-                Change::Report { batch, only_new, .. } => {
+                Change::Report { batch, .. } => {
                     locked.jobs.extend(batch.iter().map(|one| (JobHash::of(&one.job_id), one.job_id.clone())));
-                    locked.settled_before = only_new.unwrap_or(locked.settled_before);
                 }
                 Change::Reset { .. } => whole.push((at, number)),
                 Change::Delete { .. } | Change::Expire { .. } => {}
@@ -142,6 +142,9 @@ impl WriteSession {
         }
         let block: i64 = block?.first().ok_or(Failure::Refused)?.try_get(0)?;
         locked.first_seq = block << BLOCK_BITS;
+        if group.iter().any(|change| matches!(change, Change::Report { only_new: true, .. })) {
+            shared.loaded_blocks().insert(block);
+        }
         Ok(locked)
     }
 
@@ -266,7 +269,8 @@ async fn in_time<A>(flight: impl Future<Output = Result<A, Failure>>) -> Result<
 fn read_row(row: &Row, from: usize, shared: &Shared) -> Result<LockedRow, Failure> {
     let (job, number, status): (JobHash, i16, i16) =
         (row.try_get(from)?, row.try_get(from + 1)?, row.try_get(from + 2)?);
-    let (version, ended): (i64, Option<i64>) = (row.try_get(from + 3)?, row.try_get(from + 5)?);
+    let (version, seq, ended): (i64, i64, Option<i64>) =
+        (row.try_get(from + 3)?, row.try_get(from + 4)?, row.try_get(from + 5)?);
     let unreadable = || {
         tracing::error!(job_type = number, status, version, "a subtask in the database cannot be read");
         Failure::Refused
@@ -274,16 +278,11 @@ fn read_row(row: &Row, from: usize, shared: &Shared) -> Result<LockedRow, Failur
     Ok(LockedRow {
         job,
         job_type: shared.types.job_type(number).ok_or_else(unreadable)?,
-        status: usize::try_from(status).ok().and_then(|at| Status::ALL.get(at).copied()).ok_or_else(unreadable)?,
-        version: u64::try_from(version).ok().and_then(|n| Version::try_from(n).ok()).ok_or_else(unreadable)?,
-        seq: row.try_get(from + 4)?,
+        status: columns::status(status).ok_or_else(unreadable)?,
+        version: columns::version(version).ok_or_else(unreadable)?,
+        seq,
+        is_loaded: shared.loaded_blocks().contains(&(seq >> BLOCK_BITS)),
         end_time: ended.and_then(EndTime::from_seconds),
         details: row.try_get(from + 6)?,
     })
-}
-
-/// The first number of the next block.
-pub(super) async fn next_block(client: &Client) -> Result<i64, Error> {
-    let block: i64 = client.query_one("SELECT nextval('sub_job_block')", &[]).await?.try_get(0)?;
-    Ok(block << BLOCK_BITS)
 }

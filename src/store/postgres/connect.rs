@@ -58,7 +58,6 @@ const SERVER: &str = "\
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// Reads and writes by key.
-    #[allow(dead_code, reason = "until the store has lanes")]
     Lane,
     /// Lists, the recount and other statements that may read much.
     Upkeep,

@@ -2,10 +2,11 @@
 
 use tokio_postgres::{Row, Transaction};
 
+use super::columns;
 use super::connect::{Purpose, connect};
 use super::error::DatabaseError;
 use super::target::Target;
-use crate::domain::{JobId, JobTypes, ProjectId, Status, SubJob, SubJobId, Version};
+use crate::domain::{JobId, JobTypes, ProjectId, SubJob, SubJobId};
 use crate::store::data_dir::{decode_details, unknown_job_type};
 
 /// How many subtasks are read at once.
@@ -80,8 +81,8 @@ fn decode(row: &Row, project: &ProjectId, job_types: &JobTypes) -> Result<SubJob
         id: SubJobId::parse(id).map_err(|_| invalid())?,
         job_id: JobId::parse(job_id).map_err(|_| invalid())?,
         job_type,
-        status: usize::try_from(status).ok().and_then(|status| Status::ALL.get(status).copied()).ok_or_else(invalid)?,
-        version: u64::try_from(version).ok().and_then(|version| Version::try_from(version).ok()).ok_or_else(invalid)?,
+        status: columns::status(status).ok_or_else(invalid)?,
+        version: columns::version(version).ok_or_else(invalid)?,
         details: details.map(decode_details).transpose().map_err(|_| invalid())?.map(Box::new),
     })
 }

@@ -16,6 +16,8 @@ pub(super) struct LockedRow {
     pub(super) status: Status,
     pub(super) version: Version,
     pub(super) seq: i64,
+    /// Whether a load file of this process has stored it.
+    pub(super) is_loaded: bool,
     pub(super) end_time: Option<EndTime>,
     pub(super) details: Option<Vec<u8>>,
 }
@@ -30,8 +32,6 @@ pub(super) struct Locked {
     pub(super) places: HashMap<(u32, SubJobId), usize>,
     /// The jobs that the changes name.
     pub(super) jobs: HashMap<JobHash, JobId>,
-    /// Rows with a lower `seq` were stored before a load began.
-    pub(super) settled_before: i64,
     /// The first number of the block for new rows.
     pub(super) first_seq: i64,
 }
@@ -63,7 +63,7 @@ impl Stored for Locked {
             status: row.status,
             version: row.version,
             end_time: row.end_time,
-            is_settled: row.seq < self.settled_before,
+            is_settled: !row.is_loaded,
             place: None,
             details: match &row.details {
                 Some(_) => KnownDetails::Stored(place as u64),

@@ -3,10 +3,11 @@
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Row, Transaction};
 
+use super::columns;
 use super::error::ReadError;
 use super::job_hash::JobHash;
 use super::shared::Shared;
-use crate::domain::{CountFilter, JobId, JobTypeSet, ProjectId, Status, StatusCounts, SubJob, SubJobId, Version};
+use crate::domain::{CountFilter, JobId, JobTypeSet, ProjectId, Status, StatusCounts, SubJob, SubJobId};
 use crate::store::data_dir::decode_details;
 use crate::store::types::{Job, Page};
 
@@ -76,8 +77,8 @@ fn read_sub_job(row: &Row, shared: &Shared) -> Result<(i64, SubJob), ReadError> 
         id: SubJobId::parse(id).map_err(|_| unreadable())?,
         job_id: JobId::parse(job_id).map_err(|_| unreadable())?,
         job_type: shared.types.job_type(number).ok_or(ReadError::UnknownType(number))?,
-        status: usize::try_from(status).ok().and_then(|at| Status::ALL.get(at).copied()).ok_or_else(unreadable)?,
-        version: u64::try_from(version).ok().and_then(|n| Version::try_from(n).ok()).ok_or_else(unreadable)?,
+        status: columns::status(status).ok_or_else(unreadable)?,
+        version: columns::version(version).ok_or_else(unreadable)?,
         details: details.map(decode_details).transpose().map_err(|_| unreadable())?.map(Box::new),
     };
     Ok((row.try_get(6)?, sub_job))

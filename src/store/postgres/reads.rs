@@ -1,18 +1,18 @@
 //! The reads of a store in a database.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
-use super::PostgresStore;
 use super::group_read::{Counters, Key, Request};
 use super::image_jobs;
 use super::job_hash::JobHash;
 use super::pages;
 use super::session::snapshot;
 use super::upkeep;
+use super::{PostgresStore, Totals};
 use crate::domain::{
     CountFilter, JobFilter, JobId, JobType, JobTypeSet, ProjectId, Status, StatusSet, SubJob, SubJobId,
 };
@@ -142,12 +142,12 @@ impl PostgresStore {
     /// Reads the totals, unless they are younger than a second. If the database does not answer there are none.
     pub(in crate::store) async fn refresh_totals(&self) {
         let Ok(tasks) = self.tasks() else { return };
-        let mut totals = self.totals.lock().await;
-        if totals.as_ref().is_some_and(|(read, _)| read.elapsed() < TOTALS_AGE) {
+        let _turn = self.totals_turn.lock().await;
+        if self.totals().as_ref().is_some_and(|(read, _)| read.elapsed() < TOTALS_AGE) {
             return;
         }
         let read = self.upkeep.run(&self.target, READ_LIMIT, async |client| upkeep::totals(client).await).await;
-        *totals = read.ok().map(|read| {
+        let totals = read.ok().map(|read| {
             let mut by_type = vec![[0; Status::COUNT]; self.job_types.len()];
             for (number, counts) in read {
                 if let Some(job_type) = tasks.shared.types.job_type(number) {
@@ -156,10 +156,15 @@ impl PostgresStore {
             }
             (Instant::now(), by_type)
         });
+        *self.totals() = totals;
+    }
+
+    fn totals(&self) -> MutexGuard<'_, Totals> {
+        self.totals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(in crate::store) fn total(&self, job_type: JobType, status: Status) -> Result<u64, StoreError> {
-        let totals = self.totals.try_lock().map_err(|_| StoreError::Unavailable)?;
+        let totals = self.totals();
         let (_, by_type) = totals.as_ref().ok_or(StoreError::Unavailable)?;
         Ok(by_type[job_type.index()][status as usize])
     }

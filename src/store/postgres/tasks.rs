@@ -9,8 +9,6 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::change::Change;
-use super::commit::next_block;
-use super::connect::{Purpose, connect};
 use super::error::ConnectError;
 use super::group_read;
 use super::lane::Lane;
@@ -38,8 +36,6 @@ pub(super) struct Tasks {
     lanes: std::sync::Mutex<JoinSet<()>>,
     /// Ends the others when it is dropped.
     _others: JoinSet<()>,
-    /// The first `seq` of rows that are stored after the start.
-    pub(super) first_seq: i64,
     /// What this replica is called in the lease.
     pub(super) holder: uuid::Uuid,
 }
@@ -51,8 +47,6 @@ impl Tasks {
     ///
     /// If the database cannot be used or reached, or the system has no random bytes.
     pub(super) async fn start(shared: Shared, lanes: usize) -> Result<Self, ConnectError> {
-        let connection = connect(&shared.target, Purpose::Upkeep).await?;
-        let first_seq = next_block(&connection.client).await.map_err(|error| ConnectError::of(&error))?;
         let shared = Arc::new(shared);
         let (changes, received) = mpsc::channel(CHANGES);
         let queue = Arc::new(Mutex::new(received));
@@ -73,7 +67,7 @@ impl Tasks {
         let health = shared.health.clone();
         others.spawn(async move { health.run().await });
         let (changes, lanes) = (std::sync::Mutex::new(Some(changes)), std::sync::Mutex::new(write));
-        Ok(Self { shared, counts, changes, lanes, _others: others, first_seq, holder: random_id()? })
+        Ok(Self { shared, counts, changes, lanes, _others: others, holder: random_id()? })
     }
 
     /// The queue of changes; `None` once the store is closed.

@@ -28,8 +28,8 @@ pub(super) struct Cursor {
     drift: u64,
 }
 
-/// Whether this replica does the background work.
-pub(super) async fn has_lease(client: &Client, holder: uuid::Uuid) -> Result<bool, ReadError> {
+/// Takes or renews the lease. Whether this replica has it.
+pub(super) async fn renew_lease(client: &Client, holder: uuid::Uuid) -> Result<bool, ReadError> {
     Ok(client.query_typed(LEASE, &[(&holder, Type::UUID)]).await?.len() == 1)
 }
 
