@@ -18,7 +18,7 @@ use super::failure::Failure;
 use super::job_hash::JobHash;
 use super::locked::{Locked, LockedRow};
 use super::shared::Shared;
-use super::statements::{REGISTER, Statements};
+use super::statements::{PlanAge, REGISTER, Statements};
 use super::writes::{Rows, Tallies, Writes};
 use crate::domain::{ProjectId, SubJobId};
 use crate::store::core::Draft;
@@ -37,6 +37,7 @@ const MAX_PROJECTS: usize = 65_536;
 pub(super) struct WriteSession {
     connection: Connection,
     statements: Statements,
+    plan_age: PlanAge,
     lane: uuid::Uuid,
     epoch: i64,
     /// The numbers of projects, which never change.
@@ -57,7 +58,8 @@ impl WriteSession {
         let statements = Statements::prepare(&connection.client).await.map_err(failed)?;
         let row = connection.client.query_one(REGISTER, &[&lane]).await.map_err(failed)?;
         let (epoch, last_tx) = (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
-        let session = Self { connection, statements, lane, epoch, projects: HashMap::new() };
+        let plan_age = PlanAge::new();
+        let session = Self { connection, statements, plan_age, lane, epoch, projects: HashMap::new() };
         Ok((session, last_tx))
     }
 
@@ -113,10 +115,10 @@ impl WriteSession {
             }
         }
         let (numbers, ids): (Vec<i64>, Vec<&str>) = keys.keys().map(|(number, id)| (*number, id.as_str())).unzip();
-        let Self { connection, statements, lane, epoch, .. } = self;
-        let client = &connection.client;
+        let Self { connection, statements, plan_age, lane, epoch, .. } = self;
+        let (client, begin) = (&connection.client, plan_age.begin(ids.len()));
         let (begun, fenced, rows, block) = join4(
-            client.batch_execute("BEGIN"),
+            client.batch_execute(begin),
             execute(client, &statements.fence, &[&tx, &*lane, &*epoch]),
             query(client, &statements.lock, &[&numbers, &ids]),
             query(client, &statements.block, &[]),

@@ -1,5 +1,12 @@
 //! The statements of a write lane.
+//!
+//! While the tables are small, the planner finds it as cheap to read a whole project for each key as one row, and a lane keeps its plans.
+//! So each key is looked up by a LATERAL query, which OFFSET keeps in a loop over the keys, and what is changed is joined by ctid: the
+//! rows are locked before, so they do not move. And plans are made again from time to time ([`PlanAge`]).
 
+use std::time::Duration;
+
+use tokio::time::Instant;
 use tokio_postgres::{Client, Error, Statement};
 
 use crate::domain::Status;
@@ -10,9 +17,10 @@ pub(super) const REGISTER: &str = "INSERT INTO writer AS w (lane, epoch, tx, see
 
 const FENCE: &str = "UPDATE writer SET tx = $1, seen = now() WHERE lane = $2 AND epoch = $3";
 
-const LOCK: &str = "SELECT u.ord, s.job, s.job_type, s.status, s.version, s.seq, s.ended, s.details \
-    FROM unnest($1::bigint[], $2::text[]) WITH ORDINALITY AS u(project, id, ord) \
-    JOIN sub_job s ON s.project = u.project AND s.id = u.id ORDER BY u.ord FOR UPDATE OF s";
+/// Locks in the order of the keys.
+const LOCK: &str = "SELECT u.ord, s.* FROM unnest($1::bigint[], $2::text[]) WITH ORDINALITY AS u(project, id, ord), \
+    LATERAL (SELECT job, job_type, status, version, seq, ended, details FROM sub_job s \
+        WHERE s.project = u.project AND s.id = u.id OFFSET 0 FOR UPDATE) s";
 
 const LOCK_PROJECT: &str = "SELECT id, job, job_type, status, version, seq, ended, details FROM sub_job \
     WHERE project = $1 ORDER BY id FOR UPDATE";
@@ -25,16 +33,20 @@ const INSERT: &str = "INSERT INTO sub_job (project, id, job, job_type, status, v
 
 const UPDATE: &str = "UPDATE sub_job s SET job = u.job, job_type = u.job_type, status = u.status, version = u.version, \
         seq = u.seq, ended = u.ended, details = u.details \
-    FROM unnest($1::bigint[], $2::text[], $3::uuid[], $4::smallint[], $5::smallint[], $6::bigint[], $7::bigint[], \
-        $8::bigint[], $9::bytea[]) AS u(project, id, job, job_type, status, version, seq, ended, details) \
-    WHERE s.project = u.project AND s.id = u.id";
+    FROM (SELECT u.*, f.row FROM unnest($1::bigint[], $2::text[], $3::uuid[], $4::smallint[], $5::smallint[], $6::bigint[], $7::bigint[], \
+        $8::bigint[], $9::bytea[]) AS u(project, id, job, job_type, status, version, seq, ended, details), \
+        LATERAL (SELECT s.ctid AS row FROM sub_job s WHERE s.project = u.project AND s.id = u.id OFFSET 0) f) u \
+    WHERE s.ctid = u.row";
 
-const DELETE: &str = "DELETE FROM sub_job s USING unnest($1::bigint[], $2::text[]) AS u(project, id) \
-    WHERE s.project = u.project AND s.id = u.id";
+const DELETE: &str = "DELETE FROM sub_job s \
+    USING (SELECT f.row FROM unnest($1::bigint[], $2::text[]) AS u(project, id), \
+        LATERAL (SELECT s.ctid AS row FROM sub_job s WHERE s.project = u.project AND s.id = u.id OFFSET 0) f) u \
+    WHERE s.ctid = u.row";
 
-const REMOVE_JOBS: &str = "DELETE FROM job_tally t USING unnest($1::bigint[], $2::uuid[]) AS u(project, job) \
-    WHERE t.project = u.project AND t.job = u.job AND \
-        t.s0 = 0 AND t.s1 = 0 AND t.s2 = 0 AND t.s3 = 0 AND t.s4 = 0 AND t.s5 = 0 AND t.s6 = 0";
+const REMOVE_JOBS: &str = "DELETE FROM job_tally t \
+    USING (SELECT f.row FROM unnest($1::bigint[], $2::uuid[]) AS u(project, job), \
+        LATERAL (SELECT t.ctid AS row FROM job_tally t WHERE t.project = u.project AND t.job = u.job OFFSET 0) f) u \
+    WHERE t.ctid = u.row AND t.s0 = 0 AND t.s1 = 0 AND t.s2 = 0 AND t.s3 = 0 AND t.s4 = 0 AND t.s5 = 0 AND t.s6 = 0";
 
 const REVISIONS: &str = "INSERT INTO project_revision AS r (project, revision) \
     SELECT * FROM unnest($1::bigint[], $2::bigint[]) \
@@ -43,6 +55,33 @@ const REVISIONS: &str = "INSERT INTO project_revision AS r (project, revision) \
 const PROJECTS: &str = "SELECT id, no FROM project WHERE id = ANY($1::text[])";
 
 const ADD_PROJECTS: &str = "INSERT INTO project (id) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING";
+
+/// The plans of a connection are used for so long, and for at most so many subtasks.
+const MAX_PLAN_AGE: Duration = Duration::from_secs(1);
+const MAX_PLANNED: usize = 4096;
+
+/// How old the plans of a connection are.
+#[derive(Debug)]
+pub(super) struct PlanAge {
+    since: Instant,
+    subtasks: usize,
+}
+
+impl PlanAge {
+    pub(super) fn new() -> Self {
+        Self { since: Instant::now(), subtasks: 0 }
+    }
+
+    /// What begins a transaction for that many subtasks. Plans that are too old are discarded, because the tables may have grown.
+    pub(super) fn begin(&mut self, subtasks: usize) -> &'static str {
+        let is_old = self.since.elapsed() >= MAX_PLAN_AGE || self.subtasks >= MAX_PLANNED;
+        if is_old {
+            *self = Self::new();
+        }
+        self.subtasks += subtasks;
+        if is_old { "DISCARD PLANS; BEGIN" } else { "BEGIN" }
+    }
+}
 
 /// The prepared statements of a connection.
 #[derive(Debug)]
@@ -117,7 +156,8 @@ pub(super) fn counters_of_projects() -> String {
     let sums = of_statuses(|status| format!("sum(t.s{status})::bigint"));
     format!(
         "SELECT p.id, r.revision, t.job_type, {sums} FROM project p JOIN project_revision r ON r.project = p.no \
-         LEFT JOIN project_tally t ON t.project = p.no WHERE p.id = ANY($1::text[]) \
+         LEFT JOIN LATERAL (SELECT * FROM project_tally t WHERE t.project = p.no OFFSET 0) t ON true \
+         WHERE p.id = ANY($1::text[]) \
          GROUP BY p.id, r.revision, t.job_type"
     )
 }
@@ -138,44 +178,65 @@ mod tests {
     use super::*;
     use crate::store::cluster::{Cluster, Version};
 
-    /// The plan that a lane makes, with the settings of its session.
-    fn plan(database: &str, types: &str, statement: &str, values: &str) -> String {
-        let settings = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; \
-            SET plan_cache_mode = force_generic_plan";
+    /// The plan that a lane makes, with the settings of its session, and the mode of the plan cache.
+    fn plan(database: &str, types: &str, statement: &str, values: &str, mode: &str) -> String {
+        let settings = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off";
         let cluster = Cluster::shared(Version::System);
-        let explain = format!("{settings}; PREPARE it({types}) AS {statement}; EXPLAIN EXECUTE it({values})");
+        let explain = format!(
+            "{settings}; SET plan_cache_mode = {mode}; PREPARE it({types}) AS {statement}; EXPLAIN EXECUTE it({values})"
+        );
         let rows = cluster.sql(database, &explain);
         rows.into_iter().flatten().flatten().collect::<Vec<_>>().join("\n")
     }
 
-    /// A lane keeps the plan that it made for empty tables.
+    /// A lane keeps the plan that it made for empty or small tables.
     #[test]
     fn statements_by_key_use_the_whole_key_of_an_index() {
         let cluster = Cluster::shared(Version::System);
         let database = cluster.create_database(None);
         cluster.sql(&database, include_str!("schema/001.sql"));
-        let (uuid, arrays) = ("'{00000000-0000-0000-0000-000000000000}'", "'{1}', '{a}'");
-        for (types, statement, values, key) in [
-            ("bigint[], text[]", LOCK.to_owned(), arrays.to_owned(), "(project = u.project) AND (id = (u.id)::text)"),
-            ("bigint[], text[]", DELETE.to_owned(), arrays.to_owned(), "(project = u.project) AND (id = (u.id)::text)"),
+        let uuid = "'00000000-0000-0000-0000-000000000000'::uuid";
+        let array = |item: &str| format!("array_fill({item}, ARRAY[64])");
+        let (numbers, texts, uuids) = (array("1::bigint"), array("'a'::text"), array(uuid));
+        let (small, bytes) = (array("1::smallint"), array("''::bytea"));
+        let updated =
+            format!("{numbers}, {texts}, {uuids}, {small}, {small}, {numbers}, {numbers}, {numbers}, {bytes}");
+        let by_id = "(project = u.project) AND (id = ";
+        let cases = [
+            ("bigint[], text[]", LOCK.to_owned(), format!("{numbers}, {texts}"), by_id),
+            ("bigint[], text[]", DELETE.to_owned(), format!("{numbers}, {texts}"), by_id),
+            (
+                "bigint[], text[], uuid[], smallint[], smallint[], bigint[], bigint[], bigint[], bytea[]",
+                UPDATE.to_owned(),
+                updated,
+                by_id,
+            ),
             (
                 "bigint[], uuid[]",
                 REMOVE_JOBS.to_owned(),
-                format!("'{{1}}', {uuid}"),
-                "(project = u.project) AND (job = u.job)",
+                format!("{numbers}, {uuids}"),
+                "(project = u.project) AND (job = ",
             ),
-            ("text[]", counters_of_projects(), "'{p}'".to_owned(), "(project = p.no)"),
-            ("text[], uuid[]", counters_of_jobs(), format!("'{{p}}', {uuid}"), "(project = p.no) AND (job = k.job)"),
-        ] {
-            let plan = plan(&database, types, &statement, &values);
-            assert!(
-                plan.contains(&format!("Index Cond: ({key})")) || plan.contains(&format!("Index Cond: {key}")),
-                "{plan}"
-            );
-            assert!(
-                !plan.contains("Seq Scan") && !plan.contains("Hash Join") && !plan.contains("Join Filter"),
-                "{plan}"
-            );
+            ("text[]", counters_of_projects(), texts.clone(), "project = p.no"),
+            ("text[], uuid[]", counters_of_jobs(), format!("{texts}, {uuids}"), "(project = p.no) AND (job = "),
+        ];
+        let one_row = format!(
+            "INSERT INTO project (id) VALUES ('a'); INSERT INTO project_revision VALUES (1, 1); \
+             INSERT INTO sub_job (project, id, job, job_type, status, version, seq) VALUES (1, 'a', {uuid}, 1, 1, 1, 1); ANALYZE"
+        );
+        for statements in ["", &one_row] {
+            cluster.sql(&database, statements);
+            for (types, statement, values, key) in &cases {
+                for mode in ["force_generic_plan", "force_custom_plan"] {
+                    let plan = plan(&database, types, statement, values, mode);
+                    let is_by_key = plan.contains(&format!("Index Cond: ({key}"));
+                    // A target of a change has its row's address.
+                    let is_by_row = !statement.contains("ctid") || plan.contains("TID Cond");
+                    assert!(is_by_key && is_by_row, "{statement}\n{plan}");
+                    let slow = ["Seq Scan", "Hash Join", "Merge Join", "Join Filter"];
+                    assert!(!slow.iter().any(|step| plan.contains(step)), "{statement}\n{plan}");
+                }
+            }
         }
     }
 }
