@@ -22,6 +22,7 @@ mod locked;
 mod migrate;
 mod pages;
 mod pause;
+mod queue;
 mod reads;
 mod schema;
 mod session;

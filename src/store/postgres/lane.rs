@@ -7,8 +7,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Mutex;
-use tokio::sync::mpsc::Receiver;
 use tokio::time::Instant;
 
 use super::change::Change;
@@ -16,13 +14,11 @@ use super::commit::WriteSession;
 use super::error::{ConnectError, log_connect_error};
 use super::failure::Failure;
 use super::pause::pause;
+use super::queue::{Committing, Queue};
 use super::shared::Shared;
 use super::stats::count;
 use crate::domain::ProjectId;
 use crate::store::types::StoreError;
-
-/// The number of subtasks after which no further change is added to a group.
-const MAX_GROUP: usize = 16 * 1024;
 
 /// How often a transaction is repeated because of others.
 const MAX_REPEATS: u32 = 10;
@@ -32,9 +28,6 @@ const MAX_PAUSE: u64 = 50;
 
 /// The shortest and the longest pause between two attempts to connect.
 const BACK_OFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
-
-/// The changes that wait, shared by the lanes.
-pub(super) type Queue = Arc<Mutex<Receiver<Change>>>;
 
 /// A write lane.
 pub(super) struct Lane {
@@ -52,7 +45,7 @@ impl Lane {
     }
 
     /// Runs until the queue is closed and empty.
-    pub(super) async fn run(mut self, queue: Queue) {
+    pub(super) async fn run(mut self, queue: Arc<Queue>) {
         let mut logged = None;
         loop {
             if self.session.is_none() {
@@ -61,10 +54,10 @@ impl Lane {
                     log_connect_error(&error, &mut logged);
                 }
             }
-            let Some(group) = collect(&queue).await else { return };
+            let Some((group, committing)) = queue.collect().await else { return };
             // A change that the database refuses must not take the others of its group along.
-            for change in self.process(group, &mut logged).await {
-                self.process(vec![change], &mut logged).await;
+            for change in self.process(group, Some(committing), &mut logged).await {
+                self.process(vec![change], None, &mut logged).await;
             }
         }
     }
@@ -79,7 +72,12 @@ impl Lane {
     }
 
     /// Commits a group and sends the results. Returns the changes, without results, that must be committed one by one.
-    async fn process(&mut self, mut group: Vec<Change>, logged: &mut Option<String>) -> Vec<Change> {
+    async fn process(
+        &mut self,
+        mut group: Vec<Change>,
+        mut committing: Option<Committing>,
+        logged: &mut Option<String>,
+    ) -> Vec<Change> {
         let (begun, deadline) = (Instant::now(), Instant::now() + self.shared.patience);
         let (mut repeats, mut back_off) = (0, BACK_OFF[0]);
         let mut unknown: Option<(i64, Vec<ProjectId>)> = None;
@@ -114,7 +112,10 @@ impl Lane {
             }
             let tx = self.next_tx;
             let Some(session) = &mut self.session else { continue };
-            match session.commit(&self.shared, tx, &mut group).await {
+            let committed = session.commit(&self.shared, tx, &mut group).await;
+            // After a failure another lane may be faster.
+            committing = committing.filter(|_| committed.is_ok());
+            match committed {
                 Ok(changed) => {
                     self.next_tx += 1;
                     break Ok(changed);
@@ -160,19 +161,4 @@ impl Lane {
         group.into_iter().for_each(|change| change.finish(committed));
         Vec::new()
     }
-}
-
-/// Waits for a change and collects what is enqueued; `None` if the queue is closed and empty.
-async fn collect(queue: &Queue) -> Option<Vec<Change>> {
-    let mut queue = queue.lock().await;
-    let first = queue.recv().await?;
-    let mut size = first.size().max(1);
-    let mut group = vec![first];
-    while size < MAX_GROUP
-        && let Ok(change) = queue.try_recv()
-    {
-        size += change.size().max(1);
-        group.push(change);
-    }
-    Some(group)
 }

@@ -12,6 +12,7 @@ use super::change::Change;
 use super::error::ConnectError;
 use super::group_read;
 use super::lane::Lane;
+use super::queue::Queue;
 use super::shared::Shared;
 
 /// How many changes may wait. More senders wait or are answered later.
@@ -49,7 +50,7 @@ impl Tasks {
     pub(super) async fn start(shared: Shared, lanes: usize) -> Result<Self, ConnectError> {
         let shared = Arc::new(shared);
         let (changes, received) = mpsc::channel(CHANGES);
-        let queue = Arc::new(Mutex::new(received));
+        let queue = Queue::new(received);
         let mut write = JoinSet::new();
         for _ in 0..lanes.max(1) {
             write.spawn(Lane::new(shared.clone(), random_id()?).run(queue.clone()));
