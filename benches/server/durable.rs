@@ -14,8 +14,8 @@ use crate::support::process::{ACCOUNT, Process, full_command, write_access, writ
 use crate::support::sample::{self, Subtask, project_id};
 
 /// In reports of so many subtasks from so many connections; so many reports from each.
-const LARGE: Load = Load { connections: 4, subtasks: 1000, reports: 200 };
-const SINGLE: Load = Load { connections: 64, subtasks: 1, reports: 150 };
+pub(crate) const LARGE: Load = Load { connections: 4, subtasks: 1000, reports: 200 };
+pub(crate) const SINGLE: Load = Load { connections: 64, subtasks: 1, reports: 150 };
 
 /// What counts are measured beside, again and again, each time in another status.
 const BESIDE: Load = Load { connections: 4, subtasks: 1000, reports: 100 };
@@ -23,10 +23,17 @@ const BESIDE: Load = Load { connections: 4, subtasks: 1000, reports: 100 };
 const ROUNDS: usize = 5;
 
 #[derive(Clone, Copy)]
-struct Load {
+pub(crate) struct Load {
     connections: usize,
     subtasks: usize,
     reports: usize,
+}
+
+impl Load {
+    /// The subtasks of all its reports.
+    pub(crate) fn all_subtasks(self) -> usize {
+        self.connections * self.reports * self.subtasks
+    }
 }
 
 pub(crate) fn run() {
@@ -42,7 +49,7 @@ pub(crate) fn run() {
             for (data, seconds) in [(Some(&data), &mut on_disk), (None, &mut in_memory)] {
                 let server = start(&access, &none, data.map(|path| path.as_path()));
                 let before = server.cpu();
-                seconds.push(send_all(server.internal.unwrap(), &bodies).as_secs_f64());
+                seconds.push(send_all(&[server.internal.unwrap()], &bodies).as_secs_f64());
                 if data.is_some() {
                     cpu.push((server.cpu() - before).as_secs_f64());
                 }
@@ -108,7 +115,7 @@ pub(crate) fn start(access: &Path, load: &Path, data: Option<&Path>) -> Process 
 }
 
 /// Whole requests for each connection, all subtasks new, and in one status if that is given.
-fn bodies(load: Load, from: usize, status: Option<&'static str>) -> Vec<Vec<Vec<u8>>> {
+pub(crate) fn bodies(load: Load, from: usize, status: Option<&'static str>) -> Vec<Vec<Vec<u8>>> {
     let mut subtasks = sample::skewed().skip(from);
     let record = |one: Subtask| format!("{{{}}}", Subtask { status: status.unwrap_or(one.status), ..one }.fields());
     let mut one = || {
@@ -128,11 +135,11 @@ fn request(body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Sends what each connection has, one after the other, all connections at once.
-fn send_all(address: SocketAddr, bodies: &[Vec<Vec<u8>>]) -> Duration {
+/// Sends the bodies of each connection, one after the other, all connections at once, each to the next address.
+pub(crate) fn send_all(addresses: &[SocketAddr], bodies: &[Vec<Vec<u8>>]) -> Duration {
     runtime().block_on(async {
         let mut sockets = Vec::new();
-        for _ in bodies {
+        for (_, address) in bodies.iter().zip(addresses.iter().cycle()) {
             let socket = TcpStream::connect(address).await.unwrap();
             socket.set_nodelay(true).unwrap();
             sockets.push(socket);

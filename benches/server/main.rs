@@ -4,11 +4,15 @@
 #![allow(missing_docs, reason = "nothing here is for others")]
 
 mod client;
+#[path = "../../tests/support/postgres.rs"]
+#[allow(unused_imports, reason = "the tests of the program use more of it")]
+mod cluster;
 mod compare;
 mod durable;
 mod instructions;
 mod load;
 mod plain;
+mod replicas;
 mod reports;
 mod restart;
 #[path = "../support/mod.rs"]
@@ -23,6 +27,7 @@ Usage: cargo bench --bench server -- [MODE]
   load          loading a million subtasks: how fast, and how much memory they take
   reports       how long counts take while reports of 16 MiB are taken in
   durable       reports kept on a disk: how many a second, and how long counts take beside them
+  replicas      three replicas on one PostgreSQL beside a data directory: counts and reports a second
   wait          5,000 requests that wait for one project: how soon a report wakes them, and how long counts take meanwhile
   restart       starting with a million and ten million subtasks on disk: how fast, and how much memory
 ";
@@ -39,6 +44,7 @@ fn main() {
         Some("load") => load::run(),
         Some("reports") => reports::run(),
         Some("durable") => durable::run(),
+        Some("replicas") => replicas::run(),
         Some("restart") => restart::run(),
         Some("wait") => wait::run(),
         Some(_) => {
