@@ -15,6 +15,7 @@ mod support {
     pub(crate) mod gateways;
     pub(crate) mod lines;
     pub(crate) mod program;
+    pub(crate) mod promql;
     pub(crate) mod proxy;
     pub(crate) mod random;
     pub(crate) mod replicas;
@@ -128,6 +129,10 @@ mod postgres {
     mod silence;
     mod starts;
     mod tls;
+}
+
+mod watch {
+    mod rules;
 }
 
 mod cli {
