@@ -4,7 +4,6 @@
 //! token of the identity service, or a signature. [`Principal::authorize`] decides the same way for all three. An `Access` never
 //! changes: a reload replaces it, see [`AccessHandle`].
 
-mod bounded_read;
 mod file;
 mod handle;
 mod identity;
@@ -25,6 +24,7 @@ use http::request::Parts;
 
 use self::identity::{IdentityError, IdentityService, Roles};
 use self::secret::Secret;
+use crate::bounded_read;
 use crate::domain::{ProjectId, Timestamp};
 pub use handle::{AccessHandle, AccessSource};
 pub use policy::{Action, ActionSet};

@@ -31,6 +31,7 @@
 //
 // - `domain`: projects, jobs, subtasks, and the filter of a count
 // - `output`: standard output and standard error
+// - `bounded_read`: files that the operator names, read with limits
 // - `priority`: the scheduling priority of threads
 // - `store`: stores and counts subtasks
 // - `metrics`: the Prometheus metrics
@@ -51,6 +52,7 @@
 pub mod access;
 #[cfg_attr(not(clippy), doc(hidden))]
 pub mod api;
+mod bounded_read;
 #[cfg_attr(not(clippy), doc(hidden))]
 pub mod cli;
 #[cfg_attr(not(clippy), doc(hidden))]

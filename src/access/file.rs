@@ -15,7 +15,8 @@ use self::message::{line, quoted};
 use self::schema::{File, Kind, NamedProject, Principals, RawAccessKey, RawPrincipal, RawToken};
 use super::policy::Permissions;
 use super::secret::Secret;
-use super::{Access, AccessKey, ActionSet, Principal, Projects, TokenDigest, TokenEntry, bounded_read};
+use super::{Access, AccessKey, ActionSet, Principal, Projects, TokenDigest, TokenEntry};
+use crate::bounded_read;
 use crate::domain::{ProjectId, Timestamp};
 
 /// The most bytes of a file that holds a secret.

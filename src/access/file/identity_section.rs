@@ -8,9 +8,9 @@ use hashbrown::HashMap;
 use super::message::quoted;
 use super::schema::{AccountWord, RawIdentity, RawRole};
 use super::{Policies, permissions_of};
-use crate::access::bounded_read;
 use crate::access::identity::{Roles, Settings};
 use crate::access::policy::Permissions;
+use crate::bounded_read;
 
 /// The most bytes of a `ca_file`.
 const MAX_CA_BYTES: usize = 1024 * 1024;

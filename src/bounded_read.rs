@@ -13,7 +13,7 @@ use rustix::fs::OFlags;
 const PIPE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Reads a regular file of at most `max` bytes.
-pub(super) fn read_file(path: &Path, max: usize) -> Result<Vec<u8>, String> {
+pub(crate) fn read_file(path: &Path, max: usize) -> Result<Vec<u8>, String> {
     let file = open(path, FileType::is_file)?;
     let before = file.metadata().map_err(reason)?;
     if before.len() > max as u64 {
@@ -32,7 +32,7 @@ pub(super) fn read_file(path: &Path, max: usize) -> Result<Vec<u8>, String> {
 }
 
 /// As [`read_file`], but the path may also be a pipe, such as a shell's `<(command)`. Reads it until its writers close it.
-pub(super) fn read_file_or_pipe(path: &Path, max: usize) -> Result<Vec<u8>, String> {
+pub(crate) fn read_file_or_pipe(path: &Path, max: usize) -> Result<Vec<u8>, String> {
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.file_type().is_fifo() => read_pipe(&open(path, FileType::is_fifo)?, max),
         _ => read_file(path, max),
