@@ -35,6 +35,7 @@
 // - `priority`: the scheduling priority of threads
 // - `store`: stores and counts subtasks
 // - `metrics`: the Prometheus metrics
+// - `reload`: reloads files on a signal
 // - `access`: authentication and authorization
 // - `record`: a subtask as JSON
 // - `readiness`: loading, ready, draining
@@ -79,6 +80,8 @@ pub mod progress;
 pub mod readiness;
 #[cfg_attr(not(clippy), doc(hidden))]
 pub mod record;
+#[cfg_attr(not(clippy), doc(hidden))]
+pub mod reload;
 #[cfg_attr(not(clippy), doc(hidden))]
 pub mod server;
 #[cfg_attr(not(clippy), doc(hidden))]

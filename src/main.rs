@@ -5,7 +5,6 @@ use std::io::{self, IsTerminal as _, Write as _, stderr, stdin, stdout};
 use std::process::ExitCode;
 use std::thread;
 
-use subjobs::access::reload_on_signal;
 use subjobs::cli::{self, ExportError, MigrationError};
 use subjobs::config::{
     CheckFlags, Cli, Command, Config, ExportFlags, LogFlags, LogFormat, MigrateFlags, ServeFlags, UnknownVariable,
@@ -14,6 +13,7 @@ use subjobs::config::{
 use subjobs::demo;
 use subjobs::load::LoadError;
 use subjobs::output::{Stdout, log};
+use subjobs::reload::reload_on_signal;
 use subjobs::server::{Server, ServerError};
 use subjobs::store::{DatabaseError, OpenError};
 use subjobs::telemetry;

@@ -1,8 +1,7 @@
 //! The current [`Access`], which a reload replaces as a whole.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwap, Guard};
 
@@ -10,6 +9,7 @@ use super::identity::IdentityService;
 use super::public_host::PublicHosts;
 use super::{Access, AccessError, PublicHost};
 use crate::metrics::{IdentityMetrics, ReloadMetrics};
+use crate::reload::{Reload, ReloadOrder};
 
 /// Where an access file's text comes from.
 #[derive(Debug, Clone)]
@@ -27,10 +27,7 @@ pub struct AccessHandle {
     metrics: IdentityMetrics,
     hosts: Arc<PublicHosts>,
     current: ArcSwap<Access>,
-    /// The number of reloads that have begun.
-    reloads_begun: AtomicU64,
-    /// The number of the reload that made the current access.
-    active_reload: Mutex<u64>,
+    order: ReloadOrder,
     /// Counts successes and failures, once it is set.
     reload_metrics: OnceLock<ReloadMetrics>,
 }
@@ -49,15 +46,7 @@ impl AccessHandle {
         };
         let access = with_identity_service(access, &source, None, &metrics)?;
         let current = ArcSwap::from_pointee(Access { hosts: hosts.clone(), ..access });
-        Ok(Self {
-            source,
-            metrics,
-            hosts,
-            current,
-            reloads_begun: AtomicU64::new(0),
-            active_reload: Mutex::new(0),
-            reload_metrics: OnceLock::new(),
-        })
+        Ok(Self { source, metrics, hosts, current, order: ReloadOrder::default(), reload_metrics: OnceLock::new() })
     }
 
     /// Sets the metrics that record reloads; the first read counts as a success.
@@ -85,14 +74,14 @@ impl AccessHandle {
     }
 
     /// Records in the metrics whether a reload succeeded.
-    pub(super) fn record_reload(&self, is_good: bool) {
+    fn record_reload(&self, is_good: bool) {
         if let Some(metrics) = self.reload_metrics.get() {
             metrics.reloaded(is_good);
         }
     }
 
     fn try_reload(&self) -> Result<bool, AccessError> {
-        let number = self.reloads_begun.fetch_add(1, Ordering::SeqCst) + 1;
+        let number = self.order.begin();
         let access = match &self.source {
             AccessSource::File(path) => Access::reread(path)?,
             AccessSource::Text(text) => parse(text)?,
@@ -102,16 +91,26 @@ impl AccessHandle {
 
     /// Makes the access of the reload with that number current, unless a later reload has finished.
     pub(super) fn activate(&self, number: u64, access: Access) -> Result<bool, AccessError> {
-        // A panic cannot leave a number half written.
-        let mut active_reload = self.active_reload.lock().unwrap_or_else(PoisonError::into_inner);
-        if *active_reload > number {
-            return Ok(false);
-        }
-        let before = self.current.load_full();
-        let access = with_identity_service(access, &self.source, before.service.as_ref(), &self.metrics)?;
-        self.current.store(Arc::new(Access { hosts: self.hosts.clone(), ..access }));
-        *active_reload = number;
-        Ok(true)
+        self.order.activate(number, || {
+            let before = self.current.load_full();
+            let access = with_identity_service(access, &self.source, before.service.as_ref(), &self.metrics)?;
+            self.current.store(Arc::new(Access { hosts: self.hosts.clone(), ..access }));
+            Ok(())
+        })
+    }
+}
+
+impl Reload for AccessHandle {
+    fn name(&self) -> &'static str {
+        "access file"
+    }
+
+    fn reload(&self) -> Result<bool, String> {
+        self.reload().map_err(|error| error.to_string())
+    }
+
+    fn record_failure(&self) {
+        self.record_reload(false);
     }
 }
 
