@@ -1,9 +1,10 @@
 //! The commands other than `serve`: `token`, `check`, `export`, `migrate` and `healthcheck`.
 
-use std::io::{self, BufWriter, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
-use std::time::Duration;
+mod healthcheck;
 
+use std::io::{self, BufWriter, Read, Write};
+
+pub use self::healthcheck::{connect_address, healthcheck};
 use crate::access::{Access, Token, random_token};
 use crate::config::{
     CheckFlags, ConfigError, ExportFlags, ExportSource, MigrateFlags, StoreFlags, export_source, job_types,
@@ -16,9 +17,6 @@ use crate::store::{self, DataDir, DatabaseError, OpenError};
 
 /// The most bytes of a token on standard input: more than a request head may have.
 const MAX_TOKEN_BYTES: u64 = 256 * 1024;
-
-/// Time limit of each step of a health check: connect, write, read.
-const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Prints a new token, then its line for the access file.
 ///
@@ -187,35 +185,6 @@ pub fn export(flags: &ExportFlags, out: impl Write) -> Result<(), ExportError> {
     exported?;
     progress.finish();
     Ok(out.flush()?)
-}
-
-/// The address at which a client on this machine reaches a listener: loopback in place of a wildcard address.
-pub fn connect_address(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
-}
-
-/// Requests `/readyz` from the internal listener at `address`; a wildcard address means loopback.
-///
-/// # Errors
-///
-/// The server cannot be reached, or is not ready.
-pub fn healthcheck(address: SocketAddr) -> io::Result<()> {
-    let mut server = TcpStream::connect_timeout(&connect_address(address), HEALTHCHECK_TIMEOUT)?;
-    server.set_read_timeout(Some(HEALTHCHECK_TIMEOUT))?;
-    server.set_write_timeout(Some(HEALTHCHECK_TIMEOUT))?;
-    write!(server, "GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
-    let mut head = [0; 12];
-    server.read_exact(&mut head)?;
-    if &head == b"HTTP/1.1 200" {
-        Ok(())
-    } else {
-        Err(io::Error::other(format!("not ready: {}", String::from_utf8_lossy(&head))))
-    }
 }
 
 #[cfg(test)]

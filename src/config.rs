@@ -13,10 +13,11 @@ use crate::access::{AccessHandle, AccessSource, MAX_PUBLIC_HOSTS, PublicHost};
 use crate::demo::Demo;
 use crate::domain::JobTypes;
 use crate::store::{StoreUrl, Target};
+use crate::tls::TlsFiles;
 pub use environment::{UnknownVariable, UsageError, read_command_line, unknown_variables};
 pub use flags::{
-    CheckFlags, Cli, Command, ExportFlags, HealthcheckFlags, JobTypeFlags, LogFlags, LogFormat, MigrateFlags,
-    ServeFlags, StoreFlags, TokenFlags, UrlText,
+    CheckFlags, Cli, Command, ExportFlags, HealthcheckFlags, InternalTlsFlags, JobTypeFlags, LogFlags, LogFormat,
+    MigrateFlags, ServeFlags, StoreFlags, TlsFlags, TokenFlags, UrlText,
 };
 
 /// Why a configuration cannot be used, in one line.
@@ -31,6 +32,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Address for health, metrics and workers' reports.
     pub internal_listen: SocketAddr,
+    /// Certificate of the public listener; without it there is no TLS.
+    pub tls: Option<TlsFiles>,
+    /// Certificate of the internal listener; without it there is no TLS.
+    pub internal_tls: Option<TlsFiles>,
     /// Where the access file comes from.
     pub access: AccessSource,
     /// Hosts that callers may have signed, for a gateway that replaces Host.
@@ -83,6 +88,8 @@ impl Config {
         Self {
             listen: defaults::loopback(0),
             internal_listen: defaults::loopback(0),
+            tls: None,
+            internal_tls: None,
             access,
             public_hosts: Vec::new(),
             load: Vec::new(),
@@ -161,6 +168,8 @@ impl TryFrom<ServeFlags> for Config {
         Ok(Self {
             listen: flags.listen,
             internal_listen: flags.internal.internal_listen,
+            tls: flags.tls.files()?,
+            internal_tls: flags.internal.tls.files()?,
             access,
             public_hosts: flags.public_host,
             load: flags.load,

@@ -36,6 +36,7 @@
 // - `store`: stores and counts subtasks
 // - `metrics`: the Prometheus metrics
 // - `reload`: reloads files on a signal
+// - `tls`: certificates of the listeners
 // - `access`: authentication and authorization
 // - `record`: a subtask as JSON
 // - `readiness`: loading, ready, draining
@@ -89,6 +90,8 @@ pub mod store;
 #[cfg_attr(not(clippy), doc(hidden))]
 pub mod telemetry;
 #[cfg_attr(not(clippy), doc(hidden))]
+pub mod tls;
+#[cfg_attr(not(clippy), doc(hidden))]
 pub mod web;
 
 pub use self::access::{AccessError, AccessHandle, AccessSource, PublicHost, Token, TokenDigest};
@@ -98,6 +101,7 @@ pub use self::domain::{JobTypeError, JobTypes};
 pub use self::load::LoadError;
 pub use self::server::{Server, ServerError};
 pub use self::store::{OpenError, StoreUrl, Target, TargetError};
+pub use self::tls::{TlsError, TlsFiles};
 
 /// Compiles and runs the example for callers.
 #[cfg(doctest)]

@@ -48,7 +48,7 @@ fn run_command(command: Command, started: Option<io::Result<RuntimeWithSignals>>
         Command::Check(flags) => return check(&flags),
         Command::Export(flags) => return export(&flags),
         Command::Migrate(flags) => return migrate(&flags),
-        Command::Healthcheck(flags) => cli::healthcheck(flags.internal_listen),
+        Command::Healthcheck(flags) => cli::healthcheck(flags),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -131,7 +131,8 @@ struct RuntimeWithSignals {
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    hangup: Signal,
+    /// One for each that [`Server::reloads`] may return.
+    hangups: [Signal; 3],
     /// SIGXFSZ would end the program when a file, such as the log's, reaches the size limit of the process.
     _file_too_large: Signal,
 }
@@ -142,7 +143,9 @@ impl RuntimeWithSignals {
         let inside = runtime.enter();
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let _file_too_large = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
-        let signals = Signals { terminate, interrupt, hangup: signal(SignalKind::hangup())?, _file_too_large };
+        let hangup = || signal(SignalKind::hangup());
+        let hangups = [hangup()?, hangup()?, hangup()?];
+        let signals = Signals { terminate, interrupt, hangups, _file_too_large };
         drop(inside);
         Ok(Self { runtime, signals })
     }
@@ -192,7 +195,7 @@ fn server_exit_code(error: &ServerError) -> u8 {
     match error {
         ServerError::Load(LoadError::Store(_)) => EXIT_FAILURE,
         ServerError::Load(LoadError::Data(error)) => open_exit_code(error),
-        ServerError::Access(_) | ServerError::Load(_) => EXIT_BAD_INPUT,
+        ServerError::Access(_) | ServerError::Tls(_) | ServerError::Load(_) => EXIT_BAD_INPUT,
         ServerError::Data(error) => open_exit_code(error),
         ServerError::Bind { .. } | ServerError::System(_) | ServerError::Crashed(_) => EXIT_FAILURE,
     }
@@ -217,8 +220,8 @@ fn open_exit_code(error: &OpenError) -> u8 {
 }
 
 async fn run(config: Config, signals: Signals) -> Result<(), ServerError> {
-    let Signals { mut terminate, mut interrupt, mut hangup, _file_too_large } = signals;
-    let demo = config.demo.clone();
+    let Signals { mut terminate, mut interrupt, hangups, _file_too_large } = signals;
+    let (demo, tls) = (config.demo.clone(), (config.tls.is_some(), config.internal_tls.is_some()));
     let server = tokio::select! {
         server = Server::bind(config) => server?,
         () = await_stop_signal(&mut terminate, &mut interrupt) => {
@@ -228,10 +231,12 @@ async fn run(config: Config, signals: Signals) -> Result<(), ServerError> {
     };
     if let Some(demo) = demo {
         // On its own thread, because standard output may block; errors are ignored.
-        let greeting = demo_greeting(&server, demo.token());
+        let greeting = demo_greeting(&server, tls, demo.token());
         thread::spawn(move || Stdout.write_all(greeting.as_bytes()));
     }
-    tokio::spawn(reload_on_signal(async move || hangup.recv().await, server.access()));
+    for (mut hangup, target) in hangups.into_iter().zip(server.reloads()) {
+        tokio::spawn(reload_on_signal(async move || hangup.recv().await, target));
+    }
     let stop = async move {
         await_stop_signal(&mut terminate, &mut interrupt).await;
         tokio::spawn(async move {
@@ -251,9 +256,11 @@ async fn await_stop_signal(terminate: &mut Signal, interrupt: &mut Signal) {
     }
 }
 
-/// The text that `--demo` prints: the token, the projects and a curl command.
-fn demo_greeting(server: &Server, token: &str) -> String {
-    let (public, internal) = (cli::connect_address(server.public_addr()), cli::connect_address(server.internal_addr()));
+/// The text that `--demo` prints: the token, the projects and a curl command. `tls` is whether the public and the internal
+/// listener use TLS.
+fn demo_greeting(server: &Server, tls: (bool, bool), token: &str) -> String {
+    let url = |address, is_tls| format!("http{}://{}", if is_tls { "s" } else { "" }, cli::connect_address(address));
+    let (public, internal) = (url(server.public_addr(), tls.0), url(server.internal_addr(), tls.1));
     let (project, projects) = (demo::PROJECTS[0], demo::PROJECTS.join(" "));
     // A quote inside single quotes of a shell.
     let quoted = token.replace('\'', r"'\''");
@@ -262,12 +269,12 @@ fn demo_greeting(server: &Server, token: &str) -> String {
          \n\
          \x20 token     {token}\n\
          \x20 projects  {projects}\n\
-         \x20 metrics   http://{internal}/metrics\n\
+         \x20 metrics   {internal}/metrics\n\
          \n\
          How many are running? Ask a few times:\n\
          \n\
          \x20 curl -H 'X-Auth-Token: {quoted}' \
-         'http://{public}/v1/{project}/app-server-sub-jobs/actions/count?status=RUNNING'\n\
+         '{public}/v1/{project}/app-server-sub-jobs/actions/count?status=RUNNING'\n\
          \n"
     )
 }

@@ -9,6 +9,7 @@ mod log_lines;
 mod register;
 mod reload;
 mod route;
+mod tls;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -23,6 +24,8 @@ pub use self::identity::IdentityMetrics;
 use self::log_lines::DroppedLines;
 pub use self::reload::ReloadMetrics;
 pub use self::route::{MethodLabel, RouteMetrics};
+use self::tls::TlsFamilies;
+pub use self::tls::{HandshakeResult, TlsMetrics};
 use crate::domain::{JobTypes, Status};
 use crate::store::Store;
 
@@ -53,6 +56,7 @@ pub struct Metrics {
     server: ServerMetrics,
     store: StoreMetrics,
     reload: ReloadMetrics,
+    tls: TlsFamilies,
     /// Registered when a store in a database is rendered. Locked while the values are set.
     database: Mutex<Option<DatabaseMetrics>>,
 }
@@ -73,7 +77,8 @@ impl Metrics {
         for outcome in ["accepted", "refused", "failed"] {
             store.reports.with_label_values(&[outcome]);
         }
-        Ok(Self { reload: ReloadMetrics::register(&registry)?, server, store, registry, database: Mutex::default() })
+        let (reload, tls) = (ReloadMetrics::register(&registry)?, TlsFamilies::register(&registry)?);
+        Ok(Self { reload, tls, server, store, registry, database: Mutex::default() })
     }
 
     /// The gauge of a listener's open connections.
@@ -106,6 +111,11 @@ impl Metrics {
     /// The metrics of reloading the access file.
     pub fn reload(&self) -> ReloadMetrics {
         self.reload.clone()
+    }
+
+    /// The metrics of a listener's TLS.
+    pub fn tls(&self, listener: Listener) -> TlsMetrics {
+        TlsMetrics::new(&self.tls, listener)
     }
 
     /// Adds the counter of each error reason, at 0.

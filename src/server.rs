@@ -14,6 +14,8 @@ mod setup;
 mod shutdown;
 mod socket;
 mod state;
+mod tls;
+mod tls_socket;
 
 use std::io;
 use std::net::SocketAddr;
@@ -39,7 +41,9 @@ use crate::maintenance;
 use crate::metrics::{Listener, Metrics};
 use crate::progress::Progress;
 use crate::readiness::Phase;
+use crate::reload::Reload;
 use crate::store::{DataDir, OpenError, Store};
+use crate::tls::TlsError;
 use crate::web::error::REASONS;
 use crate::web::waiters::Waiters;
 
@@ -49,6 +53,9 @@ pub enum ServerError {
     /// The access file is invalid or cannot be read.
     #[error(transparent)]
     Access(#[from] AccessError),
+    /// A file of a certificate is invalid or cannot be read.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A load file is invalid or cannot be read.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -85,11 +92,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Reads the access file, locks the data directory and binds both listeners.
+    /// Reads the access file and the certificates, locks the data directory and binds both listeners.
     ///
     /// # Errors
     ///
-    /// If the access file is invalid, the data directory is in use, an address cannot be bound, or the system has no random
+    /// If the access file or a certificate is invalid, the data directory is in use, an address cannot be bound, or the system has no random
     /// bytes.
     pub async fn bind(config: Config) -> Result<Self, ServerError> {
         let metrics = Arc::new(Metrics::new().map_err(system_error)?);
@@ -102,6 +109,8 @@ impl Server {
         config.warn_about_unknown_variables(access.as_ref().ok());
         let access = Arc::new(access?);
         access.set_reload_metrics(metrics.reload());
+        let public_tls = setup::open_tls(&config, &metrics, Listener::Public).await?;
+        let internal_tls = setup::open_tls(&config, &metrics, Listener::Internal).await?;
         let store = match (&config.store, &config.data_dir) {
             (Some(target), _) => {
                 let (types, lanes) = (config.job_types.clone(), config.store_lanes as usize);
@@ -129,9 +138,9 @@ impl Server {
         let setup = Setup { config: &config, metrics: &metrics, max_connections };
         let reserve = Some(internal::reserve_operations(config.allow_reset));
         Ok(Self {
-            public: setup.listener(Listener::Public, api::operations(), None, api.clone()).await?,
+            public: setup.listener(Listener::Public, api::operations(), None, api.clone(), public_tls).await?,
             internal: setup
-                .listener(Listener::Internal, internal::operations(config.allow_reset), reserve, internal)
+                .listener(Listener::Internal, internal::operations(config.allow_reset), reserve, internal, internal_tls)
                 .await?,
             descriptors,
             reports,
@@ -159,6 +168,13 @@ impl Server {
     /// Who may call. With the handle the access file can be reloaded while the server runs.
     pub fn access(&self) -> Arc<AccessHandle> {
         self.api.access.clone()
+    }
+
+    /// What SIGHUP reloads: the access file and the certificates.
+    pub fn reloads(&self) -> Vec<Arc<dyn Reload>> {
+        let certificates = [&self.public, &self.internal].into_iter().filter_map(|bound| bound.tls.clone());
+        let access: Arc<dyn Reload> = self.api.access.clone();
+        [access].into_iter().chain(certificates.map(|tls| tls as Arc<dyn Reload>)).collect()
     }
 
     /// Serves until `stop` resolves, then drains. Both listeners answer from the start; the public API answers 503 until the
@@ -198,7 +214,8 @@ impl Server {
 
     fn log_addresses(&self) {
         for bound in [&self.public, &self.internal] {
-            tracing::info!(listener = bound.kind.as_str(), address = %bound.address, "listening");
+            let tls = bound.tls.is_some().then_some(true);
+            tracing::info!(listener = bound.kind.as_str(), address = %bound.address, tls, "listening");
         }
     }
 

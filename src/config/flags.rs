@@ -1,5 +1,7 @@
 //! The options as clap reads them from the command line and the environment, before [`super::Config`] checks them together.
 
+mod tls;
+
 use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
@@ -14,6 +16,7 @@ use super::address::listen_address;
 use super::defaults;
 use crate::access::PublicHost;
 use crate::domain::JobTypes;
+pub use tls::{InternalTlsFlags, TlsFlags};
 
 /// Counts the subtasks of a project's asynchronous jobs.
 #[derive(Debug, Parser)]
@@ -56,6 +59,9 @@ pub struct ServeFlags {
     /// Address of the public API, to which the gateway forwards; a port alone means that port of 127.0.0.1
     #[arg(long, env = "SUBJOBS_LISTEN", value_name = "ADDR", default_value_t = defaults::LISTEN, value_parser = listen_address)]
     pub listen: SocketAddr,
+
+    #[command(flatten)]
+    pub tls: TlsFlags,
 
     #[command(flatten)]
     pub internal: HealthcheckFlags,
@@ -265,6 +271,10 @@ pub struct HealthcheckFlags {
     /// Address for health, metrics and workers' reports; keep it off the public gateway
     #[arg(long, env = "SUBJOBS_INTERNAL_LISTEN", value_name = "ADDR", default_value_t = defaults::INTERNAL_LISTEN, value_parser = listen_address)]
     pub internal_listen: SocketAddr,
+
+    /// TLS of the internal listener.
+    #[command(flatten)]
+    pub tls: InternalTlsFlags,
 }
 
 /// Job types in addition to the built-in ones.

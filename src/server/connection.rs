@@ -18,7 +18,7 @@ use hyper_util::rt::TokioIo;
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::drain::Drain;
 use super::socket::TrackedSocket;
@@ -29,7 +29,7 @@ use crate::web::instrument::{App, ResponseFuture};
 const MAX_HEAD_BYTES: usize = 256 * 1024;
 
 /// How long an idle connection stays open after the drain begins, so that a request on its way is still answered.
-const IDLE_DRAIN_GRACE: Duration = Duration::from_millis(20);
+pub(super) const IDLE_DRAIN_GRACE: Duration = Duration::from_millis(20);
 
 /// How long the server lingers on an idle connection that the drain closes, so that no reset destroys the last response.
 const DRAIN_LINGER_TIMEOUT: Duration = Duration::from_millis(100);
@@ -58,8 +58,8 @@ enum Outcome {
     Aborted,
 }
 
-/// Serves a connection until it ends. Returns whether the drain aborted a running request.
-pub(super) async fn serve<S>(socket: S, app: App, state: Arc<ConnectionState>, drain: Arc<Drain>) -> bool
+/// Serves a connection until it ends. Returns how many running requests the drain aborted: one or none.
+pub(super) async fn serve<S>(socket: S, app: App, state: Arc<ConnectionState>, drain: Arc<Drain>) -> usize
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -140,20 +140,11 @@ where
     let (final_bytes, linger) = match outcome {
         Outcome::IdleAtDrain => (&b""[..], DRAIN_LINGER_TIMEOUT),
         Outcome::Http2 => (VERSION_NOT_SUPPORTED, LINGER_TIMEOUT),
-        Outcome::Closed => return false,
-        Outcome::Aborted => return true,
+        Outcome::Closed => return 0,
+        Outcome::Aborted => return 1,
     };
-    let mut socket = connection.into_parts().io.into_inner();
-    let closing = async {
-        if !final_bytes.is_empty() {
-            // Few bytes have been written before, so the socket's buffer has space for these.
-            poll_fn(|cx| Pin::new(&mut socket).poll_write(cx, final_bytes)).await?;
-        }
-        poll_fn(|cx| Pin::new(&mut socket).poll_shutdown(cx)).await
-    };
-    // The socket is closed even if that failed or the peer has not closed.
-    let _ = timeout(linger, closing).await;
-    false
+    connection.into_parts().io.into_inner().close(final_bytes, linger).await;
+    0
 }
 
 /// The application as one connection's service.
@@ -263,7 +254,7 @@ mod tests {
     /// Begins a drain while a connection is idle. Returns both.
     struct Drained {
         far: DuplexStream,
-        served: JoinHandle<bool>,
+        served: JoinHandle<usize>,
         begun: Instant,
     }
 
@@ -296,14 +287,14 @@ mod tests {
         assert!(is_near(drained.elapsed(), Duration::from_millis(20)), "{}", drained.elapsed());
         let elapsed = drained.elapsed();
         drop(drained.far);
-        assert!(!drained.served.await.unwrap());
+        assert_eq!(drained.served.await.unwrap(), 0);
         assert_eq!(drained.begun.elapsed().as_millis(), elapsed, "it does not linger once the peer has closed");
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_drain_lingers_for_100_milliseconds_on_a_peer_that_does_not_close() {
         let mut drained = Drained::begin().await;
-        assert!(!(&mut drained.served).await.unwrap());
+        assert_eq!((&mut drained.served).await.unwrap(), 0);
         assert!(is_near(drained.elapsed(), Duration::from_millis(120)), "{}", drained.elapsed());
     }
 

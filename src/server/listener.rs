@@ -16,7 +16,9 @@ use super::drain::Drain;
 use super::peer_limit::{PeerConnection, PeerLimit};
 use super::reserve::Reserve;
 use super::state::{ConnectionState, Timeouts};
+use super::tls;
 use crate::metrics::Listener;
+use crate::tls::TlsHandle;
 use crate::web::instrument::App;
 
 /// How long to wait after `accept` has failed, for example for lack of file descriptors.
@@ -30,6 +32,8 @@ pub(super) struct BoundListener {
     pub(super) kind: Listener,
     pub(super) socket: TcpListener,
     pub(super) address: SocketAddr,
+    /// Its certificate. Without it there is no TLS.
+    pub(super) tls: Option<Arc<TlsHandle>>,
     pub(super) app: App,
     /// What serves connections beyond `max_connections`. Without it they are not accepted.
     pub(super) reserve_app: Option<App>,
@@ -43,7 +47,7 @@ impl BoundListener {
     /// Accepts connections until the drain begins, then waits until all have ended, at the drain's deadline at the latest.
     /// Returns how many of them had a request aborted.
     pub(super) async fn serve(self, drain: Arc<Drain>) -> usize {
-        let Self { kind, socket, app, reserve_app, timeouts, .. } = self;
+        let Self { kind, socket, tls, app, reserve_app, timeouts, .. } = self;
         let permits = Arc::new(Semaphore::new(self.max_connections));
         let peer_limit = PeerLimit::new(self.max_connections_per_address);
         let mut refusals = RefusalLog { kind, count: 0, logged_at: None };
@@ -51,7 +55,7 @@ impl BoundListener {
         let mut connections = JoinSet::new();
         let mut aborted = 0;
         // A connection may be aborted after the drain has begun and before this loop notices the drain.
-        let mut count = |ended: Result<bool, JoinError>| aborted += usize::from(ended.unwrap_or(false));
+        let mut count = |ended: Result<usize, JoinError>| aborted += ended.unwrap_or(0);
         loop {
             let (connection, address, permit) = tokio::select! {
                 () = drain.wait_until_begun() => break,
@@ -78,12 +82,20 @@ impl BoundListener {
             let serve = |permit, app: &App, timeouts| {
                 let (open_connection, state) =
                     (OpenConnection::new(permit, peer, &self.open), ConnectionState::new(timeouts, drain.clone()));
-                let served = connection::serve(connection, app.clone(), state.clone(), drain.clone());
-                let task = connections.spawn(async move {
-                    let is_aborted = served.await;
-                    drop(open_connection);
-                    is_aborted
-                });
+                let (app, drain) = (app.clone(), drain.clone());
+                // Two futures, so that a connection without TLS needs no memory for it.
+                let task = match &tls {
+                    None => connections.spawn(open_connection.hold(connection::serve(
+                        connection,
+                        app,
+                        state.clone(),
+                        drain,
+                    ))),
+                    Some(tls) => {
+                        let served = tls::serve(connection, tls.clone(), app, state.clone(), drain);
+                        connections.spawn(open_connection.hold(served))
+                    }
+                };
                 (task, state)
             };
             match (permit, &mut reserve) {
@@ -116,6 +128,13 @@ impl OpenConnection {
     fn new(permit: OwnedSemaphorePermit, peer: PeerConnection, open: &IntGauge) -> Self {
         open.inc();
         Self { _permit: permit, _peer: peer, open: open.clone() }
+    }
+
+    /// Serves the connection, and holds the permits until it has ended.
+    async fn hold(self, served: impl Future<Output = usize>) -> usize {
+        let aborted = served.await;
+        drop(self);
+        aborted
     }
 }
 

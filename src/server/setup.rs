@@ -6,18 +6,42 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::time::timeout;
 
 use super::listener::BoundListener;
 use super::state::Timeouts;
 use super::{ServerError, system_error};
 use crate::config::Config;
 use crate::metrics::{Listener, Metrics};
+use crate::tls::{TlsError, TlsHandle};
 use crate::web::instrument::App;
 use crate::web::operation::{Operation, RouteLabels, router};
 use crate::web::request_id::RequestIds;
 
 /// How long a new connection may take to send its first byte, unless `--idle-timeout` is shorter.
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the first read of the files of a certificate may take.
+const TLS_READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Reads the files of a listener's certificate, on a blocking thread, because a read from a network file system may hang.
+pub(super) async fn open_tls(
+    config: &Config,
+    metrics: &Metrics,
+    kind: Listener,
+) -> Result<Option<Arc<TlsHandle>>, ServerError> {
+    let files = match kind {
+        Listener::Public => &config.tls,
+        Listener::Internal => &config.internal_tls,
+    };
+    let Some(files) = files.clone() else { return Ok(None) };
+    let (metrics, certificate) = (metrics.tls(kind), files.certificate.clone());
+    let opened = tokio::task::spawn_blocking(move || TlsHandle::open(kind, files, metrics));
+    match timeout(TLS_READ_TIMEOUT, opened).await {
+        Ok(opened) => Ok(Some(Arc::new(opened??))),
+        Err(_) => Err(TlsError::slow(&certificate, TLS_READ_TIMEOUT).into()),
+    }
+}
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
@@ -55,6 +79,7 @@ impl Setup<'_> {
         operations: Vec<Operation<S>>,
         reserve: Option<Vec<Operation<S>>>,
         state: S,
+        tls: Option<Arc<TlsHandle>>,
     ) -> Result<BoundListener, ServerError> {
         let config = self.config;
         let (address, option) = match kind {
@@ -68,6 +93,7 @@ impl Setup<'_> {
             kind,
             address: socket.local_addr().map_err(bind)?,
             socket,
+            tls,
             reserve_app: reserve.map(|operations| self.app(kind, operations, state.clone())).transpose()?,
             app: self.app(kind, operations, state)?,
             timeouts: timeouts(config),

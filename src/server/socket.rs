@@ -1,13 +1,16 @@
 //! A connection's socket. It reports reads and writes to the connection's state, and lingers when it is closed.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::timeout;
 
 use super::state::{ConnectionPhase, ConnectionState};
 
@@ -29,6 +32,21 @@ pin_project! {
 impl<S> TrackedSocket<S> {
     pub(super) fn new(socket: S, state: Arc<ConnectionState>) -> Self {
         Self { socket, state, is_shut_down: false, discarded: 0 }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> TrackedSocket<S> {
+    /// Writes the last bytes, and waits for the peer to read them and close. The socket is closed even if that fails or takes
+    /// longer than `limit`.
+    pub(super) async fn close(mut self, final_bytes: &[u8], limit: Duration) {
+        let closing = async {
+            if !final_bytes.is_empty() {
+                // Few bytes have been written before, so the socket's buffer has space for these.
+                poll_fn(|cx| Pin::new(&mut self).poll_write(cx, final_bytes)).await?;
+            }
+            poll_fn(|cx| Pin::new(&mut self).poll_shutdown(cx)).await
+        };
+        let _: Result<io::Result<()>, _> = timeout(limit, closing).await;
     }
 }
 
@@ -68,7 +86,11 @@ impl<S: AsyncRead + AsyncWrite> AsyncWrite for TrackedSocket<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.project().socket.poll_flush(cx)
+        let this = self.project();
+        let flushed = this.socket.poll_flush(cx);
+        // TLS has a buffer of its own, which a flush writes to the socket.
+        this.state.has_unsent.store(flushed.is_pending(), Relaxed);
+        flushed
     }
 
     /// Lingering close: shuts down writing, then reads and discards until the peer closes. Closing a socket that has unread

@@ -105,6 +105,15 @@ impl ConnectionState {
         self.requests_in_turn.load(Relaxed) > REQUESTS_PER_TURN
     }
 
+    pub(super) fn timeouts(&self) -> &Timeouts {
+        &self.timeouts
+    }
+
+    /// Begins the first phase again, when a TLS handshake has ended.
+    pub(super) fn restart(&self) {
+        self.set_phase(ConnectionPhase::New);
+    }
+
     /// The shortest timeout. A timer set to it fires before any deadline that a later phase may have.
     pub(super) fn tick(&self) -> Duration {
         self.timeouts.first_byte.min(self.timeouts.head).min(self.timeouts.idle)

@@ -25,6 +25,7 @@ mod support {
     pub(crate) mod small_disk;
     pub(crate) mod snapshot;
     pub(crate) mod streams;
+    pub(crate) mod tls;
     pub(crate) mod wait;
     pub(crate) mod workers;
 }
@@ -85,6 +86,14 @@ mod http {
     mod shipped_gateway;
     mod size_limits;
     mod timeouts;
+}
+
+mod tls {
+    mod client_certificates;
+    mod handshakes;
+    mod http1;
+    mod options;
+    mod rotation;
 }
 
 mod auth {

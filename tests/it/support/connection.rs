@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
@@ -38,9 +38,9 @@ pub(crate) async fn exchange(address: SocketAddr, request: impl AsRef<[u8]>) -> 
     connection.response().await
 }
 
-/// A connection.
-pub(crate) struct Connection {
-    socket: TcpStream,
+/// A connection, through TCP or something above it.
+pub(crate) struct Connection<S = TcpStream> {
+    socket: S,
     unread: Vec<u8>,
 }
 
@@ -63,15 +63,6 @@ impl Connection {
         Self { socket: socket.connect(address).await.unwrap(), unread: Vec::new() }
     }
 
-    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.try_send(bytes).await.unwrap();
-    }
-
-    /// Fails if the peer has closed.
-    pub(crate) async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
-        timeout(TEST_DEADLINE, self.socket.write_all(bytes.as_ref())).await.expect("the server stopped reading")
-    }
-
     /// Sends bytes and reads meanwhile, so that a response to the first of them is not lost if the peer then closes.
     pub(crate) async fn send_and_read(&mut self, bytes: &[u8]) {
         let (mut reader, mut writer) = self.socket.split();
@@ -87,6 +78,27 @@ impl Connection {
     /// Writes bytes to the socket at once, before another task of this thread runs.
     pub(crate) fn send_now(&self, bytes: impl AsRef<[u8]>) {
         assert_eq!(self.socket.try_write(bytes.as_ref()).unwrap(), bytes.as_ref().len());
+    }
+
+    /// Whether no byte and no end arrives within this time.
+    pub(crate) async fn is_quiet_for(&mut self, time: Duration) -> bool {
+        self.unread.is_empty() && timeout(time, self.socket.readable()).await.is_err()
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// A connection of this socket.
+    pub(crate) fn of(socket: S) -> Self {
+        Self { socket, unread: Vec::new() }
+    }
+
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.try_send(bytes).await.unwrap();
+    }
+
+    /// Fails if the peer has closed.
+    pub(crate) async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+        timeout(TEST_DEADLINE, self.socket.write_all(bytes.as_ref())).await.expect("the server stopped reading")
     }
 
     /// Closes the sending side.
@@ -187,11 +199,6 @@ impl Connection {
     /// Reads more bytes. Returns their number, 0 for the end.
     pub(crate) async fn read_more(&mut self) -> std::io::Result<usize> {
         timeout(TEST_DEADLINE, self.socket.read_buf(&mut self.unread)).await.expect("nothing comes")
-    }
-
-    /// Whether no byte and no end arrives within this time.
-    pub(crate) async fn is_quiet_for(&mut self, time: Duration) -> bool {
-        self.unread.is_empty() && timeout(time, self.socket.readable()).await.is_err()
     }
 
     async fn read(&mut self) -> usize {

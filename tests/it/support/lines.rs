@@ -40,6 +40,11 @@ impl Lines {
         found.unwrap_or_else(|| panic!("there is no {what} in\n{}", guard.0.join("\n")))
     }
 
+    /// The lines so far.
+    pub(crate) fn so_far(&self) -> Vec<String> {
+        self.so_far.lock().unwrap().0.clone()
+    }
+
     /// Every line, once the stream has ended.
     pub(crate) fn all(&self) -> Vec<String> {
         let guard = self.so_far.lock().unwrap();

@@ -26,7 +26,7 @@ impl Authority {
     }
 
     /// The certificate and the key of a server with this name, as `DNS:host` or `IP:address`.
-    fn sign(&self, name: &str) -> [String; 2] {
+    pub(crate) fn sign(&self, name: &str) -> [String; 2] {
         let dir = self.dir.path();
         let mut request = request("a server", dir, "server");
         request.args([
