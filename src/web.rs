@@ -10,6 +10,7 @@ pub mod concurrency;
 pub mod decode;
 pub mod error;
 pub mod etag;
+pub mod event_stream;
 pub mod host;
 pub mod instrument;
 pub mod media_type;

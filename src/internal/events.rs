@@ -1,19 +1,12 @@
 //! StreamSummary, an operation of our own: `GET /subjobs/v1/{project_id}/events`, the summary as server-sent events.
-//!
-//! Source of the format: the HTML standard, section "Server-sent events".
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue};
-use http_body::Frame;
+use http::HeaderMap;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -26,6 +19,7 @@ use crate::web::body::Payload;
 use crate::web::call::{Call, UnauthorizedRequest};
 use crate::web::concurrency::Permit;
 use crate::web::error::Error;
+use crate::web::event_stream::event_stream;
 use crate::web::waiters::Waiter;
 
 /// The template of its path.
@@ -39,8 +33,6 @@ const COMMENT_INTERVAL: Duration = Duration::from_secs(15);
 
 /// How often it is decided again whether the caller may read this.
 const AUTHORIZE_INTERVAL: Duration = Duration::from_secs(60);
-
-const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 
 /// Answers with a stream: the summary now, unless the caller has it, and after changes, until the server drains.
 pub(super) async fn events(State(internal): State<Arc<Internal>>, request: Request) -> Result<Response, Error> {
@@ -65,7 +57,7 @@ pub(super) async fn events(State(internal): State<Arc<Internal>>, request: Reque
             _ = stream.run() => {}
         }
     });
-    Ok(([(CONTENT_TYPE, EVENT_STREAM)], Body::new(Pieces(receiver))).into_response())
+    Ok(event_stream(receiver))
 }
 
 /// The revision of the last event that the caller has seen.
@@ -125,20 +117,9 @@ impl Stream {
     }
 }
 
-/// A response body of the pieces that a task sends.
-struct Pieces(mpsc::Receiver<Bytes>);
-
-impl http_body::Body for Pieces {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        self.0.poll_recv(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use axum::body::Body;
     use http_body_util::BodyExt as _;
 
     use super::*;
