@@ -206,12 +206,12 @@ impl Metrics {
 
     /// Sets the gauges of stored subtasks, or removes them if the store is poisoned.
     fn set_sub_jobs(&self, store: &Store, job_types: &JobTypes) {
-        let keys = || job_types.iter().flat_map(|job_type| Status::ALL.map(|status| (job_type, status)));
-        let totals: Result<Vec<u64>, _> = keys().map(|(job_type, status)| store.total(job_type, status)).collect();
-        let Ok(totals) = totals else { return self.store.sub_jobs.reset() };
-        for ((job_type, status), total) in keys().zip(totals) {
-            let gauge = self.store.sub_jobs.with_label_values(&[job_types.label(job_type), status.as_str()]);
-            gauge.set(i64::try_from(total).unwrap_or(i64::MAX));
+        let Ok(totals) = store.totals() else { return self.store.sub_jobs.reset() };
+        for (job_type, counts) in job_types.iter().zip(totals.counts) {
+            for (status, count) in Status::ALL.into_iter().zip(counts) {
+                let gauge = self.store.sub_jobs.with_label_values(&[job_types.label(job_type), status.as_str()]);
+                gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+            }
         }
     }
 }

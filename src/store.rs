@@ -37,7 +37,7 @@ pub use self::postgres::{
     DatabaseError, DatabaseStats, Migrated, StoreCheck, StoreUrl, StoreUrlError, Target, TargetError, check_database,
     export_database, migrate,
 };
-pub use self::types::{Dropped, ImageJob, Job, JobPage, Outcome, Page, StoreError, Summary};
+pub use self::types::{Dropped, ImageJob, Job, JobPage, Outcome, Page, StoreError, StoreKind, Summary, Totals};
 pub use self::watch::{Watch, WatchEnded};
 use crate::domain::{
     CountFilter, JobFilter, JobId, JobType, JobTypeSet, JobTypes, ProjectId, Status, StatusSet, SubJob, SubJobId,

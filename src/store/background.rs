@@ -1,8 +1,9 @@
-//! What the server does with a store apart from requests: retention, snapshots, the recount, loading.
+//! What the server does with a store apart from requests of callers: retention, snapshots, the recount, loading, totals.
 
 use std::time::Duration;
 
-use super::{Dropped, Kind, OpenError, Outcome, Store, StoreError};
+use super::embedded::Backend;
+use super::{Dropped, Kind, OpenError, Outcome, Store, StoreError, StoreKind, Totals};
 use crate::domain::{ProjectId, SubJob, Timestamp};
 
 impl Store {
@@ -47,6 +48,30 @@ impl Store {
         match &self.0 {
             Kind::Embedded(store) => store.drift(),
             Kind::Postgres(store) => store.drift(),
+        }
+    }
+
+    /// How many subtasks of all projects there are of each type in each status. For a store in a database this is what
+    /// [`Store::refresh_totals`] has read last.
+    ///
+    /// # Errors
+    ///
+    /// If the store is broken, or its database did not answer.
+    pub fn totals(&self) -> Result<Totals, StoreError> {
+        match &self.0 {
+            Kind::Embedded(store) => Ok(Totals { counts: store.memory.totals()?, age: Duration::ZERO }),
+            Kind::Postgres(store) => store.read_totals(),
+        }
+    }
+
+    /// Where the subtasks are.
+    pub fn kind(&self) -> StoreKind {
+        match &self.0 {
+            Kind::Embedded(store) => match store.backend {
+                Backend::Memory(_) => StoreKind::Memory,
+                Backend::DataDir(_) => StoreKind::DataDir,
+            },
+            Kind::Postgres(_) => StoreKind::Postgres,
         }
     }
 

@@ -1,5 +1,7 @@
 //! The results and errors of a store.
 
+use std::time::Duration;
+
 use crate::domain::{JobId, JobType, Status, StatusCounts, SubJob, TimeRange};
 
 /// How many records of a batch had which result; the sum is the number of records.
@@ -78,6 +80,26 @@ pub struct Summary {
     pub revision: u64,
     /// The numbers that are not zero, in the order of types and statuses.
     pub counts: Vec<(JobType, Status, u64)>,
+}
+
+/// Where the subtasks are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreKind {
+    /// In memory only.
+    Memory,
+    /// In memory and in a data directory.
+    DataDir,
+    /// In a PostgreSQL database.
+    Postgres,
+}
+
+/// The numbers of all projects together, all of one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Totals {
+    /// How many subtasks there are of each type, by its index, in each status.
+    pub counts: Vec<[u64; Status::COUNT]>,
+    /// How long ago that moment is.
+    pub age: Duration,
 }
 
 /// A job and its first subtasks, all of one moment.

@@ -67,6 +67,16 @@ impl MemoryStore {
         Ok(self.read_counters()?.total(job_type, status))
     }
 
+    /// How many subtasks of all projects there are of each type in each status, all at one moment.
+    pub(in crate::store) fn totals(&self) -> Result<Vec<[u64; Status::COUNT]>, StoreError> {
+        let counters = self.read_counters()?;
+        let mut totals = vec![[0; Status::COUNT]; counters.totals().len() / Status::COUNT];
+        for (key, count) in counters.totals().iter() {
+            totals[key.job_type().index()][key.status() as usize] = count.into();
+        }
+        Ok(totals)
+    }
+
     /// How many subtasks there are.
     pub(in crate::store) fn sub_jobs(&self) -> Result<u64, StoreError> {
         Ok(self.read_counters()?.totals().iter().map(|(_, count)| u64::from(count)).sum())

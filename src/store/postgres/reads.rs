@@ -16,7 +16,7 @@ use super::{PostgresStore, Totals};
 use crate::domain::{
     CountFilter, JobFilter, JobId, JobType, JobTypeSet, ProjectId, Status, StatusSet, SubJob, SubJobId,
 };
-use crate::store::types::{Job, JobPage, Page, StoreError, Summary};
+use crate::store::types::{Job, JobPage, Page, StoreError, Summary, Totals as TotalsOfAll};
 
 /// How long a read may take.
 const READ_LIMIT: Duration = Duration::from_millis(1900);
@@ -167,6 +167,13 @@ impl PostgresStore {
         let totals = self.totals();
         let (_, by_type) = totals.as_ref().ok_or(StoreError::Unavailable)?;
         Ok(by_type[job_type.index()][status as usize])
+    }
+
+    /// The totals that were read last, with their age.
+    pub(in crate::store) fn read_totals(&self) -> Result<TotalsOfAll, StoreError> {
+        let totals = self.totals();
+        let (read, counts) = totals.as_ref().ok_or(StoreError::Unavailable)?;
+        Ok(TotalsOfAll { counts: counts.clone(), age: read.elapsed() })
     }
 
     pub(in crate::store) fn sub_jobs(&self) -> Result<u64, StoreError> {
