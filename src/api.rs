@@ -42,6 +42,7 @@ use self::summary::get_summary;
 use self::wait::wait_for_count;
 use crate::access::{AccessHandle, Action};
 use crate::domain::{JobTypes, ProjectId};
+use crate::overview::Overview;
 use crate::readiness::Readiness;
 use crate::store::Store;
 use crate::web::body::Payload;
@@ -69,6 +70,8 @@ pub struct Api {
     pub limit: Arc<ConcurrencyLimit>,
     /// The limit of requests that wait for changes.
     pub waiters: Arc<Waiters>,
+    /// What the page shows.
+    pub overview: Arc<Overview>,
 }
 
 /// Every operation of the public listener. Each checks in this order: path (404), method (405), limit (503), credential

@@ -5,8 +5,10 @@
 //! | `GET /healthz` | 200 while the process lives |
 //! | `GET /readyz` | 200 when loaded and serving, else 503 |
 //! | `GET /metrics` | Prometheus text format |
+//! | `GET /`, `/page/{file}`, `/overview`, `/overview/events` | the page, see [`crate::page`] |
 //! | `GET /openapi.json` | every operation as OpenAPI 3.1, with the job types of this server |
 //! | `POST /v1/{project_id}/app-server-sub-jobs/actions/report` | takes workers' reports |
+//! | `GET /subjobs/v1/{project_id}/summary` | GetSummary, as on the public listener |
 //! | `GET /subjobs/v1/{project_id}/events` | the summary of a project, now and after changes |
 //! | `POST /subjobs/v1/{project_id}/reset` | deletes all subtasks of a project; with `--allow-reset` only |
 
@@ -20,6 +22,7 @@ mod report_limits;
 mod reset;
 mod running_reports;
 mod store_quotas;
+mod summary;
 
 use std::sync::Arc;
 
@@ -31,7 +34,8 @@ use http::Method;
 
 use crate::access::Action;
 use crate::api::Api;
-use crate::metrics::{InFlight, Metrics};
+use crate::metrics::{InFlight, Listener, Metrics};
+use crate::page;
 use crate::web::error::{Error, Unavailable};
 use crate::web::operation::Operation;
 pub use report_limits::ReportLimits;
@@ -53,6 +57,15 @@ pub struct Internal {
 /// Every operation of the internal listener. Without `--allow-reset` there is no reset.
 pub fn operations(allow_reset: bool) -> Vec<Operation<Arc<Internal>>> {
     let mut operations = with_report(post(report::report), allow_reset);
+    operations.extend(page::operations(Listener::Internal, api));
+    operations.push(Operation {
+        id: "GetSummary",
+        method: Method::GET,
+        path: summary::PATH,
+        action: Some(Action::CountSubJobs),
+        is_long_poll: false,
+        handler: get(summary::summary),
+    });
     operations.push(Operation {
         id: "StreamSummary",
         method: Method::GET,
@@ -76,7 +89,14 @@ pub fn operations(allow_reset: bool) -> Vec<Operation<Arc<Internal>>> {
 
 /// The operations on connections above `--max-connections`: reports are refused there. `allow_reset` as in [`operations`].
 pub fn reserve_operations(allow_reset: bool) -> Vec<Operation<Arc<Internal>>> {
-    with_report(post(refuse_report), allow_reset)
+    let mut operations = with_report(post(refuse_report), allow_reset);
+    operations.extend(page::reserve_operations(Listener::Internal, api));
+    operations
+}
+
+/// The state of the public API.
+fn api(internal: &Arc<Internal>) -> &Arc<Api> {
+    &internal.api
 }
 
 fn with_report(report: MethodRouter<Arc<Internal>>, allow_reset: bool) -> Vec<Operation<Arc<Internal>>> {

@@ -45,7 +45,9 @@
 // - `maintenance`: verification of the counters, and retention
 // - `config`: the command line and the environment
 // - `web`: request handling that both listeners share
+// - `overview`: the state of the server at one moment, and its history
 // - `api`: the public operations
+// - `page`: the page for operators, and its numbers
 // - `internal`: health, metrics and workers' reports
 // - `server`: listeners, connections, start and shutdown
 // - `cli`: the commands that do not serve; `telemetry`: the log
@@ -73,6 +75,10 @@ pub mod maintenance;
 pub mod metrics;
 #[cfg_attr(not(clippy), doc(hidden))]
 pub mod output;
+#[cfg_attr(not(clippy), doc(hidden))]
+pub mod overview;
+#[cfg_attr(not(clippy), doc(hidden))]
+pub mod page;
 #[cfg_attr(not(clippy), doc(hidden))]
 pub mod priority;
 #[cfg_attr(not(clippy), doc(hidden))]

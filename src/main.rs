@@ -256,7 +256,8 @@ async fn await_stop_signal(terminate: &mut Signal, interrupt: &mut Signal) {
     }
 }
 
-/// The text that `--demo` prints: the token, the projects and a curl command. `tls` is whether the public and the internal
+/// The text that `--demo` prints: the address of the page, the token, the projects and a curl
+/// command. `tls` is whether the public and the internal
 /// listener use TLS.
 fn demo_greeting(server: &Server, tls: (bool, bool), token: &str) -> String {
     let url = |address, is_tls| format!("http{}://{}", if is_tls { "s" } else { "" }, cli::connect_address(address));
@@ -267,6 +268,7 @@ fn demo_greeting(server: &Server, tls: (bool, bool), token: &str) -> String {
     format!(
         "subjobs demo: two projects whose subtasks change by themselves\n\
          \n\
+         \x20 page      {internal}/\n\
          \x20 token     {token}\n\
          \x20 projects  {projects}\n\
          \x20 metrics   {internal}/metrics\n\

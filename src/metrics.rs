@@ -2,6 +2,7 @@
 //!
 //! Label values come from fixed sets and never from a request, so no project or token is in one.
 
+mod activity;
 mod database;
 mod families;
 mod identity;
@@ -18,6 +19,7 @@ use http::StatusCode;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Encoder as _, IntGauge, Registry, TextEncoder};
 
+pub use self::activity::Activity;
 use self::database::DatabaseMetrics;
 use self::families::{ServerMetrics, StoreMetrics};
 pub use self::identity::IdentityMetrics;

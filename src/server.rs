@@ -39,8 +39,10 @@ use crate::internal::{self, Internal, ReportLimits, RunningReports};
 use crate::load::{self, LoadError};
 use crate::maintenance;
 use crate::metrics::{Listener, Metrics};
+use crate::overview::Overview;
+use crate::page;
 use crate::progress::Progress;
-use crate::readiness::Phase;
+use crate::readiness::{Phase, Readiness};
 use crate::reload::Reload;
 use crate::store::{DataDir, OpenError, Store};
 use crate::tls::TlsError;
@@ -119,11 +121,14 @@ impl Server {
             (None, Some(path)) => Store::on_disk(DataDir::claim(path)?, config.job_types.clone()),
             (None, None) => Store::in_memory(job_types.len()),
         };
+        let (store, readiness) = (Arc::new(store), Arc::<Readiness>::default());
+        let overview = Overview::new(store.clone(), metrics.clone(), readiness.clone(), job_types.clone());
         let api = Arc::new(Api {
-            store: Arc::new(store),
+            store,
             access,
             job_types,
-            readiness: Arc::default(),
+            readiness,
+            overview: Arc::new(overview),
             limit: Arc::new(ConcurrencyLimit::new(config.max_in_flight)),
             waiters: Arc::new(Waiters::new(config.max_waiters)),
         });
@@ -137,8 +142,12 @@ impl Server {
         let max_connections = descriptors.max_connections(config.max_connections);
         let setup = Setup { config: &config, metrics: &metrics, max_connections };
         let reserve = Some(internal::reserve_operations(config.allow_reset));
+        let mut public_operations = api::operations();
+        if config.demo.is_some() {
+            public_operations.extend(page::operations(Listener::Public, |api: &Arc<Api>| api));
+        }
         Ok(Self {
-            public: setup.listener(Listener::Public, api::operations(), None, api.clone(), public_tls).await?,
+            public: setup.listener(Listener::Public, public_operations, None, api.clone(), public_tls).await?,
             internal: setup
                 .listener(Listener::Internal, internal::operations(config.allow_reset), reserve, internal, internal_tls)
                 .await?,
@@ -205,6 +214,7 @@ impl Server {
         };
         tokio::select! {
             ended = work => ended?,
+            never = api.overview.run() => match never {},
             () = stop => {}
             ended = public.wait() => return Ok(ended?),
             ended = internal.wait() => return Ok(ended?),

@@ -17,7 +17,11 @@ use crate::web::error::Error;
 use crate::web::etag::is_in_if_none_match;
 
 /// Answers with the counts by status and type, or with 304 if the caller has them.
-pub(super) async fn get_summary(api: Arc<Api>, call: Call<ProjectId>) -> Result<Response, Error> {
+///
+/// # Errors
+///
+/// 400, 404 or 503, as every operation on a project.
+pub async fn get_summary(api: Arc<Api>, call: Call<ProjectId>) -> Result<Response, Error> {
     let call = call.with_input(|call| query::summary(call.query(), &api.job_types))?;
     let (mut call, filter) = call.in_existing_project()?;
     call.ignore_body().await?;

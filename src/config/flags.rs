@@ -152,7 +152,7 @@ pub struct ServeFlags {
     #[command(flatten)]
     pub types: JobTypeFlags,
 
-    /// Serve sample subtasks from memory: prints a token (SUBJOBS_DEMO_TOKEN, or a new one) and a curl command
+    /// Serve sample subtasks from memory: prints the address of the page, a token (SUBJOBS_DEMO_TOKEN, or a new one) and a curl command
     #[arg(long, env = "SUBJOBS_DEMO", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     pub demo: bool,
 

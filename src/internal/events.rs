@@ -127,7 +127,8 @@ mod tests {
     use crate::domain::JobTypes;
     use crate::internal::ReportLimits;
     use crate::metrics::Metrics;
-    use crate::readiness::Phase;
+    use crate::overview::Overview;
+    use crate::readiness::{Phase, Readiness};
     use crate::store::Store;
     use crate::web::concurrency::ConcurrencyLimit;
     use crate::web::waiters::Waiters;
@@ -152,14 +153,17 @@ mod tests {
         let metrics = Arc::new(Metrics::new().unwrap());
         let source = AccessSource::File(file.path().into());
         let access_handle = AccessHandle::open(source, Vec::new(), metrics.identity().unwrap()).unwrap();
-        let job_types = Arc::new(JobTypes::default());
+        let (job_types, readiness) = (Arc::new(JobTypes::default()), Arc::<Readiness>::default());
+        let store = Arc::new(Store::in_memory(job_types.len()));
+        let overview = Overview::new(store.clone(), metrics.clone(), readiness.clone(), job_types.clone());
         let api = Arc::new(Api {
-            store: Arc::new(Store::in_memory(job_types.len())),
+            store,
             access: Arc::new(access_handle),
             job_types,
-            readiness: Arc::default(),
+            readiness,
             limit: Arc::new(ConcurrencyLimit::new(1)),
             waiters: Arc::new(Waiters::new(1)),
+            overview: Arc::new(overview),
         });
         api.readiness.enter(Phase::Ready);
         let report_limits = Arc::new(ReportLimits::new(Duration::ZERO));

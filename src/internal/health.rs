@@ -6,7 +6,7 @@ use axum::extract::State;
 
 use super::Internal;
 use crate::api::Api;
-use crate::readiness::Phase;
+use crate::overview::State as ServerState;
 use crate::web::error::{Error, Unavailable};
 
 pub(super) async fn healthz() -> &'static str {
@@ -23,10 +23,11 @@ pub(super) fn is_ready(api: &Api) -> bool {
 }
 
 fn check(api: &Api) -> Result<(), Error> {
-    match api.readiness.phase() {
-        Phase::Loading => Err(Unavailable::Starting.into()),
-        Phase::Ready => Ok(api.store.check()?),
-        Phase::Draining | Phase::Ending | Phase::Abandoned => Err(Unavailable::Draining.into()),
+    match ServerState::of(&api.readiness, &api.store) {
+        ServerState::Starting => Err(Unavailable::Starting.into()),
+        ServerState::Ready => Ok(()),
+        ServerState::Draining => Err(Unavailable::Draining.into()),
+        ServerState::Failed(error) => Err(error.into()),
     }
 }
 
@@ -40,7 +41,8 @@ mod tests {
     use crate::domain::JobTypes;
     use crate::internal::ReportLimits;
     use crate::metrics::Metrics;
-    use crate::readiness::Readiness;
+    use crate::overview::Overview;
+    use crate::readiness::{Phase, Readiness};
     use crate::store::Store;
     use crate::web::waiters::Waiters;
 
@@ -49,13 +51,17 @@ mod tests {
         let metrics = Arc::new(Metrics::new().unwrap());
         let text = "[identity]\nurl = \"http://127.0.0.1:1\"".to_owned();
         let access = AccessHandle::open(AccessSource::Text(text), Vec::new(), metrics.identity().unwrap());
+        let (store, readiness) = (Arc::new(Store::drifted_by(3)), Arc::<Readiness>::default());
+        let job_types = Arc::new(JobTypes::default());
+        let overview = Overview::new(store.clone(), metrics.clone(), readiness.clone(), job_types.clone());
         let api = Api {
-            store: Arc::new(Store::drifted_by(3)),
+            store,
             access: Arc::new(access.unwrap()),
-            job_types: Arc::new(JobTypes::default()),
-            readiness: Arc::<Readiness>::default(),
+            job_types,
+            readiness,
             limit: Arc::new(ConcurrencyLimit::new(1)),
             waiters: Arc::new(Waiters::new(1)),
+            overview: Arc::new(overview),
         };
         let internal = Arc::new(Internal {
             api: Arc::new(api),

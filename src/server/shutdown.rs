@@ -52,6 +52,7 @@ impl Shutdown<'_> {
     fn announce(&self) {
         self.api.readiness.enter(Phase::Draining);
         self.api.store.end_watches();
+        self.api.overview.end();
         self.public.announce_drain();
     }
 

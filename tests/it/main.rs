@@ -80,6 +80,9 @@ mod http {
     mod metrics;
     mod metrics_for_alerts;
     mod other_gateways;
+    mod overview;
+    mod overview_stream;
+    mod page;
     mod readiness;
     mod request_targets;
     mod rolling_restarts;

@@ -18,7 +18,8 @@ use crate::access::{AccessHandle, AccessSource, Token};
 use crate::api::{Api, ConcurrencyLimit, operations};
 use crate::domain::{Family, JobId, JobTypes, ProjectId, Status, SubJob, SubJobId, Version};
 use crate::metrics::Metrics;
-use crate::readiness::Phase;
+use crate::overview::Overview;
+use crate::readiness::{Phase, Readiness};
 use crate::store::Store;
 use crate::web::authorize::X_AUTH_TOKEN;
 use crate::web::operation::router;
@@ -241,15 +242,19 @@ fn api() -> Arc<Api> {
     let access = format!(
         "[[principal]]\nname = \"caller\"\nkind = \"account\"\nprojects = [\"*\"]\ntokens = [{{ sha256 = \"{digest}\" }}]"
     );
-    let identity = Metrics::new().unwrap().identity().unwrap();
-    let job_types = Arc::new(JobTypes::default());
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let identity = metrics.identity().unwrap();
+    let (job_types, readiness) = (Arc::new(JobTypes::default()), Arc::<Readiness>::default());
+    let store = Arc::new(Store::in_memory(job_types.len()));
+    let overview = Overview::new(store.clone(), metrics, readiness.clone(), job_types.clone());
     let api = Api {
-        store: Arc::new(Store::in_memory(job_types.len())),
+        store,
         access: Arc::new(AccessHandle::open(AccessSource::Text(access), Vec::new(), identity).unwrap()),
         job_types,
-        readiness: Arc::default(),
+        readiness,
         limit: Arc::new(ConcurrencyLimit::new(8)),
         waiters: Arc::new(Waiters::new(8)),
+        overview: Arc::new(overview),
     };
     api.readiness.enter(Phase::Ready);
     Arc::new(api)

@@ -26,6 +26,7 @@ fn every_error_is_described() {
         let needs_no_credential = operation["security"].as_array().is_some_and(Vec::is_empty);
         expected.extend((!needs_no_credential).then_some("401"));
         expected.extend(path.contains("{project_id}").then_some(["403", "404"]).into_iter().flatten());
+        expected.extend(path.contains("{file}").then_some("404"));
         expected.extend(operation.get("requestBody").and(Some(["413", "415"])).into_iter().flatten());
         let parameters = operation["parameters"].as_array().into_iter().flatten();
         let is_conditional = parameters.clone().any(|one| one["$ref"] == "#/components/parameters/IfNoneMatch");

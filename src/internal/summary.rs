@@ -1,0 +1,29 @@
+//! GetSummary on the internal listener, with the same authorization as on the public one: the page calls it.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+
+use super::Internal;
+use crate::api::query::scope_action;
+use crate::api::summary::get_summary;
+use crate::web::body::Payload;
+use crate::web::call::UnauthorizedRequest;
+use crate::web::concurrency::{Permit, check_is_loaded};
+use crate::web::error::Error;
+
+/// The template of its path.
+pub(super) const PATH: &str = "/subjobs/v1/{project_id}/summary";
+
+/// Answers as the public listener does. It counts for no limit of requests, as reports do not.
+pub(super) async fn summary(State(internal): State<Arc<Internal>>, request: Request) -> Result<Response, Error> {
+    let api = internal.api.clone();
+    check_is_loaded(&api.readiness)?;
+    let (parts, body) = request.into_parts();
+    let action = scope_action(&parts.uri);
+    let (payload, permit, access) = (Payload::ignored(body), Permit::unbounded(), api.access.load());
+    let received = Box::new(UnauthorizedRequest { template: PATH, parts, payload, permit, access });
+    let call = received.authorize(action).await?;
+    get_summary(api, call).await
+}
