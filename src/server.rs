@@ -6,6 +6,7 @@ mod connection;
 mod descriptor_budget;
 mod drain;
 mod fragment;
+mod linger;
 mod listener;
 mod listener_task;
 mod peer_limit;
@@ -16,6 +17,7 @@ mod socket;
 mod state;
 mod tls;
 mod tls_socket;
+mod tracked_body;
 
 use std::io;
 use std::net::SocketAddr;

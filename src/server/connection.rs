@@ -1,4 +1,4 @@
-//! One connection: HTTP/1.1 by hyper, closed by a timeout, by the drain, or by the peer.
+//! One connection with HTTP/1: requests by hyper, closed by a timeout, by the drain, or by the peer.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -7,11 +7,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::body::Body;
-use bytes::Bytes;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, Version};
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -23,6 +21,7 @@ use tokio::time::{Instant, sleep};
 use super::drain::Drain;
 use super::socket::TrackedSocket;
 use super::state::{ConnectionState, LINGER_TIMEOUT, RequestGuard};
+use super::tracked_body::TrackedBody;
 use crate::web::instrument::{App, ResponseFuture};
 
 /// The most bytes of a request's head. The HTTP layer answers a longer one with 431.
@@ -154,7 +153,7 @@ struct Service {
 }
 
 impl hyper::service::Service<Request<Incoming>> for Service {
-    type Response = Response<TrackedBody>;
+    type Response = Response<TrackedBody<RequestGuard>>;
     type Error = Infallible;
     type Future = ServiceFuture;
 
@@ -176,7 +175,7 @@ pin_project! {
 }
 
 impl Future for ServiceFuture {
-    type Output = Result<Response<TrackedBody>, Infallible>;
+    type Output = Result<Response<TrackedBody<RequestGuard>>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
@@ -191,33 +190,7 @@ impl Future for ServiceFuture {
             // With a newer version than the request's, the HTTP layer would add `keep-alive` for an HTTP/1.0 client.
             *response.version_mut() = *this.version;
         }
-        Poll::Ready(Ok(response.map(|body| TrackedBody { body, _guard: guard })))
-    }
-}
-
-pin_project! {
-    /// A response's body. It keeps the connection busy until the HTTP layer has all of it.
-    struct TrackedBody {
-        #[pin]
-        body: Body,
-        _guard: Option<RequestGuard>,
-    }
-}
-
-impl http_body::Body for TrackedBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        self.project().body.poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        Poll::Ready(Ok(response.map(|body| TrackedBody::new(body, guard))))
     }
 }
 

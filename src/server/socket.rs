@@ -12,10 +12,8 @@ use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
 
+use super::linger::Linger;
 use super::state::{ConnectionPhase, ConnectionState};
-
-/// The most bytes that are read and discarded while lingering.
-const MAX_LINGER_BYTES: usize = 1024 * 1024;
 
 pin_project! {
     /// A socket that updates its connection's state, and whose shutdown does not lose the last response.
@@ -24,14 +22,13 @@ pin_project! {
         #[pin]
         socket: S,
         state: Arc<ConnectionState>,
-        is_shut_down: bool,
-        discarded: usize,
+        linger: Linger,
     }
 }
 
 impl<S> TrackedSocket<S> {
     pub(super) fn new(socket: S, state: Arc<ConnectionState>) -> Self {
-        Self { socket, state, is_shut_down: false, discarded: 0 }
+        Self { socket, state, linger: Linger::default() }
     }
 }
 
@@ -93,25 +90,10 @@ impl<S: AsyncRead + AsyncWrite> AsyncWrite for TrackedSocket<S> {
         flushed
     }
 
-    /// Lingering close: shuts down writing, then reads and discards until the peer closes. Closing a socket that has unread
-    /// bytes resets the connection, and the peer may lose the last response.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut this = self.project();
-        if !*this.is_shut_down {
-            ready!(this.socket.as_mut().poll_shutdown(cx))?;
-            *this.is_shut_down = true;
-            this.state.set_phase(ConnectionPhase::Lingering);
-        }
-        let mut scratch = [0; 4096];
-        while *this.discarded < MAX_LINGER_BYTES {
-            let mut buf = ReadBuf::new(&mut scratch);
-            ready!(this.socket.as_mut().poll_read(cx, &mut buf))?;
-            match buf.filled().len() {
-                0 => break,
-                more => *this.discarded += more,
-            }
-        }
-        Poll::Ready(Ok(()))
+        let this = self.project();
+        let state = &*this.state;
+        this.linger.poll_close(this.socket, cx, || state.set_phase(ConnectionPhase::Lingering))
     }
 }
 
