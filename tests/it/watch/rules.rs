@@ -10,6 +10,7 @@ use crate::support::postgres::{Cluster, Version};
 use crate::support::program::{Program, run};
 use crate::support::promql::{Selector, selectors, series};
 use crate::support::replicas;
+use crate::support::tls::{self, Certificates};
 
 const RULES: &str = include_str!("../../../deploy/prometheus/rules.yaml");
 const RULE_TESTS: &str = include_str!("../../prometheus/rules-test.yaml");
@@ -121,7 +122,10 @@ fn each_alert_fires_above_its_limit_and_is_silent_below() {
 /// The series of a server with a data directory and of one with a database.
 pub(super) fn series_of_servers() -> Vec<Selector> {
     let (files, cluster) = (Files::new(), Cluster::shared(Version::System));
-    let with_disk = Program::start(&["--access", &files.access(), "--data-dir", &files.arg("data")]);
+    let certificates = Certificates::new();
+    let (access, data, tls) = (files.access(), files.arg("data"), tls::options(&certificates.issue("server")));
+    let args = ["--access", &access, "--data-dir", &data].into_iter().chain(tls.iter().map(String::as_str));
+    let with_disk = Program::start(&args.collect::<Vec<_>>());
     let with_database = replicas::start(&files, &cluster.url(&replicas::migrated(cluster)), &[]);
     series(&(with_disk.metrics() + &with_database.metrics()))
 }
