@@ -6,6 +6,7 @@ mod connection;
 mod descriptor_budget;
 mod drain;
 mod fragment;
+mod http2;
 mod linger;
 mod listener;
 mod listener_task;

@@ -18,7 +18,10 @@ use crate::metrics::{HandshakeResult, Listener, TlsMetrics};
 use crate::reload::{Reload, ReloadOrder};
 
 /// What ALPN offers, in the order of preference.
-const PROTOCOLS: [&[u8]; 2] = [b"http/1.1", b"http/1.0"];
+const PROTOCOLS: [&[u8]; 3] = [HTTP_2, b"http/1.1", b"http/1.0"];
+
+/// HTTP/2 in ALPN.
+pub(crate) const HTTP_2: &[u8] = b"h2";
 
 /// The files of a listener's certificate. All are in PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! A connection with TLS: the handshake with its timeouts, then HTTP.
+//! A connection with TLS: the handshake with its timeouts, then HTTP/1 or HTTP/2, as client and server have agreed by ALPN.
 
 use std::io;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::connection::{self, IDLE_DRAIN_GRACE};
 use super::drain::Drain;
+use super::http2;
 use super::socket::TrackedSocket;
 use super::state::{ConnectionState, LINGER_TIMEOUT};
 use super::tls_socket::TlsSocket;
@@ -35,7 +36,11 @@ pub(super) async fn serve(
     };
     let Some(socket) = accepted else { return 0 };
     state.restart();
-    connection::serve(socket, app, state, drain).await
+    if socket.is_http2() {
+        http2::serve(socket, app, state, drain).await
+    } else {
+        connection::serve(socket, app, state, drain).await
+    }
 }
 
 /// Waits until the drain has begun and connections without a request are closed.

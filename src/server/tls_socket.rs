@@ -7,6 +7,8 @@ use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
+use crate::tls::HTTP_2;
+
 /// An encrypted socket. Dropping it sends `close_notify`, so that the peer can tell an end from a cut.
 #[derive(Debug)]
 pub(super) struct TlsSocket<S: AsyncRead + AsyncWrite + Unpin>(TlsStream<S>);
@@ -14,6 +16,11 @@ pub(super) struct TlsSocket<S: AsyncRead + AsyncWrite + Unpin>(TlsStream<S>);
 impl<S: AsyncRead + AsyncWrite + Unpin> TlsSocket<S> {
     pub(super) fn new(stream: TlsStream<S>) -> Self {
         Self(stream)
+    }
+
+    /// Whether the client and the server have agreed on HTTP/2.
+    pub(super) fn is_http2(&self) -> bool {
+        self.0.get_ref().1.alpn_protocol() == Some(HTTP_2)
     }
 
     fn stream(self: Pin<&mut Self>) -> Pin<&mut TlsStream<S>> {

@@ -13,6 +13,7 @@ mod support {
     pub(crate) mod data_dirs;
     pub(crate) mod fixtures;
     pub(crate) mod gateways;
+    pub(crate) mod http2;
     pub(crate) mod lines;
     pub(crate) mod program;
     pub(crate) mod promql;
@@ -95,6 +96,9 @@ mod tls {
     mod client_certificates;
     mod handshakes;
     mod http1;
+    mod http2;
+    mod http2_limits;
+    mod http2_timeouts;
     mod options;
     mod rotation;
 }

@@ -120,7 +120,7 @@ impl Call {
     }
 
     /// The first value of a header. It is empty if the header is absent.
-    fn value(&self, name: &str) -> &[u8] {
+    pub(crate) fn value(&self, name: &str) -> &[u8] {
         let header = self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
         header.map(|(_, value)| value.as_slice()).unwrap_or_default()
     }

@@ -60,6 +60,7 @@ async fn the_protocol_is_agreed_on_by_alpn() {
         ("http/1.1", "ALPN protocol: http/1.1"),
         ("http/1.0", "ALPN protocol: http/1.0"),
         ("foo,http/1.1", "ALPN protocol: http/1.1"),
+        ("http/1.1,h2", "ALPN protocol: h2"),
     ] {
         let (is_good, output) = openssl(server.public, &certificates, &["-alpn", offered]).await;
         assert!(is_good && output.contains(agreed), "{output}");
