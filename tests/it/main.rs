@@ -51,7 +51,7 @@ mod api {
     mod reset;
     mod response_bodies;
     mod responses;
-    mod sdks;
+    pub(crate) mod sdks;
     mod sdks_jobs;
     mod sdks_siblings;
     mod summary;
@@ -101,6 +101,7 @@ mod tls {
     mod http2_timeouts;
     mod options;
     mod rotation;
+    mod sdks;
 }
 
 mod auth {
