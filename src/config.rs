@@ -72,6 +72,8 @@ pub struct Config {
     pub drain: Duration,
     /// How long the public listener accepts connections after the stop signal.
     pub drain_delay: Duration,
+    /// The share of requests in the access log, 0 to 1; without it there is no access log.
+    pub access_log_sample: Option<f64>,
     /// All known job types.
     pub job_types: JobTypes,
     /// Sample subtasks that change their statuses.
@@ -108,6 +110,7 @@ impl Config {
             idle_timeout: defaults::IDLE_TIMEOUT,
             drain: defaults::DRAIN,
             drain_delay: defaults::DRAIN_DELAY,
+            access_log_sample: None,
             job_types: JobTypes::default(),
             demo: None,
             unknown_variables: Vec::new(),
@@ -188,6 +191,7 @@ impl TryFrom<ServeFlags> for Config {
             idle_timeout: flags.idle_timeout.0,
             drain: flags.drain.0,
             drain_delay: flags.drain_delay.0,
+            access_log_sample: flags.access_log.access_log.then_some(flags.access_log.sample),
             job_types,
             demo,
             unknown_variables: Vec::new(),

@@ -1,6 +1,6 @@
 //! Standard output and standard error. Neither can block or end the server.
 //!
-//! [`log`] is a bounded queue of lines for standard error. [`Stdout`] reports every write that fails.
+//! [`log`] has bounded queues of lines: the log for standard error, the access log for standard output. [`Stdout`] reports every write that fails.
 
 pub mod log;
 

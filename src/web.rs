@@ -1,5 +1,6 @@
 //! What both listeners share: instrumentation, authorization, limits, bodies and error responses.
 
+pub mod access_log;
 pub mod authorize;
 pub mod body;
 pub mod budget;

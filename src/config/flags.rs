@@ -150,6 +150,9 @@ pub struct ServeFlags {
     pub log: LogFlags,
 
     #[command(flatten)]
+    pub access_log: AccessLogFlags,
+
+    #[command(flatten)]
     pub types: JobTypeFlags,
 
     /// Serve sample subtasks from memory: prints the address of the page, a token (SUBJOBS_DEMO_TOKEN, or a new one) and a curl command
@@ -199,6 +202,19 @@ pub struct LogFlags {
     /// Which events are logged, in the syntax of tracing's filters
     #[arg(long = "log-filter", env = "RUST_LOG", value_name = "FILTER", default_value = "info", hide = true)]
     pub filter: String,
+}
+
+/// The access log.
+#[derive(Debug, Args)]
+pub struct AccessLogFlags {
+    /// Write one line of JSON for each request to standard output: time, request id, listener, method, route, status, duration,
+    /// principal, project
+    #[arg(long, env = "SUBJOBS_ACCESS_LOG", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub access_log: bool,
+
+    /// The share of requests in the access log, 0 to 1; responses of 500 and above are always in it
+    #[arg(long = "access-log-sample", env = "SUBJOBS_ACCESS_LOG_SAMPLE", value_name = "RATIO", default_value_t = 1.0, value_parser = ratio)]
+    pub sample: f64,
 }
 
 /// Flags of `export`.
@@ -329,6 +345,11 @@ fn retention_duration(text: &str) -> Result<Duration, String> {
         Ok(duration) if (Duration::from_secs(1)..=100 * 365 * MAX_DURATION).contains(&duration) => Ok(duration),
         _ => Err("must be 1s to 36500d".into()),
     }
+}
+
+/// Parses a share.
+fn ratio(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| "must be a number from 0 to 1".into())
 }
 
 /// Parses a duration that must not be zero.

@@ -47,6 +47,11 @@ impl RouteMetrics {
         self.route
     }
 
+    /// The name of the listener.
+    pub fn listener(&self) -> &'static str {
+        self.listener.as_str()
+    }
+
     /// Records one answered request.
     pub fn observe(&self, method: MethodLabel, status: StatusCode, duration: Duration) {
         self.duration.observe(duration.as_secs_f64());

@@ -1,9 +1,10 @@
-//! A bounded queue of log lines and one thread that writes them to standard error.
+//! Bounded queues of log lines: the log for standard error, and the access log for standard output. One thread writes each.
 //!
 //! A thread that logs only appends to the queue. If standard error blocks, the queue fills, and further lines are dropped and
 //! counted. `tracing-appender` does the same, but its shutdown prints to standard error, which can panic or block for ever.
 
 use std::io::{self, Write};
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -17,8 +18,11 @@ const MAX_QUEUED_BYTES: usize = 1024 * 1024;
 /// The bytes that are reserved for the error with which the program ends.
 const FATAL_ERROR_BYTES: usize = 64 * 1024;
 
-/// The queue of this process.
+/// The log of this process.
 static QUEUE: Queue = Queue::new();
+
+/// The access log of this process.
+static ACCESS_LOG: Queue = Queue::new();
 
 /// The writer for `tracing`; each write is one or several lines.
 #[derive(Debug, Clone, Copy, Default)]
@@ -26,7 +30,7 @@ pub struct LogWriter;
 
 impl Write for LogWriter {
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
-        QUEUE.push(lines, MAX_QUEUED_BYTES, start_writer);
+        QUEUE.push(lines, MAX_QUEUED_BYTES, || start_writer(&QUEUE, "log", rustix::stdio::stderr));
         Ok(lines.len())
     }
 
@@ -37,28 +41,36 @@ impl Write for LogWriter {
 
 /// Queues the error with which the program ends. It fits even if the queue is full of lines.
 pub fn write_fatal_error(text: &str) {
-    QUEUE.push(text.as_bytes(), MAX_QUEUED_BYTES + FATAL_ERROR_BYTES, start_writer);
+    let start = || start_writer(&QUEUE, "log", rustix::stdio::stderr);
+    QUEUE.push(text.as_bytes(), MAX_QUEUED_BYTES + FATAL_ERROR_BYTES, start);
 }
 
-/// Waits until the queue has been written, for at most that time.
+/// Queues a line of the access log, which ends with a line feed.
+pub fn write_access_line(line: &[u8]) {
+    ACCESS_LOG.push(line, MAX_QUEUED_BYTES, || start_writer(&ACCESS_LOG, "access log", rustix::stdio::stdout));
+}
+
+/// Waits until each queue has been written, for at most that time.
 pub fn flush(at_most: Duration) {
+    ACCESS_LOG.flush(at_most);
     QUEUE.flush(at_most);
 }
 
-/// The number of lines that were dropped.
+/// The number of lines that were dropped, of both logs.
 pub fn dropped_lines() -> u64 {
-    QUEUE.dropped.load(Ordering::Relaxed)
+    QUEUE.dropped.load(Ordering::Relaxed) + ACCESS_LOG.dropped.load(Ordering::Relaxed)
 }
 
-/// Starts the writer thread; false if there is none.
-fn start_writer() -> bool {
-    thread::Builder::new().name("log".into()).spawn(|| QUEUE.run_writer(write)).is_ok()
+/// Starts the thread that writes a queue to a stream; false if there is none.
+fn start_writer(queue: &'static Queue, name: &str, stream: fn() -> BorrowedFd<'static>) -> bool {
+    let run = move || queue.run_writer(|line| write(stream(), line));
+    thread::Builder::new().name(name.into()).spawn(run).is_ok()
 }
 
 /// Writes one line; `None` if not all of it could be written.
-fn write(mut line: &[u8]) -> Option<()> {
+fn write(stream: BorrowedFd<'_>, mut line: &[u8]) -> Option<()> {
     while !line.is_empty() {
-        match write_some(rustix::stdio::stderr(), line) {
+        match write_some(stream, line) {
             Ok(0) | Err(_) => return None,
             Ok(written) => line = &line[written..],
         }

@@ -221,7 +221,7 @@ mod tests {
         let table = || vec![root()];
         let (metrics, ids) = (Arc::new(Metrics::new().unwrap()), RequestIds::new().unwrap());
         let names = RouteLabels::new(&table(), Listener::Public, &metrics);
-        App::new(router(table(), ()), names, metrics, ids, Duration::from_secs(10))
+        App::new(router(table(), ()), names, metrics, ids, Duration::from_secs(10), None)
     }
 
     /// Begins a drain while a connection is idle. Returns both.

@@ -14,6 +14,7 @@ use super::{ServerError, system_error};
 use crate::config::Config;
 use crate::metrics::{Listener, Metrics};
 use crate::tls::{TlsError, TlsHandle};
+use crate::web::access_log::AccessLog;
 use crate::web::instrument::App;
 use crate::web::operation::{Operation, RouteLabels, router};
 use crate::web::request_id::RequestIds;
@@ -115,7 +116,8 @@ impl Setup<'_> {
         };
         let names = RouteLabels::new(&operations, kind, self.metrics);
         let ids = RequestIds::new().map_err(system_error)?;
-        Ok(App::new(router(operations, state), names, self.metrics.clone(), ids, timeout))
+        let access_log = self.config.access_log_sample.map(AccessLog::new);
+        Ok(App::new(router(operations, state), names, self.metrics.clone(), ids, timeout, access_log))
     }
 }
 

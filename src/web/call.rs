@@ -12,6 +12,7 @@ use arc_swap::Guard;
 use http::request::Parts;
 use http::{HeaderMap, Uri};
 
+use super::access_log::CallerSlot;
 use super::authorize::{Caller, RequestHeaders, authenticate, check_framing_headers};
 use super::body::Payload;
 use super::concurrency::Permit;
@@ -51,6 +52,13 @@ pub struct ValidCall<P, T> {
     input: T,
 }
 
+/// Tells the access log, if there is one, who calls.
+fn record_caller(parts: &Parts, caller: &Caller, project: Option<&ProjectId>) {
+    if let Some(slot) = parts.extensions.get::<CallerSlot>() {
+        slot.set(&caller.principal, project);
+    }
+}
+
 impl UnauthorizedRequest {
     /// Authenticates the caller, for an operation that needs no permission.
     ///
@@ -61,6 +69,7 @@ impl UnauthorizedRequest {
         let Self { access, parts, payload, permit, .. } = &mut *self;
         let headers = RequestHeaders::of(&parts.headers);
         let caller = authenticate(access, parts, &headers, payload, permit).await?;
+        record_caller(parts, &caller, None);
         check_framing_headers(parts, &headers)?;
         Ok(Call { caller, project: (), request: self })
     }
@@ -76,6 +85,7 @@ impl UnauthorizedRequest {
         let caller = authenticate(access, parts, &headers, payload, permit).await?;
         let framing = check_framing_headers(parts, &headers);
         let project = self.project();
+        record_caller(&self.parts, &caller, project.as_ref().ok());
         caller.principal.authorize(project.as_ref().ok(), action)?;
         framing?;
         Ok(Call { caller, project: project?, request: self })

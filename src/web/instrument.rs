@@ -1,4 +1,4 @@
-//! The one layer around each listener's router: request id, panics, timeout, metrics and the log of errors.
+//! The one layer around each listener's router: request id, panics, timeout, metrics, the log of errors and the access log.
 //!
 //! It is one layer instead of the usual stack of small ones, most of which box a future or start a timer for each request.
 //! `docs/performance.md` says what a request costs.
@@ -24,6 +24,7 @@ use pin_project_lite::pin_project;
 use tokio::time::{Timeout, timeout};
 use tower::Service as _;
 
+use super::access_log::{AccessLog, Answered, CallerSlot};
 use super::authorize::X_AUTH_TOKEN;
 use super::error::{Error, ErrorReport, Unavailable};
 use super::operation::RouteLabels;
@@ -44,15 +45,23 @@ struct Shared {
     metrics: Arc<Metrics>,
     ids: RequestIds,
     timeout: Duration,
+    access_log: Option<AccessLog>,
 }
 
 impl App {
     /// Instruments a router. A request that has no response after `timeout` is answered with 503.
-    pub fn new(router: Router, labels: RouteLabels, metrics: Arc<Metrics>, ids: RequestIds, timeout: Duration) -> Self {
+    pub fn new(
+        router: Router,
+        labels: RouteLabels,
+        metrics: Arc<Metrics>,
+        ids: RequestIds,
+        timeout: Duration,
+        access_log: Option<AccessLog>,
+    ) -> Self {
         let reject_fragment =
             Router::new().fallback(async || Error::input("the request target", "must not have a #: write %23"));
         let not_found = Router::new().fallback(async || Error::Path);
-        Self(Arc::new(Shared { router, not_found, reject_fragment, labels, metrics, ids, timeout }))
+        Self(Arc::new(Shared { router, not_found, reject_fragment, labels, metrics, ids, timeout, access_log }))
     }
 
     /// Answers one request. There is always a response. A request whose target has a fragment, which its URI does not show, is
@@ -71,7 +80,11 @@ impl App {
             None if has_fragment => &self.0.reject_fragment,
             None => &self.0.not_found,
         };
-        let context = RequestContext { start, request_id, label, method: request.method().into() };
+        let caller = self.0.access_log.as_ref().map(|_| CallerSlot::default());
+        if let Some(caller) = &caller {
+            request.extensions_mut().insert(caller.clone());
+        }
+        let context = RequestContext { start, request_id, label, method: request.method().into(), caller };
         // Unwind safe: the future is dropped after a panic, and a store that a panic interrupted is poisoned.
         let response = AssertUnwindSafe(router.clone().call(request)).catch_unwind();
         // A long poll has a time of its own, and tokio takes the longest duration for none.
@@ -98,6 +111,8 @@ struct RequestContext {
     /// The index of its path template.
     label: Option<usize>,
     method: MethodLabel,
+    /// For the access log, if there is one.
+    caller: Option<CallerSlot>,
 }
 
 impl Future for ResponseFuture {
@@ -116,7 +131,7 @@ impl Future for ResponseFuture {
 
 impl Shared {
     fn complete(&self, mut response: Response, context: &RequestContext) -> Response {
-        let RequestContext { start, request_id, label, method } = context;
+        let RequestContext { start, request_id, label, method, caller } = context;
         let (status, duration, metrics) = (response.status(), start.elapsed(), self.labels.metrics(*label));
         metrics.observe(*method, status, duration);
         if status.as_u16() >= 400 {
@@ -131,6 +146,10 @@ impl Shared {
             duration_seconds = duration.as_secs_f64(),
             "answered"
         );
+        if let (Some(log), Some(caller)) = (&self.access_log, caller) {
+            let (request_id, listener) = (text(request_id), metrics.listener());
+            log.record(&Answered { request_id, listener, method, route, status, duration }, caller);
+        }
         let headers = response.headers_mut();
         headers.insert(X_REQUEST_ID, request_id.clone());
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -195,7 +214,7 @@ mod tests {
         };
         let metrics = Arc::new(Metrics::new().unwrap());
         let labels = RouteLabels::new(&table(), Listener::Public, &metrics);
-        App::new(router(table(), ()), labels, metrics, RequestIds::new().unwrap(), Duration::from_secs(10))
+        App::new(router(table(), ()), labels, metrics, RequestIds::new().unwrap(), Duration::from_secs(10), None)
     }
 
     #[tokio::test(start_paused = true)]

@@ -153,6 +153,7 @@ mod watch {
 }
 
 mod cli {
+    mod access_log;
     mod check;
     mod commands;
     mod demo;
