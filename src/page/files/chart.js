@@ -10,7 +10,7 @@ const MARGIN = 2;
 export function draw(card, name, values, format) {
   const known = values.filter((value) => value !== null);
   const [low, high] = [Math.min(...known), Math.max(...known)];
-  const range = known.length < 2 ? "" : low === high ? `10 min: ${format(low)}` : `10 min: ${format(low)} to ${format(high)}`;
+  const range = known.length < 2 ? "" : low === high ? `always ${format(low)}` : `${format(low)} to ${format(high)}`;
   setText(card.querySelector(".range"), range);
   const svg = card.querySelector("svg");
   svg.setAttribute("aria-label", range === "" ? `${name}: no history yet` : `${name} over the last 10 minutes: ${format(low)} to ${format(high)}`);
