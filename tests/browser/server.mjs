@@ -1,0 +1,106 @@
+// A `subjobs serve` of the test's own, and requests to it.
+
+import { spawn } from "node:child_process";
+import { createHash } from "node:crypto";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+
+export const TOKEN = "browser-token";
+export const PROJECT = "2b31ed520ab14c7bebedb6e57f00aa11";
+
+// A project of each demo.
+export const DEMO_PROJECT = "0f5c1e7a9b3d42c68e1f7a2b4c6d8e90";
+
+const ACCESS = `
+[[principal]]
+name = "ops"
+kind = "account"
+projects = ["*"]
+tokens = [{ sha256 = "${createHash("sha256").update(TOKEN).digest("hex")}" }]
+`;
+
+export class Server {
+  // Options beyond the addresses, which are any free ports at first and the same after a restart.
+  constructor(...options) {
+    this.options = options;
+  }
+
+  static async start(...options) {
+    const server = new Server(...options);
+    await server.start();
+    return server;
+  }
+
+  // A server that keeps its subtasks over a restart.
+  static async startOnDisk() {
+    const directory = mkdtempSync(join(tmpdir(), "subjobs-browser-"));
+    writeFileSync(join(directory, "access.toml"), ACCESS);
+    const server = new Server("--access", join(directory, "access.toml"), "--data-dir", join(directory, "data"));
+    server.directory = directory;
+    await server.start();
+    return server;
+  }
+
+  async start() {
+    const addresses = ["--listen", this.public ?? "127.0.0.1:0", "--internal-listen", this.internal ?? "127.0.0.1:0"];
+    const environment = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("SUBJOBS_") && name !== "RUST_LOG"));
+    const child = spawn(process.env.SUBJOBS, ["serve", "--log-format", "json", ...addresses, ...this.options], {
+      env: { ...environment, SUBJOBS_DEMO_TOKEN: TOKEN },
+      stdio: ["ignore", "ignore", "pipe"],
+    });
+    this.child = child;
+    this.ended = new Promise((resolve) => child.on("exit", resolve));
+    const lines = createInterface({ input: child.stderr });
+    await new Promise((resolve, reject) => {
+      lines.on("line", (line) => {
+        const event = JSON.parse(line);
+        const { listener, address } = { ...event, ...event.fields };
+        if (event.message === "listening") this[listener] = address;
+        if (event.message === "ready") resolve();
+      });
+      lines.on("close", () => reject(new Error("the server is not ready")));
+    });
+  }
+
+  async stop() {
+    this.child.kill("SIGTERM");
+    await this.ended;
+  }
+
+  async remove() {
+    await this.stop();
+    if (this.directory) rmSync(this.directory, { recursive: true });
+  }
+
+  get page() {
+    return `http://${this.internal}/`;
+  }
+
+  // The project of its reports.
+  get project() {
+    return this.directory ? PROJECT : DEMO_PROJECT;
+  }
+
+  // Reports subtasks, each as [id, job, type, status] and maybe more fields.
+  async report(...subtasks) {
+    const body = subtasks.map(([id, job_id, job_type, status, more]) => ({ id, job_id, job_type, status, version: Date.now(), ...more }));
+    const response = await fetch(`http://${this.internal}/v1/${this.project}/app-server-sub-jobs/actions/report`, {
+      method: "POST",
+      headers: { "X-Auth-Token": TOKEN, "Content-Type": "application/json" },
+      body: JSON.stringify(body),
+    });
+    if (response.status !== 200) throw new Error(`${response.status}: ${await response.text()}`);
+  }
+
+  // The counts of the metrics: { type: { status: count } }, without zeros.
+  async metrics() {
+    const text = await (await fetch(`http://${this.internal}/metrics`)).text();
+    const counts = {};
+    for (const [, type, status, count] of text.matchAll(/^subjobs_subtasks\{job_type="([^"]+)",status="([^"]+)"\} (\d+)$/gm)) {
+      if (count !== "0") (counts[type] ??= {})[status] = Number(count);
+    }
+    return counts;
+  }
+}
