@@ -4,8 +4,9 @@ mod healthcheck;
 
 use std::io::{self, BufWriter, Read, Write};
 
-pub use self::healthcheck::{connect_address, healthcheck};
+pub use self::healthcheck::healthcheck;
 use crate::access::{Access, Token, random_token};
+pub use crate::config::connect_address;
 use crate::config::{
     CheckFlags, ConfigError, ExportFlags, ExportSource, MigrateFlags, StoreFlags, export_source, job_types,
     store_target,

@@ -14,6 +14,7 @@ use crate::demo::Demo;
 use crate::domain::JobTypes;
 use crate::store::{StoreUrl, Target};
 use crate::tls::TlsFiles;
+pub use address::connect_address;
 pub use environment::{UnknownVariable, UsageError, read_command_line, unknown_variables};
 pub use flags::{
     CheckFlags, Cli, Command, ExportFlags, HealthcheckFlags, InternalTlsFlags, JobTypeFlags, LogFlags, LogFormat,

@@ -1,27 +1,17 @@
 //! Asks a running server whether it is ready.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::{ClientConnection, StreamOwned};
 
-use crate::config::HealthcheckFlags;
+use crate::config::{HealthcheckFlags, connect_address};
 use crate::tls::{TlsFiles, probe_config};
 
 /// Time limit of each step of a health check: connect, write, read.
 const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// The address at which a client on this machine reaches a listener: loopback in place of a wildcard address.
-pub fn connect_address(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
-}
 
 /// Requests `/readyz` from the internal listener; a wildcard address means loopback. With a certificate it uses TLS.
 ///

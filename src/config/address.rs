@@ -1,6 +1,6 @@
-//! Parses the address of a listener.
+//! The address of a listener: how it is written, and how a client reaches it.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Parses an IP address and a port. A port alone, or with `localhost`, means that port of 127.0.0.1.
 pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
@@ -25,6 +25,16 @@ pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
         return Err("must have an IP address before its port, as 127.0.0.1:8080, 0.0.0.0:8080 or [::1]:8080".into());
     }
     Err("must be an IP address and a port, as 127.0.0.1:8080, 0.0.0.0:8080 or [::1]:8080".into())
+}
+
+/// The address at which a client on this machine reaches a listener: loopback in place of a wildcard address.
+pub fn connect_address(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
 }
 
 #[cfg(test)]
