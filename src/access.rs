@@ -24,7 +24,7 @@ use http::request::Parts;
 use self::identity::{IdentityError, IdentityService, Roles};
 use self::secret::Secret;
 use crate::bounded_read;
-use crate::domain::{ProjectId, Timestamp};
+use crate::domain::{Clock, ProjectId, Timestamp};
 pub use handle::{AccessHandle, AccessSource};
 pub use policy::{Action, ActionSet};
 use public_host::PublicHosts;
@@ -151,6 +151,8 @@ pub struct Access {
     service: Option<Arc<IdentityService>>,
     /// Hosts that callers may have signed in place of the Host received.
     hosts: Arc<PublicHosts>,
+    /// The clock by which tokens expire.
+    clock: Clock,
 }
 
 impl Access {
@@ -214,7 +216,7 @@ impl Access {
     /// Looks a token up in the access file only; never waits.
     pub fn look_up<'a>(&'a self, token: Token<'a>) -> TokenLookup<'a> {
         let digest = token.digest();
-        match (self.find_token(digest, Timestamp::now), &self.identity, &self.service) {
+        match (self.find_token(digest, || self.clock.now()), &self.identity, &self.service) {
             (Err(AuthenticationError::Unknown), Some((_, roles)), Some(service)) => {
                 TokenLookup::Remote(IdentityQuery { token, digest, roles, service })
             }

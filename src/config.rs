@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::access::{AccessHandle, AccessSource, MAX_PUBLIC_HOSTS, PublicHost};
 use crate::demo::Demo;
 use crate::domain::JobTypes;
+use crate::ephemeral::Ephemeral;
 use crate::store::{StoreUrl, Target};
 use crate::tls::TlsFiles;
 pub use address::connect_address;
@@ -79,6 +80,10 @@ pub struct Config {
     pub job_types: JobTypes,
     /// Sample subtasks that change their statuses.
     pub demo: Option<Demo>,
+    /// What makes the server one for tests.
+    pub ephemeral: Option<Ephemeral>,
+    /// The file that has the addresses of both listeners while the server is ready.
+    pub addresses_file: Option<PathBuf>,
     /// Environment variables that look like options and set none. The program fills it; the server warns about those that the
     /// access file does not name either.
     #[doc(hidden)]
@@ -114,6 +119,8 @@ impl Config {
             access_log_sample: None,
             job_types: JobTypes::default(),
             demo: None,
+            ephemeral: None,
+            addresses_file: None,
             unknown_variables: Vec::new(),
         }
     }
@@ -137,24 +144,28 @@ impl TryFrom<ServeFlags> for Config {
         }
         let demo = match (flags.demo, flags.demo_token) {
             (false, _) => None,
-            (true, Some(token)) if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) => {
-                return Err(ConfigError("SUBJOBS_DEMO_TOKEN must be visible ASCII characters, at least one".into()));
-            }
-            (true, Some(token)) => Some(Demo::with_token(token)),
-            (true, None) => Some(
-                Demo::new()
-                    .map_err(|error| ConfigError(format!("the system has no random bytes for a token: {error}")))?,
-            ),
+            (true, Some(token)) => Some(Demo::with_token(checked_token("SUBJOBS_DEMO_TOKEN", token)?)),
+            (true, None) => Some(Demo::new().map_err(no_random_bytes)?),
         };
-        let access = match (flags.access, &demo) {
-            (Some(path), None) => AccessSource::File(path),
-            (None, Some(demo)) => AccessSource::Text(demo.access()),
-            (None, None) => {
+        let ephemeral = match (flags.ephemeral, flags.ephemeral_token, &flags.access) {
+            (false, ..) => None,
+            (true, _, Some(_)) => Some(Ephemeral::with_access_file()),
+            (true, token, None) => {
+                let token = token.map(|token| checked_token("SUBJOBS_EPHEMERAL_TOKEN", token)).transpose()?;
+                Some(Ephemeral::with_tokens(token).map_err(no_random_bytes)?)
+            }
+        };
+        let access = match (flags.access, &demo, ephemeral.as_ref().and_then(Ephemeral::tokens)) {
+            (Some(path), None, _) => AccessSource::File(path),
+            (None, Some(demo), _) => AccessSource::Text(demo.access()),
+            (None, None, Some(tokens)) => AccessSource::Text(tokens.access()),
+            (None, None, None) => {
                 return Err(ConfigError(
-                    "there is no access file: give --access FILE, or --demo to try the server".into(),
+                    "there is no access file: give --access FILE, or --demo to try the server, or --ephemeral for tests"
+                        .into(),
                 ));
             }
-            (Some(_), Some(_)) => {
+            (Some(_), Some(_), _) => {
                 let reason = "--demo (SUBJOBS_DEMO) and --access (SUBJOBS_ACCESS) exclude each other: give one of them";
                 return Err(ConfigError(reason.into()));
             }
@@ -162,6 +173,7 @@ impl TryFrom<ServeFlags> for Config {
         let store = store_target(&flags.store)?;
         let places = [
             (demo.is_some(), "--demo (SUBJOBS_DEMO)"),
+            (ephemeral.is_some(), "--ephemeral (SUBJOBS_EPHEMERAL)"),
             (flags.data_dir.is_some(), "--data-dir (SUBJOBS_DATA_DIR)"),
             (store.is_some(), "--store (SUBJOBS_STORE)"),
         ];
@@ -169,9 +181,11 @@ impl TryFrom<ServeFlags> for Config {
         if let [first, second, ..] = given[..] {
             return Err(ConfigError(format!("{first} and {second} exclude each other: give one of them")));
         }
+        // A test has ports of its own.
+        let any_port = ephemeral.as_ref().map(|_| defaults::loopback(0));
         Ok(Self {
-            listen: flags.listen,
-            internal_listen: flags.internal.internal_listen,
+            listen: flags.listen.or(any_port).unwrap_or(defaults::LISTEN),
+            internal_listen: flags.internal.internal_listen.or(any_port).unwrap_or(defaults::INTERNAL_LISTEN),
             tls: flags.tls.files()?,
             internal_tls: flags.internal.tls.files()?,
             access,
@@ -183,7 +197,7 @@ impl TryFrom<ServeFlags> for Config {
             retain_finished: flags.retain_finished,
             max_in_flight: flags.max_in_flight,
             max_waiters: flags.max_waiters,
-            allow_reset: flags.allow_reset,
+            allow_reset: flags.allow_reset || ephemeral.is_some(),
             max_connections: flags.max_connections as usize,
             max_connections_per_address: flags.max_connections_per_address,
             request_timeout: flags.request_timeout.0,
@@ -195,9 +209,23 @@ impl TryFrom<ServeFlags> for Config {
             access_log_sample: flags.access_log.access_log.then_some(flags.access_log.sample),
             job_types,
             demo,
+            ephemeral,
+            addresses_file: flags.addresses_file,
             unknown_variables: Vec::new(),
         })
     }
+}
+
+/// The token of a variable, which callers can send in a header.
+fn checked_token(variable: &str, token: String) -> Result<String, ConfigError> {
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(ConfigError(format!("{variable} must be visible ASCII characters, at least one")));
+    }
+    Ok(token)
+}
+
+fn no_random_bytes(error: std::io::Error) -> ConfigError {
+    ConfigError(format!("the system has no random bytes for a token: {error}"))
 }
 
 /// The database of `--store`, if there is one. The text of an error has no password.

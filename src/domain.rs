@@ -2,6 +2,7 @@
 //!
 //! Every type here is valid by construction and knows nothing of HTTP, of stores or of files.
 
+mod clock;
 mod family;
 mod filter;
 mod ids;
@@ -14,6 +15,7 @@ mod sub_job;
 mod time_range;
 mod timestamp;
 
+pub use clock::{Clock, SettableClock};
 pub use family::{Family, UnknownFamily};
 pub use filter::{CountFilter, JobFilter};
 pub use ids::{IdError, JobId, SubJobId};

@@ -11,6 +11,7 @@
 //! | `GET /subjobs/v1/{project_id}/summary` | GetSummary, as on the public listener |
 //! | `GET /subjobs/v1/{project_id}/events` | the summary of a project, now and after changes |
 //! | `POST /subjobs/v1/{project_id}/reset` | deletes all subtasks of a project; with `--allow-reset` only |
+//! | `POST /reset`; `/faults`; `/clock` | controls a test; with `--ephemeral` only |
 
 mod events;
 mod fair_queue;
@@ -23,6 +24,7 @@ mod reset;
 mod running_reports;
 mod store_quotas;
 mod summary;
+mod test_control;
 
 use std::sync::Arc;
 
@@ -40,6 +42,10 @@ use crate::web::error::{Error, Unavailable};
 use crate::web::operation::Operation;
 pub use report_limits::ReportLimits;
 pub use running_reports::RunningReports;
+pub use test_control::TestControl;
+
+/// The id of the operation for workers' reports.
+pub const REPORT: &str = "ReportSubJobs";
 
 /// The state that the handlers share.
 #[derive(Clone)]
@@ -54,9 +60,20 @@ pub struct Internal {
     pub reports: Arc<RunningReports>,
 }
 
-/// Every operation of the internal listener. Without `--allow-reset` there is no reset.
-pub fn operations(allow_reset: bool) -> Vec<Operation<Arc<Internal>>> {
-    let mut operations = with_report(post(report::report), allow_reset);
+/// Which of the operations for tests there are.
+#[derive(Debug, Clone)]
+pub enum TestOperations {
+    /// None of them.
+    None,
+    /// The reset of a project, for `--allow-reset`.
+    ResetOfProject,
+    /// All of them, for `--ephemeral`.
+    All(Arc<TestControl>),
+}
+
+/// Every operation of the internal listener.
+pub fn operations(tests: &TestOperations) -> Vec<Operation<Arc<Internal>>> {
+    let mut operations = with_report(post(report::report), tests);
     operations.extend(page::operations(Listener::Internal, api));
     operations.push(Operation {
         id: "GetSummary",
@@ -74,7 +91,7 @@ pub fn operations(allow_reset: bool) -> Vec<Operation<Arc<Internal>>> {
         is_long_poll: false,
         handler: get(events::events),
     });
-    if allow_reset {
+    if !matches!(tests, TestOperations::None) {
         operations.push(Operation {
             id: "ResetSubJobs",
             method: Method::POST,
@@ -84,12 +101,15 @@ pub fn operations(allow_reset: bool) -> Vec<Operation<Arc<Internal>>> {
             handler: post(reset::reset),
         });
     }
+    if let TestOperations::All(control) = tests {
+        operations.extend(test_control::operations(control));
+    }
     operations
 }
 
-/// The operations on connections above `--max-connections`: reports are refused there. `allow_reset` as in [`operations`].
-pub fn reserve_operations(allow_reset: bool) -> Vec<Operation<Arc<Internal>>> {
-    let mut operations = with_report(post(refuse_report), allow_reset);
+/// The operations on connections above `--max-connections`: reports are refused there. The document is that of [`operations`].
+pub fn reserve_operations(tests: &TestOperations) -> Vec<Operation<Arc<Internal>>> {
+    let mut operations = with_report(post(refuse_report), tests);
     operations.extend(page::reserve_operations(Listener::Internal, api));
     operations
 }
@@ -99,8 +119,9 @@ fn api(internal: &Arc<Internal>) -> &Arc<Api> {
     &internal.api
 }
 
-fn with_report(report: MethodRouter<Arc<Internal>>, allow_reset: bool) -> Vec<Operation<Arc<Internal>>> {
-    let openapi = move |internal| openapi::openapi(internal, allow_reset);
+fn with_report(report: MethodRouter<Arc<Internal>>, tests: &TestOperations) -> Vec<Operation<Arc<Internal>>> {
+    let absent_tags = openapi::absent_tags(tests);
+    let openapi = move |internal| openapi::openapi(internal, absent_tags);
     let without_credential =
         |id, path, handler| Operation { id, method: Method::GET, path, action: None, is_long_poll: false, handler };
     vec![
@@ -109,7 +130,7 @@ fn with_report(report: MethodRouter<Arc<Internal>>, allow_reset: bool) -> Vec<Op
         without_credential("Metrics", "/metrics", get(metrics)).compressed(),
         without_credential("OpenApi", "/openapi.json", get(openapi)).compressed(),
         Operation {
-            id: "ReportSubJobs",
+            id: REPORT,
             method: Method::POST,
             path: report::PATH,
             action: Some(report::ACTION),

@@ -30,7 +30,7 @@
 // A module may use those above it in this list and none below; a test holds that.
 //
 // - `domain`: projects, jobs, subtasks, and the filter of a count
-// - `output`: standard output and standard error
+// - `output`: standard output and standard error; `input`: the end of standard input
 // - `bounded_read`: files that the operator names, read with limits
 // - `priority`: the scheduling priority of threads
 // - `store`: stores and counts subtasks
@@ -41,7 +41,7 @@
 // - `record`: a subtask as JSON
 // - `readiness`: loading, ready, draining
 // - `progress`: the progress of a long task
-// - `load`: files of subtasks; `demo`: sample subtasks
+// - `load`: files of subtasks; `demo`: sample subtasks; `ephemeral`: a server for one run of tests
 // - `maintenance`: verification of the counters, and retention
 // - `config`: the command line and the environment
 // - `web`: request handling that both listeners share
@@ -65,6 +65,10 @@ pub mod config;
 pub mod demo;
 #[cfg_attr(not(clippy), doc(hidden))]
 pub mod domain;
+#[cfg_attr(not(clippy), doc(hidden))]
+pub mod ephemeral;
+#[cfg_attr(not(clippy), doc(hidden))]
+pub mod input;
 #[cfg_attr(not(clippy), doc(hidden))]
 pub mod internal;
 #[cfg_attr(not(clippy), doc(hidden))]
@@ -103,6 +107,7 @@ pub mod web;
 pub use self::access::{AccessError, AccessHandle, AccessSource, PublicHost, Token, TokenDigest};
 pub use self::config::Config;
 pub use self::demo::Demo;
+pub use self::ephemeral::Ephemeral;
 pub use self::domain::{JobTypeError, JobTypes};
 pub use self::load::LoadError;
 pub use self::server::{Server, ServerError};

@@ -11,6 +11,7 @@ use subjobs::config::{
     UsageError, read_command_line, unknown_variables,
 };
 use subjobs::demo;
+use subjobs::input;
 use subjobs::load::LoadError;
 use subjobs::output::{Stdout, log};
 use subjobs::reload::reload_on_signal;
@@ -196,6 +197,7 @@ fn server_exit_code(error: &ServerError) -> u8 {
         ServerError::Load(LoadError::Store(_)) => EXIT_FAILURE,
         ServerError::Load(LoadError::Data(error)) => open_exit_code(error),
         ServerError::Access(_) | ServerError::Tls(_) | ServerError::Load(_) => EXIT_BAD_INPUT,
+        ServerError::AddressesFile { .. } => EXIT_BAD_INPUT,
         ServerError::Data(error) => open_exit_code(error),
         ServerError::Bind { .. } | ServerError::System(_) | ServerError::Crashed(_) => EXIT_FAILURE,
     }
@@ -222,6 +224,7 @@ fn open_exit_code(error: &OpenError) -> u8 {
 async fn run(config: Config, signals: Signals) -> Result<(), ServerError> {
     let Signals { mut terminate, mut interrupt, hangups, _file_too_large } = signals;
     let (demo, tls) = (config.demo.clone(), (config.tls.is_some(), config.internal_tls.is_some()));
+    let is_ephemeral = config.ephemeral.is_some();
     let server = tokio::select! {
         server = Server::bind(config) => server?,
         () = await_stop_signal(&mut terminate, &mut interrupt) => {
@@ -238,7 +241,10 @@ async fn run(config: Config, signals: Signals) -> Result<(), ServerError> {
         tokio::spawn(reload_on_signal(async move || hangup.recv().await, target));
     }
     let stop = async move {
-        await_stop_signal(&mut terminate, &mut interrupt).await;
+        tokio::select! {
+            () = await_stop_signal(&mut terminate, &mut interrupt) => {}
+            () = input::wait_for_end(), if is_ephemeral => tracing::info!("standard input has ended: stopping"),
+        }
         tokio::spawn(async move {
             await_stop_signal(&mut terminate, &mut interrupt).await;
             tracing::warn!("second stop signal: exiting at once");

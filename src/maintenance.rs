@@ -11,6 +11,8 @@ use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::sleep;
 
 use self::clock::ClockReading;
+pub use self::retention::expire_all;
+use crate::domain::Clock;
 use crate::metrics::Metrics;
 use crate::priority;
 use crate::store::{Store, StoreError};
@@ -24,15 +26,20 @@ const VERIFY_PAUSE: Duration = Duration::from_millis(20);
 /// The time from the end of a verification to the start of the next.
 const VERIFY_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Runs the background work. It ends only if a part of it panics.
+/// Runs the background work. Subtasks expire by `clock`. It ends only if a part of it panics.
 ///
 /// # Errors
 ///
 /// That panic.
-pub async fn run(store: &Arc<Store>, metrics: &Arc<Metrics>, retain: Option<Duration>) -> Result<(), JoinError> {
+pub async fn run(
+    store: &Arc<Store>,
+    metrics: &Arc<Metrics>,
+    retain: Option<Duration>,
+    clock: &Clock,
+) -> Result<(), JoinError> {
     let expiry = async {
         match retain {
-            Some(age) => retention::expire(store, metrics, age, ClockReading::now).await,
+            Some(age) => retention::expire(store, metrics, age, || ClockReading::of(clock)).await,
             None => std::future::pending().await,
         }
     };
@@ -114,8 +121,9 @@ mod tests {
                 sleep(Duration::from_millis(1)).await;
             }
         };
+        let clock = Clock::default();
         tokio::select! {
-            ended = run(&store, &metrics, None) => panic!("{ended:?}"),
+            ended = run(&store, &metrics, None, &clock) => panic!("{ended:?}"),
             is_measured_in_time = tokio::time::timeout(Duration::from_secs(30), is_measured_in_time) => is_measured_in_time.unwrap(),
         }
         assert_eq!(store.check(), Err(StoreError::Drifted(5)));

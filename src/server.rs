@@ -2,6 +2,7 @@
 //!
 //! [`Server::bind`] binds both addresses and serves nothing yet; [`Server::run`] serves until it is told to stop.
 
+mod addresses;
 mod connection;
 mod descriptor_budget;
 mod drain;
@@ -16,6 +17,7 @@ mod setup;
 mod shutdown;
 mod socket;
 mod state;
+mod test_control;
 mod tls;
 mod tls_socket;
 mod tracked_body;
@@ -29,6 +31,7 @@ use std::time::Duration;
 
 use tokio::task::JoinError;
 
+use self::addresses::Announcement;
 use self::descriptor_budget::DescriptorBudget;
 use self::listener::BoundListener;
 use self::listener_task::ListenerTask;
@@ -36,9 +39,10 @@ use self::setup::Setup;
 use self::shutdown::Shutdown;
 use crate::access::{AccessError, AccessHandle};
 use crate::api::{self, Api, ConcurrencyLimit};
-use crate::config::Config;
+use crate::config::{Config, connect_address};
 use crate::demo::{Demo, RunningDemo};
-use crate::internal::{self, Internal, ReportLimits, RunningReports};
+use crate::domain::Clock;
+use crate::internal::{self, Internal, ReportLimits, RunningReports, TestOperations};
 use crate::load::{self, LoadError};
 use crate::maintenance;
 use crate::metrics::{Listener, Metrics};
@@ -77,6 +81,14 @@ pub enum ServerError {
         /// The system's error.
         cause: io::Error,
     },
+    /// The file of `--addresses-file` cannot be written.
+    #[error("--addresses-file (SUBJOBS_ADDRESSES_FILE): {}: {cause}", path.display())]
+    AddressesFile {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        cause: io::Error,
+    },
     /// The system refuses something that the server needs.
     #[error("cannot start: {0}")]
     System(String),
@@ -94,6 +106,8 @@ pub struct Server {
     reports: Arc<RunningReports>,
     public: BoundListener,
     internal: BoundListener,
+    /// The clock by which subtasks expire.
+    clock: Clock,
 }
 
 impl Server {
@@ -108,8 +122,12 @@ impl Server {
         let identity = metrics.identity().map_err(system_error)?;
         let job_types = Arc::new(config.job_types.clone());
         let (source, hosts) = (config.access.clone(), config.public_hosts.clone());
+        let control = config.ephemeral.as_ref().map(|_| test_control::new(config.retain_finished));
+        let clock: Clock = control.as_ref().map(|control| control.clock.clone().into()).unwrap_or_default();
         // On a blocking thread, so that signals are handled meanwhile.
-        let access = tokio::task::spawn_blocking(move || AccessHandle::open(source, hosts, identity));
+        let of_tokens = clock.clone();
+        let access =
+            tokio::task::spawn_blocking(move || AccessHandle::open_with_clock(source, hosts, identity, of_tokens));
         let access = access.await?;
         config.warn_about_unknown_variables(access.as_ref().ok());
         let access = Arc::new(access?);
@@ -122,7 +140,7 @@ impl Server {
                 Store::in_postgres(target.clone(), types, lanes, config.report_timeout)
             }
             (None, Some(path)) => Store::on_disk(DataDir::claim(path)?, config.job_types.clone()),
-            (None, None) => Store::in_memory(job_types.len()),
+            (None, None) => Store::in_memory(job_types.len()).with_clock(clock.clone()),
         };
         let (store, readiness) = (Arc::new(store), Arc::<Readiness>::default());
         let overview = Overview::new(store.clone(), metrics.clone(), readiness.clone(), job_types.clone());
@@ -144,21 +162,28 @@ impl Server {
         let descriptors = DescriptorBudget::of_this_process(&config).map_err(system_error)?;
         let max_connections = descriptors.max_connections(config.max_connections);
         let setup = Setup { config: &config, metrics: &metrics, max_connections };
-        let reserve = Some(internal::reserve_operations(config.allow_reset));
-        let mut public_operations = api::operations();
+        let tests = match (&control, config.allow_reset) {
+            (Some(control), _) => TestOperations::All(control.clone()),
+            (None, true) => TestOperations::ResetOfProject,
+            (None, false) => TestOperations::None,
+        };
+        let reserve = Some(internal::reserve_operations(&tests));
+        let (mut public_operations, internal_operations) = match control {
+            Some(control) => test_control::inject_faults(&control, &tests, &metrics),
+            None => (api::operations(), internal::operations(&tests)),
+        };
         if config.demo.is_some() {
             public_operations.extend(page::operations(Listener::Public, |api: &Arc<Api>| api));
         }
         Ok(Self {
             public: setup.listener(Listener::Public, public_operations, None, api.clone(), public_tls).await?,
-            internal: setup
-                .listener(Listener::Internal, internal::operations(config.allow_reset), reserve, internal, internal_tls)
-                .await?,
+            internal: setup.listener(Listener::Internal, internal_operations, reserve, internal, internal_tls).await?,
             descriptors,
             reports,
             api,
             metrics,
             config,
+            clock,
         })
     }
 
@@ -198,22 +223,23 @@ impl Server {
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<usize, ServerError> {
         self.log_addresses();
         self.warn_about_settings();
-        let Self { config, api, metrics, reports, public, internal, .. } = self;
+        let announcement = self.announcement()?;
+        let Self { config, api, metrics, reports, public, internal, clock, .. } = self;
         let is_durable = config.data_dir.is_some() || config.store.is_some();
         let mut demo = config.demo;
         let mut running_demo = None;
         let is_ready_at_start = config.load.is_empty() && !is_durable;
         if is_ready_at_start {
             // Before the first connection is accepted, so that a test never gets 503 from a server it has just started.
-            running_demo = become_ready(&api, demo.take())?;
+            running_demo = become_ready(&api, demo.take(), &announcement)?;
         }
         let (mut public, mut internal) = (ListenerTask::spawn(public), ListenerTask::spawn(internal));
         let work = async {
             if !is_ready_at_start {
                 recover_and_import(&api, config.data_dir, config.load).await?;
-                running_demo = become_ready(&api, demo)?;
+                running_demo = become_ready(&api, demo, &announcement)?;
             }
-            run_background_work(&api.store, &metrics, config.retain_finished, running_demo).await
+            run_background_work(&api.store, &metrics, config.retain_finished, &clock, running_demo).await
         };
         tokio::select! {
             ended = work => ended?,
@@ -222,7 +248,16 @@ impl Server {
             ended = public.wait() => return Ok(ended?),
             ended = internal.wait() => return Ok(ended?),
         }
-        Shutdown { api: &api, reports: &reports, public, internal }.run(config.drain_delay, config.drain).await
+        let ended = Shutdown { api: &api, reports: &reports, public, internal }.run(config.drain_delay, config.drain).await;
+        announcement.withdraw();
+        ended
+    }
+
+    fn announcement(&self) -> Result<Announcement, ServerError> {
+        let scheme = |bound: &BoundListener| if bound.tls.is_some() { "https" } else { "http" };
+        let url = |bound: &BoundListener| format!("{}://{}", scheme(bound), connect_address(bound.address));
+        let urls = (url(&self.public), url(&self.internal));
+        Announcement::prepare(urls, self.config.ephemeral.as_ref(), self.config.addresses_file.clone())
     }
 
     fn log_addresses(&self) {
@@ -234,10 +269,12 @@ impl Server {
 
     /// Logs a warning for each setting that an operator may not have meant.
     fn warn_about_settings(&self) {
-        if self.config.data_dir.is_none() && self.config.store.is_none() {
+        if self.config.ephemeral.is_some() {
+            tracing::warn!("--ephemeral: for tests only: whoever reaches the internal listener controls the server");
+        } else if self.config.data_dir.is_none() && self.config.store.is_none() {
             tracing::warn!("no --data-dir and no --store: a restart loses all subtasks");
         }
-        if self.config.allow_reset {
+        if self.config.allow_reset && self.config.ephemeral.is_none() {
             tracing::warn!("--allow-reset: a worker can delete all subtasks of a project");
         }
         if self.public.max_connections < self.config.max_connections {
@@ -257,12 +294,13 @@ async fn run_background_work(
     store: &Arc<Store>,
     metrics: &Arc<Metrics>,
     retain_finished: Option<Duration>,
+    clock: &Clock,
     demo: Option<RunningDemo>,
 ) -> Result<(), ServerError> {
     tokio::select! {
         ended = run_demo(store, demo) => ended,
         () = store.wake_watchers() => Ok(()),
-        ended = maintenance::run(store, metrics, retain_finished) => Ok(ended?),
+        ended = maintenance::run(store, metrics, retain_finished, clock) => Ok(ended?),
     }
 }
 
@@ -293,11 +331,16 @@ async fn recover_and_import(api: &Arc<Api>, dir: Option<PathBuf>, files: Vec<Pat
     tokio::task::spawn_blocking(work).await?
 }
 
-/// Adds the demo's subtasks, if configured, and makes the server ready.
-fn become_ready(api: &Api, demo: Option<Demo>) -> Result<Option<RunningDemo>, ServerError> {
+/// Adds the demo's subtasks, if configured, makes the server ready, and tells its addresses.
+fn become_ready(
+    api: &Api,
+    demo: Option<Demo>,
+    announcement: &Announcement,
+) -> Result<Option<RunningDemo>, ServerError> {
     let running = demo.map(|demo| demo.start(&api.store, &api.job_types)).transpose().map_err(system_error)?;
     api.readiness.enter(Phase::Ready);
     tracing::info!("ready");
+    announcement.publish()?;
     Ok(running)
 }
 

@@ -12,6 +12,7 @@ pub mod decode;
 pub mod error;
 pub mod etag;
 pub mod event_stream;
+pub mod faults;
 pub mod host;
 pub mod instrument;
 pub mod media_type;

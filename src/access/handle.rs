@@ -8,6 +8,7 @@ use arc_swap::{ArcSwap, Guard};
 use super::identity::IdentityService;
 use super::public_host::PublicHosts;
 use super::{Access, AccessError, PublicHost};
+use crate::domain::Clock;
 use crate::metrics::{IdentityMetrics, ReloadMetrics};
 use crate::reload::{Reload, ReloadOrder};
 
@@ -26,6 +27,7 @@ pub struct AccessHandle {
     source: AccessSource,
     metrics: IdentityMetrics,
     hosts: Arc<PublicHosts>,
+    clock: Clock,
     current: ArcSwap<Access>,
     order: ReloadOrder,
     /// Counts successes and failures, once it is set.
@@ -39,14 +41,29 @@ impl AccessHandle {
     ///
     /// The source cannot be read, or breaks a rule.
     pub fn open(source: AccessSource, hosts: Vec<PublicHost>, metrics: IdentityMetrics) -> Result<Self, AccessError> {
+        Self::open_with_clock(source, hosts, metrics, Clock::default())
+    }
+
+    /// The same with a clock by which the tokens of the source expire.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`AccessHandle::open`].
+    pub fn open_with_clock(
+        source: AccessSource,
+        hosts: Vec<PublicHost>,
+        metrics: IdentityMetrics,
+        clock: Clock,
+    ) -> Result<Self, AccessError> {
         let hosts = Arc::new(PublicHosts::new(hosts));
         let access = match &source {
             AccessSource::File(path) => Access::read(path)?,
             AccessSource::Text(text) => parse(text)?,
         };
         let access = with_identity_service(access, &source, None, &metrics)?;
-        let current = ArcSwap::from_pointee(Access { hosts: hosts.clone(), ..access });
-        Ok(Self { source, metrics, hosts, current, order: ReloadOrder::default(), reload_metrics: OnceLock::new() })
+        let current = ArcSwap::from_pointee(Access { hosts: hosts.clone(), clock: clock.clone(), ..access });
+        let (order, reload_metrics) = (ReloadOrder::default(), OnceLock::new());
+        Ok(Self { source, metrics, hosts, clock, current, order, reload_metrics })
     }
 
     /// Sets the metrics that record reloads; the first read counts as a success.
@@ -94,7 +111,7 @@ impl AccessHandle {
         self.order.activate(number, || {
             let before = self.current.load_full();
             let access = with_identity_service(access, &self.source, before.service.as_ref(), &self.metrics)?;
-            self.current.store(Arc::new(Access { hosts: self.hosts.clone(), ..access }));
+            self.current.store(Arc::new(Access { hosts: self.hosts.clone(), clock: self.clock.clone(), ..access }));
             Ok(())
         })
     }

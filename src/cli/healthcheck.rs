@@ -19,7 +19,7 @@ const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(3);
 ///
 /// The options are invalid, the server cannot be reached, or is not ready.
 pub fn healthcheck(flags: HealthcheckFlags) -> io::Result<()> {
-    let address = flags.internal_listen;
+    let address = flags.address();
     let tls = flags.tls.files().map_err(invalid)?;
     let server = TcpStream::connect_timeout(&connect_address(address), HEALTHCHECK_TIMEOUT)?;
     server.set_read_timeout(Some(HEALTHCHECK_TIMEOUT))?;

@@ -56,9 +56,10 @@ pub enum Command {
 #[derive(Debug, Args)]
 #[expect(missing_docs, reason = "the help texts are the documentation")]
 pub struct ServeFlags {
-    /// Address of the public API, to which the gateway forwards; a port alone means that port of 127.0.0.1
-    #[arg(long, env = "SUBJOBS_LISTEN", value_name = "ADDR", default_value_t = defaults::LISTEN, value_parser = listen_address)]
-    pub listen: SocketAddr,
+    /// Address of the public API, to which the gateway forwards; a port alone means that port of 127.0.0.1 [default:
+    /// 127.0.0.1:8080]
+    #[arg(long, env = "SUBJOBS_LISTEN", value_name = "ADDR", value_parser = listen_address)]
+    pub listen: Option<SocketAddr>,
 
     #[command(flatten)]
     pub tls: TlsFlags,
@@ -162,6 +163,20 @@ pub struct ServeFlags {
     /// The token of the demo
     #[arg(long, env = "SUBJOBS_DEMO_TOKEN", value_name = "TOKEN", hide = true, hide_env_values = true)]
     pub demo_token: Option<String>,
+
+    /// For tests: serve from memory, on free ports of 127.0.0.1 unless addresses are given, with new tokens unless --access is
+    /// given. Prints them as one line of JSON when it is ready. Over the internal listener a test can reset everything, inject
+    /// faults and set the clock. Ends when its standard input does, if that is a pipe
+    #[arg(long, env = "SUBJOBS_EPHEMERAL", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub ephemeral: bool,
+
+    /// The token of the account of an ephemeral server
+    #[arg(long, env = "SUBJOBS_EPHEMERAL_TOKEN", value_name = "TOKEN", hide = true, hide_env_values = true)]
+    pub ephemeral_token: Option<String>,
+
+    /// File that has the addresses of both listeners, as one line of JSON, while the server is ready
+    #[arg(long, env = "SUBJOBS_ADDRESSES_FILE", value_name = "FILE")]
+    pub addresses_file: Option<PathBuf>,
 }
 
 /// Flags of `token`.
@@ -284,13 +299,20 @@ impl fmt::Debug for UrlText {
 /// Flags of `healthcheck`. `serve` has them too.
 #[derive(Debug, Args)]
 pub struct HealthcheckFlags {
-    /// Address for health, metrics and workers' reports; keep it off the public gateway
-    #[arg(long, env = "SUBJOBS_INTERNAL_LISTEN", value_name = "ADDR", default_value_t = defaults::INTERNAL_LISTEN, value_parser = listen_address)]
-    pub internal_listen: SocketAddr,
+    /// Address for health, metrics and workers' reports; keep it off the public gateway [default: 127.0.0.1:9090]
+    #[arg(long, env = "SUBJOBS_INTERNAL_LISTEN", value_name = "ADDR", value_parser = listen_address)]
+    pub internal_listen: Option<SocketAddr>,
 
     /// TLS of the internal listener.
     #[command(flatten)]
     pub tls: InternalTlsFlags,
+}
+
+impl HealthcheckFlags {
+    /// The address of the server to ask.
+    pub fn address(&self) -> SocketAddr {
+        self.internal_listen.unwrap_or(defaults::INTERNAL_LISTEN)
+    }
 }
 
 /// Job types in addition to the built-in ones.

@@ -25,6 +25,9 @@ const MAX_OFFSET: i64 = (23 * 60 + 59) * 60;
 
 const DAY: i64 = 24 * 60 * 60;
 
+/// The nanoseconds of a second.
+const NANOSECONDS: u32 = 1_000_000_000;
+
 /// The text is no RFC 3339 date-time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be an RFC 3339 date and time, as 2022-03-07T10:40:43.858Z")]
@@ -47,9 +50,26 @@ impl Timestamp {
             Some(nanoseconds) => Self { seconds, nanoseconds },
             None => Self {
                 seconds: seconds.saturating_sub(1),
-                nanoseconds: self.nanoseconds + 1_000_000_000 - time.subsec_nanos(),
+                nanoseconds: self.nanoseconds + NANOSECONDS - time.subsec_nanos(),
             },
         }
+    }
+
+    /// The moment that many nanoseconds later; earlier if they are negative.
+    pub fn shifted(self, nanoseconds: i64) -> Self {
+        let time = Duration::from_nanos(nanoseconds.unsigned_abs());
+        if nanoseconds < 0 {
+            return self.before(time);
+        }
+        let sum = self.nanoseconds + time.subsec_nanos();
+        let seconds = self.seconds.saturating_add(as_i64(time.as_secs())).saturating_add(i64::from(sum / NANOSECONDS));
+        Self { seconds, nanoseconds: sum % NANOSECONDS }
+    }
+
+    /// Nanoseconds from `earlier` to this moment, negative if it is before that; the nearest number if that does not fit.
+    pub fn nanoseconds_since(self, earlier: Self) -> i64 {
+        let nanoseconds = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
+        nanoseconds(earlier.until(self)) - nanoseconds(self.until(earlier))
     }
 
     /// Microseconds since the beginning of 1970; negative before.
@@ -293,5 +313,23 @@ mod tests {
                 prop_assert!(is_offset_wide || read.is_ok_and(|read| read.to_string() == expected.to_string()), "{text}");
             }
         }
+    }
+
+    #[test]
+    fn a_moment_is_shifted_both_ways() {
+        let moment: Timestamp = "2022-03-07T10:40:43.5Z".parse().unwrap();
+        for (nanoseconds, text) in [
+            (0, "2022-03-07T10:40:43.5Z"),
+            (500_000_000, "2022-03-07T10:40:44Z"),
+            (1_499_999_999, "2022-03-07T10:40:44.999999999Z"),
+            (-500_000_001, "2022-03-07T10:40:42.999999999Z"),
+            (86_400_000_000_000, "2022-03-08T10:40:43.5Z"),
+        ] {
+            let shifted = moment.shifted(nanoseconds);
+            assert_eq!(shifted.to_string(), text);
+            assert_eq!(shifted.nanoseconds_since(moment), nanoseconds);
+        }
+        let far: Timestamp = "9999-01-01T00:00:00Z".parse().unwrap();
+        assert_eq!((far.nanoseconds_since(moment), moment.nanoseconds_since(far)), (i64::MAX, -i64::MAX));
     }
 }

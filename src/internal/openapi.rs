@@ -7,7 +7,7 @@ use axum::response::IntoResponse;
 use http::header::CONTENT_TYPE;
 use serde_json::Value;
 
-use super::{Internal, reset};
+use super::{Internal, TestOperations};
 use crate::domain::{Family, JobTypes};
 use crate::web::error::Error;
 
@@ -20,20 +20,23 @@ const NAMES: &str = "/components/schemas/JobType/enum";
 /// Where it says what a list of them looks like.
 const LIST: &str = "/components/schemas/JobTypes/pattern";
 
-/// The tag of the operations that only `--allow-reset` adds.
+/// The tag of the operations that only `--allow-reset` adds, or `--ephemeral`.
 const RESET_TAG: &str = "Test";
+
+/// The tag of the operations that only `--ephemeral` adds.
+const EPHEMERAL_TAG: &str = "Ephemeral";
 
 pub(super) async fn openapi(
     State(internal): State<Arc<Internal>>,
-    allow_reset: bool,
+    absent_tags: &'static [&'static str],
 ) -> Result<impl IntoResponse, Error> {
     let document =
-        document(&internal.api.job_types, allow_reset).map_err(|error| Error::Internal(error.to_string()))?;
+        document(&internal.api.job_types, absent_tags).map_err(|error| Error::Internal(error.to_string()))?;
     Ok(([(CONTENT_TYPE, "application/json")], document.to_string()))
 }
 
 /// The document of a server that knows these types. It is made for each request, because requests for it are rare.
-fn document(job_types: &JobTypes, allow_reset: bool) -> serde_json::Result<Value> {
+fn document(job_types: &JobTypes, absent_tags: &[&str]) -> serde_json::Result<Value> {
     let names: Vec<_> = job_types.of_family(Family::App).map(|job_type| job_types.name(job_type)).collect();
     // A name holds nothing that means something in a pattern.
     let one = format!("({})", names.join("|"));
@@ -44,19 +47,27 @@ fn document(job_types: &JobTypes, allow_reset: bool) -> serde_json::Result<Value
             *found = value;
         }
     }
-    if !allow_reset {
-        remove_reset(&mut document);
-    }
+    absent_tags.iter().for_each(|tag| remove_tag(&mut document, tag));
     Ok(document)
 }
 
-/// Removes the path of the reset and its tag.
-fn remove_reset(document: &mut Value) {
+/// The tags of the operations that a server with these operations for tests does not have.
+pub(super) fn absent_tags(tests: &TestOperations) -> &'static [&'static str] {
+    match tests {
+        TestOperations::None => &[RESET_TAG, EPHEMERAL_TAG],
+        TestOperations::ResetOfProject => &[EPHEMERAL_TAG],
+        TestOperations::All(_) => &[],
+    }
+}
+
+/// Removes a tag and the paths whose operations have it.
+fn remove_tag(document: &mut Value, name: &str) {
+    let has_tag = |operation: &Value| operation["tags"].as_array().is_some_and(|tags| tags.iter().any(|tag| tag == name));
     if let Some(paths) = document["paths"].as_object_mut() {
-        paths.remove(reset::PATH);
+        paths.retain(|_, item| !item.as_object().is_some_and(|item| item.values().any(has_tag)));
     }
     if let Some(tags) = document["tags"].as_array_mut() {
-        tags.retain(|tag| tag["name"] != RESET_TAG);
+        tags.retain(|tag| tag["name"] != name);
     }
 }
 
@@ -67,12 +78,12 @@ mod tests {
     #[test]
     fn the_document_has_the_built_in_types() {
         let own: Value = serde_json::from_str(DOCUMENT).unwrap();
-        assert_eq!(document(&JobTypes::default(), true).unwrap(), own);
+        assert_eq!(document(&JobTypes::default(), &[]).unwrap(), own);
     }
 
     #[test]
     fn added_types_are_in_the_list_and_in_the_pattern() {
-        let served = document(&JobTypes::new(["NEW_1"]).unwrap(), true).unwrap();
+        let served = document(&JobTypes::new(["NEW_1"]).unwrap(), &[]).unwrap();
         let names = served.pointer(NAMES).and_then(Value::as_array).unwrap();
         assert_eq!((names.len(), &names[19]), (20, &"NEW_1".into()));
         let pattern = served.pointer(LIST).and_then(Value::as_str).unwrap();
@@ -80,11 +91,14 @@ mod tests {
     }
 
     #[test]
-    fn reset_is_described_only_where_it_is_allowed() {
-        let described = |allow_reset| {
-            let text = document(&JobTypes::default(), allow_reset).unwrap().to_string().to_lowercase();
-            text.contains("resetsubjobs") || text.contains("/reset") || text.contains("allow-reset")
+    fn operations_for_tests_are_described_only_where_they_exist() {
+        let described = |absent_tags: &[&str]| {
+            let text = document(&JobTypes::default(), absent_tags).unwrap().to_string().to_lowercase();
+            let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+            [has(&["resetsubjobs", "/reset", "allow-reset"]), has(&["resetall", "ephemeral"])]
         };
-        assert_eq!([described(true), described(false)], [true, false]);
+        assert_eq!(described(absent_tags(&TestOperations::None)), [false, false]);
+        assert_eq!(described(absent_tags(&TestOperations::ResetOfProject)), [true, false]);
+        assert_eq!(described(&[]), [true, true]);
     }
 }

@@ -111,6 +111,14 @@ impl ReplayCache {
         }
     }
 
+    /// Forgets the accepted reports. Those in progress are still known.
+    pub(super) fn forget_accepted(&self) {
+        let mut memory = self.lock();
+        while let Some((oldest, _)) = memory.accepted.pop_front() {
+            memory.reports.remove(&oldest);
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Memory> {
         // A panic cannot leave an entry half changed.
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)

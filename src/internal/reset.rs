@@ -23,7 +23,7 @@ pub(super) const ACTION: Action = Action::ResetSubJobs;
 /// The answer.
 #[derive(Debug, serde::Serialize)]
 pub(super) struct Reset {
-    deleted: u64,
+    pub(super) deleted: u64,
 }
 
 /// Deletes all subtasks of the project in one step, of both families and in any status.

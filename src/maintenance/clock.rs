@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::domain::Timestamp;
+use crate::domain::{Clock, Timestamp};
 
 /// The largest difference between wall clock and elapsed time that is no jump.
 const JUMP_TOLERANCE: Duration = Duration::from_secs(60);
@@ -28,12 +28,15 @@ pub(super) struct ClockReading {
 }
 
 impl ClockReading {
-    /// The clocks now.
-    pub(super) fn now() -> Self {
+    /// The clocks now. If a test has set the clock, both are as far ahead, so that this is no jump.
+    pub(super) fn of(clock: &Clock) -> Self {
         let uptime = clock_gettime(ClockId::Boottime);
         // Neither is ever negative.
         let uptime = Duration::new(uptime.tv_sec.unsigned_abs(), uptime.tv_nsec.unsigned_abs() as u32);
-        Self { wall: Timestamp::now(), uptime }
+        let (offset, is_ahead) = (clock.offset_nanoseconds(), clock.offset_nanoseconds() >= 0);
+        let shift = Duration::from_nanos(offset.unsigned_abs());
+        let uptime = if is_ahead { uptime.saturating_add(shift) } else { uptime.saturating_sub(shift) };
+        Self { wall: clock.now(), uptime }
     }
 }
 
@@ -237,8 +240,7 @@ mod tests {
 
     #[test]
     fn the_time_since_boot_increases() {
-        let first = ClockReading::now();
-        let second = ClockReading::now();
+        let [first, second] = [(); 2].map(|()| ClockReading::of(&Clock::default()));
         assert!(second.uptime >= first.uptime && first.uptime > Duration::ZERO);
     }
 }

@@ -9,6 +9,7 @@ use tokio::time::sleep;
 
 use super::clock::{ClockReading, RetentionClock};
 use super::{log_and_park, spawn_low_priority};
+use crate::domain::Timestamp;
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 
@@ -66,12 +67,28 @@ pub(super) async fn expire(
     }
 }
 
+/// Deletes all subtasks that ended longer than `retention` before `now`, and returns their number. Blocks until that is durable.
+///
+/// # Errors
+///
+/// If the store is broken, or changes cannot be stored.
+pub fn expire_all(store: &Store, retention: Duration, now: Timestamp) -> Result<u64, StoreError> {
+    let (mut from, mut deleted) = (0, 0);
+    loop {
+        let step = store.expire(retention, now, from, EXPIRE_SLICE)?;
+        (from, deleted) = (step.next, deleted + step.count);
+        if from == 0 {
+            return Ok(deleted);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::domain::{Details, JobId, JobTypes, ProjectId, Status, SubJob, SubJobId, Timestamp, Version};
+    use crate::domain::{Details, JobId, JobTypes, ProjectId, Status, SubJob, SubJobId, Version};
 
     const HOUR: Duration = Duration::from_secs(60 * 60);
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::embedded::Backend;
 use super::{Dropped, Kind, OpenError, Outcome, Store, StoreError, StoreKind, Totals};
-use crate::domain::{ProjectId, SubJob, Timestamp};
+use crate::domain::{Clock, ProjectId, SubJob, Timestamp};
 
 impl Store {
     /// Removes subtasks that ended longer than `age` before `now`, among about `most` records after the position `from`. Blocks until
@@ -26,6 +26,29 @@ impl Store {
         match &self.0 {
             Kind::Embedded(store) => store.snapshot(),
             Kind::Postgres(store) => store.snapshot(),
+        }
+    }
+
+    /// The same store, whose subtasks end by a clock other than the system's if no end time is reported. A store in a database uses
+    /// the system's.
+    #[must_use]
+    pub fn with_clock(self, clock: Clock) -> Self {
+        match self.0 {
+            Kind::Embedded(store) => Self(Kind::Embedded(store.with_clock(clock))),
+            Kind::Postgres(store) => Self(Kind::Postgres(store)),
+        }
+    }
+
+    /// Deletes all subtasks of all projects, whatever their status: those of a project in one step. Returns how many have been deleted.
+    /// Blocks until it is durable. A store in a database is shared, and refuses.
+    ///
+    /// # Errors
+    ///
+    /// If the store is broken, changes cannot be stored, or it is in a database.
+    pub fn reset_all(&self) -> Result<u64, StoreError> {
+        match &self.0 {
+            Kind::Embedded(store) => store.reset_all(),
+            Kind::Postgres(_) => Err(StoreError::Refused),
         }
     }
 

@@ -15,7 +15,7 @@ use super::pending::{Deferred, DeferredWork, Pending, Plan, Submitted, Work};
 use super::types::{Dropped, Outcome, Page, StoreError, Summary};
 use super::watch::Watch;
 use crate::domain::{
-    CountFilter, JobId, JobType, JobTypeSet, JobTypes, ProjectId, Status, StatusSet, SubJob, SubJobId, Timestamp,
+    Clock, CountFilter, JobId, JobType, JobTypeSet, JobTypes, ProjectId, Status, StatusSet, SubJob, SubJobId, Timestamp,
 };
 
 /// The most records that one [`EmbeddedStore::expire`] removes.
@@ -28,6 +28,8 @@ pub(super) struct EmbeddedStore {
     pub(super) backend: Backend,
     /// The largest mismatch that a verification has found; 0 is right.
     drift: AtomicU64,
+    /// The end of a subtask for which no end time is reported.
+    clock: Clock,
 }
 
 /// What makes changes durable.
@@ -52,7 +54,11 @@ impl EmbeddedStore {
     }
 
     fn new(job_types: usize, backend: Backend) -> Self {
-        Self { memory: Arc::new(MemoryStore::new(job_types)), backend, drift: AtomicU64::new(0) }
+        Self { memory: Arc::new(MemoryStore::new(job_types)), backend, drift: AtomicU64::new(0), clock: Clock::default() }
+    }
+
+    pub(super) fn with_clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
     }
 
     /// Recovers the data directory; does nothing for a store in memory. Calls `progress` with the number of subtasks read so far and
@@ -204,13 +210,13 @@ impl EmbeddedStore {
     }
 
     fn submit_batch(&self, project: ProjectId, batch: Vec<SubJob>, only_new: bool) -> Pending<Outcome> {
-        self.change(batch.len(), report_plan(project, batch, only_new))
+        self.change(batch.len(), report_plan(project, batch, only_new, self.clock.clone()))
     }
 
     /// The same without blocking, for a small batch.
     pub(super) fn try_submit(&self, project: ProjectId, batch: Vec<SubJob>) -> Result<Submitted, Deferred> {
         let size = batch.len();
-        let (plan, pending) = Pending::new(report_plan(project, batch, false));
+        let (plan, pending) = Pending::new(report_plan(project, batch, false, self.clock.clone()));
         let work = Work { size, plan };
         let not_submitted = match &self.backend {
             Backend::DataDir(disk) => disk.try_submit(work).err(),
@@ -250,6 +256,15 @@ impl EmbeddedStore {
     /// Deletes all subtasks of a project in one step, whatever their status. How many have been deleted.
     pub(super) fn reset(&self, project: ProjectId) -> Submitted<u64> {
         Submitted(self.change(1, move |draft| Ok(draft.reset(&project))))
+    }
+
+    /// Deletes all subtasks of all projects that are known now, those of a project in one step. How many have been deleted.
+    pub(super) fn reset_all(&self) -> Result<u64, StoreError> {
+        let projects = self.memory.projects()?;
+        let reset = self.change(projects.len(), move |draft| {
+            Ok(projects.iter().map(|(project, _)| draft.reset(project)).sum())
+        });
+        reset.wait()
     }
 
     /// Removes subtasks that ended longer than `age` before `now`, among about `most` records after the position `from`. Blocks until
@@ -325,6 +340,7 @@ fn report_plan(
     project: ProjectId,
     batch: Vec<SubJob>,
     only_new: bool,
+    clock: Clock,
 ) -> impl for<'d, 'v> FnOnce(&'d mut Draft<'v, View<'v>>) -> Result<Outcome, StoreError> {
-    move |draft| draft.report(&project, batch, Rules { now: EndTime::new(Timestamp::now()), only_new })
+    move |draft| draft.report(&project, batch, Rules { now: EndTime::new(clock.now()), only_new })
 }

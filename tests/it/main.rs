@@ -37,6 +37,7 @@ mod api {
     mod count;
     mod error_bodies;
     mod events;
+    mod faults;
     pub(crate) mod filters;
     mod jobs;
     mod list_and_job_bodies;
@@ -56,6 +57,7 @@ mod api {
     mod sdks_siblings;
     mod summary;
     mod summary_and_wait_bodies;
+    mod test_clock;
     mod wait;
 }
 
@@ -158,6 +160,7 @@ mod cli {
     mod commands;
     mod demo;
     mod environment;
+    mod ephemeral;
     mod help;
     mod log;
     mod serve;

@@ -2,9 +2,13 @@
 //! difference is named here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
-use subjobs::domain::{Family, JobTypes};
+use subjobs::domain::{Family, JobTypes, SettableClock};
+use subjobs::internal::{self, Internal, TestControl, TestOperations};
+use subjobs::web::faults::FaultRules;
+use subjobs::web::operation::Operation;
 
 const PATH: &str = "/v1/{project_id}/app-server-sub-jobs/actions/count";
 
@@ -78,7 +82,7 @@ fn the_count_has_the_published_path_and_operation_id() {
     let internal: Vec<_> = paths.iter().filter(|(_, item)| item.get("servers").is_some()).collect();
     let listed: BTreeSet<_> = internal.iter().map(|(path, _)| path.as_str()).collect();
     let public: BTreeSet<_> = subjobs::api::operations().iter().map(|operation| operation.path).collect();
-    let operations = subjobs::internal::operations(true);
+    let operations = internal_operations();
     // The summary is on both listeners.
     let only_internal = operations.iter().map(|operation| operation.path).filter(|path| !public.contains(path));
     assert_eq!(listed, only_internal.collect());
@@ -88,6 +92,13 @@ fn the_count_has_the_published_path_and_operation_id() {
     assert_eq!(keys(&ours["paths"][PATH]), keys(&publishers["paths"][PATH]));
     assert_eq!(operation(&ours)["operationId"], operation(&publishers)["operationId"]);
     assert_eq!(ours["info"]["version"], publishers["info_version"]);
+}
+
+/// Every operation that the internal listener can have.
+fn internal_operations() -> Vec<Operation<Arc<Internal>>> {
+    let faults = Arc::new(FaultRules::new(Vec::new()));
+    let control = TestControl { faults, clock: SettableClock::default(), retain_finished: None };
+    internal::operations(&TestOperations::All(Arc::new(control)))
 }
 
 /// Method, path and id of every operation that the document describes.
@@ -108,7 +119,7 @@ fn the_document_describes_exactly_the_operations_of_the_tables() {
     let row = |method: &http::Method, path: &str, id: &str| (method.to_string(), path.to_owned(), id.to_owned());
     let public = subjobs::api::operations();
     let public = public.iter().map(|operation| row(&operation.method, operation.path, operation.id));
-    let internal = subjobs::internal::operations(true);
+    let internal = internal_operations();
     let internal = internal.iter().map(|operation| row(&operation.method, operation.path, operation.id));
     let tables: BTreeSet<_> = public.chain(internal).collect();
     assert_eq!(described(&ours()), tables);
@@ -318,8 +329,10 @@ async fn the_served_document_has_the_configured_job_types() {
     names.push("BRAND_NEW_1".into());
     let one = names.iter().map(|name| name.as_str().unwrap()).collect::<Vec<_>>().join("|");
     expected["components"]["schemas"]["JobTypes"]["pattern"] = json!(format!("^(({one})(,({one}))*)?$"));
-    // This server has no reset, so its document has none.
-    expected["paths"].as_object_mut().unwrap().remove("/subjobs/v1/{project_id}/reset").expect("the reset");
-    expected["tags"].as_array_mut().unwrap().retain(|tag| tag["name"] != "Test");
+    // This server has no operations for tests, so its document has none.
+    for path in ["/subjobs/v1/{project_id}/reset", "/reset", "/faults", "/clock"] {
+        expected["paths"].as_object_mut().unwrap().remove(path).expect("an operation for tests");
+    }
+    expected["tags"].as_array_mut().unwrap().retain(|tag| tag["name"] != "Test" && tag["name"] != "Ephemeral");
     assert_eq!(served, expected);
 }

@@ -185,6 +185,7 @@ fn every_option_has_an_environment_variable() {
         let (value, named) = match option.as_str() {
             "--access" | "--load" => ("/nowhere", "/nowhere"),
             "--data-dir" => ("/dev/null", "/dev/null"),
+            "--addresses-file" => ("/nowhere/file", "/nowhere/file"),
             "--store-password-file" | "--store-ca" => ("/nowhere", "--store"),
             _ => ("no such value", variable.as_str()),
         };

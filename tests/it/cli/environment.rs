@@ -58,20 +58,21 @@ fn a_server_starts_with_empty_variables() {
 fn an_error_names_the_variable() {
     for (option, variable) in variables("serve") {
         let value = "no such value";
-        let texts = ["access", "load", "data-dir", "log-filter", "store", "store-password-file", "store-ca"];
+        let texts =
+            ["access", "load", "data-dir", "log-filter", "store", "store-password-file", "store-ca", "addresses-file"];
         if texts.contains(&option.as_str()) || option.contains("tls-") {
             continue;
         }
         let output = run(subjobs(&["serve", "--log-format", "text"]).env(&variable, value), "");
         let said = text(&output.stderr);
-        if option == "log-format" || option == "demo-token" {
-            // A flag overrides its variable. The token is read only with --demo.
+        if ["log-format", "demo-token", "ephemeral-token"].contains(&option.as_str()) {
+            // A flag overrides its variable. The tokens are read only with --demo and --ephemeral.
             assert!(said.starts_with("subjobs: there is no access file"), "{said}");
             continue;
         }
         assert!(said.starts_with(&format!("error: invalid value 'no such value' for '{variable}'")), "{said}");
         // An error of a flag names the flag, also if its variable is set.
-        if !["demo", "allow-reset", "access-log"].contains(&option.as_str()) {
+        if !["demo", "allow-reset", "access-log", "ephemeral"].contains(&option.as_str()) {
             let mut command = subjobs(&["serve", "--log-format", "text", &format!("--{option}"), value]);
             for environment in [value, ""] {
                 let said = text(&run(command.env(&variable, environment), "").stderr);
