@@ -1,4 +1,4 @@
-//! The commands other than `serve`: `token`, `check`, `export`, `migrate` and `healthcheck`.
+//! The commands other than `serve`: `token`, `check`, `export`, `backup`, `migrate` and `healthcheck`.
 
 mod healthcheck;
 
@@ -8,8 +8,8 @@ pub use self::healthcheck::healthcheck;
 use crate::access::{Access, Token, random_token};
 pub use crate::config::connect_address;
 use crate::config::{
-    CheckFlags, ConfigError, ExportFlags, ExportSource, MigrateFlags, StoreFlags, export_source, job_types,
-    store_target,
+    BackupFlags, CheckFlags, ConfigError, ExportFlags, ExportSource, MigrateFlags, StoreFlags, export_source,
+    job_types, store_target,
 };
 use crate::load;
 use crate::progress::Progress;
@@ -186,6 +186,16 @@ pub fn export(flags: &ExportFlags, out: impl Write) -> Result<(), ExportError> {
     exported?;
     progress.finish();
     Ok(out.flush()?)
+}
+
+/// Copies a data directory, also while a server uses it, and prints what the copy has.
+///
+/// # Errors
+///
+/// The directory cannot be copied, or `out` cannot be written.
+pub fn backup(flags: &BackupFlags, mut out: impl Write) -> Result<(), ExportError> {
+    let made = store::backup(&flags.data_dir, &flags.to)?;
+    Ok(writeln!(out, "{}: {made}", flags.to.display())?)
 }
 
 #[cfg(test)]

@@ -18,8 +18,8 @@ use crate::tls::TlsFiles;
 pub use address::connect_address;
 pub use environment::{UnknownVariable, UsageError, read_command_line, unknown_variables};
 pub use flags::{
-    CheckFlags, Cli, Command, ExportFlags, HealthcheckFlags, InternalTlsFlags, JobTypeFlags, LogFlags, LogFormat,
-    MigrateFlags, ServeFlags, StoreFlags, TlsFlags, TokenFlags, UrlText,
+    BackupFlags, CheckFlags, Cli, Command, ExportFlags, HealthcheckFlags, InternalTlsFlags, JobTypeFlags, LogFlags,
+    LogFormat, MigrateFlags, ServeFlags, StoreFlags, TlsFlags, TokenFlags, UrlText,
 };
 
 /// Why a configuration cannot be used, in one line.

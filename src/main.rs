@@ -7,8 +7,8 @@ use std::thread;
 
 use subjobs::cli::{self, ExportError, MigrationError};
 use subjobs::config::{
-    CheckFlags, Cli, Command, Config, ExportFlags, LogFlags, LogFormat, MigrateFlags, ServeFlags, UnknownVariable,
-    UsageError, read_command_line, unknown_variables,
+    BackupFlags, CheckFlags, Cli, Command, Config, ExportFlags, LogFlags, LogFormat, MigrateFlags, ServeFlags,
+    UnknownVariable, UsageError, read_command_line, unknown_variables,
 };
 use subjobs::demo;
 use subjobs::input;
@@ -48,6 +48,7 @@ fn run_command(command: Command, started: Option<io::Result<RuntimeWithSignals>>
         Command::Token(_) => Stdout::open().and_then(cli::new_token),
         Command::Check(flags) => return check(&flags),
         Command::Export(flags) => return export(&flags),
+        Command::Backup(flags) => return backup(&flags),
         Command::Migrate(flags) => return migrate(&flags),
         Command::Healthcheck(flags) => cli::healthcheck(flags),
     };
@@ -92,6 +93,13 @@ fn check(flags: &CheckFlags) -> ExitCode {
     let is_good = cli::check(flags, &mut said).unwrap_or(false);
     let _ = Stdout.write_all(&said);
     if is_good { ExitCode::SUCCESS } else { ExitCode::from(EXIT_BAD_INPUT) }
+}
+
+fn backup(flags: &BackupFlags) -> ExitCode {
+    match cli::backup(flags, Stdout) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(LogFormat::Text, &error, export_exit_code(&error)),
+    }
 }
 
 fn migrate(flags: &MigrateFlags) -> ExitCode {

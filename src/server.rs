@@ -169,7 +169,10 @@ impl Server {
         };
         let reserve = Some(internal::reserve_operations(&tests));
         let (mut public_operations, internal_operations) = match control {
-            Some(control) => test_control::inject_faults(&control, &tests, &metrics),
+            Some(control) => (
+                test_control::public_operations(&control),
+                test_control::internal_operations(&control, &tests, &metrics),
+            ),
             None => (api::operations(), internal::operations(&tests)),
         };
         if config.demo.is_some() {
@@ -248,7 +251,8 @@ impl Server {
             ended = public.wait() => return Ok(ended?),
             ended = internal.wait() => return Ok(ended?),
         }
-        let ended = Shutdown { api: &api, reports: &reports, public, internal }.run(config.drain_delay, config.drain).await;
+        let ended =
+            Shutdown { api: &api, reports: &reports, public, internal }.run(config.drain_delay, config.drain).await;
         announcement.withdraw();
         ended
     }

@@ -29,7 +29,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 pub use self::core::NotDeletable;
-pub use self::data_dir::{DataDir, OpenError, STORE_DESCRIPTORS, export};
+pub use self::data_dir::{Backup, DataDir, OpenError, STORE_DESCRIPTORS, backup, export};
 use self::embedded::EmbeddedStore;
 pub use self::pending::{Deferred, Submitted};
 use self::postgres::PostgresStore;
@@ -49,6 +49,10 @@ pub struct Store(Kind);
 
 /// Where the subtasks are.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a process has one store, and a count in memory follows no further pointer"
+)]
 enum Kind {
     Embedded(EmbeddedStore),
     Postgres(Box<PostgresStore>),

@@ -46,6 +46,8 @@ pub enum Command {
     /// Write all subtasks of a data directory or a database to standard output, in the form that --load reads; stop the server of
     /// a data directory first
     Export(ExportFlags),
+    /// Copy a data directory, also while a server uses it; the copy is complete or absent
+    Backup(BackupFlags),
     /// Make or upgrade the schema of the database of --store
     Migrate(MigrateFlags),
     /// Ask a running server whether it is ready; exit 0 or 1
@@ -250,6 +252,18 @@ pub struct ExportFlags {
     /// Further job types that the subtasks may have.
     #[command(flatten)]
     pub types: JobTypeFlags,
+}
+
+/// Flags of `backup`.
+#[derive(Debug, Args)]
+pub struct BackupFlags {
+    /// The data directory
+    #[arg(long, env = "SUBJOBS_DATA_DIR", value_name = "DIR")]
+    pub data_dir: PathBuf,
+
+    /// The directory to make, which must not exist; a server can be started with it
+    #[arg(long, env = "SUBJOBS_TO", value_name = "DIR")]
+    pub to: PathBuf,
 }
 
 /// Flags of `migrate`.

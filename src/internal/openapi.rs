@@ -62,7 +62,8 @@ pub(super) fn absent_tags(tests: &TestOperations) -> &'static [&'static str] {
 
 /// Removes a tag and the paths whose operations have it.
 fn remove_tag(document: &mut Value, name: &str) {
-    let has_tag = |operation: &Value| operation["tags"].as_array().is_some_and(|tags| tags.iter().any(|tag| tag == name));
+    let has_tag =
+        |operation: &Value| operation["tags"].as_array().is_some_and(|tags| tags.iter().any(|tag| tag == name));
     if let Some(paths) = document["paths"].as_object_mut() {
         paths.retain(|_, item| !item.as_object().is_some_and(|item| item.values().any(has_tag)));
     }

@@ -65,9 +65,7 @@ impl Announcement {
 
     fn in_file(&self, change: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), ServerError> {
         match &self.file {
-            Some(path) => {
-                change(path).map_err(|cause| ServerError::AddressesFile { path: path.clone(), cause })
-            }
+            Some(path) => change(path).map_err(|cause| ServerError::AddressesFile { path: path.clone(), cause }),
             None => Ok(()),
         }
     }

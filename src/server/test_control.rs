@@ -22,18 +22,21 @@ pub(super) fn new(retain_finished: Option<Duration>) -> Arc<TestControl> {
     Arc::new(TestControl { faults, clock: SettableClock::default(), retain_finished })
 }
 
-/// The operations of both listeners, which fail as the rules say.
-pub(super) fn inject_faults(
+/// The operations of the public listener, which fail as the rules say.
+pub(super) fn public_operations(control: &TestControl) -> Vec<Operation<Arc<Api>>> {
+    control.faults.inject(api::operations(), |_, _| ())
+}
+
+/// The operations of the internal listener, which fail as the rules say.
+pub(super) fn internal_operations(
     control: &TestControl,
     tests: &TestOperations,
     metrics: &Arc<Metrics>,
-) -> (Vec<Operation<Arc<Api>>>, Vec<Operation<Arc<Internal>>>) {
+) -> Vec<Operation<Arc<Internal>>> {
     let metrics = metrics.clone();
-    let public = control.faults.inject(api::operations(), |_, _| ());
-    let internal = control.faults.inject(internal::operations(tests), move |id, error| {
+    control.faults.inject(internal::operations(tests), move |id, error| {
         if id == REPORT {
             metrics.count_report(error.status());
         }
-    });
-    (public, internal)
+    })
 }

@@ -3,6 +3,7 @@
 //! One thread, the committer, makes all changes. It takes a group of changes from the queue, plans them, appends their effects to the
 //! log as one frame with one flush, applies them to memory, and replies. It holds no lock while it writes.
 
+mod backup;
 mod codec;
 mod committer;
 mod decode;
@@ -22,6 +23,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+pub use self::backup::{Backup, backup};
 use self::codec::Codec;
 use self::committer::{Committer, Request};
 pub(super) use self::decode::unknown_job_type;

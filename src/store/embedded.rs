@@ -54,7 +54,12 @@ impl EmbeddedStore {
     }
 
     fn new(job_types: usize, backend: Backend) -> Self {
-        Self { memory: Arc::new(MemoryStore::new(job_types)), backend, drift: AtomicU64::new(0), clock: Clock::default() }
+        Self {
+            memory: Arc::new(MemoryStore::new(job_types)),
+            backend,
+            drift: AtomicU64::new(0),
+            clock: Clock::default(),
+        }
     }
 
     pub(super) fn with_clock(self, clock: Clock) -> Self {
@@ -261,9 +266,8 @@ impl EmbeddedStore {
     /// Deletes all subtasks of all projects that are known now, those of a project in one step. How many have been deleted.
     pub(super) fn reset_all(&self) -> Result<u64, StoreError> {
         let projects = self.memory.projects()?;
-        let reset = self.change(projects.len(), move |draft| {
-            Ok(projects.iter().map(|(project, _)| draft.reset(project)).sum())
-        });
+        let reset = self
+            .change(projects.len(), move |draft| Ok(projects.iter().map(|(project, _)| draft.reset(project)).sum()));
         reset.wait()
     }
 

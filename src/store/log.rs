@@ -15,6 +15,7 @@
 //!    that are in memory only; so it writes and flushes all that follows the commit mark again before it counts.
 //! 7. A snapshot is renamed to its final name, and what it replaces is removed, only after it has been flushed and read back.
 
+mod copy;
 mod error;
 mod files;
 mod frame;
@@ -32,13 +33,14 @@ mod tests;
 
 use std::io;
 
+pub(super) use self::copy::{Copied, copy};
 pub(super) use self::error::LogError;
 pub(super) use self::files::{Directory, FileHandle, SystemDirectory};
 pub(super) use self::frame::FrameBuffer;
 use self::mark::CommitMarkFile;
 use self::names::NEW;
 pub(super) use self::names::{MARK, is_log_file};
-pub(super) use self::recover::{Recovered, Source, Visitor, recover};
+pub(super) use self::recover::{Recovered, Source, Visitor, recover, verify};
 pub(super) use self::snapshot::{SnapshotReader, SnapshotWriter};
 pub(super) use self::writer::{AppendError, Appended, Cut, Log};
 

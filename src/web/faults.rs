@@ -158,7 +158,9 @@ impl FaultRules {
         on_failure: impl Fn(&'static str, &Error) + Clone + Send + Sync + 'static,
     ) -> Vec<Operation<S>> {
         let inject = |operation: Operation<S>| {
-            let Some(point) = self.points.iter().copied().find(|point| point.id == operation.id) else { return operation };
+            let Some(point) = self.points.iter().copied().find(|point| point.id == operation.id) else {
+                return operation;
+            };
             let (rules, on_failure) = (self.clone(), on_failure.clone());
             let layer = from_fn(move |request: Request, next: Next| {
                 let (rules, on_failure) = (rules.clone(), on_failure.clone());
@@ -201,11 +203,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_rule_applies_to_its_scope() {
-        for (scope, count, report) in [
-            (Scope::Public, 503, 200),
-            (Scope::Operation("Report"), 200, 503),
-            (Scope::Route("/count"), 503, 200),
-        ] {
+        for (scope, count, report) in
+            [(Scope::Public, 503, 200), (Scope::Operation("Report"), 200, 503), (Scope::Route("/count"), 503, 200)]
+        {
             let rules = rules(vec![spec(scope, FaultStatus::Unavailable)]);
             assert_eq!(statuses(&rules, COUNT, 1).await, [count], "{scope:?}");
             assert_eq!(statuses(&rules, REPORT, 1).await, [report], "{scope:?}");

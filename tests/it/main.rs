@@ -120,6 +120,7 @@ mod auth {
 }
 
 mod storage {
+    mod backup;
     mod corrupt_bits;
     mod data_dir;
     mod deletes;

@@ -152,7 +152,8 @@ fn parse_rule(text: &str, points: &[FaultPoint]) -> Result<FaultSpec, String> {
 mod tests {
     use super::*;
 
-    const POINTS: [FaultPoint; 1] = [FaultPoint { id: "CountSubJobs", path: "/v1/{project_id}/count", is_public: true }];
+    const POINTS: [FaultPoint; 1] =
+        [FaultPoint { id: "CountSubJobs", path: "/v1/{project_id}/count", is_public: true }];
 
     fn read(rules: &str) -> Result<Vec<FaultSpec>, String> {
         parse(format!("{{\"rules\":[{rules}]}}").as_bytes(), &POINTS).map_err(|error| error.to_string())

@@ -27,7 +27,7 @@ const FORMAT: u32 = 2;
 const ENGINE_FORMAT: u32 = 1;
 
 /// Files and directories in it.
-const FORMAT_FILE: &str = "format";
+pub(super) const FORMAT_FILE: &str = "format";
 const ENGINE: &str = "engine";
 const LOADING: &str = "loading";
 
@@ -80,7 +80,9 @@ impl DataDir {
         let written = path.join(log::MARK).metadata().and_then(|mark| mark.modified()).ok();
         let unwritten_before = written.and_then(|written| SystemTime::now().duration_since(written).ok());
         let dir = Self { path: path.into(), directory, lock, unwritten_before };
-        dir.check_format()?;
+        if !has_format(path)? {
+            dir.write_format()?;
+        }
         Ok(dir)
     }
 
@@ -107,7 +109,7 @@ impl DataDir {
     /// Discards an unfinished load into an empty directory: half of a file is never served, and no report can have been stored
     /// meanwhile. Returns whether there was one.
     pub(super) fn discard_unfinished_load(&self) -> io::Result<bool> {
-        if !self.path.join(LOADING).exists() {
+        if !is_loading(&self.path)? {
             // It may have been removed without a flush before a crash, and a power cut must not bring it back.
             flush(&self.path)?;
             return Ok(false);
@@ -138,52 +140,49 @@ impl DataDir {
         ours.is_some() && ours == identity(self.path.metadata())
     }
 
-    fn check_format(&self) -> Result<(), OpenError> {
-        let file = self.path.join(FORMAT_FILE);
-        let io = |cause| OpenError::Io { path: file.clone(), cause };
-        let text = match fs::read(&file) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.write_format(&file),
-            Err(error) => return Err(io(error)),
-        };
-        let damaged = || OpenError::Damaged { file: file.clone(), reason: "it is not as it was written".into() };
-        let text = std::str::from_utf8(&text).map_err(|_| damaged())?;
-        let format = text.strip_prefix("subjobs data format ").and_then(|rest| rest.split_once(' '));
-        let format: u32 = format.and_then(|(format, _)| format.parse().ok()).ok_or_else(damaged)?;
-        match format {
-            _ if text != format_line(format) => Err(damaged()),
-            FORMAT => Ok(()),
-            _ if format > FORMAT => Err(OpenError::Unusable {
-                path: self.path.clone(),
-                reason: format!("is in format {format} of a newer subjobs; this one knows formats up to {FORMAT}"),
-            }),
-            ENGINE_FORMAT => Err(OpenError::Unusable {
-                path: self.path.clone(),
-                reason:
-                    "is in format 1 of an earlier subjobs: `subjobs export` of that version writes it to a file, which \
-                         --load of this one takes into another directory"
-                        .into(),
-            }),
-            _ => Err(OpenError::Unusable {
-                path: self.path.clone(),
-                reason: format!("is in format {format}, which no released subjobs has written"),
-            }),
-        }
-    }
-
     /// Initializes a new directory.
-    fn write_format(&self, file: &Path) -> Result<(), OpenError> {
-        let draft = file.with_extension("new");
-        let write = || {
-            Log::create(&SystemDirectory::new(&self.path))?;
-            let mut new = File::create(&draft)?;
-            new.write_all(format_line(FORMAT).as_bytes())?;
-            new.sync_all()?;
-            fs::rename(&draft, file)?;
-            flush(&self.path)
-        };
-        write().map_err(|cause| OpenError::Unusable { path: self.path.clone(), reason: cause.to_string() })
+    fn write_format(&self) -> Result<(), OpenError> {
+        let written = Log::create(&SystemDirectory::new(&self.path)).and_then(|()| write_format_file(&self.path));
+        written.map_err(|cause| OpenError::Unusable { path: self.path.clone(), reason: cause.to_string() })
     }
+}
+
+/// Whether a directory has the format of this version; false if it has none. Fails if it has another one.
+pub(super) fn has_format(path: &Path) -> Result<bool, OpenError> {
+    let file = path.join(FORMAT_FILE);
+    let text = match fs::read(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(cause) => return Err(OpenError::Io { path: file, cause }),
+    };
+    let damaged = || OpenError::Damaged { file: file.clone(), reason: "it is not as it was written".into() };
+    let text = std::str::from_utf8(&text).map_err(|_| damaged())?;
+    let format = text.strip_prefix("subjobs data format ").and_then(|rest| rest.split_once(' '));
+    let format: u32 = format.and_then(|(format, _)| format.parse().ok()).ok_or_else(damaged)?;
+    let unusable = |reason: String| Err(OpenError::Unusable { path: path.into(), reason });
+    match format {
+        _ if text != format_line(format) => Err(damaged()),
+        FORMAT => Ok(true),
+        _ if format > FORMAT => {
+            unusable(format!("is in format {format} of a newer subjobs; this one knows formats up to {FORMAT}"))
+        }
+        ENGINE_FORMAT => unusable(
+            "is in format 1 of an earlier subjobs: `subjobs export` of that version writes it to a file, which --load of this \
+             one takes into another directory"
+                .into(),
+        ),
+        _ => unusable(format!("is in format {format}, which no released subjobs has written")),
+    }
+}
+
+/// Writes the format file; after a crash it is there whole or not at all.
+pub(super) fn write_format_file(directory: &Path) -> io::Result<()> {
+    let (file, draft) = (directory.join(FORMAT_FILE), directory.join("format.new"));
+    let mut new = File::create(&draft)?;
+    new.write_all(format_line(FORMAT).as_bytes())?;
+    new.sync_all()?;
+    fs::rename(&draft, file)?;
+    flush(directory)
 }
 
 /// Records that files are being loaded into an empty directory.
@@ -198,8 +197,13 @@ pub(super) fn end_loading(path: &Path) -> io::Result<()> {
     flush(path)
 }
 
+/// Whether files are being loaded into a directory that was empty.
+pub(super) fn is_loading(path: &Path) -> io::Result<bool> {
+    path.join(LOADING).try_exists()
+}
+
 /// Makes the entries of a directory durable.
-fn flush(directory: &Path) -> io::Result<()> {
+pub(super) fn flush(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 

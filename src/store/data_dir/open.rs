@@ -45,7 +45,7 @@ impl SnapshotEnd {
         [self.last, self.effects, self.next_revision].iter().flat_map(|n| n.to_le_bytes()).collect()
     }
 
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; 24] = bytes.try_into().ok()?;
         let number = |at: usize| Some(u64::from_le_bytes(bytes.get(at * 8..at * 8 + 8)?.try_into().ok()?));
         Some(Self { last: number(0)?, effects: number(1)?, next_revision: number(2)? })

@@ -14,7 +14,7 @@ pub(in crate::store) enum LogError {
 }
 
 impl LogError {
-    pub(super) fn corrupt(name: &str, reason: &'static str) -> Self {
+    pub(in crate::store) fn corrupt(name: &str, reason: &'static str) -> Self {
         Self::Corrupt { name: name.into(), reason }
     }
 

@@ -15,6 +15,11 @@ pub(in crate::store) trait Directory: Debug + Send + Sync {
     /// A file that is there.
     fn open(&self, name: &str) -> io::Result<Arc<dyn FileHandle>>;
 
+    /// The same for a file that is only read. Its owner may be another user.
+    fn open_to_read(&self, name: &str) -> io::Result<Arc<dyn FileHandle>> {
+        self.open(name)
+    }
+
     /// A file without content, whether one of that name was there or not.
     fn create(&self, name: &str) -> io::Result<Arc<dyn FileHandle>>;
 
@@ -66,6 +71,10 @@ impl Directory for SystemDirectory {
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn FileHandle>> {
         Ok(Arc::new(OpenOptions::new().read(true).write(true).open(self.0.join(name))?))
+    }
+
+    fn open_to_read(&self, name: &str) -> io::Result<Arc<dyn FileHandle>> {
+        Ok(Arc::new(File::open(self.0.join(name))?))
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn FileHandle>> {

@@ -79,19 +79,16 @@ impl CommitMarkFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let (len, mut marks) = (file.len()?, [None; SLOTS as usize]);
-        for (slot, mark) in (0..).zip(&mut marks) {
-            let mut bytes = [0; MARK_BYTES];
-            if slot * SLOT + MARK_BYTES as u64 <= len {
-                file.read_at(&mut bytes, slot * SLOT)?;
-            }
-            *mark = CommitMark::from_bytes(&bytes);
-        }
-        let number = |mark: &Option<CommitMark>| mark.map(|mark| mark.last.number);
-        let latest = marks.into_iter().max_by_key(number).flatten();
+        let marks = read_slots(&*file)?;
         // The later one of slots 2 and 3 is kept.
         let next_flushed = u64::from(number(&marks[2]) > number(&marks[3]));
-        Ok(latest.map(|mark| (Self { file, mark, next_flushed, is_flushed: true }, mark)))
+        Ok(latest(marks).map(|mark| (Self { file, mark, next_flushed, is_flushed: true }, mark)))
+    }
+
+    /// Reads the latest mark while another process may write the file: a slot that is being written counts as not intact, and another
+    /// one is. `None` if no slot is.
+    pub(super) fn read(file: &dyn FileHandle) -> io::Result<Option<CommitMark>> {
+        Ok(latest(read_slots(file)?))
     }
 
     /// Writes a mark over the last but one.
@@ -109,4 +106,25 @@ impl CommitMarkFile {
         }
         Ok(())
     }
+}
+
+/// The mark in each slot that is intact.
+fn read_slots(file: &dyn FileHandle) -> io::Result<[Option<CommitMark>; SLOTS as usize]> {
+    let (len, mut marks) = (file.len()?, [None; SLOTS as usize]);
+    for (slot, mark) in (0..).zip(&mut marks) {
+        let mut bytes = [0; MARK_BYTES];
+        if slot * SLOT + MARK_BYTES as u64 <= len {
+            file.read_at(&mut bytes, slot * SLOT)?;
+        }
+        *mark = CommitMark::from_bytes(&bytes);
+    }
+    Ok(marks)
+}
+
+fn number(mark: &Option<CommitMark>) -> Option<u64> {
+    mark.map(|mark| mark.last.number)
+}
+
+fn latest(marks: [Option<CommitMark>; SLOTS as usize]) -> Option<CommitMark> {
+    marks.into_iter().max_by_key(number).flatten()
 }

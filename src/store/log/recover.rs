@@ -17,7 +17,7 @@ const PAGE: u64 = 4096;
 
 const MISSING: &str = "acknowledged reports are missing";
 const NOT_INTACT: &str = "an acknowledged report is not as it was written";
-const GONE: &str = "it is gone";
+pub(super) const GONE: &str = "it is gone";
 
 /// Where a payload has been read from.
 #[derive(Debug, Clone, Copy)]
@@ -120,12 +120,7 @@ pub(in crate::store) fn recover<V: Visitor>(
     visitor: &mut V,
 ) -> Result<Recovered, V::Error> {
     let names = directory.list().map_err(LogError::io("."))?;
-    let opened = CommitMarkFile::open(&**directory).map_err(LogError::io(MARK))?;
-    let Some((mark_file, mark)) = opened else {
-        let is_there = names.iter().any(|name| name == MARK);
-        let reason = if is_there { "none of its slots is as it was written" } else { GONE };
-        return Err(LogError::corrupt(MARK, reason).into());
-    };
+    let (mark_file, mark) = open_mark(&**directory, &names)?;
     visitor.expect(mark.sub_jobs);
     let chain = find_chain(&**directory, &names)?;
     let end = read_chain(&chain, mark, visitor)?;
@@ -139,6 +134,22 @@ pub(in crate::store) fn recover<V: Visitor>(
         truncated: (end.at < chain.newest().len).then(|| chain.newest().name.clone()),
         snapshot: chain.snapshot.as_ref().map(|snapshot| (snapshot.cut, snapshot.len)),
         log_bytes: chain.segments.iter().map(|segment| segment.len).sum(),
+    })
+}
+
+/// Reads everything as [`recover`] does, and changes nothing: a recovery will not find that an acknowledged frame is missing or corrupt.
+/// The number of subtasks is not compared.
+pub(in crate::store) fn verify<V: Visitor>(directory: &dyn Directory, visitor: &mut V) -> Result<(), V::Error> {
+    let names = directory.list().map_err(LogError::io("."))?;
+    let (_, mark) = open_mark(directory, &names)?;
+    let chain = find_chain(directory, &names)?;
+    read_chain(&chain, mark, visitor).map(|_| ())
+}
+
+fn open_mark(directory: &dyn Directory, names: &[String]) -> Result<(CommitMarkFile, CommitMark), LogError> {
+    CommitMarkFile::open(directory).map_err(LogError::io(MARK))?.ok_or_else(|| {
+        let is_there = names.iter().any(|name| name == MARK);
+        LogError::corrupt(MARK, if is_there { "none of its slots is as it was written" } else { GONE })
     })
 }
 

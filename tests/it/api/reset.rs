@@ -79,7 +79,8 @@ async fn a_reset_of_an_ephemeral_server_deletes_the_subtasks_of_all_projects() {
     let lines: Vec<_> = (0..10).map(|n| record(&n.to_string(), "j", "CREATE_SERVER", "RUNNING")).collect();
     for project in [PROJECT, OTHER_PROJECT] {
         let url = format!("http://{}/v1/{project}/app-server-sub-jobs/actions/report", server.internal);
-        let request = server.client.post(url).header("X-Auth-Token", OPS).header("Content-Type", "application/x-ndjson");
+        let request =
+            server.client.post(url).header("X-Auth-Token", OPS).header("Content-Type", "application/x-ndjson");
         assert_eq!(request.body(lines.join("\n")).send().await.unwrap().status(), 200);
     }
     let revision = summary(&server, PROJECT, "").await["revision"].as_u64().unwrap();
@@ -93,8 +94,7 @@ async fn a_reset_of_an_ephemeral_server_deletes_the_subtasks_of_all_projects() {
 #[tokio::test]
 async fn a_signed_report_is_applied_again_after_a_reset() {
     let access = AccessSource::Text(access_with_keys());
-    let server =
-        Running::start(Config { access, ephemeral: Some(Ephemeral::with_access_file()), ..config() }).await;
+    let server = Running::start(Config { access, ephemeral: Some(Ephemeral::with_access_file()), ..config() }).await;
     let record = record("1", "j", "CREATE_SERVER", "RUNNING");
     let report = Call::report("application/x-ndjson", &record).sign(OPS_KEY);
     for _ in 0..2 {

@@ -51,7 +51,8 @@ async fn tokens_expire_by_the_clock() {
     let access = access().replace(expires, "expires_at = 2090-01-01T00:00:00Z");
     let server = ephemeral(Config { access: AccessSource::Text(access), ..config() }).await;
     let status = async |token| server.ask(token, "").send().await.unwrap().status().as_u16();
-    for (now, expected) in [("2089-12-31T23:59:00Z", 200), ("2090-01-01T00:00:01Z", 401), ("2000-01-01T00:00:00Z", 200)] {
+    for (now, expected) in [("2089-12-31T23:59:00Z", 200), ("2090-01-01T00:00:01Z", 401), ("2000-01-01T00:00:00Z", 200)]
+    {
         set(&server, json!({ "now": now })).await;
         assert_eq!((status(EXPIRED).await, status(DASHBOARD).await), (expected, 200), "{now}");
     }
