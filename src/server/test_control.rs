@@ -24,7 +24,7 @@ pub(super) fn new(retain_finished: Option<Duration>) -> Arc<TestControl> {
 
 /// The operations of the public listener, which fail as the rules say.
 pub(super) fn public_operations(control: &TestControl) -> Vec<Operation<Arc<Api>>> {
-    control.faults.inject(api::operations(), |_, _| ())
+    control.faults.inject(true, api::operations(), |_, _| ())
 }
 
 /// The operations of the internal listener, which fail as the rules say.
@@ -34,7 +34,7 @@ pub(super) fn internal_operations(
     metrics: &Arc<Metrics>,
 ) -> Vec<Operation<Arc<Internal>>> {
     let metrics = metrics.clone();
-    control.faults.inject(internal::operations(tests), move |id, error| {
+    control.faults.inject(false, internal::operations(tests), move |id, error| {
         if id == REPORT {
             metrics.count_report(error.status());
         }

@@ -150,17 +150,17 @@ impl FaultRules {
         }
     }
 
-    /// Makes those of the operations fail that a rule can name. `on_failure` is called with the id and the error of each failure, in
+    /// Makes those of a listener's operations fail that a rule can name. `is_public` is whether it is the public one. `on_failure` is called with the id and the error of each failure, in
     /// place of the metrics of the operation's own.
     pub fn inject<S: Clone + Send + Sync + 'static>(
         self: &Arc<Self>,
+        is_public: bool,
         operations: Vec<Operation<S>>,
         on_failure: impl Fn(&'static str, &Error) + Clone + Send + Sync + 'static,
     ) -> Vec<Operation<S>> {
         let inject = |operation: Operation<S>| {
-            let Some(point) = self.points.iter().copied().find(|point| point.id == operation.id) else {
-                return operation;
-            };
+            let is_it = |point: &FaultPoint| point.id == operation.id && point.is_public == is_public;
+            let Some(point) = self.points.iter().copied().find(is_it) else { return operation };
             let (rules, on_failure) = (self.clone(), on_failure.clone());
             let layer = from_fn(move |request: Request, next: Next| {
                 let (rules, on_failure) = (rules.clone(), on_failure.clone());
