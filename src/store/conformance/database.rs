@@ -135,7 +135,7 @@ fn reports_stay_fast_while_a_table_grows() {
     store.report(&project("p"), vec![sub_job("first", "j", Status::Running, 0)]).unwrap();
     Cluster::shared(ServerVersion::System).sql(&database, "ANALYZE sub_job");
     // A lane keeps the plan of the sixth execution.
-    let sizes = [[1; 20], [3000; 20]].concat();
+    let sizes = [vec![1; 20], vec![1500; 40]].concat();
     for (report, size) in sizes.into_iter().enumerate() {
         let batch = (0..size).map(|n| sub_job(&format!("{report}-{n}"), "j", Status::Running, 0)).collect();
         assert_eq!(store.report(&project("p"), batch).map(|outcome| outcome.created), Ok(size));

@@ -58,7 +58,7 @@ impl fmt::Display for StoreCheck {
 ///
 /// If the database cannot be used or reached.
 pub async fn check_database(target: &Target) -> Result<StoreCheck, DatabaseError> {
-    let connection = connect(target, Purpose::Upkeep).await?;
+    let connection = connect(target, Purpose::Whole).await?;
     let client = &connection.client;
     client.batch_execute("SET statement_timeout = 0").await?;
     let schema = schema::read_version(client).await?;

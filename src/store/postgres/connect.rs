@@ -44,6 +44,9 @@ const PINNED_PLANNER: &str = "\
     SET statement_timeout = '5s';\
     SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off;";
 
+/// Lists and the recount read a part of a project, never a whole table.
+const BY_INDEX: &str = "SET statement_timeout = '5s'; SET enable_seqscan = off; SET jit = off;";
+
 const FREE_PLANNER: &str = "SET statement_timeout = '5s'; SET jit = off;";
 
 /// A statement of a migration may take long.
@@ -59,8 +62,10 @@ const SERVER: &str = "\
 pub(super) enum Purpose {
     /// Reads and writes by key.
     Lane,
-    /// Lists, the recount and other statements that may read much.
+    /// Lists, the recount and other work that reads a part of a project.
     Upkeep,
+    /// The check and the export, which read everything.
+    Whole,
     /// Changes of the schema, which is not checked.
     Migration,
 }
@@ -118,7 +123,8 @@ async fn open(target: &Target, endpoint: &Endpoint, purpose: Purpose) -> Result<
     let connection = Connection { client, driver };
     let purpose_settings = match purpose {
         Purpose::Lane => PINNED_PLANNER,
-        Purpose::Upkeep => FREE_PLANNER,
+        Purpose::Upkeep => BY_INDEX,
+        Purpose::Whole => FREE_PLANNER,
         Purpose::Migration => NO_LIMIT,
     };
     let setup = format!("{SESSION}{purpose_settings}{SERVER}");

@@ -31,7 +31,7 @@ pub async fn export_database<E: From<DatabaseError>>(
     mut each: impl FnMut(&ProjectId, SubJob) -> Result<(), E>,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<(), E> {
-    let mut connection = connect(target, Purpose::Upkeep).await.map_err(DatabaseError::from)?;
+    let mut connection = connect(target, Purpose::Whole).await.map_err(DatabaseError::from)?;
     let failed = DatabaseError::from;
     connection.client.batch_execute("SET statement_timeout = 0").await.map_err(failed)?;
     let builder = connection.client.build_transaction();
