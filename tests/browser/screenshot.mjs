@@ -21,7 +21,7 @@ try {
     if (turn % 3 === 0) await server.report(["worker-1", "worker-job", "CREATE_SERVER", turn % 2 === 0 ? "RUNNING" : "SUCCESS"]);
     await setTimeout(500);
   }
-  const { page } = await open(browser, server.page, { viewport: { width: 1280, height: 830 } });
+  const { page } = await open(browser, server.page, { viewport: { width: 1280, height: 690 } });
   await connection(page, "Live");
   await page.waitForFunction(() => document.querySelector("#by-status path").getAttribute("d") !== "");
   await page.screenshot({ path: file });
