@@ -151,24 +151,27 @@ fn of_projects() -> String {
     )
 }
 
-/// The counters of projects, by identifier.
+/// The number and the revision of the project of a key `k`.
+const PROJECT_OF_KEY: &str = "\
+    LATERAL (SELECT no FROM project p WHERE p.id = k.project OFFSET 0) p, \
+    LATERAL (SELECT revision FROM project_revision r WHERE r.project = p.no OFFSET 0) r";
+
+/// The counters of projects, by identifier, each given once.
 pub(super) fn counters_of_projects() -> String {
     let sums = of_statuses(|status| format!("sum(t.s{status})::bigint"));
     format!(
-        "SELECT p.id, r.revision, t.job_type, {sums} FROM project p JOIN project_revision r ON r.project = p.no \
+        "SELECT k.project, r.revision, t.job_type, {sums} FROM unnest($1::text[]) AS k(project), {PROJECT_OF_KEY} \
          LEFT JOIN LATERAL (SELECT * FROM project_tally t WHERE t.project = p.no OFFSET 0) t ON true \
-         WHERE p.id = ANY($1::text[]) \
-         GROUP BY p.id, r.revision, t.job_type"
+         GROUP BY k.project, r.revision, t.job_type"
     )
 }
 
-/// The counters of jobs, by project and hash. OFFSET keeps the planner from joining by the project alone.
+/// The counters of jobs, by project and hash.
 pub(super) fn counters_of_jobs() -> String {
     let columns = of_statuses(|status| format!("t.s{status}"));
     format!(
         "SELECT k.ord, r.revision, t.job_type, {columns} \
-         FROM unnest($1::text[], $2::uuid[]) WITH ORDINALITY AS k(project, job, ord) \
-         JOIN project p ON p.id = k.project JOIN project_revision r ON r.project = p.no \
+         FROM unnest($1::text[], $2::uuid[]) WITH ORDINALITY AS k(project, job, ord), {PROJECT_OF_KEY} \
          LEFT JOIN LATERAL (SELECT * FROM job_tally t WHERE t.project = p.no AND t.job = k.job OFFSET 0) t ON true"
     )
 }
