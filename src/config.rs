@@ -5,7 +5,6 @@ mod defaults;
 mod environment;
 mod flags;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use crate::domain::JobTypes;
 use crate::ephemeral::Ephemeral;
 use crate::store::{StoreUrl, Target};
 use crate::tls::TlsFiles;
-pub use address::connect_address;
+pub use address::{ListenAddress, connect_address};
 pub use environment::{UnknownVariable, UsageError, read_command_line, unknown_variables};
 pub use flags::{
     BackupFlags, CheckFlags, Cli, Command, ExportFlags, HealthcheckFlags, InternalTlsFlags, JobTypeFlags, LogFlags,
@@ -31,9 +30,9 @@ pub struct ConfigError(String);
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Address of the public API.
-    pub listen: SocketAddr,
+    pub listen: ListenAddress,
     /// Address for health, metrics and workers' reports.
-    pub internal_listen: SocketAddr,
+    pub internal_listen: ListenAddress,
     /// Certificate of the public listener; without it there is no TLS.
     pub tls: Option<TlsFiles>,
     /// Certificate of the internal listener; without it there is no TLS.
@@ -184,7 +183,7 @@ impl TryFrom<ServeFlags> for Config {
         // A test has ports of its own.
         let any_port = ephemeral.as_ref().map(|_| defaults::loopback(0));
         Ok(Self {
-            listen: flags.listen.or(any_port).unwrap_or(defaults::LISTEN),
+            listen: flags.listen.or(any_port.clone()).unwrap_or(defaults::LISTEN),
             internal_listen: flags.internal.internal_listen.or(any_port).unwrap_or(defaults::INTERNAL_LISTEN),
             tls: flags.tls.files()?,
             internal_tls: flags.internal.tls.files()?,

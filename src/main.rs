@@ -7,8 +7,8 @@ use std::thread;
 
 use subjobs::cli::{self, ExportError, MigrationError};
 use subjobs::config::{
-    BackupFlags, CheckFlags, Cli, Command, Config, ExportFlags, LogFlags, LogFormat, MigrateFlags, ServeFlags,
-    UnknownVariable, UsageError, read_command_line, unknown_variables,
+    BackupFlags, CheckFlags, Cli, Command, Config, ExportFlags, ListenAddress, LogFlags, LogFormat, MigrateFlags,
+    ServeFlags, UnknownVariable, UsageError, read_command_line, unknown_variables,
 };
 use subjobs::demo;
 use subjobs::input;
@@ -274,8 +274,15 @@ async fn await_stop_signal(terminate: &mut Signal, interrupt: &mut Signal) {
 /// command. `tls` is whether the public and the internal
 /// listener use TLS.
 fn demo_greeting(server: &Server, tls: (bool, bool), token: &str) -> String {
-    let url = |address, is_tls| format!("http{}://{}", if is_tls { "s" } else { "" }, cli::connect_address(address));
-    let (public, internal) = (url(server.public_addr(), tls.0), url(server.internal_addr(), tls.1));
+    let url = |address: &ListenAddress, is_tls| {
+        let host = address.tcp().map_or("localhost".into(), |address| cli::connect_address(address).to_string());
+        format!("http{}://{host}", if is_tls { "s" } else { "" })
+    };
+    let (public, internal) = (url(server.public_address(), tls.0), url(server.internal_address(), tls.1));
+    let socket = match server.public_address() {
+        ListenAddress::Unix { path, .. } => format!("--unix-socket '{}' ", path.display()),
+        ListenAddress::Tcp(_) => String::new(),
+    };
     let (project, projects) = (demo::PROJECTS[0], demo::PROJECTS.join(" "));
     // A quote inside single quotes of a shell.
     let quoted = token.replace('\'', r"'\''");
@@ -289,7 +296,7 @@ fn demo_greeting(server: &Server, tls: (bool, bool), token: &str) -> String {
          \n\
          How many are running? Ask a few times:\n\
          \n\
-         \x20 curl -H 'X-Auth-Token: {quoted}' \
+         \x20 curl {socket}-H 'X-Auth-Token: {quoted}' \
          '{public}/v1/{project}/app-server-sub-jobs/actions/count?status=RUNNING'\n\
          \n"
     )

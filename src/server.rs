@@ -9,6 +9,7 @@ mod drain;
 mod fragment;
 mod http2;
 mod linger;
+mod listen_socket;
 mod listener;
 mod listener_task;
 mod peer_limit;
@@ -23,7 +24,7 @@ mod tls_socket;
 mod tracked_body;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,7 +40,7 @@ use self::setup::Setup;
 use self::shutdown::Shutdown;
 use crate::access::{AccessError, AccessHandle};
 use crate::api::{self, Api, ConcurrencyLimit};
-use crate::config::{Config, connect_address};
+use crate::config::{Config, ListenAddress};
 use crate::demo::{Demo, RunningDemo};
 use crate::domain::Clock;
 use crate::internal::{self, Internal, ReportLimits, RunningReports, TestOperations};
@@ -55,6 +56,9 @@ use crate::store::{DataDir, OpenError, Store};
 use crate::tls::TlsError;
 use crate::web::error::REASONS;
 use crate::web::waiters::Waiters;
+
+/// What a listener without a TCP address returns as its address.
+const NO_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// Why a server could not start or has stopped.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +81,7 @@ pub enum ServerError {
         /// The option and the environment variable that set the address.
         option: &'static str,
         /// The configured address.
-        address: SocketAddr,
+        address: ListenAddress,
         /// The system's error.
         cause: io::Error,
     },
@@ -190,14 +194,24 @@ impl Server {
         })
     }
 
-    /// The address of the public listener.
-    pub fn public_addr(&self) -> SocketAddr {
-        self.public.address
+    /// Where the public listener listens.
+    pub fn public_address(&self) -> &ListenAddress {
+        &self.public.address
     }
 
-    /// The address of the internal listener, which has health, metrics and workers' reports.
+    /// Where the internal listener listens.
+    pub fn internal_address(&self) -> &ListenAddress {
+        &self.internal.address
+    }
+
+    /// The address of the public listener. That of a Unix socket is 0.0.0.0:0.
+    pub fn public_addr(&self) -> SocketAddr {
+        self.public.address.tcp().unwrap_or(NO_ADDRESS)
+    }
+
+    /// The address of the internal listener, which has health, metrics and workers' reports. That of a Unix socket is 0.0.0.0:0.
     pub fn internal_addr(&self) -> SocketAddr {
-        self.internal.address
+        self.internal.address.tcp().unwrap_or(NO_ADDRESS)
     }
 
     /// How many connections each listener accepts: the configured number, or fewer if the limit of open files is too low.
@@ -258,8 +272,7 @@ impl Server {
     }
 
     fn announcement(&self) -> Result<Announcement, ServerError> {
-        let scheme = |bound: &BoundListener| if bound.tls.is_some() { "https" } else { "http" };
-        let url = |bound: &BoundListener| format!("{}://{}", scheme(bound), connect_address(bound.address));
+        let url = |bound: &BoundListener| bound.address.url(bound.tls.is_some());
         let urls = (url(&self.public), url(&self.internal));
         Announcement::prepare(urls, self.config.ephemeral.as_ref(), self.config.addresses_file.clone())
     }

@@ -1,9 +1,90 @@
 //! The address of a listener: how it is written, and how a client reaches it.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// The permissions of a Unix socket: its owner and its group may connect.
+const DEFAULT_MODE: u32 = 0o660;
+
+/// The most bytes of a Unix socket's path on Linux.
+const MAX_UNIX_PATH: usize = 107;
+
+/// Where a listener listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// An IP address and a port; port 0 is any free one.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix {
+        /// Its file.
+        path: PathBuf,
+        /// The permissions of the file.
+        mode: u32,
+    },
+}
+
+impl ListenAddress {
+    /// The address of a TCP socket.
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address),
+            Self::Unix { .. } => None,
+        }
+    }
+
+    /// What a client on this machine connects to: a URL, or `unix:/path`.
+    pub fn url(&self, is_tls: bool) -> String {
+        match self {
+            Self::Tcp(address) => format!("http{}://{}", if is_tls { "s" } else { "" }, connect_address(*address)),
+            Self::Unix { .. } => self.to_string(),
+        }
+    }
+}
+
+impl From<SocketAddr> for ListenAddress {
+    fn from(address: SocketAddr) -> Self {
+        Self::Tcp(address)
+    }
+}
+
+impl FromStr for ListenAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        listen_address(text)
+    }
+}
+
+/// `127.0.0.1:8080` or `unix:/path`.
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix { path, .. } => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Parses `unix:PATH` or `unix:PATH,mode=OCTAL`, or an address for TCP.
+pub(super) fn listen_address(text: &str) -> Result<ListenAddress, String> {
+    let Some(rest) = text.strip_prefix("unix:") else { return tcp_address(text).map(ListenAddress::Tcp) };
+    let (path, mode) = match rest.rsplit_once(",mode=") {
+        None => (rest, DEFAULT_MODE),
+        Some((path, mode)) => match u32::from_str_radix(mode, 8) {
+            Ok(parsed @ 0..=0o777) if !mode.starts_with('+') => (path, parsed),
+            _ => return Err("must have a mode in octal digits, as unix:/run/subjobs.sock,mode=0660".into()),
+        },
+    };
+    if path.is_empty() || path.contains('\0') || path.len() > MAX_UNIX_PATH {
+        return Err(format!("must have a path of 1 to {MAX_UNIX_PATH} bytes, as unix:/run/subjobs.sock"));
+    }
+    Ok(ListenAddress::Unix { path: path.into(), mode })
+}
 
 /// Parses an IP address and a port. A port alone, or with `localhost`, means that port of 127.0.0.1.
-pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
+fn tcp_address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(address) = text.parse() {
         return Ok(address);
     }
@@ -54,7 +135,7 @@ mod tests {
             ("LocalHost:8080", "127.0.0.1:8080"),
             ("0", "127.0.0.1:0"),
         ] {
-            assert_eq!(listen_address(text), Ok(address.parse().unwrap()), "{text}");
+            assert_eq!(listen_address(text), Ok(ListenAddress::Tcp(address.parse().unwrap())), "{text}");
         }
     }
 
@@ -82,6 +163,25 @@ mod tests {
         ] {
             let error = listen_address(text).unwrap_err();
             assert!(error.contains(said), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_unix_socket_has_a_path_and_perhaps_a_mode() {
+        for (text, path, mode) in [
+            ("unix:/run/a.sock", "/run/a.sock", 0o660),
+            ("unix:a", "a", 0o660),
+            ("unix:/a,mode=0600", "/a", 0o600),
+            ("unix:/a,b,mode=666", "/a,b", 0o666),
+        ] {
+            assert_eq!(listen_address(text), Ok(ListenAddress::Unix { path: path.into(), mode }), "{text}");
+        }
+        let long = format!("unix:/{}", "x".repeat(107));
+        for text in ["unix:", "unix:,mode=660", &long] {
+            assert!(listen_address(text).unwrap_err().contains("a path of 1 to 107 bytes"), "{text}");
+        }
+        for text in ["unix:/a,mode=", "unix:/a,mode=rw", "unix:/a,mode=+6", "unix:/a,mode=1777", "unix:/a,mode=8"] {
+            assert!(listen_address(text).unwrap_err().contains("octal"), "{text}");
         }
     }
 }

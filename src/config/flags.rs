@@ -4,7 +4,6 @@ mod tls;
 
 use std::convert::Infallible;
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
 
-use super::address::listen_address;
+use super::address::{ListenAddress, listen_address};
 use super::defaults;
 use crate::access::PublicHost;
 use crate::domain::JobTypes;
@@ -58,10 +57,10 @@ pub enum Command {
 #[derive(Debug, Args)]
 #[expect(missing_docs, reason = "the help texts are the documentation")]
 pub struct ServeFlags {
-    /// Address of the public API, to which the gateway forwards; a port alone means that port of 127.0.0.1 [default:
-    /// 127.0.0.1:8080]
+    /// Address of the public API, to which the gateway forwards; a port alone means that port of 127.0.0.1, unix:PATH a Unix
+    /// socket [default: 127.0.0.1:8080]
     #[arg(long, env = "SUBJOBS_LISTEN", value_name = "ADDR", value_parser = listen_address)]
-    pub listen: Option<SocketAddr>,
+    pub listen: Option<ListenAddress>,
 
     #[command(flatten)]
     pub tls: TlsFlags,
@@ -315,7 +314,7 @@ impl fmt::Debug for UrlText {
 pub struct HealthcheckFlags {
     /// Address for health, metrics and workers' reports; keep it off the public gateway [default: 127.0.0.1:9090]
     #[arg(long, env = "SUBJOBS_INTERNAL_LISTEN", value_name = "ADDR", value_parser = listen_address)]
-    pub internal_listen: Option<SocketAddr>,
+    pub internal_listen: Option<ListenAddress>,
 
     /// TLS of the internal listener.
     #[command(flatten)]
@@ -324,8 +323,8 @@ pub struct HealthcheckFlags {
 
 impl HealthcheckFlags {
     /// The address of the server to ask.
-    pub fn address(&self) -> SocketAddr {
-        self.internal_listen.unwrap_or(defaults::INTERNAL_LISTEN)
+    pub fn address(&self) -> ListenAddress {
+        self.internal_listen.clone().unwrap_or(defaults::INTERNAL_LISTEN)
     }
 }
 

@@ -21,7 +21,10 @@ fn the_command_line_and_an_embedded_config_have_the_same_defaults() {
         ("127.0.0.1:8080".parse().unwrap(), "127.0.0.1:9090".parse().unwrap())
     );
     assert_eq!(
-        format!("{:?}", Config { listen: embedded.listen, internal_listen: embedded.internal_listen, ..config }),
+        format!(
+            "{:?}",
+            Config { listen: embedded.listen.clone(), internal_listen: embedded.internal_listen.clone(), ..config }
+        ),
         format!("{embedded:?}")
     );
 }

@@ -6,17 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::IntGauge;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, sleep};
 
 use super::connection;
 use super::drain::Drain;
+use super::listen_socket::{Accepted, ListenSocket, Transport};
 use super::peer_limit::{PeerConnection, PeerLimit};
 use super::reserve::Reserve;
 use super::state::{ConnectionState, Timeouts};
 use super::tls;
+use crate::config::ListenAddress;
 use crate::metrics::Listener;
 use crate::tls::TlsHandle;
 use crate::web::instrument::App;
@@ -30,8 +31,8 @@ const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// A bound socket and what serves its connections.
 pub(super) struct BoundListener {
     pub(super) kind: Listener,
-    pub(super) socket: TcpListener,
-    pub(super) address: SocketAddr,
+    pub(super) socket: ListenSocket,
+    pub(super) address: ListenAddress,
     /// Its certificate. Without it there is no TLS.
     pub(super) tls: Option<Arc<TlsHandle>>,
     pub(super) app: App,
@@ -57,7 +58,7 @@ impl BoundListener {
         // A connection may be aborted after the drain has begun and before this loop notices the drain.
         let mut count = |ended: Result<usize, JoinError>| aborted += ended.unwrap_or(0);
         loop {
-            let (connection, address, permit) = tokio::select! {
+            let (connection, permit) = tokio::select! {
                 () = drain.wait_until_begun() => break,
                 Some(ended) = connections.join_next() => {
                     count(ended);
@@ -72,29 +73,25 @@ impl BoundListener {
                     }
                 },
             };
-            let Some(peer) = peer_limit.try_connect(address.ip()) else {
-                drop(connection);
-                refusals.record(address);
-                continue;
+            let peer = match &connection {
+                Accepted::Tcp(connection, address) => {
+                    let Some(peer) = peer_limit.try_connect(address.ip()) else {
+                        refusals.record(*address);
+                        continue;
+                    };
+                    // Small responses are sent at once. Without the option the socket still works.
+                    let _ = connection.set_nodelay(true);
+                    peer
+                }
+                Accepted::Unix(_) => PeerConnection::unlimited(),
             };
-            // Small responses are sent at once. Without the option the socket still works.
-            let _ = connection.set_nodelay(true);
             let serve = |permit, app: &App, timeouts| {
-                let (open_connection, state) =
-                    (OpenConnection::new(permit, peer, &self.open), ConnectionState::new(timeouts, drain.clone()));
-                let (app, drain) = (app.clone(), drain.clone());
-                // Two futures, so that a connection without TLS needs no memory for it.
-                let task = match &tls {
-                    None => connections.spawn(open_connection.hold(connection::serve(
-                        connection,
-                        app,
-                        state.clone(),
-                        drain,
-                    ))),
-                    Some(tls) => {
-                        let served = tls::serve(connection, tls.clone(), app, state.clone(), drain);
-                        connections.spawn(open_connection.hold(served))
-                    }
+                let state = ConnectionState::new(timeouts, drain.clone());
+                let open_connection = OpenConnection::new(permit, peer, &self.open);
+                let served = Served { tls: &tls, app: app.clone(), state: state.clone(), drain: drain.clone() };
+                let task = match connection {
+                    Accepted::Tcp(socket, _) => served.spawn(socket, open_connection, &mut connections),
+                    Accepted::Unix(socket) => served.spawn(socket, open_connection, &mut connections),
                 };
                 (task, state)
             };
@@ -114,6 +111,26 @@ impl BoundListener {
             count(ended);
         }
         aborted
+    }
+}
+
+/// What a connection is served with.
+struct Served<'a> {
+    tls: &'a Option<Arc<TlsHandle>>,
+    app: App,
+    state: Arc<ConnectionState>,
+    drain: Arc<Drain>,
+}
+
+impl Served<'_> {
+    /// Serves a connection in a task.
+    fn spawn<S: Transport>(self, socket: S, open: OpenConnection, connections: &mut JoinSet<usize>) -> AbortHandle {
+        let Self { tls, app, state, drain } = self;
+        // Two futures, so that a connection without TLS needs no memory for it.
+        match tls {
+            None => connections.spawn(open.hold(connection::serve(socket, app, state, drain))),
+            Some(tls) => connections.spawn(open.hold(tls::serve(socket, tls.clone(), app, state, drain))),
+        }
     }
 }
 
@@ -147,17 +164,15 @@ impl Drop for OpenConnection {
 /// The next connection and its permit. Without `has_reserve` the permit is acquired first, so that a connection beyond the
 /// limit waits in the system's queue. With it the connection is accepted in any case, and may have no permit.
 async fn accept(
-    socket: &TcpListener,
+    socket: &ListenSocket,
     permits: &Arc<Semaphore>,
     has_reserve: bool,
-) -> io::Result<(TcpStream, SocketAddr, Option<OwnedSemaphorePermit>)> {
+) -> io::Result<(Accepted, Option<OwnedSemaphorePermit>)> {
     let permit =
         if has_reserve { None } else { Some(permits.clone().acquire_owned().await.map_err(io::Error::other)?) };
     loop {
         match socket.accept().await {
-            Ok((connection, peer)) => {
-                return Ok((connection, peer, permit.or_else(|| permits.clone().try_acquire_owned().ok())));
-            }
+            Ok(connection) => return Ok((connection, permit.or_else(|| permits.clone().try_acquire_owned().ok()))),
             // The peer closed the connection before it was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => return Err(error),

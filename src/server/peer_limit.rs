@@ -56,6 +56,13 @@ impl PeerLimit {
     }
 }
 
+impl PeerConnection {
+    /// A connection without a peer address, which is neither limited nor counted.
+    pub(super) fn unlimited() -> Self {
+        Self(None)
+    }
+}
+
 /// One counted connection of a peer. Dropping it subtracts it.
 #[derive(Debug)]
 pub(super) struct PeerConnection(Option<(Peer, Arc<ConnectionCounts>)>);

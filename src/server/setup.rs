@@ -1,13 +1,11 @@
 //! Binds the listeners and builds the application of each.
 
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket};
 use tokio::time::timeout;
 
+use super::listen_socket::ListenSocket;
 use super::listener::BoundListener;
 use super::state::Timeouts;
 use super::{ServerError, system_error};
@@ -44,14 +42,6 @@ pub(super) async fn open_tls(
     }
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // After a restart, connections of the earlier process may still be in TIME_WAIT.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(LISTEN_BACKLOG)
-}
-
 fn timeouts(config: &Config) -> Timeouts {
     Timeouts {
         first_byte: FIRST_BYTE_TIMEOUT.min(config.idle_timeout),
@@ -60,10 +50,6 @@ fn timeouts(config: &Config) -> Timeouts {
         is_single_request: false,
     }
 }
-
-/// How many connections may wait in the system's accept queue, if the system allows that many. Clients of further ones try
-/// again after a second.
-const LISTEN_BACKLOG: u32 = 4096;
 
 /// What both listeners are built from.
 pub(super) struct Setup<'a> {
@@ -84,15 +70,15 @@ impl Setup<'_> {
     ) -> Result<BoundListener, ServerError> {
         let config = self.config;
         let (address, option) = match kind {
-            Listener::Public => (config.listen, "--listen (SUBJOBS_LISTEN)"),
-            Listener::Internal => (config.internal_listen, "--internal-listen (SUBJOBS_INTERNAL_LISTEN)"),
+            Listener::Public => (&config.listen, "--listen (SUBJOBS_LISTEN)"),
+            Listener::Internal => (&config.internal_listen, "--internal-listen (SUBJOBS_INTERNAL_LISTEN)"),
         };
-        let bind = |cause| ServerError::Bind { option, address, cause };
-        let socket = listen(address).map_err(bind)?;
+        let bind = |cause| ServerError::Bind { option, address: address.clone(), cause };
+        let (socket, address) = ListenSocket::bind(address).await.map_err(bind)?;
         self.metrics.set_connections_limit(kind, self.max_connections);
         Ok(BoundListener {
             kind,
-            address: socket.local_addr().map_err(bind)?,
+            address,
             socket,
             tls,
             reserve_app: reserve.map(|operations| self.app(kind, operations, state.clone())).transpose()?,

@@ -4,13 +4,13 @@ use std::io;
 use std::sync::Arc;
 
 use rustls::{AlertDescription, Error};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::connection::{self, IDLE_DRAIN_GRACE};
 use super::drain::Drain;
 use super::http2;
+use super::listen_socket::Transport;
 use super::socket::TrackedSocket;
 use super::state::{ConnectionState, LINGER_TIMEOUT};
 use super::tls_socket::TlsSocket;
@@ -23,8 +23,8 @@ const PLAINTEXT_REFUSED: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close
     Content-Length: 43\r\n\r\nthis port speaks TLS: use an https:// URL.\n";
 
 /// Serves a connection until it ends. Returns how many running requests the drain aborted.
-pub(super) async fn serve(
-    socket: TcpStream,
+pub(super) async fn serve<S: Transport>(
+    socket: S,
     tls: Arc<TlsHandle>,
     app: App,
     state: Arc<ConnectionState>,
@@ -51,12 +51,12 @@ async fn idle_deadline(drain: &Drain) {
 }
 
 /// Performs the handshake. Its first byte has the timeout of a connection's first byte, the rest that of a request's head.
-async fn accept(socket: TcpStream, tls: &TlsHandle, state: &Arc<ConnectionState>) -> Option<TlsSocket<TcpStream>> {
-    let mut first = [0];
+async fn accept<S: Transport>(socket: S, tls: &TlsHandle, state: &Arc<ConnectionState>) -> Option<TlsSocket<S>> {
     // A connection without a byte is no handshake: a load balancer that checks the port makes such connections.
-    let Ok(Ok(1)) = timeout(state.timeouts().first_byte, socket.peek(&mut first)).await else { return None };
+    let first = timeout(state.timeouts().first_byte, socket.peek_byte()).await;
+    let Ok(Ok(Some(first))) = first else { return None };
     // The first byte of a method. A TLS record begins with 22.
-    if first[0].is_ascii_uppercase() {
+    if first.is_ascii_uppercase() {
         record_failure(tls, HandshakeResult::Plaintext, &"the client sent a request without TLS");
         TrackedSocket::new(socket, state.clone()).close(PLAINTEXT_REFUSED, LINGER_TIMEOUT).await;
         return None;

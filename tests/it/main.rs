@@ -79,6 +79,7 @@ mod http {
     mod drain;
     mod framing;
     mod gateway_log;
+    mod listen_addresses;
     mod max_in_flight;
     mod metrics;
     mod metrics_for_alerts;
