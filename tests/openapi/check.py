@@ -46,6 +46,15 @@ def run(*command, **options):
     subprocess.run(command, check=True, **options)
 
 
+def ephemeral_document(subjobs):
+    """The document of an ephemeral server, which has operations that no other has."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([subjobs, "serve", "--ephemeral"], **pipes) as server:
+        internal = json.loads(server.stdout.readline())["internal"]
+        with urllib.request.urlopen(f"{internal}/openapi.json", timeout=10) as answer:
+            return answer.read()
+
+
 def check(address, project, modules, directory):
     document = directory / "openapi.json"
     with urllib.request.urlopen(f"http://{address['internal']}/openapi.json", timeout=10) as answer:
@@ -59,8 +68,11 @@ def check(address, project, modules, directory):
     tool = directory / "node_modules" / ".bin"
     caller = [address["public"], address["internal"], project, TOKEN]
 
-    run("openapi-spec-validator", document)
-    run(tool / "redocly", "lint", document, **node)
+    ephemeral = directory / "ephemeral.json"
+    ephemeral.write_bytes(ephemeral_document(sys.argv[1]))
+    for described in (document, ephemeral):
+        run("openapi-spec-validator", described)
+        run(tool / "redocly", "lint", described, **node)
 
     generate = ["openapi-python-client", "generate", "--path", document, "--meta", "none"]
     run(*generate, "--output-path", directory / "made", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
