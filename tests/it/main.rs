@@ -153,6 +153,7 @@ mod postgres {
 }
 
 mod watch {
+    mod dashboard;
     mod rules;
 }
 
