@@ -15,7 +15,7 @@ use crate::ephemeral::Ephemeral;
 use crate::store::{StoreUrl, Target};
 use crate::tls::TlsFiles;
 pub use address::{ListenAddress, connect_address};
-pub use environment::{UnknownVariable, UsageError, read_command_line, unknown_variables};
+pub use environment::{UnknownVariable, UsageError, has_service_manager, read_command_line, unknown_variables};
 pub use flags::{
     BackupFlags, CheckFlags, Cli, Command, ExportFlags, HealthcheckFlags, InternalTlsFlags, JobTypeFlags, LogFlags,
     LogFormat, MigrateFlags, ServeFlags, StoreFlags, TlsFlags, TokenFlags, UrlText,

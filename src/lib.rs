@@ -50,6 +50,7 @@
 // - `page`: the page for operators, and its numbers
 // - `internal`: health, metrics and workers' reports
 // - `server`: listeners, connections, start and shutdown
+// - `service_manager`: messages to systemd
 // - `cli`: the commands that do not serve; `telemetry`: the log
 // Clippy sees them as documented, so that its lints hold for them too.
 #[cfg_attr(not(clippy), doc(hidden))]
@@ -95,6 +96,8 @@ pub mod record;
 pub mod reload;
 #[cfg_attr(not(clippy), doc(hidden))]
 pub mod server;
+#[cfg_attr(not(clippy), doc(hidden))]
+pub mod service_manager;
 #[cfg_attr(not(clippy), doc(hidden))]
 pub mod store;
 #[cfg_attr(not(clippy), doc(hidden))]

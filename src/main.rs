@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _, stderr, stdin, stdout};
 use std::process::ExitCode;
 use std::thread;
+use std::time::Duration;
 
 use subjobs::cli::{self, ExportError, MigrationError};
 use subjobs::config::{
@@ -16,10 +17,12 @@ use subjobs::load::LoadError;
 use subjobs::output::{Stdout, log};
 use subjobs::reload::reload_on_signal;
 use subjobs::server::{Server, ServerError};
+use subjobs::service_manager::{self, ReloadCounter};
 use subjobs::store::{DatabaseError, OpenError};
 use subjobs::telemetry;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::timeout;
 
 /// Exit code: bad configuration or input.
 const EXIT_BAD_INPUT: u8 = 2;
@@ -29,6 +32,9 @@ const EXIT_CORRUPT_DATA: u8 = 3;
 
 /// Exit code: any other failure.
 const EXIT_FAILURE: u8 = 1;
+
+/// How long the end of the program waits for the message that it stops.
+const SERVICE_MANAGER_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     // First of all: without handlers SIGHUP, which asks for a reload, ends the process.
@@ -245,8 +251,17 @@ async fn run(config: Config, signals: Signals) -> Result<(), ServerError> {
         let greeting = demo_greeting(&server, tls, demo.token());
         thread::spawn(move || Stdout.write_all(greeting.as_bytes()));
     }
+    let (reload_counter, reloads) = ReloadCounter::new();
+    let reporting = tokio::spawn(service_manager::report(server.readiness(), reloads));
     for (mut hangup, target) in hangups.into_iter().zip(server.reloads()) {
-        tokio::spawn(reload_on_signal(async move || hangup.recv().await, target));
+        let mut reload = reload_counter.clone();
+        let next_signal = async move || {
+            reload.end();
+            let signal = hangup.recv().await;
+            reload.begin();
+            signal
+        };
+        tokio::spawn(reload_on_signal(next_signal, target));
     }
     let stop = async move {
         tokio::select! {
@@ -260,7 +275,10 @@ async fn run(config: Config, signals: Signals) -> Result<(), ServerError> {
             std::process::exit(EXIT_FAILURE.into());
         });
     };
-    server.run(stop).await.map(|_| ())
+    server.run(stop).await?;
+    // Gives the last message time to leave. The service manager loses nothing without it.
+    let _ = timeout(SERVICE_MANAGER_TIMEOUT, reporting).await;
+    Ok(())
 }
 
 async fn await_stop_signal(terminate: &mut Signal, interrupt: &mut Signal) {

@@ -2,7 +2,10 @@
 //!
 //! A stop signal while loading leads to [`Phase::Abandoned`], so that a partly loaded store is never served.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicU8, Ordering};
+
+use tokio::sync::Notify;
 
 /// A phase of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,12 +25,15 @@ pub enum Phase {
 
 /// The current phase. Only the server changes it.
 #[derive(Debug, Default)]
-pub struct Readiness(AtomicU8);
+pub struct Readiness {
+    phase: AtomicU8,
+    changed: Notify,
+}
 
 impl Readiness {
     /// The current phase.
     pub fn phase(&self) -> Phase {
-        match self.0.load(Ordering::Acquire) {
+        match self.phase.load(Ordering::Acquire) {
             0 => Phase::Loading,
             1 => Phase::Ready,
             2 => Phase::Draining,
@@ -43,7 +49,22 @@ impl Readiness {
             (now, next) => (now < next).then_some(next),
         };
         // An error means that the phase was reached before.
-        let _ = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
+        let _ = self.phase.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
+        self.changed.notify_waiters();
+    }
+
+    /// Waits until the phase is another one, and returns that.
+    pub async fn wait_while(&self, phase: Phase) -> Phase {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            // Registered before the check, so that a change between the two is not missed.
+            changed.as_mut().enable();
+            let now = self.phase();
+            if now != phase {
+                return now;
+            }
+            changed.await;
+        }
     }
 }
 
@@ -66,6 +87,22 @@ mod tests {
         readiness.enter(Phase::Ending);
         readiness.enter(Phase::Draining);
         assert_eq!(readiness.phase(), Phase::Ending);
+    }
+
+    #[tokio::test]
+    async fn a_wait_ends_with_the_phase() {
+        let readiness = std::sync::Arc::new(Readiness::default());
+        let waiting = readiness.clone();
+        let wait = tokio::spawn(async move {
+            let first = waiting.wait_while(Phase::Loading).await;
+            (first, waiting.wait_while(first).await)
+        });
+        tokio::task::yield_now().await;
+        readiness.enter(Phase::Ready);
+        tokio::task::yield_now().await;
+        readiness.enter(Phase::Draining);
+        assert_eq!(wait.await.unwrap(), (Phase::Ready, Phase::Draining));
+        assert_eq!(readiness.wait_while(Phase::Loading).await, Phase::Draining);
     }
 
     #[test]

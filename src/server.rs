@@ -224,6 +224,11 @@ impl Server {
         self.api.access.clone()
     }
 
+    /// The phase of the server.
+    pub fn readiness(&self) -> Arc<Readiness> {
+        self.api.readiness.clone()
+    }
+
     /// What SIGHUP reloads: the access file and the certificates.
     pub fn reloads(&self) -> Vec<Arc<dyn Reload>> {
         let certificates = [&self.public, &self.internal].into_iter().filter_map(|bound| bound.tls.clone());

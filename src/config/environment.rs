@@ -48,6 +48,11 @@ pub fn read_command_line() -> Result<Cli, UsageError> {
     })
 }
 
+/// Whether a service manager has started the process and wants messages, as sd_notify(3) describes.
+pub fn has_service_manager() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some_and(|socket| !socket.is_empty())
+}
+
 /// Parses a command line. Empty variables and those for which `skip` is true count as unset.
 fn parse(args: &[OsString], skip: impl Fn(&OsStr) -> bool) -> Result<Cli, clap::Error> {
     let is_unset = |name: &OsStr| skip(name) || std::env::var_os(name).is_none_or(|value| value.is_empty());

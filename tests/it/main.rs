@@ -167,6 +167,7 @@ mod cli {
     mod help;
     mod log;
     mod serve;
+    mod service_manager;
     mod symbols;
     mod unwritable_stderr;
     mod unwritable_stdout;
