@@ -2,6 +2,7 @@
 
 mod address;
 mod defaults;
+mod duration;
 mod environment;
 mod flags;
 
