@@ -1,6 +1,7 @@
-//! The commands other than `serve`: `token`, `check`, `export`, `backup`, `migrate` and `healthcheck`.
+//! The commands other than `serve`: `token`, `check`, `export`, `backup`, `migrate`, `healthcheck`, `completions` and `man`.
 
 mod healthcheck;
+mod reference;
 
 use std::io::{self, BufWriter, Read, Write};
 
@@ -15,6 +16,7 @@ use crate::load;
 use crate::progress::Progress;
 use crate::record;
 use crate::store::{self, DataDir, DatabaseError, OpenError};
+pub use reference::{completions, manual};
 
 /// The most bytes of a token on standard input: more than a request head may have.
 const MAX_TOKEN_BYTES: u64 = 256 * 1024;

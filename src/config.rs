@@ -1,6 +1,7 @@
 //! The configuration: flags and environment variables, and the checked [`Config`] made from them.
 
 mod address;
+mod completions;
 mod defaults;
 mod duration;
 mod environment;
@@ -16,6 +17,7 @@ use crate::ephemeral::Ephemeral;
 use crate::store::{StoreUrl, Target};
 use crate::tls::TlsFiles;
 pub use address::{ListenAddress, connect_address};
+pub use completions::{CompletionsFlags, Shell};
 pub use environment::{UnknownVariable, UsageError, has_service_manager, read_command_line, unknown_variables};
 pub use flags::{
     BackupFlags, CheckFlags, Cli, Command, ExportFlags, HealthcheckFlags, InternalTlsFlags, JobTypeFlags, LogFlags,

@@ -56,6 +56,8 @@ fn run_command(command: Command, started: Option<io::Result<RuntimeWithSignals>>
         Command::Export(flags) => return export(&flags),
         Command::Backup(flags) => return backup(&flags),
         Command::Migrate(flags) => return migrate(&flags),
+        Command::Completions(flags) => Stdout::open().and_then(|out| cli::completions(flags.shell, out)),
+        Command::Man => Stdout::open().and_then(cli::manual),
         Command::Healthcheck(flags) => cli::healthcheck(flags),
     };
     match done {

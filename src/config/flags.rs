@@ -12,6 +12,7 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
 
 use super::address::{ListenAddress, listen_address};
+use super::completions::CompletionsFlags;
 use super::defaults;
 use super::duration::{Seconds, duration, nonzero_duration, retention_duration};
 use crate::access::PublicHost;
@@ -52,6 +53,10 @@ pub enum Command {
     Migrate(MigrateFlags),
     /// Ask a running server whether it is ready; exit 0 or 1
     Healthcheck(HealthcheckFlags),
+    /// Print completions for a shell
+    Completions(CompletionsFlags),
+    /// Print the manual page
+    Man,
 }
 
 /// Flags of `serve`.

@@ -166,6 +166,7 @@ mod cli {
     mod ephemeral;
     mod help;
     mod log;
+    mod reference;
     mod serve;
     mod service_manager;
     mod symbols;

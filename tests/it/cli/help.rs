@@ -14,7 +14,7 @@ fn help(args: &[&str]) -> String {
 #[test]
 fn help_lists_the_commands_and_explains_each_option() {
     assert_snapshot("help", &help(&[]));
-    for command in ["serve", "token", "check", "export", "backup", "migrate", "healthcheck"] {
+    for command in ["serve", "token", "check", "export", "backup", "migrate", "healthcheck", "completions", "man"] {
         assert_snapshot(&format!("help_{command}"), &help(&[command]));
     }
 }
