@@ -1,15 +1,23 @@
 //! Environment variables as options: an empty one counts as unset, an unknown one is warned about.
 
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 
 use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Command, CommandFactory as _, FromArgMatches as _, ValueEnum as _};
+use clap::{Arg, Command, CommandFactory as _, FromArgMatches as _, ValueEnum as _};
 
 use super::flags::{Cli, LogFormat};
+use crate::bounded_read::read_file_or_pipe;
 
 /// The prefix of every variable that sets an option.
 const PREFIX: &str = "SUBJOBS_";
+
+/// What the name of a variable ends in that has the path of a file with a secret.
+const FILE_SUFFIX: &str = "_FILE";
+
+/// The most bytes of a file with a secret.
+const MAX_SECRET_FILE: usize = 4096;
 
 /// The most letters in which a mistyped name may differ from a known one.
 const MAX_TYPO_DISTANCE: usize = 2;
@@ -62,8 +70,49 @@ fn parse(args: &[OsString], skip: impl Fn(&OsStr) -> bool) -> Result<Cli, clap::
             _ => arg,
         })
     });
+    let mut args = args.to_vec();
+    add_secrets_of_files(&mut args, is_unset)?;
     let matches = command.try_get_matches_from_mut(args)?;
     Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
+/// Whether a file may have the value of an option in place of its variable: a secret that no flag of the help sets.
+fn has_file_variable(arg: &Arg) -> bool {
+    arg.is_hide_set() && arg.is_hide_env_values_set()
+}
+
+/// Adds the flags of secrets that files have to the flags of a command. A flag and a variable have precedence.
+fn add_secrets_of_files(args: &mut Vec<OsString>, is_unset: impl Fn(&OsStr) -> bool) -> Result<(), clap::Error> {
+    let cli = Cli::command();
+    let asked = args.get(1).and_then(|command| command.to_str());
+    let Some(command) = asked.and_then(|asked| cli.find_subcommand(asked)) else { return Ok(()) };
+    for arg in command.get_arguments().filter(|arg| has_file_variable(arg)) {
+        let (Some(name), Some(option)) = (arg.get_env(), arg.get_long()) else { continue };
+        let flag = format!("--{option}");
+        let is_given = args.iter().any(|arg| arg.to_string_lossy().split('=').next() == Some(&*flag));
+        if is_unset(name)
+            && !is_given
+            && let Some(secret) = read_secret(name)
+        {
+            let secret = secret.map_err(|error| clap::Error::raw(ErrorKind::Io, error))?;
+            args.push(format!("{flag}={secret}").into());
+        }
+    }
+    Ok(())
+}
+
+/// The secret in the first line of the file that a variable names, if there is that variable. An error names both.
+fn read_secret(variable: &OsStr) -> Option<Result<String, String>> {
+    let mut name = variable.to_owned();
+    name.push(FILE_SUFFIX);
+    let path = PathBuf::from(std::env::var_os(&name).filter(|path| !path.is_empty())?);
+    let text = read_file_or_pipe(&path, MAX_SECRET_FILE)
+        .and_then(|bytes| String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned()));
+    let secret = text.and_then(|text| match text.lines().next() {
+        None | Some("") => Err("the first line is empty".to_owned()),
+        Some(line) => Ok(line.to_owned()),
+    });
+    Some(secret.map_err(|error| format!("{}: {}: {error}\n", name.display(), path.display())))
 }
 
 /// Replaces the option in an error by its variable, if the value came from the variable.
@@ -128,9 +177,12 @@ pub fn unknown_variables() -> Vec<UnknownVariable> {
 
 fn find_unknown(names: impl Iterator<Item = String>) -> Vec<UnknownVariable> {
     let cli = Cli::command();
-    let args = cli.get_subcommands().flat_map(Command::get_arguments);
-    let known: Vec<_> =
-        args.filter_map(|arg| arg.get_env()?.to_str()).filter(|name| name.starts_with(PREFIX)).collect();
+    let args: Vec<_> = cli.get_subcommands().flat_map(Command::get_arguments).collect();
+    let variable = |arg: &&Arg| arg.get_env()?.to_str().map(str::to_owned);
+    let of_files = args.iter().filter(|arg| has_file_variable(arg)).filter_map(variable);
+    let readable: Vec<_> =
+        args.iter().filter_map(variable).chain(of_files.map(|name| format!("{name}{FILE_SUFFIX}"))).collect();
+    let known: Vec<_> = readable.iter().map(String::as_str).filter(|name| name.starts_with(PREFIX)).collect();
     let mut unknown: Vec<_> = names
         .filter(|name| !known.contains(&name.as_str()))
         .filter_map(|name| {
@@ -181,6 +233,7 @@ mod tests {
         for name in [
             "SUBJOBS_LISTEN",
             "SUBJOBS_DEMO_TOKEN",
+            "SUBJOBS_DEMO_TOKEN_FILE",
             "RUST_LOG",
             "PATH",
             "RUST_LOGS",

@@ -166,6 +166,7 @@ mod cli {
     mod ephemeral;
     mod help;
     mod log;
+    mod option_sources;
     mod reference;
     mod serve;
     mod service_manager;
