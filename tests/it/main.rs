@@ -146,6 +146,7 @@ mod postgres {
     mod limits;
     mod migrate;
     mod options;
+    mod overview;
     mod proxy;
     mod silence;
     mod starts;
