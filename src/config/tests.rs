@@ -109,7 +109,7 @@ fn documented_defaults_are_those_of_the_command_line() {
             assert_eq!(row.split('|').nth(2).unwrap().trim(), default, "--{option}");
             checked += 1;
         }
-        assert_eq!(checked, 10);
+        assert_eq!(checked, 11);
         for (option, default) in [("listen", defaults::LISTEN), ("internal-listen", defaults::INTERNAL_LISTEN)] {
             let row = document.lines().find(|line| line.starts_with(&format!("| `--{option} "))).unwrap();
             assert_eq!(row.split('|').nth(2).unwrap().trim(), default.to_string(), "--{option}");
