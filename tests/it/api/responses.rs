@@ -148,7 +148,10 @@ async fn unknown_paths_get_404_for_every_method() {
             server.internal,
             method,
             &[
-                "/",
+                "//",
+                "/page",
+                "/page/",
+                "/overview/",
                 "/healthz/",
                 "//healthz",
                 "/Healthz",
