@@ -24,7 +24,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::IntoResponse;
-use axum::routing::{MethodFilter, on};
+use axum::routing::on;
 use http::{Method, Uri};
 
 use self::batch_delete_app_sub_jobs::batch_delete_app_sub_jobs;
@@ -49,7 +49,7 @@ use crate::web::body::Payload;
 use crate::web::call::{Call, UnauthorizedRequest};
 pub use crate::web::concurrency::{ConcurrencyLimit, check_is_loaded};
 use crate::web::error::{Error, Unavailable};
-use crate::web::operation::Operation;
+use crate::web::operation::{Operation, method_filter};
 use crate::web::waiters::Waiters;
 
 /// The most bytes of a request's body, of an operation that has one.
@@ -231,11 +231,6 @@ where
         operation(api, call).await
     };
     Operation { id, handler: on(method_filter(&method), handler), method, path, action: None, is_long_poll: false }
-}
-
-fn method_filter(method: &Method) -> MethodFilter {
-    // Every method of RFC 9110 and RFC 5789 has a filter, and the table has only such methods.
-    MethodFilter::try_from(method.clone()).expect("a standard method")
 }
 
 impl Api {

@@ -162,7 +162,7 @@ impl Overview {
         Ok(receiver)
     }
 
-    /// Publishes the last reading: whoever follows is told that the server drains.
+    /// Publishes the last reading: it tells the viewers that the server drains.
     pub fn end(&self) {
         self.publish(true);
     }

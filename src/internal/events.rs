@@ -11,13 +11,12 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Internal;
+use super::summary::authorize_reader;
+use crate::api::Api;
 use crate::api::query::{self, scope_action};
 use crate::api::summary::Summary;
-use crate::api::{Api, check_is_loaded};
 use crate::domain::{CountFilter, ProjectId};
-use crate::web::body::Payload;
-use crate::web::call::{Call, UnauthorizedRequest};
-use crate::web::concurrency::Permit;
+use crate::web::call::Call;
 use crate::web::error::Error;
 use crate::web::event_stream::event_stream;
 use crate::web::waiters::Waiter;
@@ -37,12 +36,7 @@ const AUTHORIZE_INTERVAL: Duration = Duration::from_secs(60);
 /// Answers with a stream: the summary now, unless the caller has it, and after changes, until the server drains.
 pub(super) async fn events(State(internal): State<Arc<Internal>>, request: Request) -> Result<Response, Error> {
     let api = internal.api.clone();
-    check_is_loaded(&api.readiness)?;
-    let (parts, body) = request.into_parts();
-    let action = scope_action(&parts.uri);
-    let (payload, permit, access) = (Payload::ignored(body), Permit::unbounded(), api.access.load());
-    let received = Box::new(UnauthorizedRequest { template: PATH, parts, payload, permit, access });
-    let call = received.authorize(action).await?;
+    let call = authorize_reader(&api, PATH, request).await?;
     let call = call.with_input(|call| query::summary(call.query(), &api.job_types))?;
     let (mut call, filter) = call.in_existing_project()?;
     let waiter = api.waiters.try_acquire()?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::response::IntoResponse;
-use axum::routing::{MethodFilter, on};
+use axum::routing::on;
 use http::Method;
 use serde::Deserialize;
 
@@ -23,7 +23,7 @@ use crate::web::concurrency::Permit;
 use crate::web::error::Error;
 use crate::web::faults::FaultRules;
 use crate::web::media_type;
-use crate::web::operation::Operation;
+use crate::web::operation::{Operation, method_filter};
 
 /// The most bytes of a body.
 const MAX_BODY: usize = 64 * 1024;
@@ -107,9 +107,4 @@ fn parse_object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, String> {
         return Err("must be a JSON object".into());
     }
     serde_json::from_slice(json).map_err(|error| format!("is not valid: {error}"))
-}
-
-fn method_filter(method: &Method) -> MethodFilter {
-    // Every method of RFC 9110 has a filter, and the table has only such methods.
-    MethodFilter::try_from(method.clone()).expect("a standard method")
 }

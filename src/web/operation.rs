@@ -38,6 +38,16 @@ impl<S: Clone + Send + Sync + 'static> Operation<S> {
     }
 }
 
+/// The filter of an operation's method.
+///
+/// # Panics
+///
+/// If the method is in neither RFC 9110 nor RFC 5789. A table has no such method.
+pub fn method_filter(method: &Method) -> MethodFilter {
+    // Every method of these documents has a filter.
+    MethodFilter::try_from(method.clone()).expect("a standard method")
+}
+
 /// The router of a table. Unknown paths and methods get the error body that all errors have.
 ///
 /// # Panics

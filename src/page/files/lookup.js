@@ -23,7 +23,7 @@ export function enableLookUp(isQuietNow) {
     shown = asked;
     ask(asked, true);
   });
-  // Whoever leaves the page takes the token along; a page from the browser's cache must not show it again.
+  // The token ends with the page; a page from the browser's cache must not show it again.
   window.addEventListener("pagehide", () => {
     clearTimeout(timer);
     shown = null;
