@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 
 use memchr::{memchr, memchr2};
-use percent_encoding::percent_decode_str;
 
 /// The text is not percent-encoded UTF-8.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -16,18 +15,11 @@ pub struct BadEncoding;
 ///
 /// If it is not percent-encoded UTF-8.
 pub fn segment(text: &str) -> Result<Cow<'_, str>, BadEncoding> {
-    // Fast path: nothing to decode.
-    if memchr(b'%', text.as_bytes()).is_none() {
-        return Ok(Cow::Borrowed(text));
+    match memchr(b'%', text.as_bytes()) {
+        // Fast path: nothing to decode.
+        None => Ok(Cow::Borrowed(text)),
+        Some(first) => decode(text, first, false),
     }
-    let mut rest = text.as_bytes();
-    while let Some(at) = memchr(b'%', rest) {
-        match rest.get(at + 1..at + 3) {
-            Some(digits) if digits.iter().all(u8::is_ascii_hexdigit) => rest = &rest[at + 3..],
-            _ => return Err(BadEncoding),
-        }
-    }
-    percent_decode_str(text).decode_utf8().map_err(|_| BadEncoding)
 }
 
 /// Decodes a name or value of a query, in which `+` stands for a space.
@@ -36,15 +28,35 @@ pub fn segment(text: &str) -> Result<Cow<'_, str>, BadEncoding> {
 ///
 /// If it is not percent-encoded UTF-8.
 pub fn query(text: &str) -> Result<Cow<'_, str>, BadEncoding> {
-    // Fast path: nothing to decode.
-    if memchr2(b'%', b'+', text.as_bytes()).is_none() {
-        return Ok(Cow::Borrowed(text));
+    match memchr2(b'%', b'+', text.as_bytes()) {
+        None => Ok(Cow::Borrowed(text)),
+        Some(first) => decode(text, first, true),
     }
-    if text.contains('+') {
-        segment(&text.replace('+', " ")).map(|decoded| Cow::Owned(decoded.into_owned()))
-    } else {
-        segment(text)
+}
+
+/// Decodes a text in one pass. Nothing before `first` is encoded.
+fn decode(text: &str, first: usize, plus_is_space: bool) -> Result<Cow<'_, str>, BadEncoding> {
+    let (plain, mut rest) = text.as_bytes().split_at(first);
+    let mut decoded = Vec::with_capacity(text.len());
+    decoded.extend_from_slice(plain);
+    while let [byte, after @ ..] = rest {
+        rest = after;
+        decoded.push(match byte {
+            b'%' => {
+                let [high, low, after @ ..] = rest else { return Err(BadEncoding) };
+                rest = after;
+                hex_digit(*high)? << 4 | hex_digit(*low)?
+            }
+            b'+' if plus_is_space => b' ',
+            byte => *byte,
+        });
     }
+    String::from_utf8(decoded).map(Cow::Owned).map_err(|_| BadEncoding)
+}
+
+fn hex_digit(digit: u8) -> Result<u8, BadEncoding> {
+    // Below 16, so it fits.
+    char::from(digit).to_digit(16).map(|value| value as u8).ok_or(BadEncoding)
 }
 
 /// The pairs of name and value in a query, undecoded. A name without `=` has an empty value.
