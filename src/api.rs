@@ -22,9 +22,8 @@ mod wait;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::response::IntoResponse;
-use axum::routing::on;
 use http::{Method, Uri};
 
 use self::batch_delete_app_sub_jobs::batch_delete_app_sub_jobs;
@@ -49,7 +48,7 @@ use crate::web::body::Payload;
 use crate::web::call::{Call, UnauthorizedRequest};
 pub use crate::web::concurrency::{ConcurrencyLimit, check_is_loaded};
 use crate::web::error::{Error, Unavailable};
-use crate::web::operation::{Operation, method_filter};
+use crate::web::operation::Operation;
 use crate::web::waiters::Waiters;
 
 /// The most bytes of a request's body, of an operation that has one.
@@ -206,13 +205,15 @@ where
     F: Future<Output = Result<R, Error>> + Send + 'static,
     R: IntoResponse + 'static,
 {
-    let handler = move |State(api): State<Arc<Api>>, request: Request| async move {
-        let action = action(request.uri());
-        let call = api.receive(path, request, payload)?.authorize(action).await?;
-        operation(api, call).await
+    let answer = move |api: Arc<Api>, request: Request| {
+        // Before the future, which then holds a pointer in place of the request.
+        let (action, received) = (action(request.uri()), api.receive(path, request, payload));
+        async move {
+            let call = received?.authorize(action).await?;
+            operation(api, call).await
+        }
     };
-    let action = Some(action(&Uri::default()));
-    Operation { id, handler: on(method_filter(&method), handler), method, path, action, is_long_poll: false }
+    Operation::new(id, method, path, Some(action(&Uri::default())), answer)
 }
 
 /// Makes an operation that needs a valid credential and no permission.
@@ -226,11 +227,11 @@ where
     F: Future<Output = Result<R, Error>> + Send + 'static,
     R: IntoResponse + 'static,
 {
-    let handler = move |State(api): State<Arc<Api>>, request: Request| async move {
+    let answer = move |api: Arc<Api>, request: Request| async move {
         let call = api.receive(path, request, Payload::ignored)?.authenticate().await?;
         operation(api, call).await
     };
-    Operation { id, handler: on(method_filter(&method), handler), method, path, action: None, is_long_poll: false }
+    Operation::new(id, method, path, None, answer)
 }
 
 impl Api {

@@ -75,31 +75,12 @@ pub enum TestOperations {
 pub fn operations(tests: &TestOperations) -> Vec<Operation<Arc<Internal>>> {
     let mut operations = with_report(post(report::report), tests);
     operations.extend(page::operations(Listener::Internal, api));
-    operations.push(Operation {
-        id: "GetSummary",
-        method: Method::GET,
-        path: summary::PATH,
-        action: Some(Action::CountSubJobs),
-        is_long_poll: false,
-        handler: get(summary::summary),
-    });
-    operations.push(Operation {
-        id: "StreamSummary",
-        method: Method::GET,
-        path: events::PATH,
-        action: Some(Action::CountSubJobs),
-        is_long_poll: false,
-        handler: get(events::events),
-    });
+    let counts = |id, path, handler| Operation::routed(id, Method::GET, path, Some(Action::CountSubJobs), handler);
+    operations.push(counts("GetSummary", summary::PATH, get(summary::summary)));
+    operations.push(counts("StreamSummary", events::PATH, get(events::events)));
     if !matches!(tests, TestOperations::None) {
-        operations.push(Operation {
-            id: "ResetSubJobs",
-            method: Method::POST,
-            path: reset::PATH,
-            action: Some(reset::ACTION),
-            is_long_poll: false,
-            handler: post(reset::reset),
-        });
+        let reset = post(reset::reset);
+        operations.push(Operation::routed("ResetSubJobs", Method::POST, reset::PATH, Some(reset::ACTION), reset));
     }
     if let TestOperations::All(control) = tests {
         operations.extend(test_control::operations(control));
@@ -122,21 +103,13 @@ fn api(internal: &Arc<Internal>) -> &Arc<Api> {
 fn with_report(report: MethodRouter<Arc<Internal>>, tests: &TestOperations) -> Vec<Operation<Arc<Internal>>> {
     let absent_tags = openapi::absent_tags(tests);
     let openapi = move |internal| openapi::openapi(internal, absent_tags);
-    let without_credential =
-        |id, path, handler| Operation { id, method: Method::GET, path, action: None, is_long_poll: false, handler };
+    let without_credential = |id, path, handler| Operation::routed(id, Method::GET, path, None, handler);
     vec![
         without_credential("Healthz", "/healthz", get(health::healthz)),
         without_credential("Readyz", "/readyz", get(health::readyz)),
         without_credential("Metrics", "/metrics", get(metrics)).compressed(),
         without_credential("OpenApi", "/openapi.json", get(openapi)).compressed(),
-        Operation {
-            id: REPORT,
-            method: Method::POST,
-            path: report::PATH,
-            action: Some(report::ACTION),
-            is_long_poll: false,
-            handler: report,
-        },
+        Operation::routed(REPORT, Method::POST, report::PATH, Some(report::ACTION), report),
     ]
 }
 

@@ -59,8 +59,12 @@ pub fn reserve_operations<S: Clone + Send + Sync + 'static>(
     ]
 }
 
-fn row<S>(id: &'static str, path: &'static str, handler: MethodRouter<S>) -> Operation<S> {
-    Operation { id, method: Method::GET, path, action: None, is_long_poll: false, handler }
+fn row<S: Clone + Send + Sync + 'static>(
+    id: &'static str,
+    path: &'static str,
+    handler: MethodRouter<S>,
+) -> Operation<S> {
+    Operation::routed(id, Method::GET, path, None, handler)
 }
 
 async fn show_page(api: Arc<Api>, listener: Listener) -> Result<Response, Error> {

@@ -18,4 +18,5 @@ pub mod instrument;
 pub mod media_type;
 pub mod operation;
 pub mod request_id;
+pub mod routes;
 pub mod waiters;

@@ -1,6 +1,5 @@
 //! CountSubJobs: `GET /v1/{project_id}/app-server-sub-jobs/actions/count`.
 
-use std::io::Write as _;
 use std::sync::Arc;
 
 use axum::response::{IntoResponse as _, Response};
@@ -29,10 +28,11 @@ pub(super) async fn count(api: Arc<Api>, call: Call<ProjectId>, family: Family) 
     let (mut call, filter) = call.in_existing_project()?;
     call.ignore_body().await?;
     let count = api.store.count(&call.project, &filter).await?.min(MAX_COUNT);
-    if call.headers().contains_key(IF_NONE_MATCH) {
+    // A pass over some headers costs less than the hash of a name.
+    if call.headers().keys().any(|name| *name == IF_NONE_MATCH) {
         return Ok(answer_condition(call.headers(), count));
     }
-    Ok(([(CONTENT_TYPE, APPLICATION_JSON)], json_body(count)).into_response())
+    Ok(call.into_response(APPLICATION_JSON, json_body(count)))
 }
 
 /// The answer to a caller that may have it already. The tag is the number, so a caller can write it himself.
@@ -45,14 +45,9 @@ fn answer_condition(headers: &HeaderMap, count: u64) -> Response {
     ([(CONTENT_TYPE, APPLICATION_JSON)], [(ETAG, tag)], json_body(count)).into_response()
 }
 
-/// Makes `{"count":N}` in one allocation. A growing buffer would take three.
+/// Makes `{"count":N}` in one allocation.
 fn json_body(count: u64) -> Bytes {
-    let mut text = [0; 32];
-    let mut rest = &mut text[..];
-    // At most 10 + 20 bytes, so it fits.
-    let _ = write!(rest, "{{\"count\":{count}}}");
-    let unused = rest.len();
-    Bytes::copy_from_slice(&text[..text.len() - unused])
+    [b"{\"count\":", itoa::Buffer::new().format(count).as_bytes(), b"}"].concat().into()
 }
 
 #[cfg(test)]
@@ -64,6 +59,5 @@ mod tests {
         for (count, text) in [(0, r#"{"count":0}"#), (MAX_COUNT, r#"{"count":2147483647}"#)] {
             assert_eq!(json_body(count), text);
         }
-        assert_eq!(json_body(u64::MAX).len(), 30);
     }
 }

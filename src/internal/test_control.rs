@@ -7,9 +7,8 @@ mod reset;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::response::IntoResponse;
-use axum::routing::on;
 use http::Method;
 use serde::Deserialize;
 
@@ -23,7 +22,7 @@ use crate::web::concurrency::Permit;
 use crate::web::error::Error;
 use crate::web::faults::FaultRules;
 use crate::web::media_type;
-use crate::web::operation::{Operation, method_filter};
+use crate::web::operation::Operation;
 
 /// The most bytes of a body.
 const MAX_BODY: usize = 64 * 1024;
@@ -69,11 +68,14 @@ where
     R: IntoResponse + 'static,
 {
     let control = control.clone();
-    let handler = move |State(internal): State<Arc<Internal>>, request: Request| async move {
-        Payload::ignored(request.into_body()).ignore(&mut Permit::unbounded()).await?;
-        operation(control, internal).await
+    let answer = move |internal, request: Request| {
+        let control = control.clone();
+        async move {
+            Payload::ignored(request.into_body()).ignore(&mut Permit::unbounded()).await?;
+            operation(control, internal).await
+        }
     };
-    Operation { id, handler: on(method_filter(&method), handler), method, path, action: None, is_long_poll: false }
+    Operation::new(id, method, path, None, answer)
 }
 
 /// The same, of an operation whose request has a JSON body.
@@ -89,16 +91,19 @@ where
     R: IntoResponse + 'static,
 {
     let control = control.clone();
-    let handler = move |State(internal): State<Arc<Internal>>, request: Request| async move {
-        let (parts, body) = request.into_parts();
-        if !media_type::is(&parts.headers, JSON) {
-            return Err(Error::MediaType(JSON));
+    let answer = move |internal, request: Request| {
+        let control = control.clone();
+        async move {
+            let (parts, body) = request.into_parts();
+            if !media_type::is(&parts.headers, JSON) {
+                return Err(Error::MediaType(JSON));
+            }
+            let mut payload = Payload::small(body, MAX_BODY);
+            payload.read_all().await?;
+            operation(control, internal, payload.into_bytes().0).await
         }
-        let mut payload = Payload::small(body, MAX_BODY);
-        payload.read_all().await?;
-        operation(control, internal, payload.into_bytes().0).await
     };
-    Operation { id, handler: on(method_filter(&method), handler), method, path, action: None, is_long_poll: false }
+    Operation::new(id, method, path, None, answer)
 }
 
 /// Parses a JSON object. For an array serde would take the values of the fields in their order.

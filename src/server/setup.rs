@@ -14,8 +14,9 @@ use crate::metrics::{Listener, Metrics};
 use crate::tls::{TlsError, TlsHandle};
 use crate::web::access_log::AccessLog;
 use crate::web::instrument::App;
-use crate::web::operation::{Operation, RouteLabels, router};
+use crate::web::operation::Operation;
 use crate::web::request_id::RequestIds;
+use crate::web::routes::Routes;
 
 /// How long a new connection may take to send its first byte, unless `--idle-timeout` is shorter.
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -100,10 +101,10 @@ impl Setup<'_> {
             Listener::Public => self.config.request_timeout,
             Listener::Internal => self.config.report_timeout,
         };
-        let names = RouteLabels::new(&operations, kind, self.metrics);
+        let routes = Routes::new(operations, state, kind, self.metrics);
         let ids = RequestIds::new().map_err(system_error)?;
         let access_log = self.config.access_log_sample.map(AccessLog::new);
-        Ok(App::new(router(operations, state), names, self.metrics.clone(), ids, timeout, access_log))
+        Ok(App::new(routes, self.metrics.clone(), ids, timeout, access_log))
     }
 }
 

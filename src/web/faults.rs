@@ -169,7 +169,7 @@ impl FaultRules {
                     Ok::<_, Error>(next.run(request).await)
                 }
             });
-            Operation { handler: operation.handler.route_layer(layer), ..operation }
+            Operation { handler: operation.handler.route_layer(layer), direct: None, ..operation }
         };
         operations.into_iter().map(inject).collect()
     }

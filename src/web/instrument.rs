@@ -17,31 +17,33 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::future::RouteFuture;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use futures_util::future::CatchUnwind;
+use futures_util::future::{BoxFuture, CatchUnwind, Either};
 use http::header::{AUTHORIZATION, CACHE_CONTROL};
 use http::{HeaderMap, HeaderValue, Request};
 use pin_project_lite::pin_project;
-use tokio::time::{Timeout, timeout};
+use tokio::time::{Sleep, sleep};
 use tower::Service as _;
 
 use super::access_log::{AccessLog, Answered, CallerSlot};
 use super::authorize::X_AUTH_TOKEN;
 use super::error::{Error, ErrorReport, Unavailable};
-use super::operation::RouteLabels;
 use super::request_id::{RequestIds, X_REQUEST_ID};
+use super::routes::Routes;
 use crate::metrics::{MethodLabel, Metrics};
+
+/// What is left of a request's id once its response has it.
+const NO_REQUEST_ID: HeaderValue = HeaderValue::from_static("");
 
 /// A listener's application: its router with instrumentation.
 #[derive(Clone)]
 pub struct App(Arc<Shared>);
 
 struct Shared {
-    router: Router,
+    routes: Routes,
     /// Answers requests whose path matches no template.
     not_found: Router,
     /// Answers requests whose target has a fragment.
     reject_fragment: Router,
-    labels: RouteLabels,
     metrics: Arc<Metrics>,
     ids: RequestIds,
     timeout: Duration,
@@ -49,10 +51,9 @@ struct Shared {
 }
 
 impl App {
-    /// Instruments a router. A request that has no response after `timeout` is answered with 503.
+    /// Instruments the operations of a listener. A request that has no response after `timeout` is answered with 503.
     pub fn new(
-        router: Router,
-        labels: RouteLabels,
+        routes: Routes,
         metrics: Arc<Metrics>,
         ids: RequestIds,
         timeout: Duration,
@@ -61,7 +62,7 @@ impl App {
         let reject_fragment =
             Router::new().fallback(async || Error::input("the request target", "must not have a #: write %23"));
         let not_found = Router::new().fallback(async || Error::Path);
-        Self(Arc::new(Shared { router, not_found, reject_fragment, labels, metrics, ids, timeout, access_log }))
+        Self(Arc::new(Shared { routes, not_found, reject_fragment, metrics, ids, timeout, access_log }))
     }
 
     /// Answers one request. There is always a response. A request whose target has a fragment, which its URI does not show, is
@@ -73,32 +74,50 @@ impl App {
     {
         let start = Instant::now();
         mark_credentials(request.headers_mut());
-        let request_id = self.0.ids.identify(request.headers());
-        let label = if has_fragment { None } else { self.0.labels.find(request.uri().path()) };
-        let router = match label {
-            Some(_) => &self.0.router,
-            None if has_fragment => &self.0.reject_fragment,
-            None => &self.0.not_found,
-        };
+        let (shared, method) = (&*self.0, request.method().into());
+        let request_id = shared.ids.identify(request.headers());
+        let label = if has_fragment { None } else { shared.routes.find(request.uri().path()) };
         let caller = self.0.access_log.as_ref().map(|_| CallerSlot::default());
         if let Some(caller) = &caller {
             request.extensions_mut().insert(caller.clone());
         }
-        let context = RequestContext { start, request_id, label, method: request.method().into(), caller };
+        let context = RequestContext { start, request_id, label, method, caller };
+        let answer = match shared.routes.direct(label, request.method()) {
+            Some(call) => Either::Left(call(request.map(into_body))),
+            None => {
+                let router = match label {
+                    Some(_) => &shared.routes.router,
+                    None if has_fragment => &shared.reject_fragment,
+                    None => &shared.not_found,
+                };
+                Either::Right(router.clone().call(request))
+            }
+        };
         // Unwind safe: the future is dropped after a panic, and a store that a panic interrupted is poisoned.
-        let response = AssertUnwindSafe(router.clone().call(request)).catch_unwind();
-        // A long poll has a time of its own, and tokio takes the longest duration for none.
-        let limit = if self.0.labels.has_timeout(label) { self.0.timeout } else { Duration::MAX };
-        ResponseFuture { inner: timeout(limit, response), shared: self.0.clone(), context }
+        let answer = AssertUnwindSafe(answer).catch_unwind();
+        ResponseFuture { answer, timeout: None, shared: self.0.clone(), context }
     }
 }
 
+/// The response of an operation that the router did not call.
+type DirectFuture = BoxFuture<'static, Result<Response, Infallible>>;
+
+/// A request's body. That of a request without one needs no allocation.
+fn into_body<B>(body: B) -> Body
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<axum::BoxError>,
+{
+    if body.is_end_stream() { Body::empty() } else { Body::new(body) }
+}
+
 pin_project! {
-    /// The response to one request, as a future. Its timer is registered at the first wait, so a count that never waits
-    /// registers none.
+    /// The response to one request, as a future. Its timer begins at the first wait, so a count that never waits has none.
     pub struct ResponseFuture {
         #[pin]
-        inner: Timeout<CatchUnwind<AssertUnwindSafe<RouteFuture<Infallible>>>>,
+        answer: CatchUnwind<AssertUnwindSafe<Either<DirectFuture, RouteFuture<Infallible>>>>,
+        #[pin]
+        timeout: Option<Sleep>,
         shared: Arc<Shared>,
         context: RequestContext,
     }
@@ -119,20 +138,30 @@ impl Future for ResponseFuture {
     type Output = Response<Body>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let response = match ready!(this.inner.poll(cx)) {
-            Ok(Ok(Ok(response))) => response,
-            Ok(Err(panic)) => Error::Internal(panic_message(&*panic)).into_response(),
-            Err(_) => Error::from(Unavailable::TimedOut).into_response(),
+        let mut this = self.project();
+        let response = match this.answer.poll(cx) {
+            Poll::Ready(Ok(Ok(response))) => response,
+            Poll::Ready(Err(panic)) => Error::Internal(panic_message(&*panic)).into_response(),
+            // A long poll has a time of its own.
+            Poll::Pending if !this.shared.routes.has_timeout(this.context.label) => return Poll::Pending,
+            Poll::Pending => {
+                if this.timeout.is_none() {
+                    this.timeout.set(Some(sleep(this.shared.timeout)));
+                }
+                // It is set.
+                let Some(timeout) = this.timeout.as_pin_mut() else { return Poll::Pending };
+                ready!(timeout.poll(cx));
+                Error::from(Unavailable::TimedOut).into_response()
+            }
         };
         Poll::Ready(this.shared.complete(response, this.context))
     }
 }
 
 impl Shared {
-    fn complete(&self, mut response: Response, context: &RequestContext) -> Response {
-        let RequestContext { start, request_id, label, method, caller } = context;
-        let (status, duration, metrics) = (response.status(), start.elapsed(), self.labels.metrics(*label));
+    fn complete(&self, mut response: Response, context: &mut RequestContext) -> Response {
+        let RequestContext { start, request_id, label, method, caller } = &*context;
+        let (status, duration, metrics) = (response.status(), start.elapsed(), self.routes.metrics(*label));
         metrics.observe(*method, status, duration);
         if status.as_u16() >= 400 {
             self.record_error(&response, context);
@@ -151,7 +180,8 @@ impl Shared {
             log.record(&Answered { request_id, listener, method, route, status, duration }, caller);
         }
         let headers = response.headers_mut();
-        headers.insert(X_REQUEST_ID, request_id.clone());
+        // Moved, because a clone would allocate.
+        headers.insert(X_REQUEST_ID, std::mem::replace(&mut context.request_id, NO_REQUEST_ID));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response
     }
@@ -161,7 +191,7 @@ impl Shared {
         let Some(report) = response.extensions().get::<ErrorReport>() else { return };
         self.metrics.count_error(report.reason);
         if let Some(internal_error) = &report.internal_error {
-            let (route, method) = (self.labels.metrics(context.label).route(), context.method.as_str());
+            let (route, method) = (self.routes.metrics(context.label).route(), context.method.as_str());
             let request_id = text(&context.request_id);
             tracing::error!(request_id, method, route, error = internal_error, "internal server error");
         }
@@ -199,22 +229,13 @@ mod tests {
 
     use super::*;
     use crate::metrics::Listener;
-    use crate::web::operation::{Operation, router};
+    use crate::web::operation::Operation;
 
     fn app(handler: MethodRouter) -> App {
-        let table = || {
-            vec![Operation {
-                id: "",
-                method: Method::GET,
-                path: "/",
-                action: None,
-                is_long_poll: false,
-                handler: handler.clone(),
-            }]
-        };
         let metrics = Arc::new(Metrics::new().unwrap());
-        let labels = RouteLabels::new(&table(), Listener::Public, &metrics);
-        App::new(router(table(), ()), labels, metrics, RequestIds::new().unwrap(), Duration::from_secs(10), None)
+        let table = vec![Operation::routed("", Method::GET, "/", None, handler)];
+        let routes = Routes::new(table, (), Listener::Public, &metrics);
+        App::new(routes, metrics, RequestIds::new().unwrap(), Duration::from_secs(10), None)
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,10 +1,14 @@
 //! A listener's table of operations. The router, the route labels of the metrics and the permissions come from it.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::response::IntoResponse;
-use axum::routing::{MethodFilter, MethodRouter};
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, MethodRouter, on};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use http::Method;
 use http::header::ALLOW;
 use memchr::memchr;
@@ -13,7 +17,9 @@ use super::compress::compressed;
 use super::decode::split_at_byte;
 use super::error::Error;
 use crate::access::Action;
-use crate::metrics::{Listener, Metrics, RouteMetrics};
+
+/// Calls an operation without the router.
+pub type DirectCall<S> = Arc<dyn Fn(S, Request) -> BoxFuture<'static, Result<Response, Infallible>> + Send + Sync>;
 
 /// One row of the table: an operation.
 pub struct Operation<S> {
@@ -29,12 +35,48 @@ pub struct Operation<S> {
     pub is_long_poll: bool,
     /// Its handler.
     pub handler: MethodRouter<S>,
+    /// The same handler, for requests with this method itself, if nothing is layered around it.
+    pub direct: Option<DirectCall<S>>,
 }
 
 impl<S: Clone + Send + Sync + 'static> Operation<S> {
+    /// An operation that `answer` answers.
+    ///
+    /// # Panics
+    ///
+    /// Those of [`method_filter`].
+    pub fn new<F, R>(
+        id: &'static str,
+        method: Method,
+        path: &'static str,
+        action: Option<Action>,
+        answer: impl Fn(S, Request) -> F + Clone + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = R> + Send + 'static,
+        R: IntoResponse + 'static,
+    {
+        let called = answer.clone();
+        let handler = move |State(state): State<S>, request: Request| called(state, request);
+        let direct = move |state, request| answer(state, request).map(|answer| Ok(answer.into_response())).boxed();
+        let handler = on(method_filter(&method), handler);
+        Self { direct: Some(Arc::new(direct)), ..Self::routed(id, method, path, action, handler) }
+    }
+
+    /// An operation that only the router calls.
+    pub fn routed(
+        id: &'static str,
+        method: Method,
+        path: &'static str,
+        action: Option<Action>,
+        handler: MethodRouter<S>,
+    ) -> Self {
+        Self { id, method, path, action, is_long_poll: false, handler, direct: None }
+    }
+
     /// The same operation, whose responses of more than 1 KiB are compressed for clients that accept that.
     pub fn compressed(self) -> Self {
-        Self { handler: compressed(self.handler), ..self }
+        Self { handler: compressed(self.handler), direct: None, ..self }
     }
 }
 
@@ -77,51 +119,6 @@ async fn only_get() -> impl IntoResponse {
     ([(ALLOW, "GET")], Error::Method)
 }
 
-/// Finds the metrics of a request's path template.
-pub struct RouteLabels {
-    paths: matchit::Router<usize>,
-    known: Vec<RouteMetrics>,
-    /// Whether requests of each template have a time-out.
-    has_timeout: Vec<bool>,
-    unknown: RouteMetrics,
-}
-
-impl RouteLabels {
-    /// The labels of a table's path templates.
-    pub fn new<S>(table: &[Operation<S>], listener: Listener, metrics: &Arc<Metrics>) -> Self {
-        let mut labels = Self {
-            paths: matchit::Router::new(),
-            known: Vec::new(),
-            has_timeout: Vec::new(),
-            unknown: metrics.route(listener, "unknown"),
-        };
-        for Operation { path, is_long_poll, .. } in table {
-            // It fails for a template that several rows share, which needs one label.
-            if labels.paths.insert(*path, labels.known.len()).is_ok() {
-                labels.known.push(metrics.route(listener, path));
-                labels.has_timeout.push(!is_long_poll);
-            }
-        }
-        labels
-    }
-
-    /// The index of the template that matches the path, if any. Unlike in the router, a placeholder matches no empty segment.
-    pub fn find(&self, path: &str) -> Option<usize> {
-        let found = self.paths.at(path).ok()?;
-        found.params.iter().all(|(_, segment)| !segment.is_empty()).then_some(*found.value)
-    }
-
-    /// Whether the listener's time-out ends requests of the template with that index.
-    pub fn has_timeout(&self, index: Option<usize>) -> bool {
-        index.and_then(|index| self.has_timeout.get(index)).is_none_or(|has_timeout| *has_timeout)
-    }
-
-    /// The metrics of a template by its index, or those of unknown paths.
-    pub fn metrics(&self, number: Option<usize>) -> &RouteMetrics {
-        number.and_then(|number| self.known.get(number)).unwrap_or(&self.unknown)
-    }
-}
-
 /// The segment of a path at its template's `{name}`, undecoded.
 pub fn path_segment<'p>(template: &str, path: &'p str, name: &str) -> Option<&'p str> {
     let is_name = |segment: &str| segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) == Some(name);
@@ -138,73 +135,13 @@ pub fn path_segment<'p>(template: &str, path: &'p str, name: &str) -> Option<&'p
 mod tests {
     use super::*;
     use axum::body::Body;
-    use axum::routing::get;
-    use http::{Request, StatusCode};
-    use proptest::prelude::*;
+    use http::Request;
     use tower::ServiceExt as _;
-
-    const PATHS: [&str; 5] = ["/a", "/a/{x}/b", "/a/{x}/b/{y}", "/a/{x}/b/c", "/{x}/{y}/d"];
-
-    fn table() -> Vec<Operation<()>> {
-        let row = |path| Operation {
-            id: "",
-            method: Method::GET,
-            path,
-            action: None,
-            is_long_poll: false,
-            handler: get(async || ""),
-        };
-        PATHS.into_iter().map(row).collect()
-    }
-
-    fn labels() -> RouteLabels {
-        RouteLabels::new(&table(), Listener::Public, &Arc::new(Metrics::new().unwrap()))
-    }
-
-    fn label(labels: &RouteLabels, path: &str) -> &'static str {
-        labels.metrics(labels.find(path)).route()
-    }
-
-    fn status(path: &str) -> StatusCode {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let request = Request::get(path).body(Body::empty()).unwrap();
-        runtime.block_on(router(table(), ()).oneshot(request)).unwrap().status()
-    }
-
-    #[test]
-    fn labels_are_the_templates() {
-        let labels = labels();
-        for (path, expected) in [
-            ("/a", "/a"),
-            ("/a/1/b", "/a/{x}/b"),
-            ("/a/1/b/2", "/a/{x}/b/{y}"),
-            ("/a/1/b/c", "/a/{x}/b/c"),
-            ("/1/%2F/d", "/{x}/{y}/d"),
-            ("/a/1/b/2/3", "unknown"),
-        ] {
-            assert_eq!(label(&labels, path), expected, "{path}");
-        }
-    }
-
-    #[test]
-    fn a_path_with_an_empty_segment_is_unknown() {
-        let labels = labels();
-        for path in ["/a//b", "/a//b/c", "/a//b/1", "/a/1/b/", "//a", "/a/", "/a/x//b", "//", "//1/d", "/1//d"] {
-            assert_eq!(label(&labels, path), "unknown", "{path}");
-        }
-    }
 
     #[test]
     fn one_path_may_have_several_methods() {
-        let row = |method: Method, handler| Operation {
-            id: "",
-            method,
-            path: "/a",
-            action: None,
-            is_long_poll: false,
-            handler,
-        };
-        let table = vec![row(Method::GET, get(async || "")), row(Method::PATCH, axum::routing::patch(async || ""))];
+        let row = |method| Operation::new("", method, "/a", None, async |(), _| "");
+        let table = vec![row(Method::GET), row(Method::PATCH)];
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let router = router(table, ());
         for (method, status) in [("GET", 200), ("HEAD", 200), ("PATCH", 200), ("POST", 405)] {
@@ -220,17 +157,5 @@ mod tests {
         assert_eq!(path_segment(template, "/v2/p%41/job/j", "project_id"), Some("p%41"));
         assert_eq!(path_segment(template, "/v2/p/job/j", "job_id"), Some("j"));
         assert_eq!(path_segment(template, "/v2/p/job/j", "job"), None);
-    }
-
-    proptest! {
-        /// A path has a label exactly if the router finds it.
-        #[test]
-        fn labels_agree_with_the_router(path in prop_oneof!["(/[abcd%.]{0,2}){1,5}", "(/[abd]?){1,5}", "/a/[ab]?/b/?c?"]) {
-            if labels().find(&path).is_some() {
-                prop_assert_eq!(status(&path), StatusCode::OK, "{}", path);
-            } else if !path.contains("//") && !path.ends_with('/') {
-                prop_assert_eq!(status(&path), StatusCode::NOT_FOUND, "{}", path);
-            }
-        }
     }
 }

@@ -35,6 +35,7 @@ mod api {
     mod batch_delete;
     mod conditions;
     mod count;
+    mod direct_calls;
     mod error_bodies;
     mod events;
     mod faults;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use subjobs::access::AccessSource;
 use subjobs::api;
 use subjobs::config::Config;
+use subjobs::ephemeral::Ephemeral;
 use subjobs::web::operation::Operation;
 
 use crate::support::connection::{Connection, exchange, head};
@@ -83,6 +84,8 @@ struct Row {
     other_methods: [&'static str; 2],
     has_action: bool,
     has_project: bool,
+    /// Whether it can be called without the router.
+    is_direct: bool,
 }
 
 fn rows() -> Vec<Row> {
@@ -101,6 +104,7 @@ fn rows() -> Vec<Row> {
             other_methods: [other, "BREW"],
             has_action: operation.action.is_some(),
             has_project: operation.path.contains("{project_id}"),
+            is_direct: operation.direct.is_some(),
         }
     };
     table.iter().map(row).collect()
@@ -236,6 +240,8 @@ async fn public_operations_report_the_earliest_fault() {
     let mut config = config();
     config.access = access_with_more_users();
     let server = Running::start(config.clone()).await;
+    // Its layers make the router call every operation.
+    let routed = Running::start(Config { ephemeral: Some(Ephemeral::with_access_file()), ..config.clone() }).await;
     config.max_in_flight = 0;
     let full = Running::start(config).await;
     // The job of the paths.
@@ -243,11 +249,16 @@ async fn public_operations_report_the_earliest_fault() {
         format!(r#"{{"id":"{family}","family":"{family}","job_id":"x","job_type":"CREATE_SERVER","status":"RUNNING"}}"#)
     };
     let body = ["app", "image"].map(of_family).join("\n");
-    assert_eq!(server.report(OPS, body).send().await.unwrap().status(), 200);
+    for server in [&server, &routed] {
+        assert_eq!(server.report(OPS, body.clone()).send().await.unwrap().status(), 200);
+    }
     let mut asked = Vec::new();
     for row in rows() {
         let once = send_every_combination_of_faults(server.public, &row, false).await;
         assert_eq!(send_every_combination_of_faults(full.public, &row, true).await, once + 1);
+        if row.is_direct {
+            assert_eq!(send_every_combination_of_faults(routed.public, &row, false).await, once);
+        }
         asked.push((row.id, once));
     }
     assert!(asked.contains(&("CountSubJobs", 4 * 3 * 7 * 3 * 5 * 2 - 1)), "{asked:?}");
