@@ -7,6 +7,7 @@ mod connection;
 mod descriptor_budget;
 mod drain;
 mod fragment;
+mod gather;
 mod http2;
 mod linger;
 mod listen_socket;

@@ -63,13 +63,14 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let service = Service { app, state: state.clone() };
+    let socket = TrackedSocket::new(socket, state.clone());
     // The HTTP layer also answers more than 100 headers with 431. Setting that limit would cost an allocation a request.
     let mut connection = http1::Builder::new()
         .header_read_timeout(None)
         .half_close(true)
         .max_buf_size(MAX_HEAD_BYTES)
         .max_header_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(TrackedSocket::new(socket, state.clone())), service);
+        .serve_connection(TokioIo::new(socket.clone()), service);
     let mut drain_begun = pin!(drain.wait_until_begun());
     // When the drain closes the connection if idle, and when it aborts a running request.
     let mut drain_deadlines: Option<(Instant, Instant)> = None;
@@ -91,13 +92,20 @@ where
             Poll::Ready(Err(error)) if error.is_parse_version_h2() => {
                 return Poll::Ready(Turn::Outcome(Outcome::Http2));
             }
-            // An error here is the peer's, so it is not logged.
-            Poll::Ready(_) => return Poll::Ready(Turn::Outcome(Outcome::Closed)),
+            // An error here is the peer's, so it is not logged. It may follow a request that is answered already.
+            Poll::Ready(_) => {
+                let _ = socket.poll_send(cx);
+                return Poll::Ready(Turn::Outcome(Outcome::Closed));
+            }
             Poll::Pending => {}
         }
         state.stamp_phase();
         if state.is_turn_over() {
             return Poll::Ready(Turn::Yield);
+        }
+        // An error of the socket is the peer's.
+        if let Poll::Ready(Err(_)) = socket.poll_send(cx) {
+            return Poll::Ready(Turn::Outcome(Outcome::Closed));
         }
         if !is_lingering && state.is_lingering() {
             is_lingering = true;
@@ -142,7 +150,8 @@ where
         Outcome::Closed => return 0,
         Outcome::Aborted => return 1,
     };
-    connection.into_parts().io.into_inner().close(final_bytes, linger).await;
+    drop(connection);
+    socket.close(final_bytes, linger).await;
     0
 }
 

@@ -1,11 +1,14 @@
 //! Tests of one connection, on a pipe in memory.
 
+use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use http::Method;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+use hyper::service::service_fn;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadBuf, duplex};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::super::state::{REQUESTS_PER_TURN, tests::TIMEOUTS};
 use super::*;
@@ -114,4 +117,77 @@ async fn a_pipeline_is_answered_in_turns_of_bounded_length() {
     }
     // A turn answers about as many requests as its limit.
     assert!(turns <= 3 * REQUESTS / REQUESTS_PER_TURN as usize, "{turns} turns");
+}
+
+/// A socket that counts its writes.
+struct CountedWrites {
+    socket: DuplexStream,
+    writes: Arc<AtomicUsize>,
+}
+
+impl AsyncRead for CountedWrites {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for CountedWrites {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.writes.fetch_add(1, Relaxed);
+        Pin::new(&mut self.socket).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+/// What the peer gets for these requests and the bytes behind them, while it keeps the connection open, and in how many writes.
+async fn answers(requests: &str, rest: &str) -> (String, usize) {
+    let (mut far, socket) = duplex(1024 * 1024);
+    let writes = Arc::<AtomicUsize>::default();
+    far.write_all(format!("{requests}{rest}").as_bytes()).await.unwrap();
+    let socket = CountedWrites { socket, writes: writes.clone() };
+    let served = tokio::spawn(serve_app(socket, Arc::default(), Arc::default()));
+    let (expected, mut text) = (requests.matches("GET / ").count(), String::new());
+    while text.matches("\r\n\r\n").count() < expected {
+        let mut bytes = [0; 64 * 1024];
+        let read = far.read(&mut bytes).await.unwrap();
+        text.push_str(std::str::from_utf8(&bytes[..read]).unwrap());
+    }
+    served.abort();
+    (text, writes.load(Relaxed))
+}
+
+#[tokio::test(start_paused = true)]
+async fn sixteen_pipelined_requests_are_answered_in_one_write() {
+    let (text, writes) = answers(&REQUEST.repeat(16), "").await;
+    assert_eq!((text.matches("HTTP/1.1 200 OK\r\n").count(), writes), (16, 1));
+}
+
+/// With hyper's `pipeline_flush` the response waits until the rest is read: see ARCHITECTURE.md.
+#[tokio::test(start_paused = true)]
+async fn a_request_is_answered_at_once_whatever_follows_it() {
+    for rest in ["", "\r\n", "\r", "G", "GET /", "GET / HTTP/1.1\r\nHost: h\r\n"] {
+        let (text, writes) = answers(REQUEST, rest).await;
+        assert_eq!((text.matches("200 OK").count(), writes), (1, 1), "{rest:?}");
+    }
+}
+
+/// hyper's own option would keep the response back. If this test fails, the option may replace `Gather`.
+#[tokio::test(start_paused = true)]
+async fn with_pipeline_flush_hyper_keeps_a_response_back_while_a_byte_behind_the_request_is_unread() {
+    for rest in ["\r", "G"] {
+        let (mut far, near) = duplex(1024);
+        far.write_all(format!("{REQUEST}{rest}").as_bytes()).await.unwrap();
+        let service = service_fn(async |_| Ok::<_, Infallible>(Response::new(axum::body::Body::empty())));
+        let connection = http1::Builder::new().pipeline_flush(true).serve_connection(TokioIo::new(near), service);
+        let served = tokio::spawn(connection);
+        assert!(timeout(Duration::from_secs(60), far.read(&mut [0])).await.is_err(), "{rest:?}");
+        served.abort();
+    }
 }
