@@ -2,8 +2,11 @@
 //!
 //! A change marks its project, and [`Watches::run`] wakes the marked projects' watchers, at most once in [`WAKE_INTERVAL`]. So a
 //! change costs one load where no task watches, and many changes in a row cost one wake-up of each watcher.
+//!
+//! Watchers are woken in slices, with pauses. If all were woken at once, a count that arrives then would be behind thousands of tasks,
+//! and its caller, if it is on the same machine, would get no core.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,6 +18,12 @@ use crate::domain::ProjectId;
 
 /// The shortest time between two wake-ups of the same watcher.
 const WAKE_INTERVAL: Duration = Duration::from_millis(25);
+
+/// The most watchers of a group, and about as many are woken at once.
+const SLICE: usize = 256;
+
+/// The pause between two slices. 5,000 watchers are woken within 100 ms.
+const SLICE_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The watched projects of a store.
 #[derive(Debug, Default)]
@@ -34,10 +43,26 @@ struct Projects {
     marked: Vec<ProjectId>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Watched {
-    sender: watch::Sender<()>,
+    /// The watchers in groups of at most [`SLICE`], by the number of the group. Only the last group takes new ones.
+    groups: BTreeMap<u64, watch::Sender<()>>,
     is_marked: bool,
+}
+
+impl Watched {
+    /// Adds a watcher. Returns the number of its group too.
+    fn subscribe(&mut self) -> (u64, watch::Receiver<()>) {
+        if let Some((last, sender)) = self.groups.last_key_value()
+            && sender.receiver_count() < SLICE
+        {
+            return (*last, sender.subscribe());
+        }
+        let next = self.groups.last_key_value().map_or(0, |(last, _)| last + 1);
+        let (sender, receiver) = watch::channel(());
+        self.groups.insert(next, sender);
+        (next, receiver)
+    }
 }
 
 /// A task's view of the changes of one project, from when it was made.
@@ -45,6 +70,7 @@ struct Watched {
 pub struct Watch {
     receiver: watch::Receiver<()>,
     project: ProjectId,
+    group: u64,
     watches: Arc<Watches>,
 }
 
@@ -56,18 +82,18 @@ impl Watches {
     /// Watches a project.
     pub(super) fn watch(self: &Arc<Self>, project: &ProjectId) -> Watch {
         let mut projects = self.lock();
-        let receiver = if self.has_ended.load(Ordering::Relaxed) {
+        let (group, receiver) = if self.has_ended.load(Ordering::Relaxed) {
             // Its sender is dropped at once, which is how a watcher is told the end.
-            watch::channel(()).1
-        } else if let Some(watched) = projects.watched.get(project) {
-            watched.sender.subscribe()
+            (0, watch::channel(()).1)
         } else {
-            let (sender, receiver) = watch::channel(());
-            projects.watched.insert(project.clone(), Watched { sender, is_marked: false });
+            let subscribed = match projects.watched.get_mut(project) {
+                Some(watched) => watched.subscribe(),
+                None => projects.watched.entry(project.clone()).or_default().subscribe(),
+            };
             self.count.store(projects.watched.len(), Ordering::Relaxed);
-            receiver
+            subscribed
         };
-        Watch { receiver, project: project.clone(), watches: self.clone() }
+        Watch { receiver, project: project.clone(), group, watches: self.clone() }
     }
 
     /// The watched projects.
@@ -98,20 +124,41 @@ impl Watches {
     pub(super) async fn run(&self) {
         loop {
             self.marked.notified().await;
-            self.wake();
+            for project in self.take_marked() {
+                let mut next = self.wake_from(&project, 0);
+                while let Some(group) = next {
+                    sleep(SLICE_INTERVAL).await;
+                    next = self.wake_from(&project, group);
+                }
+            }
             sleep(WAKE_INTERVAL).await;
         }
     }
 
-    fn wake(&self) {
+    fn take_marked(&self) -> Vec<ProjectId> {
         let mut projects = self.lock();
         let Projects { watched, marked } = &mut *projects;
-        for project in marked.drain(..) {
-            if let Some(watched) = watched.get_mut(&project) {
+        for project in &*marked {
+            if let Some(watched) = watched.get_mut(project) {
                 watched.is_marked = false;
-                watched.sender.send_replace(());
             }
         }
+        std::mem::take(marked)
+    }
+
+    /// Wakes a slice of a project's watchers, from that group on. Returns the group that is next, if there is one. Who begins to watch
+    /// meanwhile reads the change anyway.
+    fn wake_from(&self, project: &ProjectId, group: u64) -> Option<u64> {
+        let projects = self.lock();
+        let mut woken = 0;
+        for (group, sender) in projects.watched.get(project)?.groups.range(group..) {
+            if woken + sender.receiver_count() > SLICE && woken > 0 {
+                return Some(*group);
+            }
+            woken += sender.receiver_count();
+            sender.send_replace(());
+        }
+        None
     }
 
     /// Ends all watches, those that are made later too.
@@ -142,8 +189,12 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         let mut projects = self.watches.lock();
+        let Some(watched) = projects.watched.get_mut(&self.project) else { return };
         // This watch's own receiver is still there.
-        if projects.watched.get(&self.project).is_some_and(|watched| watched.sender.receiver_count() <= 1) {
+        if watched.groups.get(&self.group).is_some_and(|sender| sender.receiver_count() <= 1) {
+            watched.groups.remove(&self.group);
+        }
+        if watched.groups.is_empty() {
             projects.watched.remove(&self.project);
             projects.marked.retain(|marked| *marked != self.project);
             self.watches.count.store(projects.watched.len(), Ordering::Relaxed);
@@ -195,6 +246,43 @@ mod tests {
         }
         changing.await.unwrap();
         assert!((4..=5).contains(&woken), "{woken}");
+        running.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn watchers_are_woken_in_slices() {
+        const WATCHERS: usize = 1000;
+        let watches = Arc::<Watches>::default();
+        let woken = Arc::<AtomicUsize>::default();
+        let mut dropped = Vec::new();
+        for number in 0..2 * WATCHERS {
+            let mut watch = watches.watch(&project("p"));
+            if number % 2 == 0 {
+                // Groups that are half empty.
+                dropped.push(watch);
+                continue;
+            }
+            let woken = woken.clone();
+            tokio::spawn(async move {
+                watch.changed().await.unwrap();
+                woken.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+        drop(dropped);
+        let runner = watches.clone();
+        let running = tokio::spawn(async move { runner.run().await });
+        // Until every task has begun to wait.
+        sleep(Duration::from_millis(1)).await;
+        watches.mark(&project("p"));
+        let (mut before, start) = (0, tokio::time::Instant::now());
+        while before < WATCHERS {
+            sleep(SLICE_INTERVAL / 2).await;
+            let now = woken.load(Ordering::Relaxed);
+            assert!(now - before <= SLICE, "{} at once", now - before);
+            before = now;
+        }
+        let fewest = WATCHERS.div_ceil(SLICE) as u32;
+        assert!(start.elapsed() <= 3 * fewest * SLICE_INTERVAL, "{:?}", start.elapsed());
         running.abort();
     }
 
