@@ -14,6 +14,7 @@ use subjobs::domain::{
     Version,
 };
 use subjobs::store::Store;
+use support::figures::Spread;
 use support::sample::Random;
 
 const SUBTASKS: usize = 10_000_000;
@@ -45,6 +46,7 @@ fn main() {
     println!("{SUBTASKS} subtasks of one project, reported in {:.1} s", begin.elapsed().as_secs_f64());
     pages(&store, &project, &types);
     image_jobs(&store, &project);
+    small_changes(&store, &project, &types);
     renumber(&store, &project, &types);
 }
 
@@ -128,6 +130,41 @@ fn image_jobs(store: &Store, project: &ProjectId) {
             let [median, longest] = [times[150], times[299]].map(|time| time.as_secs_f64() * 1e6);
             println!("  {what}, {total} match, {place}: {median:.1}, {longest:.1}");
         }
+    }
+}
+
+/// Reports of 20 subtasks, and deletions of the same 20, which are anywhere in the project. They are reported again afterwards.
+fn small_changes(store: &Store, project: &ProjectId, types: &[JobType]) {
+    const BATCH: usize = 20;
+    let mut random = Random(1);
+    let mut times: [Vec<f64>; 3] = Default::default();
+    for _ in 0..1001 {
+        let numbers: [usize; BATCH] = std::array::from_fn(|_| random.below(SUBTASKS));
+        let batch =
+            || numbers.iter().map(|&number| SubJob { status: Status::Failed, ..sub_job(number, types) }).collect();
+        let mut ids: Vec<_> = numbers.iter().map(|&number| id(number)).collect();
+        ids.sort_unstable_by_key(ToString::to_string);
+        ids.dedup();
+        let (changed, different) = (batch(), ids.len());
+        let mut time = |kind: usize, change: &mut dyn FnMut()| {
+            let begin = Instant::now();
+            change();
+            times[kind].push(begin.elapsed().as_secs_f64() * 1e6);
+        };
+        let mut changed = Some(changed);
+        time(0, &mut || drop(store.report(project, changed.take().unwrap()).unwrap()));
+        let mut ids = Some(ids);
+        time(1, &mut || {
+            let deletion = store.delete(project.clone(), ids.take().unwrap(), JobTypeSet::ALL).outcome();
+            assert_eq!(deletion.now_or_never().unwrap().unwrap(), Ok(different as u64));
+        });
+        let mut new = Some(batch());
+        time(2, &mut || drop(store.report(project, new.take().unwrap()).unwrap()));
+    }
+    println!("microseconds, median of 1,001 (least to greatest), of {SUBTASKS} subtasks");
+    for (what, times) in ["a report of 20 stored ones", "a deletion of 20", "a report of 20 new ones"].iter().zip(times)
+    {
+        println!("  {what}: {}", Spread::of(times));
     }
 }
 
