@@ -6,7 +6,7 @@ mod line;
 use std::fmt;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, DeserializeSeed as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -66,9 +66,11 @@ pub fn from_json_in_slices(
 ) -> Result<Vec<SubJob>, RecordError> {
     let body = without_bom(body);
     let mut reader = ArrayVisitor { project, job_types, pause, at: 0, reason: None };
-    let mut json = serde_json::Deserializer::from_slice(body);
-    let batch = reader.by_ref().deserialize(&mut json);
-    let batch = batch.and_then(|batch| json.end().map(|()| batch));
+    // Checking all of it at once costs less than each string, which is left to the error of a body that is not UTF-8.
+    let batch = match str::from_utf8(body) {
+        Ok(text) => deserialize_all(serde_json::Deserializer::from_str(text), &mut reader),
+        Err(_) => deserialize_all(serde_json::Deserializer::from_slice(body), &mut reader),
+    };
     batch.map_err(|error| {
         let reason = reader.reason.take().unwrap_or_else(|| reason_without_value(&error));
         match body.trim_ascii_start().first() {
@@ -114,7 +116,7 @@ pub fn from_ndjson_in_slices(
         if line.trim_ascii_start().starts_with(b"[") {
             return Err("must be a JSON object; an array of them is sent as application/json".into());
         }
-        parse_line(line)?.check_project(project)?.into_sub_job(job_types)
+        parse_line(line, |mut raw| raw.take_sub_job_of(project, job_types))
     };
     lines.map(|(at, line)| read(line).map_err(|reason| RecordError::Line(at + 1, reason))).collect()
 }
@@ -125,17 +127,30 @@ pub fn from_ndjson_in_slices(
 ///
 /// The reason, without the position.
 pub fn from_load_line(line: &[u8], job_types: &JobTypes) -> Result<(ProjectId, SubJob), String> {
-    let raw = parse_line(line)?;
-    let project = raw.project_id.as_ref().ok_or("missing field `project_id`")?;
-    let project = ProjectId::parse(&project.0).map_err(|error| format!("project_id {error}"))?;
-    Ok((project, raw.into_sub_job(job_types)?))
+    parse_line(line, |mut raw| {
+        let project = raw.project_id.as_ref().ok_or("missing field `project_id`")?;
+        let project = ProjectId::parse(&project.0).map_err(|error| format!("project_id {error}"))?;
+        Ok((project, raw.take_sub_job(job_types)?))
+    })
 }
 
-/// Parses the one JSON object of a line.
-fn parse_line(line: &[u8]) -> Result<RawRecord<'_>, String> {
-    let mut json = serde_json::Deserializer::from_slice(line);
-    let raw = RecordVisitor.deserialize(&mut json).and_then(|raw| json.end().map(|()| raw));
-    raw.map_err(|error| reason_without_value(&error))
+/// Parses and converts the one JSON object of a line.
+fn parse_line<T>(line: &[u8], convert: impl FnOnce(RawRecord<'_>) -> Result<T, String>) -> Result<T, String> {
+    // As in an array, the parser does not check the strings of a line that is UTF-8.
+    let converted = match str::from_utf8(line) {
+        Ok(text) => deserialize_all(serde_json::Deserializer::from_str(text), RecordVisitor(convert)),
+        Err(_) => deserialize_all(serde_json::Deserializer::from_slice(line), RecordVisitor(convert)),
+    };
+    converted.unwrap_or_else(|error| Err(reason_without_value(&error)))
+}
+
+/// Deserializes a value after which nothing follows.
+fn deserialize_all<'de, R: serde_json::de::Read<'de>, S: DeserializeSeed<'de>>(
+    mut json: serde_json::Deserializer<R>,
+    seed: S,
+) -> serde_json::Result<S::Value> {
+    let value = seed.deserialize(&mut json)?;
+    json.end().map(|()| value)
 }
 
 /// Whether a line is only white space.
@@ -148,26 +163,27 @@ pub fn without_bom(text: &[u8]) -> &[u8] {
     text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
 }
 
-/// Deserializes a [`RawRecord`] from an object only. The derived code would also accept an array of the fields' values.
-struct RecordVisitor;
+/// Deserializes a [`RawRecord`] from an object only, since the derived code would also accept an array of the fields' values, and
+/// converts it at once: it is so large that moving it out of the parser takes as long as parsing a field.
+struct RecordVisitor<F>(F);
 
-impl<'de> de::DeserializeSeed<'de> for RecordVisitor {
-    type Value = RawRecord<'de>;
+impl<'de, T, F: FnOnce(RawRecord<'de>) -> T> DeserializeSeed<'de> for RecordVisitor<F> {
+    type Value = T;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<RawRecord<'de>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
-impl<'de> Visitor<'de> for RecordVisitor {
-    type Value = RawRecord<'de>;
+impl<'de, T, F: FnOnce(RawRecord<'de>) -> T> Visitor<'de> for RecordVisitor<F> {
+    type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("must be a JSON object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<RawRecord<'de>, A::Error> {
-        RawRecord::deserialize(MapAccessDeserializer::new(fields))
+    fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<T, A::Error> {
+        RawRecord::deserialize(MapAccessDeserializer::new(fields)).map(self.0)
     }
 }
 
@@ -202,39 +218,50 @@ struct RawRecord<'a> {
 }
 
 impl RawRecord<'_> {
-    fn check_project(self, project: &ProjectId) -> Result<Self, String> {
+    fn take_sub_job_of(&mut self, project: &ProjectId, job_types: &JobTypes) -> Result<SubJob, String> {
         match &self.project_id {
             Some(other) if other.0 != project.as_str() => Err("project_id must be that of the path".into()),
-            _ => Ok(self),
+            _ => self.take_sub_job(job_types),
         }
     }
 
-    fn into_sub_job(self, job_types: &JobTypes) -> Result<SubJob, String> {
-        let details = Details {
-            begin_time: parse_time("begin_time", self.begin_time)?,
-            end_time: parse_time("end_time", self.end_time)?,
-            job_resource_info: check_object("job_resource_info", self.job_resource_info)?,
-            job_execute_info: check_object("job_execute_info", self.job_execute_info)?,
-            error_code: check_text("error_code", 64, self.error_code)?,
-            error_message: check_text("error_message", 1024, self.error_message)?,
-        };
+    fn take_sub_job(&mut self, job_types: &JobTypes) -> Result<SubJob, String> {
         Ok(SubJob {
+            details: self.take_details()?,
             id: SubJobId::parse(&self.id.0).map_err(|error| format!("id {error}"))?,
             job_id: JobId::parse(&self.job_id.0).map_err(|error| format!("job_id {error}"))?,
-            job_type: parse_job_type(self.family, &self.job_type.0, job_types)?,
+            job_type: parse_job_type(self.family.as_ref(), &self.job_type.0, job_types)?,
             status: self.status.0.parse::<Status>().map_err(|error| format!("status {error}"))?,
             version: self
                 .version
+                .as_ref()
                 .map_or(0, |version| version.0)
                 .try_into()
                 .map_err(|error| format!("version {error}"))?,
-            details: (details != Details::default()).then(|| Box::new(details)),
         })
+    }
+
+    /// The details; `None` if no field has any, as is mostly the case.
+    fn take_details(&mut self) -> Result<Option<Box<Details>>, String> {
+        let Self { begin_time, end_time, job_resource_info, job_execute_info, error_code, error_message, .. } = self;
+        let has_times = begin_time.is_some() || end_time.is_some();
+        let has_objects = job_resource_info.is_some() || job_execute_info.is_some();
+        if !(has_times || has_objects || error_code.is_some() || error_message.is_some()) {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(Details {
+            begin_time: parse_time("begin_time", begin_time.take())?,
+            end_time: parse_time("end_time", end_time.take())?,
+            job_resource_info: check_object("job_resource_info", *job_resource_info)?,
+            job_execute_info: check_object("job_execute_info", *job_execute_info)?,
+            error_code: check_text("error_code", 64, error_code.take())?,
+            error_message: check_text("error_message", 1024, error_message.take())?,
+        })))
     }
 }
 
 /// The job type of that name in the family of the record.
-fn parse_job_type(family: Option<Text<'_, FAMILY>>, name: &str, job_types: &JobTypes) -> Result<JobType, String> {
+fn parse_job_type(family: Option<&Text<'_, FAMILY>>, name: &str, job_types: &JobTypes) -> Result<JobType, String> {
     let family = family.map(|text| text.0.parse::<Family>()).transpose();
     let family = family.map_err(|error| format!("family {error}"))?.unwrap_or_default();
     job_types.parse(family, name).ok_or_else(|| unknown_job_type(family, name, job_types))
@@ -292,13 +319,7 @@ struct ArrayVisitor<'a> {
     reason: Option<String>,
 }
 
-impl ArrayVisitor<'_> {
-    fn by_ref(&mut self) -> &mut Self {
-        self
-    }
-}
-
-impl<'de> de::DeserializeSeed<'de> for &mut ArrayVisitor<'_> {
+impl<'de> DeserializeSeed<'de> for &mut ArrayVisitor<'_> {
     type Value = Vec<SubJob>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -320,9 +341,9 @@ impl<'de> Visitor<'de> for &mut ArrayVisitor<'_> {
                 (self.pause)();
             }
             self.at += 1;
-            let Some(raw) = records.next_element_seed(RecordVisitor)? else { return Ok(batch) };
-            let checked = raw.check_project(self.project).and_then(|raw| raw.into_sub_job(self.job_types));
-            batch.push(checked.map_err(|reason| {
+            let convert = |mut raw: RawRecord<'_>| raw.take_sub_job_of(self.project, self.job_types);
+            let Some(sub_job) = records.next_element_seed(RecordVisitor(convert))? else { return Ok(batch) };
+            batch.push(sub_job.map_err(|reason| {
                 self.reason = Some(reason);
                 de::Error::custom("a record breaks a rule")
             })?);

@@ -189,6 +189,27 @@ fn a_bad_record_is_named_by_its_position() {
     assert!(matches!(ndjson(&format!("[{good}]")), Err(RecordError::Line(1, _))));
 }
 
+/// The strings of a body that is UTF-8 are not checked one by one; any other body must be refused where it is wrong.
+#[test]
+fn a_body_that_is_not_utf8_is_refused_at_its_record() {
+    let (good, project) = (with(""), ProjectId::parse("p").unwrap());
+    let escaped = good.replace("\"s\"", "\"\\u0073\"").replace("\"id\"", "\"\\u0069d\"");
+    assert_eq!(json(&format!("[{escaped}]")), json(&format!("[{good}]")));
+    let wrong = [with(",\"error_code\":\"#\""), with(",\"job_resource_info\":{\"a\":\"#\"}"), with(",\"#\":1")];
+    for record in wrong.iter().chain([&good.replace("\"s\"", "\"#\""), &format!("{good}#")]) {
+        for bytes in [&b"\xff"[..], b"\xc3", b"\xed\xa0\x80"] {
+            let text = |body: String| body.split('#').map(str::as_bytes).collect::<Vec<_>>().join(bytes);
+            let of_array = from_json(&text(format!("[{good},{record},{good}]")), &project, &types());
+            assert!(matches!(of_array, Err(RecordError::Record(2 | 3, _))), "{record}: {of_array:?}");
+            let of_lines = from_ndjson(&text(format!("{good}\n{record}\n{good}")), &project, &types());
+            assert!(matches!(of_lines, Err(RecordError::Line(2, _))), "{record}: {of_lines:?}");
+            assert!(from_load_line(&text(record.clone()), &types()).is_err());
+        }
+    }
+    let earlier = from_json(b"[{\"id\":1},\xff]", &project, &types());
+    assert_eq!(earlier, Err(RecordError::Record(1, "id must be a string".into())));
+}
+
 #[test]
 fn a_record_must_be_an_object() {
     let list = r#"["s","j","CREATE_SERVER","RUNNING",1,null,null,null,null,null,null,null]"#;
