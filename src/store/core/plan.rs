@@ -14,8 +14,11 @@ pub(in crate::store) trait Stored {
     /// The number of a project that has or had subtasks.
     fn project(&self, id: &ProjectId) -> Option<u32>;
 
-    /// A subtask of the project with that number.
-    fn find(&self, project: u32, id: &SubJobId) -> Option<Known<'_>>;
+    /// The place of a subtask of the project with that number.
+    fn place(&self, project: u32, id: &SubJobId) -> Option<u32>;
+
+    /// The subtask at a place of the project with that number.
+    fn known(&self, project: u32, place: u32) -> Option<Known<'_>>;
 
     /// The subtasks of the project with that number.
     fn ids(&self, project: u32) -> Vec<SubJobId>;
@@ -110,8 +113,12 @@ impl<'a, S: Stored> Draft<'a, S> {
             return Err(StoreError::Full);
         }
         self.begin(project, batch.len());
-        for sub_job in batch {
-            let known = self.find(project, number, &sub_job.id);
+        // All at first: in so short a loop the processor reads several places of a large store from memory at once.
+        let place = |sub_job: &SubJob| self.stored.place(number?, &sub_job.id);
+        let places: Vec<_> = batch.iter().map(place).collect();
+        for (sub_job, place) in batch.into_iter().zip(places) {
+            let hash = self.hash(&sub_job.id);
+            let known = self.known(project, number, place, &sub_job.id, hash);
             let put = match known {
                 None => {
                     outcome.created += 1;
@@ -137,7 +144,7 @@ impl<'a, S: Stored> Draft<'a, S> {
                     Put { end_time, is_new: false, hint: known.place, sub_job, details: 0 }
                 }
             };
-            self.push(Effect::Put(put));
+            self.push(Effect::Put(put), hash);
         }
         self.end();
         Ok(outcome)
@@ -166,7 +173,8 @@ impl<'a, S: Stored> Draft<'a, S> {
         let number = self.stored.project(project);
         let mut found = Vec::new();
         for (position, id) in ids.iter().enumerate() {
-            match self.find(project, number, id).filter(|known| job_types.contains(known.job_type.index())) {
+            let known = self.find(project, number, id, self.hash(id));
+            match known.filter(|known| job_types.contains(known.job_type.index())) {
                 Some(known) if !matches!(known.status, Status::Success | Status::Failed) => {
                     return Err(NotDeletable { position, status: known.status });
                 }
@@ -175,7 +183,10 @@ impl<'a, S: Stored> Draft<'a, S> {
             }
         }
         self.begin(project, found.len());
-        found.into_iter().for_each(|id| self.push(Effect::Remove(id)));
+        for id in found {
+            let hash = self.hash(&id);
+            self.push(Effect::Remove(id), hash);
+        }
         Ok(self.end())
     }
 
@@ -192,8 +203,9 @@ impl<'a, S: Stored> Draft<'a, S> {
         );
         self.begin(project, ids.len());
         for id in ids {
-            if self.find(project, number, &id).is_some() {
-                self.push(Effect::Remove(id));
+            let hash = self.hash(&id);
+            if self.find(project, number, &id, hash).is_some() {
+                self.push(Effect::Remove(id), hash);
             }
         }
         self.end()
@@ -204,11 +216,10 @@ impl<'a, S: Stored> Draft<'a, S> {
         let number = self.stored.project(project);
         self.begin(project, ids.len());
         for id in ids {
-            if self
-                .find(project, number, &id)
-                .is_some_and(|known| known.end_time.is_some_and(|end_time| end_time < moment))
-            {
-                self.push(Effect::Remove(id));
+            let hash = self.hash(&id);
+            let known = self.find(project, number, &id, hash);
+            if known.is_some_and(|known| known.end_time.is_some_and(|end_time| end_time < moment)) {
+                self.push(Effect::Remove(id), hash);
             }
         }
         self.end()
@@ -219,10 +230,28 @@ impl<'a, S: Stored> Draft<'a, S> {
         self.changes.iter().map(|changes| changes.effects.len()).sum()
     }
 
-    fn find(&self, project: &ProjectId, number: Option<u32>, id: &SubJobId) -> Option<Known<'_>> {
-        let planned = if self.latest.is_empty() { None } else { self.find_planned(project, id) };
+    /// The hash of a subtask in `latest`.
+    fn hash(&self, id: &SubJobId) -> u64 {
+        self.hasher.hash_one(id)
+    }
+
+    fn find(&self, project: &ProjectId, number: Option<u32>, id: &SubJobId, hash: u64) -> Option<Known<'_>> {
+        let place = number.and_then(|number| self.stored.place(number, id));
+        self.known(project, number, place, id, hash)
+    }
+
+    /// The current state of a subtask, which is stored at `place`.
+    fn known(
+        &self,
+        project: &ProjectId,
+        number: Option<u32>,
+        place: Option<u32>,
+        id: &SubJobId,
+        hash: u64,
+    ) -> Option<Known<'_>> {
+        let planned = if self.latest.is_empty() { None } else { self.find_planned(project, id, hash) };
         match planned {
-            None => self.stored.find(number?, id),
+            None => self.stored.known(number?, place?),
             Some(Effect::Remove(_)) => None,
             Some(Effect::Put(put)) => {
                 let SubJob { job_id, job_type, status, version, details, .. } = &put.sub_job;
@@ -240,24 +269,26 @@ impl<'a, S: Stored> Draft<'a, S> {
         }
     }
 
-    fn find_planned(&self, project: &ProjectId, id: &SubJobId) -> Option<&Effect> {
+    fn find_planned(&self, project: &ProjectId, id: &SubJobId, hash: u64) -> Option<&Effect> {
         let is_it = |&(changes, effect): &(u32, u32)| {
             let changes = &self.changes[changes as usize];
             changes.effects[effect as usize].id() == id && changes.project == *project
         };
-        let (changes, effect) = *self.latest.find(self.hasher.hash_one(id), is_it)?;
+        let (changes, effect) = *self.latest.find(hash, is_it)?;
         Some(&self.changes[changes as usize].effects[effect as usize])
     }
 
     fn begin(&mut self, project: &ProjectId, most: usize) {
         let effects = Vec::with_capacity(most);
         self.changes.push(Changes { project: project.clone(), revision: self.next_revision, effects });
+        // At once, because a table that grows hashes each identifier in it again.
+        let Self { changes, latest, hasher, .. } = self;
+        latest.reserve(most, |&(at, effect)| hasher.hash_one(changes[at as usize].effects[effect as usize].id()));
     }
 
-    /// Adds an effect to the last change.
-    fn push(&mut self, effect: Effect) {
+    /// Adds an effect on the subtask with that hash to the last change.
+    fn push(&mut self, effect: Effect, hash: u64) {
         let last = self.changes.len() - 1;
-        let hash = self.hasher.hash_one(effect.id());
         let at = (last as u32, self.changes[last].effects.len() as u32);
         let Self { changes, latest, hasher, .. } = self;
         let of = |&(changes_at, effect): &(u32, u32)| &changes[changes_at as usize].effects[effect as usize];

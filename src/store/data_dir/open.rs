@@ -134,7 +134,7 @@ fn apply(memory: &MemoryStore, queue: Receiver<Request>) {
     for request in queue {
         match request {
             Request::Apply(changes) if applied.is_ok() => {
-                applied = changes.into_iter().try_for_each(|changes| memory.apply(changes));
+                applied = changes.into_iter().try_for_each(|changes| memory.apply_again(changes));
             }
             Request::Apply(_) => {}
             // The sender waits for it.

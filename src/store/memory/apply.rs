@@ -11,17 +11,29 @@ use crate::domain::{JobId, ProjectId, SubJob, SubJobId};
 use crate::store::core::{Changes, Effect, Put};
 use crate::store::types::StoreError;
 
+/// How many of the latest deltas a record may be added to.
+const MAX_LATEST: usize = 8;
+
 impl MemoryStore {
-    /// Applies the changes of one project, in one step for every reader. At the start they may be in the snapshot already, together with
-    /// later changes; after all of these have been applied again, the state is the same.
+    /// Applies the changes of one project, in one step for every reader. They are planned for the current state.
     pub(in crate::store) fn apply(&self, changes: Changes) -> Result<(), StoreError> {
+        self.apply_changes(changes, false)
+    }
+
+    /// Applies recovered changes. They may be in the snapshot already, together with later changes; after all of these have been applied
+    /// again, the state is the same.
+    pub(in crate::store) fn apply_again(&self, changes: Changes) -> Result<(), StoreError> {
+        self.apply_changes(changes, true)
+    }
+
+    fn apply_changes(&self, changes: Changes, is_recovered: bool) -> Result<(), StoreError> {
         let Changes { project: id, revision, effects } = changes;
         let (project, jobs) = self.number_jobs(&id, &effects)?;
         let (mut verifier, mut records) = (self.lock_verifier()?, self.write_records()?);
         let highest = jobs.iter().flatten().max().copied().unwrap_or(JobNumber(0));
         records.extend(project, highest);
-        let mut work = Work { records: &mut records, verifier: &mut verifier, project, deltas: Vec::new() };
-        work.deltas.reserve(effects.len());
+        let mut work =
+            Work { records: &mut records, verifier: &mut verifier, project, is_recovered, deltas: Vec::new() };
         for (effect, job) in effects.into_iter().zip(&jobs) {
             match (effect, job) {
                 (Effect::Put(put), Some(job)) => work.put(put, *job),
@@ -29,7 +41,8 @@ impl MemoryStore {
             }
         }
         let deltas = work.deltas;
-        let touched = deltas.iter().filter(|delta| delta.change < 0).map(|delta| delta.job).collect();
+        // A sum of zero too: the job may be one whose only subtask came and went.
+        let touched = deltas.iter().filter(|delta| delta.change <= 0).map(|delta| delta.job).collect();
         let image_jobs = changed_image_jobs(&deltas);
         let changes = CounterChanges::sum(project, deltas);
         verifier.changed_counters(&changes);
@@ -123,6 +136,7 @@ struct Work<'a> {
     records: &'a mut Records,
     verifier: &'a mut Verifier,
     project: ProjectNumber,
+    is_recovered: bool,
     deltas: Vec<Delta>,
 }
 
@@ -131,7 +145,8 @@ impl Work<'_> {
         let Put { sub_job, end_time, is_new, hint, details: at } = put;
         let SubJob { id, job_type, status, version, details, .. } = sub_job;
         let key = CounterKey::new(job_type, status);
-        let mut known = self.records.find(self.project, &id, hint);
+        // The plan has looked for a new subtask and found none.
+        let mut known = if is_new && !self.is_recovered { None } else { self.records.find(self.project, &id, hint) };
         if is_new && known.is_some() {
             // It is in the snapshot already. Its place comes after those of all subtasks that were stored before it.
             self.remove(&id);
@@ -169,7 +184,12 @@ impl Work<'_> {
     fn note(&mut self, place: u32, job: JobNumber, key: CounterKey, change: i32, changes_counters: bool) {
         if changes_counters {
             self.verifier.changed_record(self.project, place, job, key, change.into());
-            self.deltas.push(Delta { job, key, change });
+            // Fast path: the subtasks of a job are mostly reported together, and then have few keys.
+            let mut latest = self.deltas.iter_mut().rev().take_while(|delta| delta.job == job).take(MAX_LATEST);
+            match latest.find(|delta| delta.key == key) {
+                Some(delta) => delta.change += change,
+                None => self.deltas.push(Delta { job, key, change }),
+            }
         }
     }
 }

@@ -202,7 +202,7 @@ fn effects_that_are_applied_again_change_nothing() {
     }
     let before = (store.ids(&p), store.summary(&p, None).unwrap());
     for from in 0..4 {
-        all[from..].iter().for_each(|changes| store.apply(changes.clone()).unwrap());
+        all[from..].iter().for_each(|changes| store.apply_again(changes.clone()).unwrap());
         assert_eq!((store.ids(&p), store.summary(&p, None).unwrap()), before);
     }
     store.assert_sound();

@@ -66,9 +66,12 @@ impl Stored for View<'_> {
         self.counters.project(id).map(|number| number.0)
     }
 
-    fn find(&self, project: u32, id: &SubJobId) -> Option<Known<'_>> {
+    fn place(&self, project: u32, id: &SubJobId) -> Option<u32> {
+        self.records.find(ProjectNumber(project), id, None)
+    }
+
+    fn known(&self, project: u32, place: u32) -> Option<Known<'_>> {
         let project = ProjectNumber(project);
-        let place = self.records.find(project, id, None)?;
         let (records, record) = (self.records.project(project)?, self.records.get(project, place)?);
         Some(Known {
             job_id: Some(self.counters.job_id(record.job)),

@@ -54,9 +54,12 @@ impl Stored for Locked {
         self.project_number(id).map(|(at, _)| at)
     }
 
-    fn find(&self, project: u32, id: &SubJobId) -> Option<Known<'_>> {
-        let place = *self.places.get(&(project, id.clone()))?;
-        let row = self.rows.get(place)?;
+    fn place(&self, project: u32, id: &SubJobId) -> Option<u32> {
+        self.places.get(&(project, id.clone())).map(|place| *place as u32)
+    }
+
+    fn known(&self, _: u32, place: u32) -> Option<Known<'_>> {
+        let row = self.rows.get(place as usize)?;
         Some(Known {
             job_id: self.jobs.get(&row.job),
             job_type: row.job_type,
@@ -66,7 +69,7 @@ impl Stored for Locked {
             is_settled: !row.is_loaded,
             place: None,
             details: match &row.details {
-                Some(_) => KnownDetails::Stored(place as u64),
+                Some(_) => KnownDetails::Stored(place.into()),
                 None => KnownDetails::None,
             },
         })
