@@ -126,13 +126,19 @@ struct Pattern(String);
 
 impl Pattern {
     /// Matches a name, ignoring case as the policy grammar does.
-    ///
-    /// Backtracks only to the last `*`, so the time is at most the product of the lengths.
     fn matches(&self, name: &str) -> bool {
+        self.match_in_steps(name).0
+    }
+
+    /// Whether a name matches, and how many steps that took.
+    ///
+    /// Backtracks only to the last `*`, so the steps are at most the product of the lengths.
+    fn match_in_steps(&self, name: &str) -> (bool, usize) {
         let (pattern, name) = (self.0.as_bytes(), name.as_bytes());
         let (mut p, mut n) = (0, 0);
-        let mut last_star = None;
+        let (mut last_star, mut steps) = (None, 0);
         while n < name.len() {
+            steps += 1;
             match pattern.get(p) {
                 Some(b'*') => {
                     last_star = Some((p, n));
@@ -148,11 +154,11 @@ impl Pattern {
                         p = star + 1;
                         n = taken + 1;
                     }
-                    None => return false,
+                    None => return (false, steps),
                 },
             }
         }
-        pattern[p..].iter().all(|byte| *byte == b'*')
+        (pattern[p..].iter().all(|byte| *byte == b'*'), steps)
     }
 }
 
@@ -220,7 +226,28 @@ mod tests {
         {
             assert!(!matches(pattern, name), "{pattern}");
         }
-        assert!(!matches("aaaa*aaaa*aaaa*aaaa*b", &"a".repeat(10_000)));
+    }
+
+    /// For a name of a given length, as those of actions are, the steps grow no faster than the pattern.
+    #[test]
+    fn a_hostile_pattern_takes_linear_steps() {
+        for action in Action::ALL {
+            let name = action.as_str();
+            for part in ["*", "*?", "?*", "*o*", "*w*o*r*k", "*workspace:", "**o?"] {
+                for parts in [1, 10, 100, 10_000] {
+                    let pattern = Pattern(part.repeat(parts) + "!");
+                    let (is_match, steps) = pattern.match_in_steps(name);
+                    assert!(!is_match);
+                    assert!(steps <= (pattern.0.len() + 1) * name.len(), "{part} {parts} times, {name}: {steps} steps");
+                }
+            }
+        }
+        let long = "a".repeat(10_000);
+        for pattern in ["a*a*a*a*b", "aaaa*aaaa*aaaa*aaaa*b", "*a*a*a*a*a*a*a*a*b"] {
+            let (is_match, steps) = Pattern(pattern.into()).match_in_steps(&long);
+            assert!(!is_match);
+            assert!(steps <= 8 * long.len(), "{pattern}: {steps} steps");
+        }
     }
 
     proptest! {
@@ -236,7 +263,9 @@ mod tests {
                     _ => false,
                 }
             }
-            prop_assert_eq!(matches(&pattern, &name), truth(pattern.as_bytes(), name.as_bytes()));
+            let (is_match, steps) = Pattern(pattern.clone()).match_in_steps(&name);
+            prop_assert_eq!(is_match, truth(pattern.as_bytes(), name.as_bytes()));
+            prop_assert!(steps <= (pattern.len() + 1) * name.len(), "{} steps", steps);
         }
     }
 
