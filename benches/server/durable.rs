@@ -24,9 +24,9 @@ const ROUNDS: usize = 5;
 
 #[derive(Clone, Copy)]
 pub(crate) struct Load {
-    connections: usize,
-    subtasks: usize,
-    reports: usize,
+    pub(crate) connections: usize,
+    pub(crate) subtasks: usize,
+    pub(crate) reports: usize,
 }
 
 impl Load {

@@ -14,8 +14,7 @@ use crate::support::sample;
 const REQUESTS: usize = 2000;
 
 pub(crate) fn run() {
-    if Command::new("valgrind").arg("--version").stdout(Stdio::null()).status().is_err() {
-        println!("instructions are counted by valgrind, which is not installed");
+    if !has_valgrind() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
@@ -32,6 +31,15 @@ pub(crate) fn run() {
     );
 }
 
+/// Whether instructions can be counted; says so if not.
+pub(crate) fn has_valgrind() -> bool {
+    let is_installed = Command::new("valgrind").arg("--version").stdout(Stdio::null()).status().is_ok();
+    if !is_installed {
+        println!("instructions are counted by valgrind, which is not installed");
+    }
+    is_installed
+}
+
 struct Instructions {
     all: f64,
     /// Valgrind's processor has no instructions for SHA-256; most real ones do.
@@ -41,7 +49,13 @@ struct Instructions {
 /// Measures one server.
 fn a_request(name: &str, command: &Command) -> Instructions {
     let profile = |requests| Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("callgrind.{name}.{requests}"));
-    let [once, twice] = [REQUESTS, 2 * REQUESTS].map(|requests| count(command, requests, &profile(requests)));
+    let [once, twice] = [REQUESTS, 2 * REQUESTS].map(|requests| {
+        count(command, &profile(requests), |server| {
+            Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+                client::round(client::open(server.public, 1).await, requests).await;
+            });
+        })
+    });
     let each = |count: fn(&[u64; 2]) -> u64| (count(&twice) - count(&once)) as f64 / REQUESTS as f64;
     let [all, sha256] = [each(|[all, _]| *all), each(|[_, sha256]| *sha256)];
     println!("{name:8} {all:6.0} instructions a request, of which SHA-256 {sha256:.0}");
@@ -49,8 +63,16 @@ fn a_request(name: &str, command: &Command) -> Instructions {
     Instructions { all, sha256 }
 }
 
-/// The instructions of a server's whole life, in which one connection asks `requests` times: all, and those for SHA-256.
-fn count(command: &Command, requests: usize, profile: &Path) -> [u64; 2] {
+/// The instructions of a server's whole life, in which `ask` sends it requests: all, and those for SHA-256.
+pub(crate) fn count(command: &Command, profile: &Path, ask: impl FnOnce(&Process)) -> [u64; 2] {
+    let server = Process::start(callgrind(command, profile));
+    ask(&server);
+    server.stop();
+    totals(profile)
+}
+
+/// The command under callgrind, which writes the profile at the end.
+pub(crate) fn callgrind(command: &Command, profile: &Path) -> Command {
     let mut valgrind = Command::new("valgrind");
     valgrind
         .args(["--tool=callgrind", "--log-file=/dev/null"])
@@ -59,11 +81,11 @@ fn count(command: &Command, requests: usize, profile: &Path) -> [u64; 2] {
         .args(command.get_args())
         // Which thread takes a task, and how often others look for one, is left to chance; with one there is none.
         .env("TOKIO_WORKER_THREADS", "1");
-    let server = Process::start(valgrind);
-    Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-        client::round(client::open(server.public, 1).await, requests).await;
-    });
-    server.stop();
+    valgrind
+}
+
+/// The instructions of a profile: all, and those for SHA-256.
+pub(crate) fn totals(profile: &Path) -> [u64; 2] {
     let output =
         Command::new("callgrind_annotate").args(["--threshold=100", "--auto=no"]).arg(profile).output().unwrap().stdout;
     let output = String::from_utf8(output).unwrap();

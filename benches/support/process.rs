@@ -58,6 +58,11 @@ impl Process {
         Self { child, public: public.unwrap(), internal, start }
     }
 
+    /// The number of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Processor time used so far, in user and in system mode, of all threads.
     pub(crate) fn cpu(&self) -> Duration {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
@@ -119,9 +124,17 @@ pub(crate) fn full_command(access: &Path, load: &Path) -> Command {
     command
 }
 
+/// The program of this build.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_subjobs");
+
 /// The server on any two ports, without a subtask.
 pub(crate) fn serve_command(access: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_subjobs"));
+    serve_command_of(Path::new(PROGRAM), access)
+}
+
+/// The same of another build.
+pub(crate) fn serve_command_of(program: &Path, access: &Path) -> Command {
+    let mut command = Command::new(program);
     command.args(["serve", "--listen", "127.0.0.1:0", "--internal-listen", "127.0.0.1:0", "--log-format", "json"]);
     command.arg("--access").arg(access);
     command
