@@ -3,8 +3,10 @@
 mod chunks;
 mod identity_section;
 mod message;
+mod parallel;
 mod schema;
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,7 +14,7 @@ use hashbrown::{HashMap, HashSet};
 
 use self::chunks::Chunks;
 use self::message::{line, quoted};
-use self::schema::{File, Kind, NamedProject, Principals, RawAccessKey, RawPrincipal, RawToken};
+use self::schema::{File, Kind, NamedProject, Principals, RawAccessKey, RawPrincipal, RawToken, Text};
 use super::policy::Permissions;
 use super::secret::Secret;
 use super::{Access, AccessKey, ActionSet, Principal, Projects, TokenDigest, TokenEntry};
@@ -27,7 +29,7 @@ pub(super) fn parse(text: &str, dir: &Path) -> Result<Access, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let chunks = Chunks::split(text);
     let line_of_rest = |at: usize| line(text, chunks.position_in_text(at));
-    let file: File = toml::from_str(&chunks.rest).map_err(|error| message::describe(&error, line_of_rest))?;
+    let file: File<'_> = toml::from_str(&chunks.rest).map_err(|error| message::describe(&error, line_of_rest))?;
     // Each policy is evaluated once, not for each principal that names it.
     let policies: Policies =
         file.policies.iter().map(|(name, policy)| (name.as_str(), Permissions::from_policy(policy))).collect();
@@ -39,12 +41,12 @@ pub(super) fn parse(text: &str, dir: &Path) -> Result<Access, String> {
     let access = Access { projects: existing, names, ..Access::default() };
     let mut builder = AccessBuilder { access, seen_names: HashSet::new(), policies: &policies, dir };
     file.principals.into_iter().try_for_each(|raw| builder.add(raw, &line_of_rest))?;
-    for range in &chunks.principals {
+    let parse = |range: &Range<usize>| toml::from_str::<Principals<'_>>(&text[range.clone()]);
+    parallel::parse_each(&chunks.principals, parse, |range, parsed| {
         let line = |at: usize| line(text, range.start + at);
-        let chunk: Principals =
-            toml::from_str(&text[range.clone()]).map_err(|error| message::describe(&error, line))?;
-        chunk.principals.into_iter().try_for_each(|raw| builder.add(raw, &line))?;
-    }
+        let chunk = parsed.map_err(|error| message::describe(&error, line))?;
+        chunk.principals.into_iter().try_for_each(|raw| builder.add(raw, &line))
+    })?;
     let mut access = Access { principals: builder.seen_names.len(), ..builder.access };
     access.identity =
         file.identity.map(|raw| identity_section::parse_identity(raw, line_of_rest, dir, &policies)).transpose()?;
@@ -67,7 +69,7 @@ struct AccessBuilder<'a> {
 
 impl AccessBuilder<'_> {
     /// Adds a principal with its credentials. `line` converts a byte offset to a line number, for errors.
-    fn add(&mut self, raw: RawPrincipal, line: &dyn Fn(usize) -> usize) -> Result<(), String> {
+    fn add(&mut self, raw: RawPrincipal<'_>, line: &dyn Fn(usize) -> usize) -> Result<(), String> {
         let about = |reason: String| format!("principal {}: {reason}", quoted(&raw.name));
         if !self.seen_names.insert(raw.name.as_str().into()) {
             return Err(about("the name is used twice".into()));
@@ -92,13 +94,16 @@ pub(super) fn not_utf8(error: &std::string::FromUtf8Error) -> String {
 /// The permissions of each policy, by its name.
 type Policies<'a> = HashMap<&'a str, Permissions>;
 
-fn principal(raw: &RawPrincipal, policies: &Policies<'_>) -> Result<Principal, String> {
+fn principal(raw: &RawPrincipal<'_>, policies: &Policies<'_>) -> Result<Principal, String> {
     let permissions = match raw.kind {
         Kind::Account if raw.policies.is_empty() => ActionSet::ALL,
         Kind::Account => return Err("an account holds every permission; it can have no policies".into()),
         Kind::User => permissions_of(&raw.policies, policies)?.effective(),
     };
-    let projects = if raw.projects == ["*"] { Projects::All } else { Projects::These(self::projects(&raw.projects)?) };
+    let projects = match &raw.projects[..] {
+        [Text(only)] if only == "*" => Projects::All,
+        list => Projects::These(self::projects(list)?),
+    };
     Ok(Principal { name: raw.name.clone(), projects, permissions })
 }
 
@@ -126,12 +131,15 @@ fn named_projects(list: &[NamedProject]) -> Result<Vec<(ProjectId, String)>, Str
         .collect()
 }
 
-fn projects(list: &[String]) -> Result<HashSet<ProjectId>, String> {
-    let project = |text: &String| match text.as_str() {
-        "*" => Err("\"*\" must be the only item, and only in the projects of a principal".to_owned()),
-        text => ProjectId::parse(text).map_err(|error| format!("project {} {error}", quoted(text))),
-    };
-    list.iter().map(project).collect()
+fn projects(list: &[Text<'_>]) -> Result<HashSet<ProjectId>, String> {
+    let mut projects = HashSet::with_capacity(list.len());
+    for Text(text) in list {
+        if text == "*" {
+            return Err("\"*\" must be the only item, and only in the projects of a principal".into());
+        }
+        projects.insert(ProjectId::parse(text).map_err(|error| format!("project {} {error}", quoted(text)))?);
+    }
+    Ok(projects)
 }
 
 fn add_token(

@@ -1,5 +1,6 @@
 //! The tables and keys of the access file, as serde reads them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -10,12 +11,13 @@ use crate::access::policy::Policy;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct File {
-    pub(super) projects: Option<Vec<String>>,
+pub(super) struct File<'a> {
+    #[serde(borrow)]
+    pub(super) projects: Option<Vec<Text<'a>>>,
     #[serde(rename = "project", default)]
     pub(super) named_projects: Vec<NamedProject>,
-    #[serde(rename = "principal", default)]
-    pub(super) principals: Vec<RawPrincipal>,
+    #[serde(rename = "principal", default, borrow)]
+    pub(super) principals: Vec<RawPrincipal<'a>>,
     #[serde(rename = "policy", default)]
     pub(super) policies: BTreeMap<String, Policy>,
     pub(super) identity: Option<RawIdentity>,
@@ -24,10 +26,15 @@ pub(super) struct File {
 /// A chunk of the file that has only principals.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Principals {
-    #[serde(rename = "principal")]
-    pub(super) principals: Vec<RawPrincipal>,
+pub(super) struct Principals<'a> {
+    #[serde(rename = "principal", borrow)]
+    pub(super) principals: Vec<RawPrincipal<'a>>,
 }
+
+/// A string, which borrows from the file unless it has escapes: a file may list a million projects.
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,10 +45,11 @@ pub(super) struct NamedProject {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RawPrincipal {
+pub(super) struct RawPrincipal<'a> {
     pub(super) name: String,
     pub(super) kind: Kind,
-    pub(super) projects: Vec<String>,
+    #[serde(borrow)]
+    pub(super) projects: Vec<Text<'a>>,
     #[serde(default)]
     pub(super) tokens: Vec<RawToken>,
     #[serde(default)]
