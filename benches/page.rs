@@ -152,14 +152,18 @@ fn small_changes(store: &Store, project: &ProjectId, types: &[JobType]) {
             times[kind].push(begin.elapsed().as_secs_f64() * 1e6);
         };
         let mut changed = Some(changed);
-        time(0, &mut || drop(store.report(project, changed.take().unwrap()).unwrap()));
+        time(0, &mut || {
+            store.report(project, changed.take().unwrap()).unwrap();
+        });
         let mut ids = Some(ids);
         time(1, &mut || {
             let deletion = store.delete(project.clone(), ids.take().unwrap(), JobTypeSet::ALL).outcome();
             assert_eq!(deletion.now_or_never().unwrap().unwrap(), Ok(different as u64));
         });
         let mut new = Some(batch());
-        time(2, &mut || drop(store.report(project, new.take().unwrap()).unwrap()));
+        time(2, &mut || {
+            store.report(project, new.take().unwrap()).unwrap();
+        });
     }
     println!("microseconds, median of 1,001 (least to greatest), of {SUBTASKS} subtasks");
     for (what, times) in ["a report of 20 stored ones", "a deletion of 20", "a report of 20 new ones"].iter().zip(times)
