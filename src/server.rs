@@ -6,6 +6,7 @@ mod addresses;
 mod connection;
 mod descriptor_budget;
 mod drain;
+mod error;
 mod fragment;
 mod gather;
 mod http2;
@@ -24,28 +25,27 @@ mod tls;
 mod tls_socket;
 mod tracked_body;
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::task::JoinError;
-
 use self::addresses::Announcement;
 use self::descriptor_budget::DescriptorBudget;
+pub use self::error::ServerError;
+use self::error::system_error;
 use self::listener::BoundListener;
 use self::listener_task::ListenerTask;
 use self::setup::Setup;
 use self::shutdown::Shutdown;
-use crate::access::{AccessError, AccessHandle};
+use crate::access::AccessHandle;
 use crate::api::{self, Api, ConcurrencyLimit};
 use crate::config::{Config, ListenAddress};
 use crate::demo::{Demo, RunningDemo};
 use crate::domain::Clock;
 use crate::internal::{self, Internal, ReportLimits, RunningReports, TestOperations};
-use crate::load::{self, LoadError};
+use crate::load;
 use crate::maintenance;
 use crate::metrics::{Listener, Metrics};
 use crate::overview::Overview;
@@ -53,54 +53,12 @@ use crate::page;
 use crate::progress::Progress;
 use crate::readiness::{Phase, Readiness};
 use crate::reload::Reload;
-use crate::store::{DataDir, OpenError, Store};
-use crate::tls::TlsError;
+use crate::store::{DataDir, Store};
 use crate::web::error::REASONS;
 use crate::web::waiters::Waiters;
 
 /// What a listener without a TCP address returns as its address.
 const NO_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-
-/// Why a server could not start or has stopped.
-#[derive(Debug, thiserror::Error)]
-pub enum ServerError {
-    /// The access file is invalid or cannot be read.
-    #[error(transparent)]
-    Access(#[from] AccessError),
-    /// A file of a certificate is invalid or cannot be read.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// A load file is invalid or cannot be read.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// The data directory cannot be opened.
-    #[error(transparent)]
-    Data(#[from] OpenError),
-    /// An address cannot be listened on.
-    #[error("{option}: cannot listen on {address}: {cause}")]
-    Bind {
-        /// The option and the environment variable that set the address.
-        option: &'static str,
-        /// The configured address.
-        address: ListenAddress,
-        /// The system's error.
-        cause: io::Error,
-    },
-    /// The file of `--addresses-file` cannot be written.
-    #[error("--addresses-file (SUBJOBS_ADDRESSES_FILE): {}: {cause}", path.display())]
-    AddressesFile {
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        cause: io::Error,
-    },
-    /// The system refuses something that the server needs.
-    #[error("cannot start: {0}")]
-    System(String),
-    /// A task of the server has panicked. The server stops, since the other tasks need it.
-    #[error("a server task panicked: {0}")]
-    Crashed(#[from] JoinError),
-}
 
 /// A server whose addresses are bound and which serves nothing yet.
 pub struct Server {
@@ -365,10 +323,6 @@ fn become_ready(
     tracing::info!("ready");
     announcement.publish()?;
     Ok(running)
-}
-
-fn system_error(error: impl ToString) -> ServerError {
-    ServerError::System(error.to_string())
 }
 
 /// The cancellation flag of the recovering thread, which is set when the future that waits for the thread is dropped.
