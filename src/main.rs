@@ -16,7 +16,7 @@ use subjobs::input;
 use subjobs::load::LoadError;
 use subjobs::output::{Stdout, log};
 use subjobs::reload::reload_on_signal;
-use subjobs::server::{Server, ServerError};
+use subjobs::server::{PassedSockets, Server, ServerError};
 use subjobs::service_manager::{self, ReloadCounter};
 use subjobs::store::{DatabaseError, OpenError};
 use subjobs::telemetry;
@@ -38,7 +38,7 @@ const SERVICE_MANAGER_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     // First of all: without handlers SIGHUP, which asks for a reload, ends the process.
-    let started = Cli::asks_to_serve().then(RuntimeWithSignals::start);
+    let started = Cli::asks_to_serve().then(Started::new);
     let code = match read_command_line() {
         Ok(cli) => run_command(cli.command, started),
         Err(refused) => print_usage(&refused),
@@ -47,9 +47,9 @@ fn main() -> ExitCode {
     code
 }
 
-fn run_command(command: Command, started: Option<io::Result<RuntimeWithSignals>>) -> ExitCode {
+fn run_command(command: Command, started: Option<Started>) -> ExitCode {
     let done = match command {
-        Command::Serve(flags) => return serve(*flags, started.unwrap_or_else(RuntimeWithSignals::start)),
+        Command::Serve(flags) => return serve(*flags, started.unwrap_or_else(Started::new)),
         Command::Token(flags) if flags.hash => Stdout::open().and_then(|out| cli::hash_token(stdin(), out)),
         Command::Token(_) => Stdout::open().and_then(cli::new_token),
         Command::Check(flags) => return check(&flags),
@@ -139,6 +139,19 @@ fn start_log(flags: &LogFlags) -> LogFormat {
     format
 }
 
+/// What a server needs before the command line is parsed.
+struct Started {
+    sockets: Result<PassedSockets, ServerError>,
+    runtime: io::Result<RuntimeWithSignals>,
+}
+
+impl Started {
+    /// Takes the sockets first, because their descriptors and variables are this process's before it has other threads.
+    fn new() -> Self {
+        Self { sockets: PassedSockets::take(), runtime: RuntimeWithSignals::start() }
+    }
+}
+
 /// The runtime and its signal handlers. A handler merges signals that arrive before it is polled.
 struct RuntimeWithSignals {
     runtime: Runtime,
@@ -168,7 +181,7 @@ impl RuntimeWithSignals {
     }
 }
 
-fn serve(flags: ServeFlags, started: io::Result<RuntimeWithSignals>) -> ExitCode {
+fn serve(flags: ServeFlags, started: Started) -> ExitCode {
     let format = start_log(&flags.log);
     let unknown_variables = unknown_variables();
     let config = match Config::try_from(flags) {
@@ -182,11 +195,11 @@ fn serve(flags: ServeFlags, started: io::Result<RuntimeWithSignals>) -> ExitCode
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
-    let RuntimeWithSignals { runtime, signals } = match started {
-        Ok(started) => started,
+    let RuntimeWithSignals { runtime, signals } = match started.runtime {
+        Ok(runtime) => runtime,
         Err(error) => return fail(format, &error, EXIT_FAILURE),
     };
-    let ended = runtime.block_on(run(config, signals));
+    let ended = runtime.block_on(run(config, started.sockets, signals));
     // Does not wait for a thread that still reads a load file.
     runtime.shutdown_background();
     match ended {
@@ -213,7 +226,7 @@ fn server_exit_code(error: &ServerError) -> u8 {
         ServerError::Load(LoadError::Store(_)) => EXIT_FAILURE,
         ServerError::Load(LoadError::Data(error)) => open_exit_code(error),
         ServerError::Access(_) | ServerError::Tls(_) | ServerError::Load(_) => EXIT_BAD_INPUT,
-        ServerError::AddressesFile { .. } => EXIT_BAD_INPUT,
+        ServerError::PassedSockets(_) | ServerError::AddressesFile { .. } => EXIT_BAD_INPUT,
         ServerError::Data(error) => open_exit_code(error),
         ServerError::Bind { .. } | ServerError::System(_) | ServerError::Crashed(_) => EXIT_FAILURE,
     }
@@ -237,12 +250,13 @@ fn open_exit_code(error: &OpenError) -> u8 {
     }
 }
 
-async fn run(config: Config, signals: Signals) -> Result<(), ServerError> {
+async fn run(config: Config, sockets: Result<PassedSockets, ServerError>, signals: Signals) -> Result<(), ServerError> {
+    let sockets = sockets?;
     let Signals { mut terminate, mut interrupt, hangups, _file_too_large } = signals;
     let (demo, tls) = (config.demo.clone(), (config.tls.is_some(), config.internal_tls.is_some()));
     let is_ephemeral = config.ephemeral.is_some();
     let server = tokio::select! {
-        server = Server::bind(config) => server?,
+        server = Server::bind_with_sockets(config, sockets) => server?,
         () = await_stop_signal(&mut terminate, &mut interrupt) => {
             tracing::info!("stopped by a signal before the server had started");
             return Ok(());

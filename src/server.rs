@@ -14,6 +14,7 @@ mod linger;
 mod listen_socket;
 mod listener;
 mod listener_task;
+mod passed_sockets;
 mod peer_limit;
 mod reserve;
 mod setup;
@@ -37,6 +38,7 @@ pub use self::error::ServerError;
 use self::error::system_error;
 use self::listener::BoundListener;
 use self::listener_task::ListenerTask;
+pub use self::passed_sockets::PassedSockets;
 use self::setup::Setup;
 use self::shutdown::Shutdown;
 use crate::access::AccessHandle;
@@ -81,6 +83,15 @@ impl Server {
     /// If the access file or a certificate is invalid, the data directory is in use, an address cannot be bound, or the system has no random
     /// bytes.
     pub async fn bind(config: Config) -> Result<Self, ServerError> {
+        Self::bind_with_sockets(config, PassedSockets::default()).await
+    }
+
+    /// The same as [`Server::bind`], but a socket that was passed takes the place of its listener's address.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Server::bind`].
+    pub async fn bind_with_sockets(config: Config, sockets: PassedSockets) -> Result<Self, ServerError> {
         let metrics = Arc::new(Metrics::new().map_err(system_error)?);
         let identity = metrics.identity().map_err(system_error)?;
         let job_types = Arc::new(config.job_types.clone());
@@ -142,8 +153,12 @@ impl Server {
             public_operations.extend(page::operations(Listener::Public, |api: &Arc<Api>| api));
         }
         Ok(Self {
-            public: setup.listener(Listener::Public, public_operations, None, api.clone(), public_tls).await?,
-            internal: setup.listener(Listener::Internal, internal_operations, reserve, internal, internal_tls).await?,
+            public: setup
+                .listener(Listener::Public, sockets.public, public_operations, None, api.clone(), public_tls)
+                .await?,
+            internal: setup
+                .listener(Listener::Internal, sockets.internal, internal_operations, reserve, internal, internal_tls)
+                .await?,
             descriptors,
             reports,
             api,

@@ -36,6 +36,9 @@ pub enum ServerError {
         /// The system's error.
         cause: io::Error,
     },
+    /// A socket that the parent process has passed cannot be used.
+    #[error("socket activation (LISTEN_FDS): {0}")]
+    PassedSockets(String),
     /// The file of `--addresses-file` cannot be written.
     #[error("--addresses-file (SUBJOBS_ADDRESSES_FILE): {}: {cause}", path.display())]
     AddressesFile {

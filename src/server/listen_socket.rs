@@ -25,7 +25,11 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) enum ListenSocket {
     Tcp(TcpListener),
-    Unix { listener: UnixListener, _file: SocketFile },
+    /// A socket that was passed has no file that this process removes.
+    Unix {
+        listener: UnixListener,
+        _file: Option<SocketFile>,
+    },
 }
 
 /// An accepted connection.
@@ -45,8 +49,8 @@ impl ListenSocket {
                 Ok((Self::Tcp(listener), bound.into()))
             }
             ListenAddress::Unix { path, mode } => {
-                let (listener, _file) = bind_unix(path, *mode).await?;
-                Ok((Self::Unix { listener, _file }, address.clone()))
+                let (listener, file) = bind_unix(path, *mode).await?;
+                Ok((Self::Unix { listener, _file: Some(file) }, address.clone()))
             }
         }
     }

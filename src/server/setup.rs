@@ -7,6 +7,7 @@ use tokio::time::timeout;
 
 use super::listen_socket::ListenSocket;
 use super::listener::BoundListener;
+use super::passed_sockets::PassedSocket;
 use super::state::Timeouts;
 use super::{ServerError, system_error};
 use crate::config::Config;
@@ -60,10 +61,11 @@ pub(super) struct Setup<'a> {
 }
 
 impl Setup<'_> {
-    /// Binds a listener. Connections beyond `max_connections` are served with the operations of `reserve`, if given.
+    /// Binds a listener, or takes the socket that was passed for it. Connections beyond `max_connections` are served with the operations of `reserve`, if given.
     pub(super) async fn listener<S: Clone + Send + Sync + 'static>(
         &self,
         kind: Listener,
+        passed: Option<PassedSocket>,
         operations: Vec<Operation<S>>,
         reserve: Option<Vec<Operation<S>>>,
         state: S,
@@ -75,7 +77,10 @@ impl Setup<'_> {
             Listener::Internal => (&config.internal_listen, "--internal-listen (SUBJOBS_INTERNAL_LISTEN)"),
         };
         let bind = |cause| ServerError::Bind { option, address: address.clone(), cause };
-        let (socket, address) = ListenSocket::bind(address).await.map_err(bind)?;
+        let (socket, address) = match passed {
+            Some(passed) => passed.listen(kind)?,
+            None => ListenSocket::bind(address).await.map_err(bind)?,
+        };
         self.metrics.set_connections_limit(kind, self.max_connections);
         Ok(BoundListener {
             kind,

@@ -88,6 +88,7 @@ mod http {
     mod overview;
     mod overview_stream;
     mod page;
+    mod passed_sockets;
     mod readiness;
     mod request_targets;
     mod rolling_restarts;

@@ -149,23 +149,31 @@ fn values(key: &str) -> Vec<&'static str> {
 }
 
 #[test]
-fn systemd_accepts_the_unit_and_finds_it_hardened() {
+fn systemd_accepts_the_units_and_finds_the_service_hardened() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("subjobs.service");
     let command = format!("ExecStart={}", env!("CARGO_BIN_EXE_subjobs"));
     assert_eq!(UNIT.matches("ExecStart=/usr/local/bin/subjobs").count(), 1);
     std::fs::write(&path, UNIT.replace("ExecStart=/usr/local/bin/subjobs", &command)).unwrap();
     let path = path.to_str().unwrap();
+    let systemd = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/systemd");
+    // Their service is looked for beside them.
+    let sockets = ["subjobs-public.socket", "subjobs-internal.socket"].map(|name| {
+        let copy = dir.path().join(name);
+        std::fs::copy(systemd.join(name), &copy).unwrap();
+        copy.to_str().unwrap().to_owned()
+    });
     // The exposure is 0 to 100; a unit without hardening has 96.
-    for args in
-        [&["verify", "--man=no", path][..], &["security", "--offline=true", "--threshold=20", "--no-pager", path]]
-    {
+    for args in [
+        &["verify", "--man=no", path, &sockets[0], &sockets[1]][..],
+        &["security", "--offline=true", "--threshold=20", "--no-pager", path],
+    ] {
         let output = run(Command::new("systemd-analyze").args(args), "");
         assert!(output.status.success(), "{args:?}: {}{}", text(&output.stdout), text(&output.stderr));
         // An unknown key is a warning only.
         assert_eq!(text(&output.stderr), "", "{args:?}");
     }
-    let users = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/systemd/subjobs.sysusers");
+    let users = systemd.join("subjobs.sysusers");
     let output = run(Command::new("systemd-sysusers").arg("--dry-run").arg(users), "");
     assert!(output.status.success(), "{}", text(&output.stderr));
 }

@@ -33,7 +33,13 @@ pub(crate) fn subjobs(args: &[&str]) -> Command {
 pub(crate) fn run(command: &mut Command, input: &str) -> Output {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    let (out, errors) = (all(child.stdout.take().unwrap()), all(child.stderr.take().unwrap()));
+    await_end(child)
+}
+
+/// Waits for the end of a child process, and returns what it wrote to its pipes. Kills one that does not end.
+pub(crate) fn await_end(mut child: Child) -> Output {
+    let out = child.stdout.take().map(all);
+    let errors = child.stderr.take().map(all);
     let end = Instant::now() + TEST_DEADLINE;
     let ended = loop {
         match child.try_wait().unwrap() {
@@ -42,8 +48,9 @@ pub(crate) fn run(command: &mut Command, input: &str) -> Output {
         }
     };
     let _ = child.kill();
-    let output = Output { status: child.wait().unwrap(), stdout: out.join().unwrap(), stderr: errors.join().unwrap() };
-    assert!(ended.is_some(), "{command:?} does not end: {output:?}");
+    let [stdout, stderr] = [out, errors].map(|stream| stream.map_or_else(Vec::new, |read| read.join().unwrap()));
+    let output = Output { status: child.wait().unwrap(), stdout, stderr };
+    assert!(ended.is_some(), "it does not end: {output:?}");
     output
 }
 
