@@ -16,6 +16,7 @@ use crate::load;
 use crate::progress::Progress;
 use crate::record;
 use crate::store::{self, DataDir, DatabaseError, OpenError};
+use crate::tls::{self, TlsFiles};
 pub use reference::{completions, manual};
 
 /// The most bytes of a token on standard input: more than a request head may have.
@@ -62,8 +63,15 @@ pub fn check(flags: &CheckFlags, mut out: impl Write) -> io::Result<bool> {
             return Ok(false);
         }
     };
-    if flags.access.is_none() && flags.load.is_empty() && flags.store.store.is_none() {
-        writeln!(out, "nothing to check: give --access FILE, --load FILE or --store URL")?;
+    let certificates = match certificates(flags) {
+        Ok(certificates) => certificates,
+        Err(error) => {
+            writeln!(out, "{error}")?;
+            return Ok(false);
+        }
+    };
+    if flags.access.is_none() && flags.load.is_empty() && flags.store.store.is_none() && certificates.is_empty() {
+        writeln!(out, "nothing to check: give --access FILE, --load FILE, --tls-cert FILE or --store URL")?;
         return Ok(false);
     }
     let mut all_good = true;
@@ -75,7 +83,11 @@ pub fn check(flags: &CheckFlags, mut out: impl Write) -> io::Result<bool> {
         let checked = load::summarize(path, &job_types).map(|summary| summary.to_string());
         (path, checked.map_err(|error| error.to_string()))
     });
-    for (path, checked) in access.chain(loads) {
+    let certificates = certificates.iter().map(|files| {
+        let checked = tls::check(files).map(|summary| summary.to_string());
+        (&files.certificate, checked.map_err(|error| error.to_string()))
+    });
+    for (path, checked) in access.chain(loads).chain(certificates) {
         all_good &= checked.is_ok();
         match checked {
             Ok(summary) => writeln!(out, "{}: good, {summary}", path.display())?,
@@ -83,6 +95,12 @@ pub fn check(flags: &CheckFlags, mut out: impl Write) -> io::Result<bool> {
         }
     }
     Ok(check_store(&flags.store, out)? && all_good)
+}
+
+/// The certificates of the listeners that have one.
+fn certificates(flags: &CheckFlags) -> Result<Vec<TlsFiles>, ConfigError> {
+    let both = [flags.tls.clone().files()?, flags.internal_tls.clone().files()?];
+    Ok(both.into_iter().flatten().collect())
 }
 
 /// Checks the database of `--store`, if there is one. Returns whether it is good.

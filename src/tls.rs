@@ -53,6 +53,43 @@ impl TlsError {
     }
 }
 
+/// Reads and checks the files of a certificate, as a listener does, and returns what they have. Blocks.
+///
+/// # Errors
+///
+/// A file cannot be read or used, the key is not that of the certificate, or the certificate has expired.
+pub fn check(files: &TlsFiles) -> Result<TlsSummary, TlsError> {
+    let Loaded { not_after, .. } = load::load(files)?;
+    if has_expired(not_after) {
+        return Err(TlsError::new(&files.certificate, "the certificate has expired"));
+    }
+    Ok(TlsSummary { not_after, needs_client_certificate: files.client_ca.is_some() })
+}
+
+/// What the files of a certificate have.
+#[derive(Debug, Clone, Copy)]
+pub struct TlsSummary {
+    not_after: i64,
+    needs_client_certificate: bool,
+}
+
+impl fmt::Display for TlsSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a certificate and its key")?;
+        if let Ok(end) = jiff::Timestamp::from_second(self.not_after) {
+            write!(f, ", valid until {end}")?;
+        }
+        if self.needs_client_certificate {
+            write!(f, "; clients need a certificate")?;
+        }
+        Ok(())
+    }
+}
+
+fn has_expired(not_after: i64) -> bool {
+    not_after <= Timestamp::now().as_seconds_rounded_up()
+}
+
 /// The TLS of one listener. A connection keeps the configuration that it began with.
 pub struct TlsHandle {
     listener: Listener,
@@ -94,7 +131,7 @@ impl TlsHandle {
     /// Records files that were loaded. Warns if the certificate has expired.
     fn record(&self, loaded: &Loaded) {
         self.metrics.reloaded(loaded.not_after);
-        if loaded.not_after <= Timestamp::now().as_seconds_rounded_up() {
+        if has_expired(loaded.not_after) {
             tracing::warn!(listener = self.listener.as_str(), "the TLS certificate has expired");
         }
     }

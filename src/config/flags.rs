@@ -42,7 +42,7 @@ pub enum Command {
     Serve(Box<ServeFlags>),
     /// Print a new random token and its line for the access file
     Token(TokenFlags),
-    /// Check the access file, load files and the database of --store and print what is wrong with them; exit 0 or 2
+    /// Check the access file, load files, certificates and the database of --store and print what is wrong with them; exit 0 or 2
     Check(CheckFlags),
     /// Write all subtasks of a data directory or a database to standard output, in the form that --load reads; stop the server of
     /// a data directory first
@@ -208,6 +208,14 @@ pub struct CheckFlags {
     /// The database to check: its schema, the role's rights, and every counter against the subtasks.
     #[command(flatten)]
     pub store: StoreFlags,
+
+    /// The certificate of the public listener, to check as `serve` reads it.
+    #[command(flatten)]
+    pub tls: TlsFlags,
+
+    /// The certificate of the internal listener.
+    #[command(flatten)]
+    pub internal_tls: InternalTlsFlags,
 
     /// Further job types that the load files may name.
     #[command(flatten)]

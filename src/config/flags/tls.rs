@@ -8,7 +8,7 @@ use crate::config::ConfigError;
 use crate::tls::TlsFiles;
 
 /// TLS of the public listener.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct TlsFlags {
     /// Certificate of the public listener, in PEM, followed by those of its authorities; SIGHUP reloads it. With it the listener
     /// speaks TLS only
@@ -26,7 +26,7 @@ pub struct TlsFlags {
 }
 
 /// TLS of the internal listener.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct InternalTlsFlags {
     /// Certificate of the internal listener, in PEM, followed by those of its authorities; SIGHUP reloads it. With it the
     /// listener speaks TLS only
@@ -49,7 +49,7 @@ impl TlsFlags {
     /// # Errors
     ///
     /// An option is given without one that it needs.
-    pub(in crate::config) fn files(self) -> Result<Option<TlsFiles>, ConfigError> {
+    pub fn files(self) -> Result<Option<TlsFiles>, ConfigError> {
         let names =
             ["--tls-cert (SUBJOBS_TLS_CERT)", "--tls-key (SUBJOBS_TLS_KEY)", "--tls-client-ca (SUBJOBS_TLS_CLIENT_CA)"];
         files(self.tls_cert, self.tls_key, self.tls_client_ca, names)
