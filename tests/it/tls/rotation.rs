@@ -5,13 +5,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
+use futures_util::future::join_all;
 use rustls::ClientConfig;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use subjobs::tls::TlsFiles;
 
 use crate::support::connection::{Connection, valid_count};
-use crate::support::fixtures::Files;
+use crate::support::fixtures::{Files, OPS, PROJECT, count_path};
+use crate::support::http2::Http2;
 use crate::support::program::{Program, Signal};
 use crate::support::tls::{Certificates, connect, internal_options, options};
 use crate::support::wait::until;
@@ -137,22 +139,43 @@ async fn ask(address: SocketAddr, client: Arc<ClientConfig>, progress: Arc<Progr
     }
 }
 
+/// The same over HTTP/2, with several requests at once.
+async fn ask_by_http2(address: SocketAddr, client: Arc<ClientConfig>, progress: Arc<Progress>, turns: usize) {
+    const AT_ONCE: usize = 5;
+    while !progress.is_stopped.load(Relaxed) {
+        let connection = Http2::of(connect(&client, address).await.unwrap(), address).await;
+        for _ in 0..turns {
+            let counts = (0..AT_ONCE).map(|_| connection.ask(connection.get(&count_path(PROJECT), OPS)));
+            for answer in join_all(counts).await {
+                assert_eq!(answer.unwrap().count(), 0);
+            }
+            progress.answered.fetch_add(AT_ONCE as u64, Relaxed);
+            if progress.is_stopped.load(Relaxed) {
+                break;
+            }
+        }
+    }
+}
+
 #[derive(Default)]
 struct Progress {
     is_stopped: AtomicBool,
     answered: AtomicU64,
 }
 
-#[test]
-fn a_certificate_is_rotated_under_load_without_a_failed_request() {
+/// Replaces the certificate again and again while clients, some of which only use new connections, some keep theirs over several
+/// rotations, and one over all, send requests. A failed request fails the test.
+fn rotate_under_load<Asking: Future<Output = ()> + Send + 'static>(
+    protocol: &str,
+    ask: impl Fn(SocketAddr, Arc<ClientConfig>, Arc<Progress>, usize) -> Asking,
+) {
     const ROTATIONS: usize = 20;
     let certificates = Certificates::new();
     let files = certificates.issue("server");
     let (program, _access) = start(&options(&files));
-    let client = certificates.client().config();
+    let client = certificates.client().offering(protocol).config();
     let progress = Arc::<Progress>::default();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    // Some clients only use new connections, some keep theirs over several rotations, and one over all.
     let clients: Vec<_> = [1, 1, 1, 20, 20, 1000, 1000, usize::MAX]
         .map(|requests| runtime.spawn(ask(program.public, client.clone(), progress.clone(), requests)))
         .into();
@@ -163,11 +186,24 @@ fn a_certificate_is_rotated_under_load_without_a_failed_request() {
         assert!(reload(&program, &mut seen));
         assert_eq!(served(&program, &client), in_file(&files));
         assert_ne!(before.1, in_file(&files));
-        until("more requests are answered", || (progress.answered.load(Relaxed) >= before.0 + 20).then_some(()));
+        until("more requests are answered", || {
+            let has_failed = clients.iter().any(|client| client.is_finished());
+            (has_failed || progress.answered.load(Relaxed) >= before.0 + 20).then_some(())
+        });
     }
     progress.is_stopped.store(true, Relaxed);
     for client in clients {
         runtime.block_on(client).unwrap();
     }
     assert!(!program.log.so_far().iter().any(|line| line.contains("ERROR")));
+}
+
+#[test]
+fn a_certificate_is_rotated_under_load_without_a_failed_request() {
+    rotate_under_load("http/1.1", ask);
+}
+
+#[test]
+fn a_certificate_is_rotated_under_load_of_http_2_without_a_failed_request() {
+    rotate_under_load("h2", ask_by_http2);
 }
