@@ -36,6 +36,15 @@ CASES = {
         "service": {"type": "LoadBalancer", "port": 80, "internalPort": 81},
         **MONITORED,
     },
+    "TLS": {
+        "access": {"existingSecret": "mine"}, "store": DATABASE, "tls": {"secret": "public-tls", "clientCaSecret": "callers"},
+        "internalTls": {"secret": "internal-tls", "certificateKey": "chain.pem", "privateKeyKey": "key.pem"},
+        **MONITORED, "serviceMonitor": {"enabled": True, "tlsConfig": {"caFile": "/etc/prometheus/ca.crt"}},
+    },
+    "certificates of workers": {
+        "access": {"existingSecret": "mine"}, "internalTls": {"secret": "internal-tls", "clientCaSecret": "workers"},
+        "serviceMonitor": {"enabled": True, "tlsConfig": {"serverName": "jobs"}},
+    },
 }
 REFUSED = {
     "no access file": {},
@@ -43,6 +52,8 @@ REFUSED = {
     "no database": {"access": {"existingSecret": "x"}, "store": {"kind": "database"}},
     "an unknown key": {"access": {"existingSecret": "x"}, "replicsa": 3},
     "an unknown store": {"access": {"existingSecret": "x"}, "store": {"kind": "redis"}},
+    "an authority of clients without a certificate": {"access": {"existingSecret": "x"}, "tls": {"clientCaSecret": "y"}},
+    "an unknown key of TLS": {"access": {"existingSecret": "x"}, "internalTls": {"cert": "y"}},
     "an option that is no variable": {"access": {"existingSecret": "x"}, "options": {"max-in-flight": "3"}},
 }
 
@@ -69,11 +80,10 @@ def check_workload(subjobs, manifests, values):
     assert pod["terminationGracePeriodSeconds"] > drain + 5
     assert pod["securityContext"]["runAsNonRoot"] and container["securityContext"]["readOnlyRootFilesystem"]
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-    probes = {name: container[name + "Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")}
-    assert {name: probe["path"] for name, probe in probes.items()} == {
-        "startup": "/healthz", "liveness": "/healthz", "readiness": "/readyz"}
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    assert all(ports[probe["port"]] == 9090 for probe in probes.values())
+    assert ports["internal"] == 9090
+    check_probes(container, values.get("internalTls", {}))
+    check_tls(pod, container, environment, values)
     assert environment["SUBJOBS_LISTEN"].endswith(":8080") and environment["SUBJOBS_INTERNAL_LISTEN"].endswith(":9090")
     # Each service leads to a port of the container, and only one leads to the internal one.
     services = [m for m in manifests if m["kind"] == "Service"]
@@ -89,13 +99,56 @@ def check_workload(subjobs, manifests, values):
     files = [value for value in environment.values() if value.startswith("/")]
     assert files and all(any(file.startswith(mount + "/") for mount in mounts) for file in files), (files, mounts)
     # The program knows each variable: one that it does not know is a warning. It ends at the first file, which does not exist here.
+    without_tls = {name: "" for name in environment if "TLS" in name}
     ended = subprocess.run([subjobs, *container["args"], "--access", "/nowhere", "--log-format", "text"],
-                           env=environment | {"SUBJOBS_STORE_CA": "", "SUBJOBS_STORE_PASSWORD_FILE": "",
+                           env=environment | without_tls | {"SUBJOBS_STORE_CA": "", "SUBJOBS_STORE_PASSWORD_FILE": "",
                                               "SUBJOBS_DATA_DIR": "", "SUBJOBS_LISTEN": "127.0.0.1:0",
                                               "SUBJOBS_INTERNAL_LISTEN": "127.0.0.1:0"},
                            capture_output=True, text=True, timeout=60)
     assert ended.returncode == 2 and "/nowhere: " in ended.stderr, ended.stderr
     assert "unknown environment variable" not in ended.stderr, ended.stderr
+
+
+def check_probes(container, tls):
+    """kubelet asks the internal listener as it speaks; if that wants certificates, the program asks itself."""
+    paths = {"startup": "/healthz", "liveness": "/healthz", "readiness": "/readyz"}
+    for name, path in paths.items():
+        probe = container[name + "Probe"]
+        if not tls.get("clientCaSecret"):
+            scheme = {"scheme": "HTTPS"} if tls.get("secret") else {}
+            assert probe["httpGet"] == {"path": path, "port": "internal"} | scheme, probe
+        elif name == "readiness":
+            assert probe["exec"] == {"command": ["/subjobs", "healthcheck"]} and "httpGet" not in probe, probe
+        else:
+            assert probe["tcpSocket"] == {"port": "internal"} and "httpGet" not in probe, probe
+
+
+def check_tls(pod, container, environment, values):
+    """Each option of TLS names a file of the Secret of its listener, and without a Secret there is no such option."""
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    secrets = {volume["name"]: volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume}
+    found = {}
+    for name, value in environment.items():
+        if "TLS" in name:
+            directory, key = value.rsplit("/", 1)
+            found[name] = (secrets[mounts[directory]], key)
+    expected = {}
+    for listener, prefix in (("tls", "SUBJOBS_TLS_"), ("internalTls", "SUBJOBS_INTERNAL_TLS_")):
+        tls = {"certificateKey": "tls.crt", "privateKeyKey": "tls.key", "clientCaKey": "ca.crt"} | values.get(listener, {})
+        if "secret" in tls:
+            expected[prefix + "CERT"] = (tls["secret"], tls["certificateKey"])
+            expected[prefix + "KEY"] = (tls["secret"], tls["privateKeyKey"])
+        if "clientCaSecret" in tls:
+            expected[prefix + "CLIENT_CA"] = (tls["clientCaSecret"], tls["clientCaKey"])
+    assert found == expected, (found, expected)
+
+
+def check_monitor(manifest, tls, config):
+    """Prometheus speaks TLS if the internal listener does, and expects the name of its service unless another is given."""
+    [endpoint] = manifest["spec"]["endpoints"]
+    assert endpoint.get("scheme") == ("https" if tls else None), endpoint
+    expected = {"serverName": "test-subjobs-internal.ns.svc"} | config if tls else None
+    assert endpoint.get("tlsConfig") == expected, endpoint
 
 
 def check_secret(subjobs, manifests):
@@ -119,6 +172,8 @@ def main():
         for manifest in manifests:
             if manifest["apiVersion"] == OPERATOR:
                 of_operator.append(manifest)
+                if manifest["kind"] == "ServiceMonitor":
+                    check_monitor(manifest, "internalTls" in values, values["serviceMonitor"].get("tlsConfig", {}))
                 continue
             for version in VERSIONS:
                 try:
@@ -132,7 +187,7 @@ def main():
             pods = [[m["spec"]["template"] for m in found if m["kind"] in ("Deployment", "StatefulSet")]
                     for found in (manifests, render(values | {"access": {"content": ACCESS + "\n"}}))]
             assert pods[0] != pods[1]
-    assert sorted(m["kind"] for m in of_operator) == ["PrometheusRule"] * 2 + ["ServiceMonitor"] * 2
+    assert sorted(m["kind"] for m in of_operator) == ["PrometheusRule"] * 3 + ["ServiceMonitor"] * 4
     for manifest in of_operator:
         if manifest["kind"] == "PrometheusRule":
             assert manifest["spec"] == RULES

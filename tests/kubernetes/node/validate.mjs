@@ -4,7 +4,7 @@ import { PrometheusRule } from "@kubernetes-models/prometheus-operator/monitorin
 import { ServiceMonitor } from "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1/ServiceMonitor";
 
 // The validators accept keys that no type has, so every key must be one of the types of this package.
-const types = ["PrometheusRule", "PrometheusRuleSpec", "ServiceMonitor", "ServiceMonitorSpec", "Endpoint", "RuleGroup", "Rule"].map((name) => {
+const types = ["PrometheusRule", "PrometheusRuleSpec", "ServiceMonitor", "ServiceMonitorSpec", "Endpoint", "TLSConfig", "RuleGroup", "Rule"].map((name) => {
   const path = new URL(`node_modules/@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1/${name}.d.ts`, import.meta.url);
   return readFileSync(path, "utf8");
 });

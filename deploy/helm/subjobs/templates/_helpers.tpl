@@ -20,3 +20,43 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if not (or .Values.access.content .Values.access.existingSecret) }}{{ fail "set access.content, or access.existingSecret" }}{{ end }}
 {{- .Values.access.existingSecret | default (printf "%s-access" (include "subjobs.name" .)) }}
 {{- end }}
+
+{{- /* The volumes, mounts and variables of both listeners' certificates: a list of the files of Secrets. */}}
+{{- define "subjobs.tlsFiles" -}}
+{{- range $listener, $prefix := dict "tls" "" "internalTls" "INTERNAL_" }}
+{{- $tls := index $.Values $listener }}
+{{- if and $tls.clientCaSecret (not $tls.secret) }}{{ fail (printf "%s.clientCaSecret needs %s.secret" $listener $listener) }}{{ end }}
+{{- $name := $prefix | lower | replace "_" "-" }}
+{{- if $tls.secret }}
+- volume: {{ $name }}tls
+  secret: {{ $tls.secret }}
+  variables:
+    SUBJOBS_{{ $prefix }}TLS_CERT: {{ $tls.certificateKey }}
+    SUBJOBS_{{ $prefix }}TLS_KEY: {{ $tls.privateKeyKey }}
+{{- end }}
+{{- if $tls.clientCaSecret }}
+- volume: {{ $name }}tls-client-ca
+  secret: {{ $tls.clientCaSecret }}
+  variables:
+    SUBJOBS_{{ $prefix }}TLS_CLIENT_CA: {{ $tls.clientCaKey }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* What asks the internal listener: kubelet, which has no certificate to send. */}}
+{{- define "subjobs.probe" -}}
+{{- if not .Values.internalTls.clientCaSecret -}}
+httpGet:
+  path: {{ .path }}
+  port: internal
+  {{- if .Values.internalTls.secret }}
+  scheme: HTTPS
+  {{- end }}
+{{- else if eq .path "/readyz" -}}
+exec:
+  command: [/subjobs, healthcheck]
+{{- else -}}
+tcpSocket:
+  port: internal
+{{- end }}
+{{- end }}
