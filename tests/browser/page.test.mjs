@@ -17,9 +17,9 @@ before(async () => {
 after(() => browser?.close());
 
 // A test with a server of its own, which has some subtasks.
-function testWithServer(name, run) {
+function testWithServer(name, run, options) {
   test(name, async () => {
-    const server = await Server.startOnDisk();
+    const server = await Server.startOnDisk(options);
     try {
       await server.report(
         ["1", "job-1", "CREATE_SERVER", "RUNNING"],
@@ -85,6 +85,19 @@ describe("the page", { concurrency: 4 }, () => {
     assert.deepEqual(complaints, []);
     await close();
   });
+
+  testWithServer("the page works over TLS, with HTTP/2", async (server) => {
+    const { page, complaints, close } = await open(browser, server.page, { ignoreHTTPSErrors: true });
+    await connection(page, "Live");
+    await assertShowsMetrics(page, server);
+    await server.report(["5", "job-4", "REJOIN_DOMAIN", "ROLLBACK"]);
+    await awaitCell(page, "REJOIN_DOMAIN", "ROLLBACK", 1);
+    const protocols = await page.evaluate(() =>
+      ["navigation", "resource"].flatMap((type) => performance.getEntriesByType(type)).map((entry) => entry.nextHopProtocol));
+    assert.deepEqual([...new Set(protocols)], ["h2"]);
+    assert.deepEqual(complaints, []);
+    await close();
+  }, { withTls: true });
 
   testWithServer("the page goes on by itself after a restart of the server", async (server) => {
     const { page, close } = await open(browser, server.page);

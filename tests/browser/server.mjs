@@ -1,8 +1,10 @@
 // A `subjobs serve` of the test's own, and requests to it.
 
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import http from "node:http";
+import https from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -34,13 +36,24 @@ export class Server {
   }
 
   // A server that keeps its subtasks over a restart.
-  static async startOnDisk() {
+  static async startOnDisk({ withTls = false } = {}) {
     const directory = mkdtempSync(join(tmpdir(), "subjobs-browser-"));
     writeFileSync(join(directory, "access.toml"), ACCESS);
     const server = new Server("--access", join(directory, "access.toml"), "--data-dir", join(directory, "data"));
     server.directory = directory;
+    if (withTls) server.makeCertificate();
     await server.start();
     return server;
+  }
+
+  // A certificate of the internal listener, which nobody else has signed.
+  makeCertificate() {
+    const [certificate, key] = ["server.pem", "server.key"].map((name) => join(this.directory, name));
+    const request = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"];
+    const subject = ["-subj", "/CN=a test", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate];
+    execFileSync("openssl", [...request, ...subject], { stdio: "ignore" });
+    this.options.push("--internal-tls-cert", certificate, "--internal-tls-key", key);
+    this.certificate = readFileSync(certificate);
   }
 
   async start() {
@@ -75,7 +88,22 @@ export class Server {
   }
 
   get page() {
-    return `http://${this.internal}/`;
+    return `${this.certificate ? "https" : "http"}://${this.internal}/`;
+  }
+
+  // Sends a request to the internal listener on a new connection, because fetch() trusts no certificate of ours.
+  request(path, { method = "GET", headers = {}, body } = {}) {
+    const { request } = this.certificate ? https : http;
+    const options = { method, headers, agent: false, ca: this.certificate };
+    return new Promise((resolve, reject) => {
+      const sent = request(new URL(path, this.page), options, async (response) => {
+        response.on("error", reject);
+        let text = "";
+        for await (const part of response.setEncoding("utf8")) text += part;
+        resolve({ status: response.statusCode, text });
+      });
+      sent.on("error", reject).end(body);
+    });
   }
 
   // The project of its reports.
@@ -86,17 +114,17 @@ export class Server {
   // Reports subtasks, each as [id, job, type, status] and maybe more fields.
   async report(...subtasks) {
     const body = subtasks.map(([id, job_id, job_type, status, more]) => ({ id, job_id, job_type, status, version: Date.now(), ...more }));
-    const response = await fetch(`http://${this.internal}/v1/${this.project}/app-server-sub-jobs/actions/report`, {
+    const { status, text } = await this.request(`/v1/${this.project}/app-server-sub-jobs/actions/report`, {
       method: "POST",
       headers: { "X-Auth-Token": TOKEN, "Content-Type": "application/json" },
       body: JSON.stringify(body),
     });
-    if (response.status !== 200) throw new Error(`${response.status}: ${await response.text()}`);
+    if (status !== 200) throw new Error(`${status}: ${text}`);
   }
 
   // The counts of the metrics: { type: { status: count } }, without zeros.
   async metrics() {
-    const text = await (await fetch(`http://${this.internal}/metrics`)).text();
+    const { text } = await this.request("/metrics");
     const counts = {};
     for (const [, type, status, count] of text.matchAll(/^subjobs_subtasks\{job_type="([^"]+)",status="([^"]+)"\} (\d+)$/gm)) {
       if (count !== "0") (counts[type] ??= {})[status] = Number(count);
