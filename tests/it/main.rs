@@ -144,6 +144,7 @@ mod postgres {
     mod deploy;
     mod export;
     mod failover;
+    mod fence;
     mod kills;
     mod limits;
     mod migrate;

@@ -1,5 +1,5 @@
-//! A TCP proxy between a server and its database that cuts a connection, or falls silent, at an exact byte. It ends when it is
-//! dropped.
+//! A TCP proxy between a server and its database that cuts a connection, falls silent, or holds bytes back, at an exact byte. It ends
+//! when it is dropped.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -24,6 +24,8 @@ pub(crate) enum Action {
     Cut,
     /// Both ends stay open, and no byte passes any more.
     Silence,
+    /// The client's end is closed. The other stays open, and gets the rest of the bytes that were read with [`Proxy::release`].
+    Hold,
 }
 
 /// One fault. It waits for the connection on which the client sends `pattern`; bytes are counted on that connection only, in both
@@ -55,6 +57,8 @@ struct State {
     passed: Passed,
     has_happened: bool,
     is_silent: bool,
+    /// The end at the server of a connection that the client has lost, and the bytes that are still on their way.
+    held: Option<(TcpStream, Vec<u8>)>,
 }
 
 /// A running proxy.
@@ -100,6 +104,14 @@ impl Proxy {
     /// Whether the fault has happened.
     pub(crate) fn has_happened(&self) -> bool {
         self.state.lock().unwrap().has_happened
+    }
+
+    /// Sends the bytes that a fault has held back.
+    pub(crate) fn release(&self) {
+        let mut state = self.state.lock().unwrap();
+        let (server, bytes) = state.held.as_mut().expect("bytes are held");
+        server.write_all(bytes).unwrap();
+        bytes.clear();
     }
 
     /// Cuts all connections now. Later ones pass.
@@ -178,6 +190,10 @@ fn forward(number: u64, mut from: TcpStream, mut to: TcpStream, direction: Direc
         }
         match action {
             Some(Action::Cut) => return,
+            Some(Action::Hold) => {
+                state.lock().unwrap().hold(number, &buffer[allowed..length]);
+                return;
+            }
             // Reads on, so that the sender's buffer never fills.
             Some(Action::Silence) | None => {}
         }
@@ -185,6 +201,15 @@ fn forward(number: u64, mut from: TcpStream, mut to: TcpStream, direction: Direc
 }
 
 impl State {
+    /// Closes the end at the client, and keeps the other.
+    fn hold(&mut self, number: u64, bytes: &[u8]) {
+        if let Some(at) = self.open.iter().position(|(open, ..)| *open == number) {
+            let (_, client, server) = self.open.swap_remove(at);
+            let _ = client.shutdown(Shutdown::Both);
+            self.held = Some((server, bytes.to_vec()));
+        }
+    }
+
     /// How many of these bytes pass, and what happens then.
     fn allow(&mut self, number: u64, direction: Direction, bytes: &[u8]) -> (usize, Option<Action>) {
         if self.is_silent {
