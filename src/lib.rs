@@ -37,6 +37,7 @@
 // - `metrics`: the Prometheus metrics
 // - `reload`: reloads files on a signal
 // - `tls`: certificates of the listeners
+// - `http_client`: what the HTTP clients of other services share
 // - `access`: authentication and authorization
 // - `record`: a subtask as JSON
 // - `readiness`: loading, ready, draining
@@ -68,6 +69,7 @@ pub mod demo;
 pub mod domain;
 #[cfg_attr(not(clippy), doc(hidden))]
 pub mod ephemeral;
+mod http_client;
 #[cfg_attr(not(clippy), doc(hidden))]
 pub mod input;
 #[cfg_attr(not(clippy), doc(hidden))]

@@ -1,30 +1,27 @@
 //! The HTTP client of the identity service. It reuses connections, follows no redirects, and limits time and size.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::{self, connect::HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
 use super::Settings;
 use crate::access::Token;
+use crate::http_client::{connector, error_chain, public_authorities};
 
 /// The most bytes of a response body.
 const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
 
 /// The most idle connections in the pool.
 const POOL_MAX_IDLE: usize = 8;
-
-/// The most characters of an error message.
-const MAX_ERROR_CHARS: usize = 300;
 
 /// How long an idle connection stays in the pool.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -65,18 +62,8 @@ impl Client {
     /// Fails if the URL or the certificates are invalid.
     pub(super) fn new(settings: &Settings) -> Result<Self, String> {
         let url = token_url(&settings.url)?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(root_certificates(settings.ca.as_deref())?)
-            .with_no_client_auth();
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(settings.timeout));
-        tcp.set_nodelay(true);
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
+        let connector = connector(root_certificates(settings.ca.as_deref())?, settings.timeout)
+            .map_err(|error| error.to_string())?;
         let mut builder = legacy::Client::builder(TokioExecutor::new());
         let http_without_pool = builder.clone().pool_max_idle_per_host(0).build(connector.clone());
         let http = builder
@@ -141,7 +128,7 @@ fn token_url(url: &str) -> Result<Uri, String> {
 
 /// The certificates of the PEM text, or the public certificate authorities.
 fn root_certificates(pem: Option<&[u8]>) -> Result<RootCertStore, String> {
-    let Some(pem) = pem else { return Ok(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect()) };
+    let Some(pem) = pem else { return Ok(public_authorities()) };
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {
         let certificate = certificate.map_err(|error| format!("ca_file: {error}"))?;
@@ -166,16 +153,4 @@ fn is_closed_before_response(error: &legacy::Error) -> bool {
         })
     };
     causes.into_iter().any(is_closed)
-}
-
-/// The messages of an error and its sources: the outermost one alone says little.
-fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    // The peer may have chosen some of the text.
-    text.chars().take(MAX_ERROR_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
