@@ -1,6 +1,7 @@
 //! What both listeners share: instrumentation, authorization, limits, bodies and error responses.
 
 pub mod access_log;
+pub mod answered;
 pub mod authorize;
 pub mod body;
 pub mod budget;

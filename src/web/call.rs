@@ -15,7 +15,7 @@ use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Uri};
 
-use super::access_log::CallerSlot;
+use super::answered::CallerSlot;
 use super::authorize::{Caller, RequestHeaders, authenticate, check_framing_headers};
 use super::body::Payload;
 use super::concurrency::Permit;

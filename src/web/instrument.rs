@@ -24,7 +24,8 @@ use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep};
 use tower::Service as _;
 
-use super::access_log::{AccessLog, Answered, CallerSlot};
+use super::access_log::AccessLog;
+use super::answered::{Answered, CallerSlot};
 use super::authorize::X_AUTH_TOKEN;
 use super::error::{Error, ErrorReport, Unavailable};
 use super::request_id::{RequestIds, X_REQUEST_ID};
