@@ -6,6 +6,7 @@ mod defaults;
 mod duration;
 mod environment;
 mod flags;
+mod traces;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,8 +22,9 @@ pub use completions::{CompletionsFlags, Shell};
 pub use environment::{UnknownVariable, UsageError, has_service_manager, read_command_line, unknown_variables};
 pub use flags::{
     BackupFlags, CheckFlags, Cli, Command, ExportFlags, HealthcheckFlags, InternalTlsFlags, JobTypeFlags, LogFlags,
-    LogFormat, MigrateFlags, ServeFlags, StoreFlags, TlsFlags, TokenFlags, UrlText,
+    LogFormat, MigrateFlags, ServeFlags, StoreFlags, TlsFlags, TokenFlags, TracesFlags, UrlText,
 };
+pub use traces::TraceSettings;
 
 /// Why a configuration cannot be used, in one line.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +80,8 @@ pub struct Config {
     pub drain_delay: Duration,
     /// The share of requests in the access log, 0 to 1; without it there is no access log.
     pub access_log_sample: Option<f64>,
+    /// Where spans are sent, and of which requests; without it there are no traces.
+    pub traces: Option<TraceSettings>,
     /// All known job types.
     pub job_types: JobTypes,
     /// Sample subtasks that change their statuses.
@@ -119,6 +123,7 @@ impl Config {
             drain: defaults::DRAIN,
             drain_delay: defaults::DRAIN_DELAY,
             access_log_sample: None,
+            traces: None,
             job_types: JobTypes::default(),
             demo: None,
             ephemeral: None,
@@ -209,6 +214,7 @@ impl TryFrom<ServeFlags> for Config {
             drain: flags.drain.0,
             drain_delay: flags.drain_delay.0,
             access_log_sample: flags.access_log.access_log.then_some(flags.access_log.sample),
+            traces: flags.traces.settings()?,
             job_types,
             demo,
             ephemeral,

@@ -110,7 +110,7 @@ pub mod tls;
 pub mod web;
 
 pub use self::access::{AccessError, AccessHandle, AccessSource, PublicHost, Token, TokenDigest};
-pub use self::config::Config;
+pub use self::config::{Config, TraceSettings};
 pub use self::demo::Demo;
 pub use self::domain::{JobTypeError, JobTypes};
 pub use self::ephemeral::Ephemeral;

@@ -10,6 +10,7 @@ mod log_lines;
 mod register;
 mod reload;
 mod route;
+mod spans;
 mod tls;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,6 +27,7 @@ pub use self::identity::IdentityMetrics;
 use self::log_lines::DroppedLines;
 pub use self::reload::ReloadMetrics;
 pub use self::route::{MethodLabel, RouteMetrics};
+pub use self::spans::SpanMetrics;
 use self::tls::TlsFamilies;
 pub use self::tls::{HandshakeResult, TlsMetrics};
 use crate::domain::{JobTypes, Status};
@@ -113,6 +115,11 @@ impl Metrics {
     /// The metrics of reloading the access file.
     pub fn reload(&self) -> ReloadMetrics {
         self.reload.clone()
+    }
+
+    /// The metrics of spans. Without this call no series is in the text.
+    pub fn spans(&self) -> SpanMetrics {
+        SpanMetrics::new(&self.server.spans)
     }
 
     /// The metrics of a listener's TLS.

@@ -57,6 +57,7 @@ use crate::readiness::{Phase, Readiness};
 use crate::reload::Reload;
 use crate::store::{DataDir, Store};
 use crate::web::error::REASONS;
+use crate::web::traces::Exporter;
 use crate::web::waiters::Waiters;
 
 /// What a listener without a TCP address returns as its address.
@@ -71,6 +72,8 @@ pub struct Server {
     reports: Arc<RunningReports>,
     public: BoundListener,
     internal: BoundListener,
+    /// Sends spans to a collector, if the configuration names one.
+    exporter: Option<Exporter>,
     /// The clock by which subtasks expire.
     clock: Clock,
 }
@@ -135,7 +138,8 @@ impl Server {
             Arc::new(Internal { api: api.clone(), metrics: metrics.clone(), report_limits, reports: reports.clone() });
         let descriptors = DescriptorBudget::of_this_process(&config).map_err(system_error)?;
         let max_connections = descriptors.max_connections(config.max_connections);
-        let setup = Setup { config: &config, metrics: &metrics, max_connections };
+        let (traces, exporter) = setup::traces(&config, &metrics)?;
+        let setup = Setup { config: &config, metrics: &metrics, max_connections, traces };
         let tests = match (&control, config.allow_reset) {
             (Some(control), _) => TestOperations::All(control.clone()),
             (None, true) => TestOperations::ResetOfProject,
@@ -159,6 +163,7 @@ impl Server {
             internal: setup
                 .listener(Listener::Internal, sockets.internal, internal_operations, reserve, internal, internal_tls)
                 .await?,
+            exporter,
             descriptors,
             reports,
             api,
@@ -220,7 +225,8 @@ impl Server {
         self.log_addresses();
         self.warn_about_settings();
         let announcement = self.announcement()?;
-        let Self { config, api, metrics, reports, public, internal, clock, .. } = self;
+        let Self { config, api, metrics, reports, public, internal, clock, exporter, .. } = self;
+        let exporter = exporter.map(Exporter::spawn);
         let is_durable = config.data_dir.is_some() || config.store.is_some();
         let mut demo = config.demo;
         let mut running_demo = None;
@@ -247,6 +253,9 @@ impl Server {
         let ended =
             Shutdown { api: &api, reports: &reports, public, internal }.run(config.drain_delay, config.drain).await;
         announcement.withdraw();
+        if let Some(exporter) = exporter {
+            exporter.end().await;
+        }
         ended
     }
 

@@ -1,6 +1,7 @@
 //! The options as clap reads them from the command line and the environment, before [`super::Config`] checks them together.
 
 mod tls;
+mod traces;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -18,6 +19,7 @@ use super::duration::{Seconds, duration, nonzero_duration, retention_duration};
 use crate::access::PublicHost;
 use crate::domain::JobTypes;
 pub use tls::{InternalTlsFlags, TlsFlags};
+pub use traces::TracesFlags;
 
 /// Counts the subtasks of a project's asynchronous jobs.
 #[derive(Debug, Parser)]
@@ -159,6 +161,9 @@ pub struct ServeFlags {
 
     #[command(flatten)]
     pub access_log: AccessLogFlags,
+
+    #[command(flatten)]
+    pub traces: TracesFlags,
 
     #[command(flatten)]
     pub types: JobTypeFlags,
@@ -304,7 +309,7 @@ pub struct StoreFlags {
     pub store_ca: Option<PathBuf>,
 }
 
-/// The URL of a database as it was given. It is parsed later, because the command line's errors quote what it cannot parse, and a URL
+/// A URL as it was given. It is parsed later, because the command line's errors quote what it cannot parse, and a URL
 /// may have a password. For the same reason its `Debug` text is empty.
 #[derive(Clone)]
 pub struct UrlText(pub(super) String);

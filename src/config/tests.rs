@@ -48,6 +48,9 @@ fn each_flag_sets_its_field() {
     let config = serve("--access a --store postgres://u:secret@a,b:1/d --store-lanes 3").unwrap();
     assert_eq!(config.store_lanes, 3);
     assert_eq!(config.store.unwrap().url().to_string(), "postgres://u@a:5432,b:1/d");
+    let config = serve("--access a --traces-endpoint http://h:4318/v1/traces --traces-sample 0.5").unwrap();
+    let traces = config.traces.unwrap();
+    assert_eq!((traces.endpoint.to_string().as_str(), traces.sample), ("http://h:4318/v1/traces", 0.5));
     let config = serve("--access a --data-dir d --retain-finished 30d12h").unwrap();
     assert_eq!(config.data_dir, Some(PathBuf::from("d")));
     assert_eq!(config.retain_finished, Some(Duration::from_secs((30 * 24 + 12) * 3600)));
@@ -77,6 +80,8 @@ fn an_error_names_the_flag_and_the_rule() {
         ("--access a --store postgres://u@h/d --store-password-file /nowhere", "/nowhere: No such file"),
         ("--access a --store postgres://u@h/d --store-ca /nowhere", "/nowhere: "),
         ("--access a --store postgres://u@h/d --store-lanes 0", "'--store-lanes <N>'"),
+        ("--demo --traces-sample 2", "--traces-sample <RATIO>': must be a number from 0 to 1"),
+        ("--demo --traces-endpoint http://h", "--traces-endpoint (SUBJOBS_TRACES_ENDPOINT): must have a path"),
         ("--demo --retain-finished 30", "--retain-finished <DURATION>': must be a number and a unit, as 12h or 30d"),
         ("--demo --retain-finished 1month", "must be in days, hours, minutes or seconds"),
         ("--demo --retain-finished 999ms", "must be 1s to 36500d"),
@@ -109,7 +114,7 @@ fn documented_defaults_are_those_of_the_command_line() {
             assert_eq!(row.split('|').nth(2).unwrap().trim(), default, "--{option}");
             checked += 1;
         }
-        assert_eq!(checked, 11);
+        assert_eq!(checked, 12);
         for (option, default) in [("listen", defaults::LISTEN), ("internal-listen", defaults::INTERNAL_LISTEN)] {
             let row = document.lines().find(|line| line.starts_with(&format!("| `--{option} "))).unwrap();
             assert_eq!(row.split('|').nth(2).unwrap().trim(), default.to_string(), "--{option}");

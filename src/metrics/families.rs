@@ -23,6 +23,8 @@ metrics! {
         connections: IntGaugeVec = "subjobs_http_connections" ["listener"] "Open connections.",
         connections_limit: IntGaugeVec = "subjobs_http_connections_limit" ["listener"]
             "The most connections that may be open.",
+        spans: IntCounterVec = "subjobs_spans_total" ["outcome"]
+            "Spans of requests: exported, or dropped since the collector did not take them (refused) or too many waited (queue_full).",
     }
 }
 

@@ -14,6 +14,9 @@ const FILE_DESCRIPTORS: u64 = 16;
 /// Connections to the identity service and DNS look-ups.
 const IDENTITY_DESCRIPTORS: u64 = 48;
 
+/// The connection to a collector of spans, a lost one, and DNS look-ups.
+const COLLECTOR_DESCRIPTORS: u64 = 8;
+
 /// Connections to a database in addition to those that write: two for counts, three for lists, background work and changes.
 const DATABASE_READERS: u64 = 5;
 
@@ -33,10 +36,12 @@ impl DescriptorBudget {
     /// The budget of this process, from its soft limit.
     pub(super) fn of_this_process(config: &Config) -> std::io::Result<Self> {
         let (limit, _) = rlimit::Resource::NOFILE.get()?;
-        Ok(Self::new(limit, store_descriptors(config)))
+        let collector = if config.traces.is_some() { COLLECTOR_DESCRIPTORS } else { 0 };
+        Ok(Self::new(limit, store_descriptors(config) + collector))
     }
 
-    fn new(limit: u64, store: u64) -> Self {
+    /// `configured` is what the store and the collector need.
+    fn new(limit: u64, configured: u64) -> Self {
         Self {
             limit,
             reserved: PROCESS_DESCRIPTORS
@@ -44,7 +49,7 @@ impl DescriptorBudget {
                 + IDENTITY_DESCRIPTORS
                 + ACCEPTED_DESCRIPTORS
                 + RESERVE_CONNECTIONS as u64
-                + store,
+                + configured,
         }
     }
 

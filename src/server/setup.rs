@@ -15,9 +15,11 @@ use crate::metrics::{Listener, Metrics};
 use crate::tls::{TlsError, TlsHandle};
 use crate::web::access_log::AccessLog;
 use crate::web::instrument::App;
+use crate::web::observers::Observers;
 use crate::web::operation::Operation;
 use crate::web::request_id::RequestIds;
 use crate::web::routes::Routes;
+use crate::web::traces::{Exporter, Traces};
 
 /// How long a new connection may take to send its first byte, unless `--idle-timeout` is shorter.
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,6 +46,17 @@ pub(super) async fn open_tls(
     }
 }
 
+/// The traces of the server and their exporter, if the configuration names a collector.
+pub(super) fn traces(
+    config: &Config,
+    metrics: &Metrics,
+) -> Result<(Option<Arc<Traces>>, Option<Exporter>), ServerError> {
+    let Some(settings) = &config.traces else { return Ok((None, None)) };
+    let made = Traces::new(&settings.endpoint.to_string(), settings.sample, metrics.spans());
+    let (traces, exporter) = made.map_err(|error| system_error(format!("--traces-endpoint: {error}")))?;
+    Ok((Some(Arc::new(traces)), Some(exporter)))
+}
+
 fn timeouts(config: &Config) -> Timeouts {
     Timeouts {
         first_byte: FIRST_BYTE_TIMEOUT.min(config.idle_timeout),
@@ -58,6 +71,7 @@ pub(super) struct Setup<'a> {
     pub(super) config: &'a Config,
     pub(super) metrics: &'a Arc<Metrics>,
     pub(super) max_connections: usize,
+    pub(super) traces: Option<Arc<Traces>>,
 }
 
 impl Setup<'_> {
@@ -108,8 +122,9 @@ impl Setup<'_> {
         };
         let routes = Routes::new(operations, state, kind, self.metrics);
         let ids = RequestIds::new().map_err(system_error)?;
-        let access_log = self.config.access_log_sample.map(AccessLog::new);
-        Ok(App::new(routes, self.metrics.clone(), ids, timeout, access_log))
+        let observers =
+            Observers { access_log: self.config.access_log_sample.map(AccessLog::new), traces: self.traces.clone() };
+        Ok(App::new(routes, self.metrics.clone(), ids, timeout, observers))
     }
 }
 

@@ -25,6 +25,8 @@ struct Line<'a> {
     duration_seconds: f64,
     principal: Option<&'a str>,
     project: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<String>,
 }
 
 impl AccessLog {
@@ -42,7 +44,7 @@ impl AccessLog {
 }
 
 fn line(answered: &Answered<'_>, caller: &CallerSlot, now: Timestamp) -> String {
-    let Answered { request_id, listener, method, route, status, duration } = *answered;
+    let Answered { request_id, listener, method, route, status, duration, trace_id, .. } = *answered;
     let line = Line {
         time: now.to_string(),
         request_id,
@@ -53,6 +55,7 @@ fn line(answered: &Answered<'_>, caller: &CallerSlot, now: Timestamp) -> String 
         duration_seconds: duration.as_secs_f64(),
         principal: caller.principal(),
         project: caller.project().map(ProjectId::as_str),
+        trace_id: trace_id.map(|id| id.to_string()),
     };
     // Texts and numbers are always valid JSON.
     serde_json::to_string(&line).unwrap_or_default() + "\n"
@@ -73,6 +76,8 @@ mod tests {
             route: "/v1/{project_id}/x",
             status: 401,
             duration: Duration::from_micros(1500),
+            reason: None,
+            trace_id: None,
         };
         let line = line(&answered, &CallerSlot::default(), Timestamp::now());
         let (text, rest) = line.split_once('\n').unwrap();

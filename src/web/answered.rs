@@ -1,8 +1,10 @@
-//! What the access log has of a request: what was answered, to whom, and whether it is one of their share.
+//! What the access log and the spans have of a request: what was answered, to whom, and whether it is one of their share.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+use opentelemetry::TraceId;
 
 use crate::access::Principal;
 use crate::domain::ProjectId;
@@ -22,6 +24,10 @@ pub struct Answered<'a> {
     pub status: u16,
     /// From the head of the request to the head of the response.
     pub duration: Duration,
+    /// Why it was refused, as in the metrics.
+    pub reason: Option<&'static str>,
+    /// The trace that it belongs to.
+    pub trace_id: Option<TraceId>,
 }
 
 /// Who made a request, and in which project: filled in when the caller is known.

@@ -58,7 +58,7 @@ pub struct ValidCall<P, T> {
     input: T,
 }
 
-/// Tells the access log, if there is one, who calls.
+/// Tells the access log and the spans, if there are any, who calls.
 fn record_caller(parts: &Parts, caller: &Caller, project: Option<&ProjectId>) {
     if let Some(slot) = parts.extensions.get::<CallerSlot>() {
         slot.set(&caller.principal, project);

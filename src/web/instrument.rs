@@ -1,4 +1,4 @@
-//! The one layer around each listener's router: request id, panics, timeout, metrics, the log of errors and the access log.
+//! The one layer around each listener's router: request id, panics, timeout, metrics, the log of errors, the access log and spans.
 //!
 //! It is one layer instead of the usual stack of small ones, most of which box a future or start a timer for each request.
 //! `docs/performance.md` says what a request costs.
@@ -24,10 +24,10 @@ use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep};
 use tower::Service as _;
 
-use super::access_log::AccessLog;
-use super::answered::{Answered, CallerSlot};
+use super::answered::Answered;
 use super::authorize::X_AUTH_TOKEN;
 use super::error::{Error, ErrorReport, Unavailable};
+use super::observers::{Observed, Observers};
 use super::request_id::{RequestIds, X_REQUEST_ID};
 use super::routes::Routes;
 use crate::metrics::{MethodLabel, Metrics};
@@ -48,7 +48,7 @@ struct Shared {
     metrics: Arc<Metrics>,
     ids: RequestIds,
     timeout: Duration,
-    access_log: Option<AccessLog>,
+    observers: Observers,
 }
 
 impl App {
@@ -58,12 +58,12 @@ impl App {
         metrics: Arc<Metrics>,
         ids: RequestIds,
         timeout: Duration,
-        access_log: Option<AccessLog>,
+        observers: Observers,
     ) -> Self {
         let reject_fragment =
             Router::new().fallback(async || Error::input("the request target", "must not have a #: write %23"));
         let not_found = Router::new().fallback(async || Error::Path);
-        Self(Arc::new(Shared { routes, not_found, reject_fragment, metrics, ids, timeout, access_log }))
+        Self(Arc::new(Shared { routes, not_found, reject_fragment, metrics, ids, timeout, observers }))
     }
 
     /// Answers one request. There is always a response. A request whose target has a fragment, which its URI does not show, is
@@ -78,11 +78,11 @@ impl App {
         let (shared, method) = (&*self.0, request.method().into());
         let request_id = shared.ids.identify(request.headers());
         let label = if has_fragment { None } else { shared.routes.find(request.uri().path()) };
-        let caller = self.0.access_log.as_ref().map(|_| CallerSlot::default());
-        if let Some(caller) = &caller {
-            request.extensions_mut().insert(caller.clone());
+        let observed = shared.observers.begin(request.headers());
+        if let Some(observed) = &observed {
+            request.extensions_mut().insert(observed.caller.clone());
         }
-        let context = RequestContext { start, request_id, label, method, caller };
+        let context = RequestContext { start, request_id, label, method, observed };
         let answer = match shared.routes.direct(label, request.method()) {
             Some(call) => Either::Left(call(request.map(into_body))),
             None => {
@@ -131,8 +131,8 @@ struct RequestContext {
     /// The index of its path template.
     label: Option<usize>,
     method: MethodLabel,
-    /// For the access log, if there is one.
-    caller: Option<CallerSlot>,
+    /// For the access log and the traces, if there are any.
+    observed: Option<Box<Observed>>,
 }
 
 impl Future for ResponseFuture {
@@ -161,7 +161,7 @@ impl Future for ResponseFuture {
 
 impl Shared {
     fn complete(&self, mut response: Response, context: &mut RequestContext) -> Response {
-        let RequestContext { start, request_id, label, method, caller } = &*context;
+        let RequestContext { start, request_id, label, method, observed } = &*context;
         let (status, duration, metrics) = (response.status(), start.elapsed(), self.routes.metrics(*label));
         metrics.observe(*method, status, duration);
         if status.as_u16() >= 400 {
@@ -176,9 +176,12 @@ impl Shared {
             duration_seconds = duration.as_secs_f64(),
             "answered"
         );
-        if let (Some(log), Some(caller)) = (&self.access_log, caller) {
+        if let Some(observed) = observed {
             let (request_id, listener) = (text(request_id), metrics.listener());
-            log.record(&Answered { request_id, listener, method, route, status, duration }, caller);
+            let reason = response.extensions().get().map(|report: &ErrorReport| report.reason);
+            let trace_id = observed.trace_id();
+            let answered = Answered { request_id, listener, method, route, status, duration, reason, trace_id };
+            self.observers.tell(observed, &answered);
         }
         let headers = response.headers_mut();
         // Moved, because a clone would allocate.
@@ -194,7 +197,9 @@ impl Shared {
         if let Some(internal_error) = &report.internal_error {
             let (route, method) = (self.routes.metrics(context.label).route(), context.method.as_str());
             let request_id = text(&context.request_id);
-            tracing::error!(request_id, method, route, error = internal_error, "internal server error");
+            let trace_id =
+                context.observed.as_ref().and_then(|observed| observed.trace_id()).map(tracing::field::display);
+            tracing::error!(request_id, trace_id, method, route, error = internal_error, "internal server error");
         }
     }
 }
@@ -236,7 +241,7 @@ mod tests {
         let metrics = Arc::new(Metrics::new().unwrap());
         let table = vec![Operation::routed("", Method::GET, "/", None, handler)];
         let routes = Routes::new(table, (), Listener::Public, &metrics);
-        App::new(routes, metrics, RequestIds::new().unwrap(), Duration::from_secs(10), None)
+        App::new(routes, metrics, RequestIds::new().unwrap(), Duration::from_secs(10), Observers::default())
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,6 +9,7 @@ mod support {
     pub(crate) mod postgres;
 
     pub(crate) mod blocking;
+    pub(crate) mod collector;
     pub(crate) mod connection;
     pub(crate) mod data_dirs;
     pub(crate) mod fixtures;
@@ -95,6 +96,7 @@ mod http {
     mod shipped_gateway;
     mod size_limits;
     mod timeouts;
+    mod traces;
 }
 
 mod tls {
@@ -175,6 +177,7 @@ mod cli {
     mod serve;
     mod service_manager;
     mod symbols;
+    mod traces;
     mod unwritable_stderr;
     mod unwritable_stdout;
 }

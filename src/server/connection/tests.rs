@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::super::state::{REQUESTS_PER_TURN, tests::TIMEOUTS};
 use super::*;
 use crate::metrics::{Listener, Metrics};
+use crate::web::observers::Observers;
 use crate::web::operation::Operation;
 use crate::web::request_id::RequestIds;
 use crate::web::routes::Routes;
@@ -25,7 +26,7 @@ fn app(answered: Arc<AtomicUsize>) -> App {
     let root = Operation::new("", Method::GET, "/", None, answer);
     let (metrics, ids) = (Arc::new(Metrics::new().unwrap()), RequestIds::new().unwrap());
     let routes = Routes::new(vec![root], answered, Listener::Public, &metrics);
-    App::new(routes, metrics, ids, Duration::from_secs(10), None)
+    App::new(routes, metrics, ids, Duration::from_secs(10), Observers::default())
 }
 
 /// Serves a connection of [`app`].

@@ -58,8 +58,17 @@ fn a_server_starts_with_empty_variables() {
 fn an_error_names_the_variable() {
     for (option, variable) in variables("serve") {
         let value = "no such value";
-        let texts =
-            ["access", "load", "data-dir", "log-filter", "store", "store-password-file", "store-ca", "addresses-file"];
+        let texts = [
+            "access",
+            "load",
+            "data-dir",
+            "log-filter",
+            "store",
+            "store-password-file",
+            "store-ca",
+            "addresses-file",
+            "traces-endpoint",
+        ];
         if texts.contains(&option.as_str()) || option.contains("tls-") {
             continue;
         }
