@@ -75,7 +75,9 @@ class Server:
 
     def measure(self, seconds, *options):
         before = self.cpu()
-        command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-H", f"X-Auth-Token: {TOKEN}", *options, self.url()]
+        # The slowest take seconds for an answer on a busy machine.
+        load = ["-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "30s"]
+        command = ["wrk", *load, "-H", f"X-Auth-Token: {TOKEN}", *options, self.url()]
         text = subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds + 60).stdout
         cpu = self.cpu() - before
         if "Non-2xx" in text or "Socket errors" in text:
