@@ -221,7 +221,7 @@ impl World {
         print(figure, "one each 2 ms", "beside reports", &beside, "at rest", &rest);
     }
 
-    /// The 99th percentile of counts by 64 callers, of which each asks again as soon as it has its answer.
+    /// The 99th percentile of counts by 64 callers. Each asks again as soon as it has its answer.
     fn percentile_of_callers(&self, store: &Arc<Store>) -> f64 {
         let filter = self.filter(None);
         let until = Instant::now() + TIME;

@@ -1,4 +1,4 @@
-//! Whether a count costs more where much is configured, stored and connected, beside the same count where little is.
+//! Whether a count costs more where much is configured, stored and connected, compared with the same count where little is.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -53,7 +53,7 @@ fn little(directory: &Path) -> Configuration {
     Configuration { name: "little", access: write_access(directory), subtasks, connections: 1 }
 }
 
-/// Some jobs of many subtasks, of one of which the count is.
+/// Some jobs of many subtasks. The count is of one of them.
 fn few() -> impl Iterator<Item = Subtask> {
     sample::skewed().take(1000)
 }

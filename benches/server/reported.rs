@@ -58,7 +58,7 @@ fn measure_time(builds: &[(&str, PathBuf)], access: &Path) {
     }
 }
 
-/// Instructions in user mode: of as many reports and of twice as many, the difference of which has neither start nor end in it.
+/// Instructions in user mode: of as many reports and of twice as many. Their difference has neither start nor end in it.
 fn count_instructions(name: &str, program: &Path, access: &Path) {
     let command = serve_command_of(program, access);
     let twice = Load { reports: 2 * COUNTED.reports, ..COUNTED };

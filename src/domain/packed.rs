@@ -145,7 +145,7 @@ const UUID: u8 = 1;
 const HEX: u8 = 2;
 const TEXT: u8 = 3;
 
-/// The digits of a text, four of which begin at each of `at`. Inlined, so that the compiler sees that all of them are in the text.
+/// The digits of a text. Four of them begin at each of `at`. Inlined, so that the compiler sees that all of them are in the text.
 #[inline(always)]
 fn digits<const N: usize>(text: &[u8; N], at: [usize; 8]) -> [u64; 4] {
     let four = |at: usize| u64::from(u32::from_be_bytes([text[at], text[at + 1], text[at + 2], text[at + 3]]));

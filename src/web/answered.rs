@@ -9,7 +9,7 @@ use opentelemetry::TraceId;
 use crate::access::Principal;
 use crate::domain::ProjectId;
 
-/// A request and its response, beside the time and the caller.
+/// A request and its response, without the time and the caller.
 #[derive(Debug)]
 pub struct Answered<'a> {
     /// The id in X-Request-Id.

@@ -1,4 +1,4 @@
-//! Who is told of requests beside the metrics: the access log and the traces. Both are off unless the operator asks for them.
+//! Who is told of requests in addition to the metrics: the access log and the traces. Both are off unless the operator asks for them.
 
 use std::sync::Arc;
 

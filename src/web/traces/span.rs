@@ -45,7 +45,7 @@ pub(super) fn span(
     }
 }
 
-/// The method and the path template, of which there are only as many as the server has operations.
+/// The method and the path template: as many names as the server has operations.
 fn name(answered: &Answered<'_>) -> Cow<'static, str> {
     let method = if answered.method == OTHER_METHOD { "HTTP" } else { answered.method };
     if answered.route == UNKNOWN_ROUTE { method.into() } else { format!("{method} {}", answered.route).into() }
