@@ -195,13 +195,17 @@ impl Cluster {
 
     /// Kills the server with all its processes, as a loss of power does but for what the disk's cache holds.
     pub(crate) fn kill(&mut self) {
-        // A stopped server starts no other process, and is still the parent of those it has.
+        // A stopped server starts no other process, and is still the parent of those it has. It stops some time after the signal.
         self.signal(Signal::STOP);
-        for child in self.children() {
-            let _ = kill_process(child, Signal::KILL);
+        await_state(self.pid(), "is stopped", |state| state == Some('T'));
+        let children = self.children();
+        for child in &children {
+            let _ = kill_process(*child, Signal::KILL);
         }
         self.signal(Signal::KILL);
         self.await_end();
+        // While one has the shared memory, the server does not start again.
+        children.into_iter().for_each(|child| await_state(child, "has ended", has_ended));
     }
 
     /// Stops all processes of the server as SIGSTOP does: connections stay open and are silent.
@@ -244,8 +248,7 @@ impl Cluster {
 
     /// Whether the server has not ended by itself.
     pub(crate) fn is_running(&self) -> bool {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid().as_raw_nonzero()));
-        stat.is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| !rest.starts_with(" Z")))
+        !has_ended(state(self.pid()))
     }
 
     /// Starts the server after it has ended by itself.
@@ -352,6 +355,25 @@ impl Drop for Cluster {
             drop(input);
             let _ = guard.wait();
         }
+    }
+}
+
+/// The state of a process, as `ps` prints it; `None` if there is no such process.
+fn state(pid: Pid) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    stat.rsplit(')').next()?.trim_start().chars().next()
+}
+
+/// Whether a process in that state runs no more.
+fn has_ended(state: Option<char>) -> bool {
+    matches!(state, None | Some('Z' | 'X'))
+}
+
+fn await_state(pid: Pid, what: &str, is_it: impl Fn(Option<char>) -> bool) {
+    let end = Instant::now() + DEADLINE;
+    while !is_it(state(pid)) {
+        assert!(Instant::now() < end, "not within {DEADLINE:?}: process {pid:?} {what}");
+        thread::sleep(Duration::from_millis(1));
     }
 }
 

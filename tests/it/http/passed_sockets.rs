@@ -16,7 +16,7 @@ use crate::support::connection::request;
 use crate::support::fixtures::{Files, OPS, PROJECT, count_path};
 use crate::support::gateways::free_address;
 use crate::support::program::{Program, Signal, await_end, fatal_error_text, run, subjobs, text};
-use crate::support::wait::{TEST_DEADLINE, until};
+use crate::support::wait::{SetOnDrop, TEST_DEADLINE, until};
 
 /// `serve` with two sockets as descriptors 3 and 4, and variables that describe them. A shell passes them on, so that `LISTEN_PID` is
 /// the number of the program, as a parent would set it.
@@ -121,6 +121,7 @@ fn a_restart_refuses_no_connection() {
     let mut program = parent.start();
     let (answered, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
+        let end = SetOnDrop(&is_over);
         let callers: Vec<_> = (0..4).map(|_| scope.spawn(|| call_until(parent.address, &answered, &is_over))).collect();
         for _ in 0..5 {
             let before = answered.load(Ordering::Relaxed);
@@ -134,7 +135,7 @@ fn a_restart_refuses_no_connection() {
             program = parent.start();
             assert_answered(waiting);
         }
-        is_over.store(true, Ordering::Relaxed);
+        drop(end);
         callers.into_iter().for_each(|caller| caller.join().unwrap());
     });
 }

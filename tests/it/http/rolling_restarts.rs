@@ -9,7 +9,7 @@ use crate::support::connection::request;
 use crate::support::fixtures::{Files, OPS, PROJECT, count_path, load_line};
 use crate::support::gateways::{Gateway, free_address};
 use crate::support::program::{Program, Signal, subjobs};
-use crate::support::wait::until;
+use crate::support::wait::{SetOnDrop, until};
 
 /// The number of responses between two restarts.
 const BETWEEN: u64 = 400;
@@ -72,6 +72,7 @@ fn a_rolling_restart_fails_no_request() {
     let gateway = Gateway::before(&addresses);
     let (answered, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
+        let end = SetOnDrop(&is_over);
         let callers: Vec<_> = (0..4).map(|_| scope.spawn(|| call(gateway.address, &answered, &is_over))).collect();
         let await_more = || {
             let before = answered.load(Ordering::Relaxed);
@@ -86,7 +87,7 @@ fn a_rolling_restart_fails_no_request() {
             servers.push(next);
         }
         await_more();
-        is_over.store(true, Ordering::Relaxed);
+        drop(end);
         callers.into_iter().for_each(|caller| caller.join().unwrap());
     });
     let log = gateway.log("access.log");

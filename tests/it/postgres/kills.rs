@@ -35,13 +35,13 @@ fn a_killed_server_leaves_no_half_report() {
     let mut worker = Worker::new(9, "killed");
     work_while(&steady, &url, |await_reports| {
         for _ in 0..5 {
-            let mut killed = start(&files, &url, &[]);
+            let killed = start(&files, &url, &[]);
             thread::scope(|scope| {
                 let address = killed.internal;
                 let worker = &mut worker;
                 scope.spawn(move || worker.work(address, || ()));
                 await_reports(20);
-                killed.kill();
+                drop(killed);
             });
         }
     });

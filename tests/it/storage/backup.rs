@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::support::blocking::post;
 use crate::support::fixtures::{Files, OPS, access_to_any_project, record, report_path};
 use crate::support::program::{Program, run, subjobs, text};
+use crate::support::wait::SetOnDrop;
 
 /// How many backups are made under load.
 const BACKUPS: usize = 5;
@@ -52,13 +53,12 @@ fn a_backup_of_a_running_server_has_all_that_was_acknowledged_before() {
             let done = move |number| acknowledged.store(number, Ordering::SeqCst);
             scope.spawn(move || work(program, &format!("p{worker}"), is_over, done));
         }
+        let _end = SetOnDrop(&is_over);
         let made = (0..BACKUPS).map(|number| {
             let (to, before) = (files.arg(&format!("backup-{number}")), before());
             (to.clone(), before, backup(&data, &to))
         });
-        let made = made.collect();
-        is_over.store(true, Ordering::SeqCst);
-        made
+        made.collect()
     });
     for (to, before, (code, said)) in backups {
         assert_eq!(code, 0, "{said}");

@@ -8,7 +8,7 @@ use crate::support::fixtures::{Files, OPS, PROJECT, access_to_any_project, recor
 use crate::support::postgres::Cluster;
 use crate::support::program::{Program, run, subjobs, text};
 use crate::support::response::Response;
-use crate::support::wait::until;
+use crate::support::wait::{SetOnDrop, until};
 use crate::support::workers::{Worker, assert_stored};
 
 /// A database with the schema: its name.
@@ -82,7 +82,6 @@ pub(crate) fn work_while(programs: &[Program], url: &str, disturb: impl FnOnce(&
                 });
             });
         }
-        // Workers end even if `disturb` panics.
         let _end = SetOnDrop(&is_over);
         disturb(&|more| {
             let from = acknowledged.load(Ordering::Relaxed);
@@ -94,14 +93,6 @@ pub(crate) fn work_while(programs: &[Program], url: &str, disturb: impl FnOnce(&
         assert_stored(program, &workers, "in the end");
     }
     assert_good(url);
-}
-
-struct SetOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for SetOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// Every counter of the database is right.

@@ -1,5 +1,6 @@
 //! How tests wait for a condition.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,5 +16,15 @@ pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         }
         assert!(Instant::now() < end, "not within {TEST_DEADLINE:?}: {what}");
         thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Becomes true at the end of a scope, whose threads then end: also if the test has failed, which else would wait for them without
+/// end.
+pub(crate) struct SetOnDrop<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }

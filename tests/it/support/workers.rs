@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -13,7 +13,7 @@ use crate::support::connection::request;
 use crate::support::fixtures::{OPS, code, count_path, report_path};
 use crate::support::program::Program;
 use crate::support::random::Random;
-use crate::support::wait::until;
+use crate::support::wait::{TEST_DEADLINE, until};
 
 const TYPES: [&str; 4] = ["CREATE_SERVER", "CREATE_SERVER_IMAGE", "DELETE_SERVER", "REJOIN_DOMAIN"];
 const STATUSES: [&str; 7] = ["WAITING", "RUNNING", "SUCCESS", "FAILED", "ABNORMAL", "ROLLBACK", "ABORTING"];
@@ -74,8 +74,8 @@ impl Worker {
         }
     }
 
-    /// Reports through any of these servers until `is_over` and nothing is pending: what gets 503 or no response is reported again.
-    /// `acknowledged` is told of every report that gets 200.
+    /// Reports through any of these servers until `is_over` and nothing is pending: what gets 503 or no response is reported again,
+    /// for a bounded time. `acknowledged` is told of every report that gets 200.
     pub(crate) fn work_through(
         &mut self,
         servers: &[SocketAddr],
@@ -85,7 +85,10 @@ impl Worker {
         let mut next = self.random.below(servers.len());
         let mut connection = None;
         let mut is_known = self.pending.is_empty();
+        let mut acknowledged_at = Instant::now();
         while !(is_known && is_over()) {
+            // Without a bound, a test that has failed would wait for its workers without end.
+            assert!(acknowledged_at.elapsed() < TEST_DEADLINE, "{}: no report is stored", self.name);
             if is_known {
                 self.pending = self.batch();
             }
@@ -97,7 +100,7 @@ impl Worker {
                 Some((200, body)) => {
                     let outcome = apply(&mut self.stored, &self.pending);
                     assert!(!is_known || body.is_empty() || outcome == parse(&body), "{outcome:?} is not {body}");
-                    (self.pending, is_known) = (Vec::new(), true);
+                    (self.pending, is_known, acknowledged_at) = (Vec::new(), true, Instant::now());
                     acknowledged();
                 }
                 Some((503, body)) => {
