@@ -1,6 +1,6 @@
 //! The counters of all projects and jobs, and the changes of a report that are being moved into them.
 
-use super::counters::{CounterKey, DenseCounters, JobCounters, ProjectCounters};
+use super::counters::{CounterKey, Counters, DenseCounters};
 use super::deltas::{CounterChanges, Delta, JobNumber, ProjectNumber};
 use super::index::Index;
 use super::segments::Segments;
@@ -9,7 +9,7 @@ use crate::domain::{CountFilter, JobId, JobType, ProjectId, Status, StatusSet};
 #[derive(Debug)]
 struct Project {
     id: ProjectId,
-    counters: ProjectCounters,
+    counters: Counters,
     /// Grows with each change of the project's subtasks. A project without a subtask stays in the table for its sake.
     revision: u64,
     /// How many jobs it has.
@@ -19,7 +19,7 @@ struct Project {
 #[derive(Debug)]
 struct Job {
     id: JobId,
-    counters: JobCounters,
+    counters: Counters,
     project: ProjectNumber,
 }
 
@@ -134,7 +134,7 @@ impl CounterTable {
         if let Some(known) = self.find_job(project, id) {
             return known;
         }
-        let job = Job { id: id.clone(), counters: JobCounters::default(), project };
+        let job = Job { id: id.clone(), counters: Counters::default(), project };
         let new = put(&mut self.jobs, &mut self.vacant_jobs, job);
         self.projects[project.0].jobs += 1;
         self.job_numbers.insert(self.job_numbers.hash((project, id)), new);
@@ -147,7 +147,7 @@ impl CounterTable {
             return known;
         }
         let new = self.projects.len() as u32;
-        self.projects.push(Project { id: id.clone(), counters: ProjectCounters::default(), revision: 0, jobs: 0 });
+        self.projects.push(Project { id: id.clone(), counters: Counters::default(), revision: 0, jobs: 0 });
         self.project_numbers.insert(self.project_numbers.hash(id), new);
         ProjectNumber(new)
     }
@@ -171,7 +171,7 @@ impl CounterTable {
         if project.jobs > 0 {
             return false;
         }
-        project.counters = ProjectCounters::default();
+        project.counters = Counters::default();
         true
     }
 
@@ -187,12 +187,12 @@ impl CounterTable {
     }
 
     /// The counters of every job from a number on, with the job's number.
-    pub(super) fn jobs_from(&self, from: u32) -> impl Iterator<Item = (u32, &JobCounters)> {
+    pub(super) fn jobs_from(&self, from: u32) -> impl Iterator<Item = (u32, &Counters)> {
         self.jobs.iter_from(from).map(|(number, job)| (number, &job.counters))
     }
 
     /// The counters of every project from a number on, with the project's number.
-    pub(super) fn projects_from(&self, from: u32) -> impl Iterator<Item = (u32, &ProjectCounters)> {
+    pub(super) fn projects_from(&self, from: u32) -> impl Iterator<Item = (u32, &Counters)> {
         self.projects.iter_from(from).map(|(number, project)| (number, &project.counters))
     }
 
@@ -205,11 +205,11 @@ impl CounterTable {
     /// called until it is done, before another report is published.
     pub(super) fn publish(&mut self, changes: CounterChanges, revision: u64) {
         debug_assert!(self.pending.is_empty(), "a report is published while another is folded in");
-        let (keys, project) = (self.totals.len(), &mut self.projects[changes.project.0]);
+        let project = &mut self.projects[changes.project.0];
         project.revision = revision;
         for (key, change) in changes.of_project {
             self.totals.add(key, change);
-            project.counters.add(key, change, keys);
+            project.counters.add(key, change);
         }
         self.pending = changes.of_jobs;
     }

@@ -57,7 +57,7 @@ impl KeySet {
     }
 }
 
-/// A counter for every key.
+/// A counter for every key: of all projects together.
 #[derive(Debug, Clone)]
 pub(super) struct DenseCounters(Box<[u32]>);
 
@@ -85,33 +85,49 @@ impl DenseCounters {
         let count = &mut self.0[key.index()];
         *count = count.wrapping_add_signed(change);
     }
+}
+
+/// The counters of one job type, by status.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Row {
+    job_type: u32,
+    counts: [u32; Status::COUNT],
+}
+
+impl Row {
+    fn iter(&self) -> impl Iterator<Item = (CounterKey, u32)> {
+        let first = self.job_type as usize * Status::COUNT;
+        self.counts.iter().enumerate().map(move |(status, &count)| (CounterKey((first + status) as u16), count))
+    }
 
     fn sum(&self, filter: &CountFilter) -> u64 {
-        let rows = self.0.chunks_exact(Status::COUNT).enumerate();
-        let rows = rows.filter(|(job_type, _)| filter.job_types.contains(*job_type));
+        if !filter.job_types.contains(self.job_type as usize) {
+            return 0;
+        }
         match filter.status {
-            Some(status) => rows.map(|(_, row)| u64::from(row[status as usize])).sum(),
-            None => rows.flat_map(|(_, row)| row).map(|&count| u64::from(count)).sum(),
+            Some(status) => self.counts[status as usize].into(),
+            None => self.counts.iter().map(|&count| u64::from(count)).sum(),
         }
     }
 }
 
-/// The counters that are not zero: for jobs, which are many and mostly have subtasks of one type in a few statuses.
+/// The counters of a job or of a project: of the types that it has only, since most have few of the types that there are.
 #[derive(Debug)]
-pub(super) enum JobCounters {
+pub(super) enum Counters {
     /// At most two, in place; a count of zero means that its place is free.
     Few([CounterKey; 2], [u32; 2]),
+    /// A row for each type with a counter that is not zero.
     #[expect(clippy::box_collection, reason = "the box keeps the common case at 16 bytes")]
-    Many(Box<Vec<(CounterKey, u32)>>),
+    Rows(Box<Vec<Row>>),
 }
 
-impl Default for JobCounters {
+impl Default for Counters {
     fn default() -> Self {
         Self::Few([CounterKey(0); 2], [0; 2])
     }
 }
 
-impl JobCounters {
+impl Counters {
     pub(super) fn add(&mut self, key: CounterKey, change: i32) {
         match self {
             Self::Few(keys, counts) => {
@@ -120,29 +136,23 @@ impl JobCounters {
                     keys[at] = key;
                     counts[at] = counts[at].wrapping_add_signed(change);
                 } else {
-                    let [first, second] = [0, 1].map(|at| (keys[at], counts[at]));
-                    *self = Self::Many(Box::new(vec![first, second, (key, change as u32)]));
+                    let few = [(keys[0], counts[0]), (keys[1], counts[1]), (key, change as u32)];
+                    let mut rows = Vec::new();
+                    few.into_iter().for_each(|(key, count)| add_to_row(&mut rows, key, count as i32));
+                    *self = Self::Rows(Box::new(rows));
                 }
             }
-            Self::Many(counters) => match counters.iter().position(|(other, _)| *other == key) {
-                Some(at) => {
-                    counters[at].1 = counters[at].1.wrapping_add_signed(change);
-                    if counters[at].1 == 0 {
-                        counters.swap_remove(at);
-                    }
-                }
-                None => counters.push((key, change as u32)),
-            },
+            Self::Rows(rows) => add_to_row(rows, key, change),
         }
     }
 
     /// The counters that are not zero.
     pub(super) fn iter(&self) -> impl Iterator<Item = (CounterKey, u32)> {
-        let (few, many) = match self {
+        let (few, rows) = match self {
             Self::Few(keys, counts) => ([(keys[0], counts[0]), (keys[1], counts[1])], &[][..]),
-            Self::Many(counters) => ([(CounterKey(0), 0); 2], &counters[..]),
+            Self::Rows(rows) => ([(CounterKey(0), 0); 2], &rows[..]),
         };
-        few.into_iter().chain(many.iter().copied()).filter(|(_, count)| *count != 0)
+        few.into_iter().chain(rows.iter().flat_map(Row::iter)).filter(|(_, count)| *count != 0)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -153,56 +163,23 @@ impl JobCounters {
         let count = |key: CounterKey, count: u32| if key.matches(filter) { u64::from(count) } else { 0 };
         match self {
             Self::Few(keys, counts) => count(keys[0], counts[0]) + count(keys[1], counts[1]),
-            Self::Many(counters) => counters.iter().map(|&(key, of_key)| count(key, of_key)).sum(),
+            Self::Rows(rows) => rows.iter().map(|row| row.sum(filter)).sum(),
         }
     }
 }
 
-/// A project's counters: those that are not zero while they are few, then all of them, which are summed up faster.
-#[derive(Debug)]
-pub(super) enum ProjectCounters {
-    Sparse(JobCounters),
-    Dense(DenseCounters),
-}
-
-/// The most counters that are kept one by one.
-const MAX_SPARSE: usize = 16;
-
-impl Default for ProjectCounters {
-    fn default() -> Self {
-        Self::Sparse(JobCounters::default())
-    }
-}
-
-impl ProjectCounters {
-    /// `keys` is how many keys there are.
-    pub(super) fn add(&mut self, key: CounterKey, change: i32, keys: usize) {
-        match self {
-            Self::Dense(dense) => dense.add(key, change),
-            Self::Sparse(sparse) => {
-                sparse.add(key, change);
-                if matches!(sparse, JobCounters::Many(counters) if counters.len() > MAX_SPARSE) {
-                    let mut dense = DenseCounters(vec![0; keys].into());
-                    sparse.iter().for_each(|(key, count)| dense.add(key, count as i32));
-                    *self = Self::Dense(dense);
-                }
-            }
-        }
-    }
-
-    /// The counters that are not zero.
-    pub(super) fn iter(&self) -> Box<dyn Iterator<Item = (CounterKey, u32)> + '_> {
-        match self {
-            Self::Sparse(sparse) => Box::new(sparse.iter()),
-            Self::Dense(dense) => Box::new(dense.iter()),
-        }
-    }
-
-    pub(super) fn sum(&self, filter: &CountFilter) -> u64 {
-        match self {
-            Self::Sparse(sparse) => sparse.sum(filter),
-            Self::Dense(dense) => dense.sum(filter),
-        }
+fn add_to_row(rows: &mut Vec<Row>, key: CounterKey, change: i32) {
+    let (job_type, status) = (u32::from(key.0) / Status::COUNT as u32, usize::from(key.0) % Status::COUNT);
+    let at = rows.iter().position(|row| row.job_type == job_type).unwrap_or_else(|| {
+        // One at a time: most jobs have subtasks of one type.
+        rows.reserve_exact(1);
+        rows.push(Row { job_type, counts: [0; Status::COUNT] });
+        rows.len() - 1
+    });
+    let counts = &mut rows[at].counts;
+    counts[status] = counts[status].wrapping_add_signed(change);
+    if *counts == [0; Status::COUNT] {
+        rows.swap_remove(at);
     }
 }
 
@@ -213,18 +190,16 @@ mod tests {
 
     #[test]
     fn few_counters_are_small() {
-        assert_eq!(size_of::<JobCounters>(), 16);
-        assert!(size_of::<ProjectCounters>() <= 24);
+        assert_eq!((size_of::<Counters>(), size_of::<Row>()), (16, 32));
     }
 
     proptest! {
         /// Adds and subtracts at random, and compares every sum with a plain list.
         #[test]
-        fn all_kinds_of_counters_agree_with_a_list(steps in proptest::collection::vec((0..5usize, 0..7usize, any::<bool>()), 0..90)) {
+        fn counters_agree_with_a_list(steps in proptest::collection::vec((0..5usize, 0..7usize, any::<bool>()), 0..90)) {
             let types = JobTypes::default();
             let types: Vec<_> = types.iter().collect();
-            let keys = types.len() * Status::COUNT;
-            let (mut of_project, mut of_job, mut list) = (ProjectCounters::default(), JobCounters::default(), Vec::new());
+            let (mut counters, mut list) = (Counters::default(), Vec::new());
             for (job_type, status, add) in steps {
                 let kind = (types[job_type], Status::ALL[status]);
                 let at = list.iter().position(|&other| other == kind);
@@ -235,22 +210,21 @@ mod tests {
                 };
                 let key = CounterKey::new(kind.0, kind.1);
                 prop_assert_eq!((key.job_type(), key.status()), kind);
-                of_project.add(key, change, keys);
-                of_job.add(key, change);
-                prop_assert_eq!(of_job.is_empty(), list.is_empty());
-                let mut counters: Vec<_> = of_job.iter().collect();
-                counters.sort_unstable();
-                let mut others: Vec<_> = of_project.iter().collect();
-                others.sort_unstable();
-                prop_assert_eq!(others, counters);
+                counters.add(key, change);
+                prop_assert_eq!(counters.is_empty(), list.is_empty());
+                let mut keys: Vec<_> =
+                    counters.iter().flat_map(|(key, count)| std::iter::repeat_n(key, count as usize)).collect();
+                keys.sort_unstable();
+                let mut truth: Vec<_> = list.iter().map(|&(job_type, status)| CounterKey::new(job_type, status)).collect();
+                truth.sort_unstable();
+                prop_assert_eq!(keys, truth);
                 for status in Status::ALL.into_iter().map(Some).chain([None]) {
                     for wanted in [&types[..], &types[..1], &types[1..3], &[]] {
                         let job_types = wanted.iter().copied().collect();
                         let filter = CountFilter { status, job_types, job_id: None };
                         let matches = |kind: &&(_, _)| wanted.contains(&kind.0) && status.is_none_or(|s| s == kind.1);
                         let truth = list.iter().filter(matches).count() as u64;
-                        prop_assert_eq!(of_project.sum(&filter), truth);
-                        prop_assert_eq!(of_job.sum(&filter), truth);
+                        prop_assert_eq!(counters.sum(&filter), truth);
                         let set = KeySet::of(&filter);
                         prop_assert_eq!(set.contains(key), key.matches(&filter));
                         prop_assert!(!set.contains(CounterKey::NONE));

@@ -5,7 +5,7 @@
 //! compared by a fingerprint, which needs no memory: the sum over all subtasks of hash(job, key) + hash(project, key) must equal the
 //! sum over all counters of hash × count. A wrong counter goes unseen with a probability of 2^-64.
 
-use super::counters::{CounterKey, DenseCounters, JobCounters, ProjectCounters};
+use super::counters::{CounterKey, Counters, DenseCounters};
 use super::deltas::{CounterChanges, JobNumber, ProjectNumber};
 use super::records::Cursor;
 
@@ -111,14 +111,14 @@ impl Verifier {
     }
 
     /// Adds the counters of a job.
-    pub(super) fn visit_job(&mut self, job: JobNumber, counters: &JobCounters) {
+    pub(super) fn visit_job(&mut self, job: JobNumber, counters: &Counters) {
         for (key, count) in counters.iter() {
             self.add_counter(of_job(job, key), count.into());
         }
     }
 
     /// Adds the counters of a project.
-    pub(super) fn visit_project(&mut self, project: ProjectNumber, counters: &ProjectCounters) {
+    pub(super) fn visit_project(&mut self, project: ProjectNumber, counters: &Counters) {
         for (key, count) in counters.iter() {
             self.add_counter(of_project(project, key), count.into());
         }
