@@ -14,10 +14,11 @@ mod status;
 mod sub_job;
 mod time_range;
 mod timestamp;
+mod wait_condition;
 
 pub use clock::{Clock, SettableClock};
 pub use family::{Family, UnknownFamily};
-pub use filter::{CountFilter, JobFilter};
+pub use filter::{CountFilter, JobFilter, MAX_COUNT};
 pub use ids::{IdError, JobId, SubJobId};
 pub use job_status::{JobStatus, StatusCounts, UnknownJobStatus};
 pub use job_type::{JobType, JobTypeError, JobTypeSet, JobTypes};
@@ -26,3 +27,4 @@ pub use status::{Status, StatusSet, UnknownStatus};
 pub use sub_job::{Details, SubJob, Version, VersionError};
 pub use time_range::TimeRange;
 pub use timestamp::{NotRfc3339, Timestamp};
+pub use wait_condition::{Comparison, Operator, WaitCondition};

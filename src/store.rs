@@ -41,6 +41,7 @@ pub use self::types::{Dropped, ImageJob, Job, JobPage, Outcome, Page, StoreError
 pub use self::watch::{Watch, WatchEnded};
 use crate::domain::{
     CountFilter, JobFilter, JobId, JobType, JobTypeSet, JobTypes, ProjectId, Status, StatusSet, SubJob, SubJobId,
+    WaitCondition,
 };
 
 /// Subtasks, with exact counts in constant time.
@@ -262,11 +263,12 @@ impl Store {
         }
     }
 
-    /// Watches a project: [`Watch::changed`] returns after each change that is made from now on.
-    pub fn watch(&self, project: &ProjectId) -> Watch {
+    /// Watches a project: [`Watch::changed`] returns after each change that is made from now on. With a condition, it may return only
+    /// after those that make it true.
+    pub fn watch(&self, project: &ProjectId, condition: Option<WaitCondition>) -> Watch {
         match &self.0 {
-            Kind::Embedded(store) => store.watch(project),
-            Kind::Postgres(store) => store.watch(project),
+            Kind::Embedded(store) => store.watch(project, condition),
+            Kind::Postgres(store) => store.watch(project, condition),
         }
     }
 

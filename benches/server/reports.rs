@@ -67,11 +67,16 @@ pub(crate) fn runtime() -> Runtime {
 /// Asks on one connection; how long each answer took, in microseconds, from when it was asked for or, if the one before had
 /// made it late, from when it was due.
 pub(crate) fn counts(address: SocketAddr) -> Vec<u128> {
+    counts_while(address, |number| number <= COUNTS).into_iter().map(|(_, took)| took).collect()
+}
+
+/// The same while `go_on` is true of the number of the next one, with when each was asked for.
+pub(crate) fn counts_while(address: SocketAddr, go_on: impl Fn(u32) -> bool) -> Vec<(Instant, u128)> {
     runtime().block_on(async {
         let mut connection = client::open(address, 1).await.remove(0);
         let mut took = Vec::new();
         let start = Instant::now();
-        for number in 1..=COUNTS {
+        for number in (1..).take_while(|number| go_on(*number)) {
             let due = start + number * PAUSE;
             let begin = if Instant::now() < due {
                 tokio::time::sleep_until(due.into()).await;
@@ -80,7 +85,7 @@ pub(crate) fn counts(address: SocketAddr) -> Vec<u128> {
                 due
             };
             connection.ask().await;
-            took.push(begin.elapsed().as_micros());
+            took.push((begin, begin.elapsed().as_micros()));
         }
         took
     })

@@ -8,13 +8,13 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::reports::{counts, print, runtime};
+use crate::reports::{counts, counts_while, print, runtime};
 use crate::support::figures::Spread;
 use crate::support::process::{ACCOUNT, Process, serve_command, write_access};
 use crate::support::sample::project_id;
 
 const WAITERS: usize = 5000;
-const ROUNDS: usize = 15;
+const ROUNDS: usize = 60;
 
 pub(crate) fn run() {
     let directory = tempfile::tempdir().unwrap();
@@ -29,23 +29,25 @@ pub(crate) fn run() {
     let waiting = runtime();
     let mut sockets = waiting.block_on(connect(public));
     let [connected, _] = server.memory();
-    let mut woken = Vec::new();
-    for round in 0..ROUNDS {
-        sockets = waiting.block_on(async {
-            ask(&mut sockets, &format!("status=FAILED&until=ge:{}&timeout=55", round + 1)).await;
-            all_wait(internal, WAITERS).await;
-            let begin = Instant::now();
-            let mut tasks: JoinSet<TcpStream> = sockets.into_iter().map(answered).collect();
-            report(internal, &round.to_string(), "FAILED").await;
-            let mut sockets = Vec::new();
-            while let Some(socket) = tasks.join_next().await {
-                sockets.push(socket.unwrap());
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let counting = scope.spawn(|| counts_while(public, |_| !is_done.load(Relaxed)));
+        let waking = scope.spawn(|| {
+            // Else the threads of the waiters and of the counts compete for the cores.
+            subjobs::priority::lower();
+            let mut woken = Vec::new();
+            for round in 0..ROUNDS {
+                woken.push(waiting.block_on(wake(&mut sockets, internal, round)));
             }
-            woken.push(begin.elapsed().as_secs_f64() * 1e3);
-            sockets
+            is_done.store(true, Relaxed);
+            woken
         });
-    }
-    println!("{WAITERS} waiters, from a report to the last answer: {} ms", Spread::of(woken));
+        let (woken, counts) = (waking.join().unwrap(), counting.join().unwrap());
+        let took: Vec<_> = woken.iter().map(|(begin, end)| (*end - *begin).as_secs_f64() * 1e3).collect();
+        println!("{WAITERS} waiters, from a report to the last answer: {} ms", Spread::of(took));
+        let is_beside = |at: &Instant| woken.iter().any(|(begin, end)| (begin..end).contains(&at));
+        print("while answered", counts.into_iter().filter(|(at, _)| is_beside(at)).map(|(_, took)| took).collect());
+    });
 
     waiting.block_on(async {
         ask(&mut sockets, "status=FAILED&until=ge:1000000&timeout=55").await;
@@ -73,6 +75,19 @@ pub(crate) fn run() {
     println!("KiB a connection {:.1}, a waiter more {:.1}", each(connected - empty), each(with_waiters - connected));
     drop(sockets);
     server.stop();
+}
+
+/// Lets all wait for one report. Returns when it was sent and when the last one had its answer.
+async fn wake(sockets: &mut Vec<TcpStream>, internal: SocketAddr, round: usize) -> (Instant, Instant) {
+    ask(sockets, &format!("status=FAILED&until=ge:{}&timeout=55", round + 1)).await;
+    all_wait(internal, WAITERS).await;
+    let mut tasks: JoinSet<TcpStream> = sockets.drain(..).map(answered).collect();
+    let begin = Instant::now();
+    report(internal, &round.to_string(), "FAILED").await;
+    while let Some(socket) = tasks.join_next().await {
+        sockets.push(socket.unwrap());
+    }
+    (begin, Instant::now())
 }
 
 async fn connect(address: SocketAddr) -> Vec<TcpStream> {

@@ -9,13 +9,10 @@ use http::{HeaderMap, StatusCode};
 
 use super::json::APPLICATION_JSON;
 use super::{Api, query};
-use crate::domain::{Family, ProjectId};
+use crate::domain::{Family, MAX_COUNT, ProjectId};
 use crate::web::call::Call;
 use crate::web::error::Error;
 use crate::web::etag::is_in_if_none_match;
-
-/// The published maximum of `count`.
-pub(super) const MAX_COUNT: u64 = i32::MAX as u64;
 
 /// Counts the app subtasks of the project that match the filter.
 pub(super) fn count_sub_jobs(api: Arc<Api>, call: Call<ProjectId>) -> impl Future<Output = Result<Response, Error>> {

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use axum::response::Response;
 use serde::Serialize;
 
-use super::count_sub_jobs::MAX_COUNT;
 use super::json::json;
 use super::sub_job_info::SubJobInfo;
 use super::{Api, query};
-use crate::domain::{Family, ProjectId};
+use crate::domain::{Family, MAX_COUNT, ProjectId};
 use crate::web::call::Call;
 use crate::web::error::Error;
 

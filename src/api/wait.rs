@@ -6,9 +6,8 @@ use axum::Json;
 use tokio::time::{Instant, timeout_at};
 
 use super::Api;
-use super::count_sub_jobs::MAX_COUNT;
 use super::query::{WaitQuery, scope_action};
-use crate::domain::ProjectId;
+use crate::domain::{MAX_COUNT, ProjectId, WaitCondition};
 use crate::store::StoreError;
 use crate::web::call::Call;
 use crate::web::error::Error;
@@ -30,10 +29,10 @@ pub(super) async fn wait_for_count(api: Arc<Api>, call: Call<ProjectId>) -> Resu
     call.prepare_to_wait();
     let deadline = Instant::now() + query.timeout;
     // Before the first look, so that no change falls between the two.
-    let mut watch = api.store.watch(&call.project);
+    let mut watch = api.store.watch(&call.project, Some(query.condition.clone()));
     let mut is_over = false;
     loop {
-        let waited = look(&api, &call.project, &query).await?;
+        let waited = look(&api, &call.project, &query.condition).await?;
         if waited.satisfied || is_over {
             let access = api.access.load();
             if !call.is_decided_by(&access) {
@@ -46,10 +45,9 @@ pub(super) async fn wait_for_count(api: Arc<Api>, call: Call<ProjectId>) -> Resu
     }
 }
 
-async fn look(api: &Api, project: &ProjectId, query: &WaitQuery) -> Result<Waited, StoreError> {
-    let (count, revision) = api.store.count_at_revision(project, &query.filter, query.statuses).await?;
-    let count = count.min(MAX_COUNT);
-    Ok(Waited { satisfied: query.holds(count, revision), count, revision })
+async fn look(api: &Api, project: &ProjectId, condition: &WaitCondition) -> Result<Waited, StoreError> {
+    let (count, revision) = api.store.count_at_revision(project, &condition.filter, condition.statuses).await?;
+    Ok(Waited { satisfied: condition.holds(count, revision), count: count.min(MAX_COUNT), revision })
 }
 
 #[cfg(test)]

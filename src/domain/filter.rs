@@ -2,6 +2,9 @@
 
 use super::{JobId, JobStatus, JobTypeSet, Status};
 
+/// The largest count that is answered, the published maximum of `count`; a larger one is answered as this.
+pub const MAX_COUNT: u64 = i32::MAX as u64;
+
 /// The filter of a count: a subtask matches if it matches every part that is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CountFilter {

@@ -73,7 +73,7 @@ struct Stream {
 impl Stream {
     /// Sends events until something ends the stream: the caller, a lost permission, a broken store, the drain.
     async fn run(mut self) -> Option<()> {
-        let mut watch = self.api.store.watch(&self.call.project);
+        let mut watch = self.api.store.watch(&self.call.project, None);
         let mut comment_at = Instant::now() + COMMENT_INTERVAL;
         let mut authorize_at = Instant::now() + AUTHORIZE_INTERVAL;
         loop {

@@ -15,7 +15,8 @@ use super::pending::{Deferred, DeferredWork, Pending, Plan, Submitted, Work};
 use super::types::{Dropped, Outcome, Page, StoreError, Summary};
 use super::watch::Watch;
 use crate::domain::{
-    Clock, CountFilter, JobId, JobType, JobTypeSet, JobTypes, ProjectId, Status, StatusSet, SubJob, SubJobId, Timestamp,
+    Clock, CountFilter, JobId, JobType, JobTypeSet, JobTypes, ProjectId, Status, StatusSet, SubJob, SubJobId,
+    Timestamp, WaitCondition,
 };
 
 /// The most records that one [`EmbeddedStore::expire`] removes.
@@ -164,14 +165,14 @@ impl EmbeddedStore {
         self.memory.count_at_revision(project, filter, statuses)
     }
 
-    /// Watches a project: [`Watch::changed`] returns after each change that is made from now on.
-    pub(super) fn watch(&self, project: &ProjectId) -> Watch {
-        self.memory.watches().watch(project)
+    /// Watches a project: [`Watch::changed`] returns after each change that is made from now on, or that makes the condition true.
+    pub(super) fn watch(&self, project: &ProjectId, condition: Option<WaitCondition>) -> Watch {
+        self.memory.watches().watch(project, condition)
     }
 
     /// Wakes tasks that watch projects when these change, for ever; nothing else does.
     pub(super) async fn wake_watchers(&self) {
-        self.memory.watches().run().await;
+        self.memory.watches().run(|project, condition| self.memory.holds(project, condition)).await;
     }
 
     /// Ends every [`Watch`], those that are made later too.

@@ -3,8 +3,11 @@
 //! A change marks its project, and [`Watches::run`] wakes the marked projects' watchers, at most once in [`WAKE_INTERVAL`]. So a
 //! change costs one load where no task watches, and many changes in a row cost one wake-up of each watcher.
 //!
-//! Watchers are woken in slices, with pauses. If all were woken at once, a count that arrives then would be behind thousands of tasks,
-//! and its caller, if it is on the same machine, would get no core.
+//! A watcher with a condition is woken only if it is true. To look once for all who have the same one is much cheaper than to wake
+//! each task, which would look and wait on.
+//!
+//! Watchers are woken in slices. If all were woken at once, a count that arrives then would be behind thousands of tasks, and its
+//! caller, if it is on the same machine, would get no core.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,17 +15,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
-use tokio::time::sleep;
+use tokio::task::yield_now;
+use tokio::time::{sleep, timeout};
 
-use crate::domain::ProjectId;
+use crate::domain::{ProjectId, WaitCondition};
 
 /// The shortest time between two wake-ups of the same watcher.
 const WAKE_INTERVAL: Duration = Duration::from_millis(25);
 
-/// The most watchers of a group, and about as many are woken at once.
-const SLICE: usize = 256;
+/// The most watchers of a group. As many watchers are woken at once at most, and as many groups looked at.
+const SLICE: usize = 64;
 
-/// The pause between two slices. 5,000 watchers are woken within 100 ms.
+/// The longest time between two slices. It is shorter if those that have been woken have ended their watches.
 const SLICE_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The watched projects of a store.
@@ -45,22 +49,30 @@ struct Projects {
 
 #[derive(Debug, Default)]
 struct Watched {
-    /// The watchers in groups of at most [`SLICE`], by the number of the group. Only the last group takes new ones.
-    groups: BTreeMap<u64, watch::Sender<()>>,
+    /// The watchers in groups, by the number of the group. Only the last group takes new ones.
+    groups: BTreeMap<u64, Group>,
     is_marked: bool,
+}
+
+/// At most [`SLICE`] watchers of a project with the same condition, if they have one.
+#[derive(Debug)]
+struct Group {
+    condition: Option<WaitCondition>,
+    sender: watch::Sender<()>,
 }
 
 impl Watched {
     /// Adds a watcher. Returns the number of its group too.
-    fn subscribe(&mut self) -> (u64, watch::Receiver<()>) {
-        if let Some((last, sender)) = self.groups.last_key_value()
+    fn subscribe(&mut self, condition: Option<WaitCondition>) -> (u64, watch::Receiver<()>) {
+        if let Some((last, Group { condition: of_last, sender })) = self.groups.last_key_value()
             && sender.receiver_count() < SLICE
+            && *of_last == condition
         {
             return (*last, sender.subscribe());
         }
         let next = self.groups.last_key_value().map_or(0, |(last, _)| last + 1);
         let (sender, receiver) = watch::channel(());
-        self.groups.insert(next, sender);
+        self.groups.insert(next, Group { condition, sender });
         (next, receiver)
     }
 }
@@ -79,16 +91,16 @@ pub struct Watch {
 pub struct WatchEnded;
 
 impl Watches {
-    /// Watches a project.
-    pub(super) fn watch(self: &Arc<Self>, project: &ProjectId) -> Watch {
+    /// Watches a project, until the condition is true if there is one.
+    pub(super) fn watch(self: &Arc<Self>, project: &ProjectId, condition: Option<WaitCondition>) -> Watch {
         let mut projects = self.lock();
         let (group, receiver) = if self.has_ended.load(Ordering::Relaxed) {
             // Its sender is dropped at once, which is how a watcher is told the end.
             (0, watch::channel(()).1)
         } else {
             let subscribed = match projects.watched.get_mut(project) {
-                Some(watched) => watched.subscribe(),
-                None => projects.watched.entry(project.clone()).or_default().subscribe(),
+                Some(watched) => watched.subscribe(condition),
+                None => projects.watched.entry(project.clone()).or_default().subscribe(condition),
             };
             self.count.store(projects.watched.len(), Ordering::Relaxed);
             subscribed
@@ -120,15 +132,23 @@ impl Watches {
         }
     }
 
-    /// Wakes the watchers of marked projects, for ever.
-    pub(super) async fn run(&self) {
+    /// Wakes the watchers of marked projects, for ever. `holds` says whether a condition is true now, or may be.
+    pub(super) async fn run(&self, holds: impl Fn(&ProjectId, &WaitCondition) -> bool) {
         loop {
             self.marked.notified().await;
             for project in self.take_marked() {
-                let mut next = self.wake_from(&project, 0);
-                while let Some(group) = next {
-                    sleep(SLICE_INTERVAL).await;
-                    next = self.wake_from(&project, group);
+                let mut next = Some(0);
+                while let Some(from) = next {
+                    let woken;
+                    (woken, next) = self.wake_slice(&project, from, &holds);
+                    yield_now().await;
+                    let all_ended = async {
+                        for group in &woken {
+                            group.closed().await;
+                        }
+                    };
+                    // Some may watch on, so this time may pass.
+                    let _ = timeout(SLICE_INTERVAL, all_ended).await;
                 }
             }
             sleep(WAKE_INTERVAL).await;
@@ -146,19 +166,30 @@ impl Watches {
         std::mem::take(marked)
     }
 
-    /// Wakes a slice of a project's watchers, from that group on. Returns the group that is next, if there is one. Who begins to watch
-    /// meanwhile reads the change anyway.
-    fn wake_from(&self, project: &ProjectId, group: u64) -> Option<u64> {
+    /// Wakes a slice of a project's watchers, from that group on. Returns the groups that it has woken, and the one that is next, if
+    /// there is one. Who begins to watch meanwhile reads the change anyway.
+    fn wake_slice(
+        &self,
+        project: &ProjectId,
+        from: u64,
+        holds: impl Fn(&ProjectId, &WaitCondition) -> bool,
+    ) -> (Vec<watch::Sender<()>>, Option<u64>) {
         let projects = self.lock();
-        let mut woken = 0;
-        for (group, sender) in projects.watched.get(project)?.groups.range(group..) {
-            if woken + sender.receiver_count() > SLICE && woken > 0 {
-                return Some(*group);
+        let (mut woken, mut watchers) = (Vec::new(), 0);
+        let groups = projects.watched.get(project).into_iter().flat_map(|watched| watched.groups.range(from..));
+        for (looked_at, (number, Group { condition, sender })) in groups.enumerate() {
+            watchers += sender.receiver_count();
+            if looked_at == SLICE || (watchers > SLICE && !woken.is_empty()) {
+                return (woken, Some(*number));
             }
-            woken += sender.receiver_count();
-            sender.send_replace(());
+            if condition.as_ref().is_none_or(|condition| holds(project, condition)) {
+                sender.send_replace(());
+                woken.push(sender.clone());
+            } else {
+                watchers -= sender.receiver_count();
+            }
         }
-        None
+        (woken, None)
     }
 
     /// Ends all watches, those that are made later too.
@@ -176,7 +207,8 @@ impl Watches {
 }
 
 impl Watch {
-    /// Waits until the project has changed since the watch was made or this last returned.
+    /// Waits until the project has changed since the watch was made or this last returned, and the condition, if there is one, may be
+    /// true.
     ///
     /// # Errors
     ///
@@ -191,7 +223,7 @@ impl Drop for Watch {
         let mut projects = self.watches.lock();
         let Some(watched) = projects.watched.get_mut(&self.project) else { return };
         // This watch's own receiver is still there.
-        if watched.groups.get(&self.group).is_some_and(|sender| sender.receiver_count() <= 1) {
+        if watched.groups.get(&self.group).is_some_and(|group| group.sender.receiver_count() <= 1) {
             watched.groups.remove(&self.group);
         }
         if watched.groups.is_empty() {
@@ -204,22 +236,63 @@ impl Drop for Watch {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicU64;
+
     use futures_util::FutureExt as _;
+    use tokio::task::coop::unconstrained;
 
     use super::*;
+    use crate::domain::{CountFilter, StatusSet};
 
     fn project(name: &str) -> ProjectId {
         ProjectId::parse(name).unwrap()
+    }
+
+    fn never(_: &ProjectId, _: &WaitCondition) -> bool {
+        false
+    }
+
+    fn condition(revision: u64) -> Option<WaitCondition> {
+        let (filter, statuses) = (CountFilter::default(), StatusSet::ALL);
+        Some(WaitCondition { filter, statuses, until: None, revision: Some(revision) })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watcher_with_a_condition_is_woken_once_it_is_true() {
+        let (watches, revision, looks) = (Arc::<Watches>::default(), Arc::new(AtomicU64::new(1)), AtomicUsize::new(0));
+        let (runner, current, looks) = (watches.clone(), revision.clone(), Arc::new(looks));
+        let looked = looks.clone();
+        let holds = move |_: &ProjectId, condition: &WaitCondition| {
+            looked.fetch_add(1, Ordering::Relaxed);
+            condition.holds(0, current.load(Ordering::Relaxed))
+        };
+        let running = tokio::spawn(async move { runner.run(holds).await });
+        let mut others: Vec<_> =
+            (0..3 * SLICE as u64).map(|other| watches.watch(&project("p"), condition(1 + other % 2))).collect();
+        let mut same: Vec<_> = (0..SLICE).map(|_| watches.watch(&project("p"), condition(1))).collect();
+        // Without the budget of a task, after which everything is pending.
+        let is_woken = |watch: &mut Watch| unconstrained(watch.changed()).now_or_never().is_some();
+        let woken = |watchers: &mut [Watch]| watchers.iter_mut().map(is_woken).filter(|is_woken| *is_woken).count();
+        watches.mark(&project("p"));
+        sleep(2 * WAKE_INTERVAL).await;
+        assert_eq!((woken(&mut others), woken(&mut same)), (3 * SLICE / 2, 0));
+        // Those with the same condition are looked at together.
+        assert_eq!(looks.swap(0, Ordering::Relaxed), 3 * SLICE + 1);
+        revision.store(2, Ordering::Relaxed);
+        watches.mark(&project("p"));
+        sleep(2 * WAKE_INTERVAL).await;
+        assert_eq!((woken(&mut others), woken(&mut same)), (3 * SLICE / 2, SLICE));
+        running.abort();
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_change_of_the_watched_project_wakes_its_waiters() {
         let watches = Arc::<Watches>::default();
         let runner = watches.clone();
-        let running = tokio::spawn(async move { runner.run().await });
+        let running = tokio::spawn(async move { runner.run(never).await });
         watches.mark(&project("p"));
-        let (mut first, mut second) = (watches.watch(&project("p")), watches.watch(&project("p")));
-        let mut other = watches.watch(&project("q"));
+        let (mut first, mut second) = (watches.watch(&project("p"), None), watches.watch(&project("p"), None));
+        let mut other = watches.watch(&project("q"), None);
         watches.mark(&project("p"));
         assert_eq!((first.changed().await, second.changed().await), (Ok(()), Ok(())));
         sleep(WAKE_INTERVAL).await;
@@ -231,8 +304,8 @@ mod tests {
     async fn many_changes_wake_once_in_an_interval() {
         let watches = Arc::<Watches>::default();
         let runner = watches.clone();
-        let running = tokio::spawn(async move { runner.run().await });
-        let (mut watch, start) = (watches.watch(&project("p")), tokio::time::Instant::now());
+        let running = tokio::spawn(async move { runner.run(never).await });
+        let (mut watch, start) = (watches.watch(&project("p"), None), tokio::time::Instant::now());
         let changing = tokio::spawn(async move {
             for _ in 0..100 {
                 watches.mark(&project("p"));
@@ -249,56 +322,68 @@ mod tests {
         running.abort();
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn watchers_are_woken_in_slices() {
+    /// Wakes many watchers. Each ends its watch soon, or watches on. Returns how long it took.
+    async fn wake_many(ends: bool) -> Duration {
         const WATCHERS: usize = 1000;
         let watches = Arc::<Watches>::default();
-        let woken = Arc::<AtomicUsize>::default();
+        let [woken, awake, most] = [(); 3].map(|()| Arc::<AtomicUsize>::default());
         let mut dropped = Vec::new();
         for number in 0..2 * WATCHERS {
-            let mut watch = watches.watch(&project("p"));
+            let mut watch = watches.watch(&project("p"), None);
             if number % 2 == 0 {
                 // Groups that are half empty.
                 dropped.push(watch);
                 continue;
             }
-            let woken = woken.clone();
+            let (woken, awake, most) = (woken.clone(), awake.clone(), most.clone());
             tokio::spawn(async move {
                 watch.changed().await.unwrap();
+                most.fetch_max(awake.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+                yield_now().await;
+                awake.fetch_sub(1, Ordering::Relaxed);
                 woken.fetch_add(1, Ordering::Relaxed);
+                if !ends {
+                    let _ = watch.changed().await;
+                }
             });
         }
         drop(dropped);
         let runner = watches.clone();
-        let running = tokio::spawn(async move { runner.run().await });
+        let running = tokio::spawn(async move { runner.run(never).await });
         // Until every task has begun to wait.
         sleep(Duration::from_millis(1)).await;
         watches.mark(&project("p"));
-        let (mut before, start) = (0, tokio::time::Instant::now());
-        while before < WATCHERS {
+        let start = tokio::time::Instant::now();
+        while woken.load(Ordering::Relaxed) < WATCHERS {
             sleep(SLICE_INTERVAL / 2).await;
-            let now = woken.load(Ordering::Relaxed);
-            assert!(now - before <= SLICE, "{} at once", now - before);
-            before = now;
         }
-        let fewest = WATCHERS.div_ceil(SLICE) as u32;
-        assert!(start.elapsed() <= 3 * fewest * SLICE_INTERVAL, "{:?}", start.elapsed());
         running.abort();
+        let most = most.load(Ordering::Relaxed);
+        assert!(most <= SLICE, "{most} were awake at once");
+        start.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn watchers_are_woken_in_slices() {
+        let (ended, watching) = (wake_many(true).await, wake_many(false).await);
+        assert!(ended <= SLICE_INTERVAL, "{ended:?} though nobody watches on");
+        let slices = 1000_usize.div_ceil(SLICE) as u32;
+        assert!(watching <= 3 * slices * SLICE_INTERVAL, "{watching:?}");
     }
 
     #[tokio::test]
     async fn after_the_end_every_wait_returns_at_once() {
         let watches = Arc::<Watches>::default();
-        let mut watch = watches.watch(&project("p"));
+        let mut watch = watches.watch(&project("p"), None);
         watches.end();
         assert_eq!(watch.changed().await, Err(WatchEnded));
-        assert_eq!(watches.watch(&project("p")).changed().await, Err(WatchEnded));
+        assert_eq!(watches.watch(&project("p"), None).changed().await, Err(WatchEnded));
     }
 
     #[test]
     fn dropped_watches_are_removed() {
         let watches = Arc::<Watches>::default();
-        let (first, second) = (watches.watch(&project("p")), watches.watch(&project("p")));
+        let (first, second) = (watches.watch(&project("p"), None), watches.watch(&project("p"), None));
         watches.mark(&project("p"));
         drop(first);
         assert_eq!(watches.lock().watched.len(), 1);

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use super::{parameters, scope};
-use crate::api::count_sub_jobs::MAX_COUNT;
-use crate::domain::{CountFilter, JobTypes, Status, StatusSet};
+use crate::domain::{Comparison, JobTypes, MAX_COUNT, Operator, Status, StatusSet, WaitCondition};
 use crate::web::error::Error;
 
 /// The largest number that every JSON reader takes exactly.
@@ -15,16 +14,11 @@ const MAX_TIMEOUT: u64 = 55;
 
 const DEFAULT_TIMEOUT: u64 = 25;
 
-/// What a caller waits for, at least one of the two.
+/// What a caller waits for, and how long.
 #[derive(Debug)]
 pub struct WaitQuery {
-    /// Which subtasks are counted. Its status is ignored.
-    pub filter: CountFilter,
-    /// The statuses that are counted.
-    pub statuses: StatusSet,
-    until: Option<Until>,
-    /// Until the project's revision is another one.
-    revision: Option<u64>,
+    /// At least one of its two parts is given.
+    pub condition: WaitCondition,
     /// The longest wait.
     pub timeout: Duration,
 }
@@ -46,68 +40,34 @@ impl WaitQuery {
                 statuses.map_err(|error| Error::input("status", format!("{error}; several are separated by commas")))?
             }
         };
-        let until = until.map(|text| Until::parse(&text).ok_or_else(Until::wrong)).transpose()?;
+        let until = until.map(|text| comparison(&text).ok_or_else(wrong_comparison)).transpose()?;
         let revision = number("revision", revision.as_deref(), 0, MAX_REVISION)?;
         let timeout = number("timeout", timeout.as_deref(), 1, MAX_TIMEOUT)?.unwrap_or(DEFAULT_TIMEOUT);
         if until.is_none() && revision.is_none() {
             return Err(Error::input("until", "or revision must be given"));
         }
-        Ok(Self { filter, statuses, until, revision, timeout: Duration::from_secs(timeout) })
-    }
-
-    /// Whether a count and a revision are what the caller waits for.
-    pub fn holds(&self, count: u64, revision: u64) -> bool {
-        self.until.as_ref().is_some_and(|until| until.holds(count))
-            || self.revision.is_some_and(|known| known != revision)
+        let condition = WaitCondition { filter, statuses, until, revision };
+        Ok(Self { condition, timeout: Duration::from_secs(timeout) })
     }
 }
 
-/// A comparison of the count with a number.
-#[derive(Debug, PartialEq, Eq)]
-struct Until {
-    operator: Operator,
-    number: u64,
+/// A comparison, as `OP:N`.
+fn comparison(text: &str) -> Option<Comparison> {
+    let (operator, text) = text.split_once(':')?;
+    let operator = match operator {
+        "eq" => Operator::Eq,
+        "ne" => Operator::Ne,
+        "lt" => Operator::Lt,
+        "le" => Operator::Le,
+        "gt" => Operator::Gt,
+        "ge" => Operator::Ge,
+        _ => return None,
+    };
+    Some(Comparison { operator, number: digits(text, 0, MAX_COUNT)? })
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Operator {
-    Eq,
-    Ne,
-    Lt,
-    Le,
-    Gt,
-    Ge,
-}
-
-impl Until {
-    fn parse(text: &str) -> Option<Self> {
-        let (operator, text) = text.split_once(':')?;
-        let operator = match operator {
-            "eq" => Operator::Eq,
-            "ne" => Operator::Ne,
-            "lt" => Operator::Lt,
-            "le" => Operator::Le,
-            "gt" => Operator::Gt,
-            "ge" => Operator::Ge,
-            _ => return None,
-        };
-        Some(Self { operator, number: digits(text, 0, MAX_COUNT)? })
-    }
-
-    fn wrong() -> Error {
-        Error::input("until", "must be OP:N, OP one of eq, ne, lt, le, gt, ge and N from 0 to 2147483647 in digits")
-    }
-
-    fn holds(&self, count: u64) -> bool {
-        match self.operator {
-            Operator::Eq => count == self.number,
-            Operator::Ne => count != self.number,
-            Operator::Lt => count < self.number,
-            Operator::Le => count <= self.number,
-            Operator::Gt => count > self.number,
-            Operator::Ge => count >= self.number,
-        }
-    }
+fn wrong_comparison() -> Error {
+    Error::input("until", "must be OP:N, OP one of eq, ne, lt, le, gt, ge and N from 0 to 2147483647 in digits")
 }
 
 /// A parameter that is a whole number within bounds.
@@ -138,11 +98,11 @@ mod tests {
             ("gt:5", [false, false, true]),
             ("ge:5", [false, true, true]),
         ] {
-            let until = Until::parse(text).unwrap();
+            let until = comparison(text).unwrap();
             assert_eq!([4, 5, 6].map(|count| until.holds(count)), holds, "{text}");
         }
         for text in ["", "eq", "eq:", "eq:x", "EQ:1", "eq:2147483648", "eq: 1", ":1", "eq:1:1", "eq:-1"] {
-            assert_eq!(Until::parse(text), None, "{text}");
+            assert_eq!(comparison(text), None, "{text}");
         }
     }
 
@@ -172,7 +132,7 @@ mod tests {
             let error = parse(query).unwrap_err().to_string();
             assert!(error.starts_with(&format!("{input} ")), "{query}: {error}");
         }
-        let some = parse("revision=1&status=RUNNING,FAILED,RUNNING").unwrap().statuses;
+        let some = parse("revision=1&status=RUNNING,FAILED,RUNNING").unwrap().condition.statuses;
         assert_eq!(some.iter().collect::<Vec<_>>(), [Status::Running, Status::Failed]);
     }
 }

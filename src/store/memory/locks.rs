@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use super::counter_table::CounterTable;
 use super::records::Records;
 use super::verifier::Verifier;
-use crate::domain::{CountFilter, JobType, ProjectId, Status, StatusSet};
+use crate::domain::{CountFilter, JobType, ProjectId, Status, StatusSet, WaitCondition};
 use crate::store::types::StoreError;
 use crate::store::watch::Watches;
 
@@ -19,8 +19,8 @@ pub(super) const STEP: usize = 256;
 pub(in crate::store) struct MemoryStore {
     verifier: Mutex<Verifier>,
     records: RwLock<Records>,
-    counters: RwLock<CounterTable>,
     watches: Arc<Watches>,
+    counters: RwLock<CounterTable>,
     pub(super) step: usize,
 }
 
@@ -55,6 +55,12 @@ impl MemoryStore {
     ) -> Result<(u64, u64), StoreError> {
         let counters = self.read_counters()?;
         Ok((counters.count_in(project, filter, statuses), counters.revision(project)))
+    }
+
+    /// Whether a condition is true now. It is true too if that cannot be read, so that who waits for it learns why.
+    pub(in crate::store) fn holds(&self, project: &ProjectId, condition: &WaitCondition) -> bool {
+        let read = self.count_at_revision(project, &condition.filter, condition.statuses);
+        read.map_or(true, |(count, revision)| condition.holds(count, revision))
     }
 
     /// The watched projects.

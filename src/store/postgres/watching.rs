@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::PostgresStore;
 use super::upkeep;
-use crate::domain::ProjectId;
+use crate::domain::{ProjectId, WaitCondition};
 use crate::store::watch::Watch;
 
 /// The time between two polls.
@@ -17,8 +17,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 const POLL_LIMIT: Duration = Duration::from_secs(2);
 
 impl PostgresStore {
-    pub(in crate::store) fn watch(&self, project: &ProjectId) -> Watch {
-        self.watches.watch(project)
+    pub(in crate::store) fn watch(&self, project: &ProjectId, condition: Option<WaitCondition>) -> Watch {
+        self.watches.watch(project, condition)
     }
 
     pub(in crate::store) fn end_watches(&self) {
@@ -26,7 +26,8 @@ impl PostgresStore {
     }
 
     pub(in crate::store) async fn wake_watchers(&self) {
-        tokio::join!(self.watches.run(), self.poll());
+        // The waiting tasks look themselves: their counts are read together, in one statement.
+        tokio::join!(self.watches.run(|_, _| true), self.poll());
     }
 
     async fn poll(&self) {
