@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join;
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -14,6 +15,7 @@ use super::group_read;
 use super::lane::Lane;
 use super::queue::Queue;
 use super::shared::Shared;
+use crate::priority;
 
 /// How many changes may wait. More senders wait or are answered later.
 const CHANGES: usize = 1024;
@@ -35,6 +37,7 @@ pub(super) struct Tasks {
     /// `None` once the store is closed.
     changes: std::sync::Mutex<Option<mpsc::Sender<Change>>>,
     lanes: std::sync::Mutex<JoinSet<()>>,
+    _lane_threads: LaneThreads,
     /// Ends the others when it is dropped.
     _others: JoinSet<()>,
     /// What this replica is called in the lease.
@@ -51,9 +54,10 @@ impl Tasks {
         let shared = Arc::new(shared);
         let (changes, received) = mpsc::channel(CHANGES);
         let queue = Queue::new(received);
-        let mut write = JoinSet::new();
+        let (lane_threads, mut write) = (LaneThreads::start(lanes.max(1))?, JoinSet::new());
         for _ in 0..lanes.max(1) {
-            write.spawn(Lane::new(shared.clone(), random_id()?).run(queue.clone()));
+            let lane = Lane::new(shared.clone(), random_id()?);
+            write.spawn_on(lane.run(queue.clone()), &lane_threads.handle);
         }
         let (counts, received) = mpsc::channel(COUNTS);
         let queue = Arc::new(Mutex::new(received));
@@ -68,7 +72,7 @@ impl Tasks {
         let health = shared.health.clone();
         others.spawn(async move { health.run().await });
         let (changes, lanes) = (std::sync::Mutex::new(Some(changes)), std::sync::Mutex::new(write));
-        Ok(Self { shared, counts, changes, lanes, _others: others, holder: random_id()? })
+        Ok(Self { shared, counts, changes, lanes, _lane_threads: lane_threads, _others: others, holder: random_id()? })
     }
 
     /// The queue of changes; `None` once the store is closed.
@@ -81,6 +85,31 @@ impl Tasks {
         drop(self.changes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
         let lanes = std::mem::take(&mut *self.lanes.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
         lanes.join_all().await;
+    }
+}
+
+/// The threads of the write lanes. A transaction of thousands of subtasks takes some milliseconds of a core, in which no count of
+/// the same thread would be answered.
+#[derive(Debug)]
+struct LaneThreads {
+    handle: Handle,
+    /// There until the drop.
+    runtime: Option<Runtime>,
+}
+
+impl LaneThreads {
+    fn start(lanes: usize) -> Result<Self, ConnectError> {
+        let mut threads = Builder::new_multi_thread();
+        threads.worker_threads(lanes).thread_name("lane").on_thread_start(priority::lower).enable_all();
+        let runtime = threads.build().map_err(|error| ConnectError::Unavailable(format!("no threads: {error}")))?;
+        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
+    }
+}
+
+impl Drop for LaneThreads {
+    fn drop(&mut self) {
+        // Without waiting, which a task must not do.
+        self.runtime.take().into_iter().for_each(Runtime::shutdown_background);
     }
 }
 
