@@ -165,7 +165,8 @@ impl EmbeddedStore {
         self.memory.count_at_revision(project, filter, statuses)
     }
 
-    /// Watches a project: [`Watch::changed`] returns after each change that is made from now on, or that makes the condition true.
+    /// Watches a project: [`Watch::changed`] returns after each change that is made from now on; with a condition, only if that is true
+    /// then.
     pub(super) fn watch(&self, project: &ProjectId, condition: Option<WaitCondition>) -> Watch {
         self.memory.watches().watch(project, condition)
     }
