@@ -15,6 +15,7 @@ use futures_util::FutureExt as _;
 use subjobs::domain::{CountFilter, Family, JobId, JobTypes, ProjectId, Status, SubJob, SubJobId, Version};
 use subjobs::store::Store;
 use support::sample::{self, PROJECTS, Subtask, project_id};
+use support::wait::SetOnDrop;
 
 const SIZES: [usize; 4] = [10_000, 100_000, 1_000_000, 10_000_000];
 
@@ -84,8 +85,8 @@ fn beside_a_writer(store: &Store, something: impl FnOnce()) {
                 }
             }
         });
+        let _end = SetOnDrop(&is_done);
         something();
-        is_done.store(true, Relaxed);
     });
 }
 

@@ -21,6 +21,7 @@ use subjobs::domain::{CountFilter, JobId, JobType, JobTypes, ProjectId, Status, 
 use subjobs::store::{Store, Target, migrate};
 use support::figures::Spread;
 use support::sample::Random;
+use support::wait::SetOnDrop;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
@@ -210,9 +211,9 @@ impl World {
                         }
                     });
                 }
+                let _end = SetOnDrop(&is_over);
                 beside.push(self.percentile(store));
                 callers_beside.push(self.percentile_of_callers(store));
-                is_over.store(true, Ordering::Relaxed);
             });
         }
         println!("{} subtasks reported meanwhile", reported.load(Ordering::Relaxed));

@@ -12,6 +12,7 @@ use crate::reports::{counts, print, runtime};
 use crate::support::figures::Spread;
 use crate::support::process::{ACCOUNT, Process, full_command, write_access, write_subtasks};
 use crate::support::sample::{self, Subtask, project_id};
+use crate::support::wait::SetOnDrop;
 
 /// In reports of so many subtasks from so many connections; so many reports from each.
 pub(crate) const LARGE: Load = Load { connections: 4, subtasks: 1000, reports: 200 };
@@ -95,8 +96,8 @@ fn beside_counts(directory: &Path, access: &Path) {
                     });
                 });
             }
+            let _end = SetOnDrop(&is_done);
             print("beside reports", counts(public));
-            is_done.store(true, Relaxed);
         });
         println!(
             "                {:.0} subtasks/s reported",

@@ -11,6 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::client;
 use crate::support::process::{ACCOUNT, Process, write_access, write_subtasks};
 use crate::support::sample::{self, project_id};
+use crate::support::wait::SetOnDrop;
 
 /// A count is due in each of them.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -49,11 +50,11 @@ pub(crate) fn run() {
                 });
             });
         }
+        let _end = SetOnDrop(&is_done);
         while reports.load(Relaxed) < WORKERS {
             std::thread::sleep(PAUSE);
         }
         print("beside reports", counts(server.public));
-        is_done.store(true, Relaxed);
     });
     let reports = reports.into_inner();
     println!("{WORKERS} workers, {reports} reports, {:.1} a second", reports as f64 / start.elapsed().as_secs_f64());

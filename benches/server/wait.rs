@@ -12,6 +12,7 @@ use crate::reports::{counts, counts_while, print, runtime};
 use crate::support::figures::Spread;
 use crate::support::process::{ACCOUNT, Process, serve_command, write_access};
 use crate::support::sample::project_id;
+use crate::support::wait::SetOnDrop;
 
 const WAITERS: usize = 5000;
 const ROUNDS: usize = 60;
@@ -35,12 +36,8 @@ pub(crate) fn run() {
         let waking = scope.spawn(|| {
             // Else the threads of the waiters and of the counts compete for the cores.
             subjobs::priority::lower();
-            let mut woken = Vec::new();
-            for round in 0..ROUNDS {
-                woken.push(waiting.block_on(wake(&mut sockets, internal, round)));
-            }
-            is_done.store(true, Relaxed);
-            woken
+            let _end = SetOnDrop(&is_done);
+            (0..ROUNDS).map(|round| waiting.block_on(wake(&mut sockets, internal, round))).collect::<Vec<_>>()
         });
         let (woken, counts) = (waking.join().unwrap(), counting.join().unwrap());
         let took: Vec<_> = woken.iter().map(|(begin, end)| (*end - *begin).as_secs_f64() * 1e3).collect();
@@ -68,8 +65,8 @@ pub(crate) fn run() {
                 println!("{number} reports to their project meanwhile");
             });
         });
+        let _end = SetOnDrop(&is_done);
         print("beside changes", counts(public));
-        is_done.store(true, Relaxed);
     });
     let each = |bytes: u64| bytes as f64 / WAITERS as f64 / 1024.0;
     println!("KiB a connection {:.1}, a waiter more {:.1}", each(connected - empty), each(with_waiters - connected));

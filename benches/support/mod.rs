@@ -5,3 +5,5 @@
 pub(crate) mod figures;
 pub(crate) mod process;
 pub(crate) mod sample;
+#[path = "../../tests/it/support/wait.rs"]
+pub(crate) mod wait;

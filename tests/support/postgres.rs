@@ -197,7 +197,7 @@ impl Cluster {
     pub(crate) fn kill(&mut self) {
         // A stopped server starts no other process, and is still the parent of those it has. It stops some time after the signal.
         self.signal(Signal::STOP);
-        await_state(self.pid(), "is stopped", |state| state == Some('T'));
+        await_state(self.pid(), "is stopped", |state| state == Some('T') || has_ended(state));
         let children = self.children();
         for child in &children {
             let _ = kill_process(*child, Signal::KILL);
