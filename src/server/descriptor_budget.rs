@@ -20,6 +20,9 @@ const COLLECTOR_DESCRIPTORS: u64 = 8;
 /// Connections to a database in addition to those that write: two for counts, three for lists, background work and changes.
 const DATABASE_READERS: u64 = 5;
 
+/// The runtime of the connections that write to a database: two for polling, one to wake it, one for signals.
+const WRITER_RUNTIME: u64 = 4;
+
 /// One connection of each listener that has been accepted and has no permit yet.
 const ACCEPTED_DESCRIPTORS: u64 = 2;
 
@@ -64,7 +67,7 @@ impl DescriptorBudget {
 fn store_descriptors(config: &Config) -> u64 {
     match (&config.data_dir, &config.store) {
         (Some(_), _) => STORE_DESCRIPTORS,
-        (None, Some(_)) => 2 * (u64::from(config.store_lanes) + DATABASE_READERS),
+        (None, Some(_)) => 2 * (u64::from(config.store_lanes) + DATABASE_READERS) + WRITER_RUNTIME,
         (None, None) => 0,
     }
 }
@@ -94,12 +97,12 @@ mod tests {
     }
 
     #[test]
-    fn a_database_needs_two_descriptors_for_each_of_its_connections() {
+    fn a_database_needs_two_descriptors_for_each_of_its_connections_and_a_runtime() {
         let config = Config::on_any_port(crate::access::AccessSource::Text(String::new()));
         assert_eq!(store_descriptors(&config), 0);
         let url = "postgres://u@h/d".parse().unwrap();
         let store = Some(crate::store::Target::new(url, None, None).unwrap());
-        assert_eq!(store_descriptors(&Config { store, ..config.clone() }), 14);
+        assert_eq!(store_descriptors(&Config { store, ..config.clone() }), 18);
         assert_eq!(store_descriptors(&Config { data_dir: Some("d".into()), ..config }), STORE_DESCRIPTORS);
     }
 }
