@@ -268,7 +268,7 @@ impl Store {
     pub fn watch(&self, project: &ProjectId, condition: Option<WaitCondition>) -> Watch {
         match &self.0 {
             Kind::Embedded(store) => store.watch(project, condition),
-            Kind::Postgres(store) => store.watch(project, condition),
+            Kind::Postgres(store) => store.watch(project),
         }
     }
 

@@ -3,7 +3,7 @@
 //! A change marks its project, and [`Watches::run`] wakes the marked projects' watchers, at most once in [`WAKE_INTERVAL`]. So a
 //! change costs one load where no task watches, and many changes in a row cost one wake-up of each watcher.
 //!
-//! A watcher with a condition is woken only if it is true. To look once for all who have the same one is much cheaper than to wake
+//! A watcher with a condition is woken only if it is true. To look once for watchers with the same one is much cheaper than to wake
 //! each task, which would look and wait on.
 //!
 //! Watchers are woken in slices. If all were woken at once, a count that arrives then would be behind thousands of tasks, and its
@@ -23,10 +23,11 @@ use crate::domain::{ProjectId, WaitCondition};
 /// The shortest time between two wake-ups of the same watcher.
 const WAKE_INTERVAL: Duration = Duration::from_millis(25);
 
-/// The most watchers of a group. As many watchers are woken at once at most, and as many groups looked at.
+/// The most watchers of a group, and of the first slice of a wake-up.
 const SLICE: usize = 64;
 
-/// The longest time between two slices. It is shorter if those that have been woken have ended their watches.
+/// The time in which a slice may end its watches before the next one is woken, which then is larger by [`SLICE`]. So 10,000 that watch
+/// on are woken in 18 slices.
 const SLICE_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The watched projects of a store.
@@ -49,30 +50,34 @@ struct Projects {
 
 #[derive(Debug, Default)]
 struct Watched {
-    /// The watchers in groups, by the number of the group. Only the last group takes new ones.
-    groups: BTreeMap<u64, Group>,
+    /// The watchers in groups, by the number of the group, with how many it has. Only the last group takes new ones.
+    groups: BTreeMap<u64, (Arc<Group>, usize)>,
     is_marked: bool,
 }
 
 /// At most [`SLICE`] watchers of a project with the same condition, if they have one.
 #[derive(Debug)]
 struct Group {
+    project: ProjectId,
     condition: Option<WaitCondition>,
     sender: watch::Sender<()>,
 }
 
 impl Watched {
     /// Adds a watcher. Returns the number of its group too.
-    fn subscribe(&mut self, condition: Option<WaitCondition>) -> (u64, watch::Receiver<()>) {
-        if let Some((last, Group { condition: of_last, sender })) = self.groups.last_key_value()
-            && sender.receiver_count() < SLICE
-            && *of_last == condition
+    fn subscribe(&mut self, project: &ProjectId, condition: Option<WaitCondition>) -> (u64, watch::Receiver<()>) {
+        let last = self.groups.last_entry();
+        let next = last.as_ref().map_or(0, |last| last.key() + 1);
+        if let Some(mut last) = last
+            && let (group, watchers) = last.get_mut()
+            && *watchers < SLICE
+            && group.condition == condition
         {
-            return (*last, sender.subscribe());
+            *watchers += 1;
+            return (next - 1, group.sender.subscribe());
         }
-        let next = self.groups.last_key_value().map_or(0, |(last, _)| last + 1);
         let (sender, receiver) = watch::channel(());
-        self.groups.insert(next, Group { condition, sender });
+        self.groups.insert(next, (Arc::new(Group { project: project.clone(), condition, sender }), 1));
         (next, receiver)
     }
 }
@@ -99,8 +104,8 @@ impl Watches {
             (0, watch::channel(()).1)
         } else {
             let subscribed = match projects.watched.get_mut(project) {
-                Some(watched) => watched.subscribe(condition),
-                None => projects.watched.entry(project.clone()).or_default().subscribe(condition),
+                Some(watched) => watched.subscribe(project, condition),
+                None => projects.watched.entry(project.clone()).or_default().subscribe(project, condition),
             };
             self.count.store(projects.watched.len(), Ordering::Relaxed);
             subscribed
@@ -132,64 +137,56 @@ impl Watches {
         }
     }
 
-    /// Wakes the watchers of marked projects, for ever. `holds` says whether a condition is true now, or may be.
+    /// Wakes the watchers of marked projects, for ever. `holds` says whether a condition is true now.
     pub(super) async fn run(&self, holds: impl Fn(&ProjectId, &WaitCondition) -> bool) {
         loop {
             self.marked.notified().await;
-            for project in self.take_marked() {
-                let mut next = Some(0);
-                while let Some(from) = next {
-                    let woken;
-                    (woken, next) = self.wake_slice(&project, from, &holds);
+            let mut due = Vec::new();
+            for (looked_at, group) in self.take_marked().into_iter().enumerate() {
+                if group.condition.as_ref().is_none_or(|condition| holds(&group.project, condition)) {
+                    due.push(group);
+                }
+                if looked_at % SLICE == SLICE - 1 {
                     yield_now().await;
-                    let all_ended = async {
-                        for group in &woken {
-                            group.closed().await;
-                        }
-                    };
-                    // Some may watch on, so this time may pass.
-                    let _ = timeout(SLICE_INTERVAL, all_ended).await;
                 }
             }
+            self.wake(due).await;
             sleep(WAKE_INTERVAL).await;
         }
     }
 
-    fn take_marked(&self) -> Vec<ProjectId> {
+    /// The groups of marked projects, which are no longer marked. Who begins to watch from now on reads the changes anyway.
+    fn take_marked(&self) -> Vec<Arc<Group>> {
         let mut projects = self.lock();
         let Projects { watched, marked } = &mut *projects;
-        for project in &*marked {
-            if let Some(watched) = watched.get_mut(project) {
+        let mut groups = Vec::new();
+        for project in marked.drain(..) {
+            if let Some(watched) = watched.get_mut(&project) {
                 watched.is_marked = false;
+                groups.extend(watched.groups.values().map(|(group, _)| group.clone()));
             }
         }
-        std::mem::take(marked)
+        groups
     }
 
-    /// Wakes a slice of a project's watchers, from that group on. Returns the groups that it has woken, and the one that is next, if
-    /// there is one. Who begins to watch meanwhile reads the change anyway.
-    fn wake_slice(
-        &self,
-        project: &ProjectId,
-        from: u64,
-        holds: impl Fn(&ProjectId, &WaitCondition) -> bool,
-    ) -> (Vec<watch::Sender<()>>, Option<u64>) {
-        let projects = self.lock();
-        let (mut woken, mut watchers) = (Vec::new(), 0);
-        let groups = projects.watched.get(project).into_iter().flat_map(|watched| watched.groups.range(from..));
-        for (looked_at, (number, Group { condition, sender })) in groups.enumerate() {
-            watchers += sender.receiver_count();
-            if looked_at == SLICE || (watchers > SLICE && !woken.is_empty()) {
-                return (woken, Some(*number));
+    /// Wakes the watchers of these groups, slice after slice.
+    async fn wake(&self, groups: Vec<Arc<Group>>) {
+        let (mut slice, mut woken, mut watchers) = (SLICE, Vec::new(), 0);
+        for group in groups {
+            let more = group.sender.receiver_count();
+            if watchers > 0 && watchers + more > slice {
+                yield_now().await;
+                let have_ended = timeout(SLICE_INTERVAL, all_ended(&woken)).await.is_ok();
+                slice = if have_ended { SLICE } else { slice + SLICE };
+                (woken, watchers) = (Vec::new(), 0);
             }
-            if condition.as_ref().is_none_or(|condition| holds(project, condition)) {
-                sender.send_replace(());
-                woken.push(sender.clone());
-            } else {
-                watchers -= sender.receiver_count();
+            if self.has_ended.load(Ordering::Relaxed) {
+                return;
             }
+            group.sender.send_replace(());
+            watchers += more;
+            woken.push(group);
         }
-        (woken, None)
     }
 
     /// Ends all watches, those that are made later too.
@@ -203,6 +200,13 @@ impl Watches {
     fn lock(&self) -> MutexGuard<'_, Projects> {
         // A panic elsewhere leaves the map whole.
         self.projects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits until all watchers of these groups have ended their watches.
+async fn all_ended(groups: &[Arc<Group>]) {
+    for group in groups {
+        group.sender.closed().await;
     }
 }
 
@@ -222,8 +226,10 @@ impl Drop for Watch {
     fn drop(&mut self) {
         let mut projects = self.watches.lock();
         let Some(watched) = projects.watched.get_mut(&self.project) else { return };
-        // This watch's own receiver is still there.
-        if watched.groups.get(&self.group).is_some_and(|group| group.sender.receiver_count() <= 1) {
+        // Counted under the lock: of two receivers that are dropped at the same time, each may still see the other.
+        let Some((_, watchers)) = watched.groups.get_mut(&self.group) else { return };
+        *watchers -= 1;
+        if *watchers == 0 {
             watched.groups.remove(&self.group);
         }
         if watched.groups.is_empty() {

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::PostgresStore;
 use super::upkeep;
-use crate::domain::{ProjectId, WaitCondition};
+use crate::domain::ProjectId;
 use crate::store::watch::Watch;
 
 /// The time between two polls.
@@ -17,8 +17,9 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 const POLL_LIMIT: Duration = Duration::from_secs(2);
 
 impl PostgresStore {
-    pub(in crate::store) fn watch(&self, project: &ProjectId, condition: Option<WaitCondition>) -> Watch {
-        self.watches.watch(project, condition)
+    pub(in crate::store) fn watch(&self, project: &ProjectId) -> Watch {
+        // The waiting tasks look themselves: their counts are read together, in one statement.
+        self.watches.watch(project, None)
     }
 
     pub(in crate::store) fn end_watches(&self) {
@@ -26,7 +27,6 @@ impl PostgresStore {
     }
 
     pub(in crate::store) async fn wake_watchers(&self) {
-        // The waiting tasks look themselves: their counts are read together, in one statement.
         tokio::join!(self.watches.run(|_, _| true), self.poll());
     }
 

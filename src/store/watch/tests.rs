@@ -86,19 +86,18 @@ async fn many_changes_wake_once_in_an_interval() {
     running.abort();
 }
 
-/// Wakes many watchers. Each ends its watch soon, or watches on. Returns how long it took.
-async fn wake_many(ends: bool) -> Duration {
-    const WATCHERS: usize = 1000;
+/// Wakes so many watchers of so many projects. Each ends its watch soon, or watches on. Returns how long it took, and the most that
+/// were awake at once.
+async fn wake_many(all: usize, projects: usize, ends: bool) -> (Duration, usize) {
     let watches = Arc::<Watches>::default();
+    let projects: Vec<_> = (0..projects).map(|number| project(&number.to_string())).collect();
     let [woken, awake, most] = [(); 3].map(|()| Arc::<AtomicUsize>::default());
     let mut dropped = Vec::new();
-    for number in 0..2 * WATCHERS {
-        let mut watch = watches.watch(&project("p"), None);
-        if number % 2 == 0 {
-            // Groups that are half empty.
-            dropped.push(watch);
-            continue;
-        }
+    for number in 0..all {
+        let project = &projects[number % projects.len()];
+        // Groups that are half empty.
+        dropped.push(watches.watch(project, None));
+        let mut watch = watches.watch(project, None);
         let (woken, awake, most) = (woken.clone(), awake.clone(), most.clone());
         tokio::spawn(async move {
             watch.changed().await.unwrap();
@@ -116,23 +115,28 @@ async fn wake_many(ends: bool) -> Duration {
     let running = tokio::spawn(async move { runner.run(never).await });
     // Until every task has begun to wait.
     sleep(Duration::from_millis(1)).await;
-    watches.mark(&project("p"));
+    projects.iter().for_each(|project| watches.mark(project));
     let start = tokio::time::Instant::now();
-    while woken.load(Ordering::Relaxed) < WATCHERS {
+    while woken.load(Ordering::Relaxed) < all {
         sleep(SLICE_INTERVAL / 2).await;
     }
     running.abort();
-    let most = most.load(Ordering::Relaxed);
-    assert!(most <= SLICE, "{most} were awake at once");
-    start.elapsed()
+    (start.elapsed(), most.load(Ordering::Relaxed))
 }
 
 #[tokio::test(start_paused = true)]
-async fn watchers_are_woken_in_slices() {
-    let (ended, watching) = (wake_many(true).await, wake_many(false).await);
-    assert!(ended <= SLICE_INTERVAL, "{ended:?} though nobody watches on");
-    let slices = 1000_usize.div_ceil(SLICE) as u32;
-    assert!(watching <= 3 * slices * SLICE_INTERVAL, "{watching:?}");
+async fn watchers_that_end_are_woken_in_slices_without_pauses() {
+    let (took, most) = wake_many(1000, 1, true).await;
+    assert!(took <= SLICE_INTERVAL && most <= SLICE, "{most} at once, {took:?}");
+}
+
+/// The contract says that a wait sees every state that lasts 100 ms.
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_that_watch_on_are_woken_within_forty_milliseconds() {
+    for projects in [1, 100, 5000] {
+        let (took, most) = wake_many(10_000, projects, false).await;
+        assert!(took <= Duration::from_millis(40) && most < 2000, "{projects} projects: {most} at once, {took:?}");
+    }
 }
 
 #[tokio::test]
@@ -155,4 +159,16 @@ fn dropped_watches_are_removed() {
     let projects = watches.lock();
     assert!(projects.watched.is_empty() && projects.marked.is_empty());
     assert_eq!(watches.count.load(Ordering::Relaxed), 0);
+}
+
+/// Of two watches that are dropped at the same time, each may still have its receiver when the other one looks.
+#[test]
+fn a_watch_is_removed_while_the_receiver_of_another_remains() {
+    let watches = Arc::<Watches>::default();
+    let (first, second) = (watches.watch(&project("p"), None), watches.watch(&project("p"), None));
+    let remaining = first.receiver.clone();
+    drop(first);
+    drop(second);
+    assert!(watches.watched().is_empty());
+    drop(remaining);
 }
