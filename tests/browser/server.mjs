@@ -24,9 +24,13 @@ tokens = [{ sha256 = "${createHash("sha256").update(TOKEN).digest("hex")}" }]
 `;
 
 export class Server {
-  // Options beyond the addresses, which are any free ports at first and the same after a restart.
+  static #started = 0;
+
+  // Options beyond the addresses, which are any free ports at first and the same after a restart. Meanwhile the ports must stay
+  // free, so each server has its own loopback address, whose ports no other program uses.
   constructor(...options) {
     this.options = options;
+    this.ip = `127.${64 + (Server.#started++ % 64)}.${(process.pid >> 8) & 255}.${process.pid & 255}`;
   }
 
   static async start(...options) {
@@ -50,14 +54,14 @@ export class Server {
   makeCertificate() {
     const [certificate, key] = ["server.pem", "server.key"].map((name) => join(this.directory, name));
     const request = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"];
-    const subject = ["-subj", "/CN=a test", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate];
+    const subject = ["-subj", "/CN=a test", "-addext", `subjectAltName=IP:${this.ip}`, "-keyout", key, "-out", certificate];
     execFileSync("openssl", [...request, ...subject], { stdio: "ignore" });
     this.options.push("--internal-tls-cert", certificate, "--internal-tls-key", key);
     this.certificate = readFileSync(certificate);
   }
 
   async start() {
-    const addresses = ["--listen", this.public ?? "127.0.0.1:0", "--internal-listen", this.internal ?? "127.0.0.1:0"];
+    const addresses = ["--listen", this.public ?? `${this.ip}:0`, "--internal-listen", this.internal ?? `${this.ip}:0`];
     const environment = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("SUBJOBS_") && name !== "RUST_LOG"));
     const child = spawn(process.env.SUBJOBS, ["serve", "--log-format", "json", ...addresses, ...this.options], {
       env: { ...environment, SUBJOBS_DEMO_TOKEN: TOKEN },
@@ -67,13 +71,15 @@ export class Server {
     this.ended = new Promise((resolve) => child.on("exit", resolve));
     const lines = createInterface({ input: child.stderr });
     await new Promise((resolve, reject) => {
+      let last = "";
       lines.on("line", (line) => {
+        last = line;
         const event = JSON.parse(line);
         const { listener, address } = { ...event, ...event.fields };
         if (event.message === "listening") this[listener] = address;
         if (event.message === "ready") resolve();
       });
-      lines.on("close", () => reject(new Error("the server is not ready")));
+      lines.on("close", () => reject(new Error(`the server is not ready: ${last}`)));
     });
   }
 

@@ -1,5 +1,6 @@
 //! A real Keystone as the identity service: tokens of every scope, their revocation and expiry.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -12,13 +13,14 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::support::fixtures::{access, code, record};
+use crate::support::gateways::free_address;
 use crate::support::response::assert_error;
 use crate::support::server::Running;
 
 /// A Keystone process with its own directory and users. It ends with the test.
 struct Keystone {
     dir: tempfile::TempDir,
-    port: u16,
+    address: SocketAddr,
     process: Child,
     /// The output of tests/keystone/populate.
     made: Value,
@@ -39,20 +41,21 @@ impl Keystone {
     async fn start() -> Self {
         output(&mut Command::new(script("setup"))).await;
         let dir = tempfile::tempdir().unwrap();
-        let (process, port) = Self::serve(&dir.path().join("keystone"), 0).await;
+        let address = free_address();
+        let process = Self::serve(&dir.path().join("keystone"), address).await;
         let made = output(Command::new("python3").arg(script("populate")).arg(dir.path().join("keystone"))).await;
         let client = reqwest::Client::new();
-        Self { port, process, made: serde_json::from_str(&made).unwrap(), client, dir }
+        Self { address, process, made: serde_json::from_str(&made).unwrap(), client, dir }
     }
 
-    async fn serve(dir: &Path, port: u16) -> (Child, u16) {
+    async fn serve(dir: &Path, address: SocketAddr) -> Child {
         let mut command = Command::new("python3");
-        command.arg(script("serve")).arg(dir).arg(port.to_string()).arg("--with-stdin");
+        command.arg(script("serve")).arg(dir).arg(address.to_string()).arg("--with-stdin");
         let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let line = lines.next_line().await.unwrap().expect("Keystone listens");
-        let port = line.strip_prefix("listening on http://127.0.0.1:").and_then(|rest| rest.strip_suffix("/v3"));
-        (process, port.unwrap_or_else(|| panic!("{line}")).parse().unwrap())
+        assert_eq!(line, format!("listening on http://{address}/v3"));
+        process
     }
 
     async fn stop(&mut self) {
@@ -60,7 +63,7 @@ impl Keystone {
     }
 
     async fn start_again(&mut self) {
-        self.process = Self::serve(&self.dir.path().join("keystone"), self.port).await.0;
+        self.process = Self::serve(&self.dir.path().join("keystone"), self.address).await;
     }
 
     fn text(&self, path: &str) -> &str {

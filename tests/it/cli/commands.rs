@@ -8,6 +8,7 @@ use subjobs::config::Cli;
 
 use crate::support::blocking::BlockingConnection;
 use crate::support::fixtures::{Files, OPS, PROJECT, load_line};
+use crate::support::gateways::free_address;
 use crate::support::program::{Program, Signal, event, healthcheck, run, serve, subjobs, text};
 use crate::support::wait::until;
 
@@ -123,7 +124,7 @@ fn healthcheck_exits_with_0_only_if_the_server_is_ready() {
     program.await_log("draining");
     until("it is not ready", || (healthcheck(&format!("127.0.0.1:{port}")) == 1).then_some(()));
 
-    let unknown = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let unknown = free_address();
     let refused = run(&mut subjobs(&["healthcheck", "--internal-listen", &unknown.to_string()]), "");
     assert_eq!(refused.status.code(), Some(1));
     assert_eq!(text(&refused.stderr).lines().count(), 1);

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::support::blocking::{get, post};
 use crate::support::fixtures::{Files, OPS, PROJECT, count_path, load_line, record, report_path};
+use crate::support::gateways::free_address;
 use crate::support::program::{Program, Signal, run, serve, subjobs, text, writer};
 use crate::support::wait::until;
 
@@ -59,7 +60,7 @@ fn the_first_line_has_the_addresses_and_tokens_of_a_server_that_is_ready() {
 
 #[test]
 fn addresses_and_the_token_can_be_given() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = free_address();
     let mut command = subjobs(&["serve", "--listen", &free.to_string()]);
     command.env("SUBJOBS_EPHEMERAL", "1").env("SUBJOBS_EPHEMERAL_TOKEN", "my-token");
     let program = Program::begin_with(&mut command);

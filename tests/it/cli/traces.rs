@@ -6,6 +6,7 @@ use crate::support::blocking::exchange;
 use crate::support::collector::Collector;
 use crate::support::connection::request;
 use crate::support::fixtures::{Files, OPS, PROJECT, count_path};
+use crate::support::gateways::free_address;
 use crate::support::program::{Program, Signal, event, run, serve, text};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -66,7 +67,7 @@ fn the_access_log_has_the_trace_of_the_caller_also_without_a_collector() {
 #[test]
 fn an_absent_collector_is_logged_once() {
     let files = Files::new();
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = free_address();
     let url = format!("http://{closed}/v1/traces");
     let program = Program::begin_with(&mut serve(&["--access", &files.access(), "--traces-endpoint", &url]));
     program.await_log("ready");

@@ -13,6 +13,7 @@ use tokio::time::{Duration, Instant};
 use crate::support::collector::{Collector, Received};
 use crate::support::connection::{exchange, request};
 use crate::support::fixtures::{OPS, PROJECT, WORKER, config, count_path, record};
+use crate::support::gateways::free_address;
 use crate::support::http2::Http2;
 use crate::support::server::Running;
 use crate::support::tls::Certificates;
@@ -202,7 +203,7 @@ async fn spans_are_sent_while_the_server_runs() {
 
 #[tokio::test]
 async fn a_collector_that_is_absent_or_refuses_costs_spans_only() {
-    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let closed = free_address();
     let refusing = Collector::answering(StatusCode::BAD_REQUEST).await;
     for url in [format!("http://{closed}/v1/traces"), refusing.url()] {
         let server = Running::start(Config { traces: traces(&url, 0.0), ..config() }).await;

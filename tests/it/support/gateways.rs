@@ -125,8 +125,8 @@ pub(crate) fn replaced(conf: &str, parts: &[(&str, &str)]) -> String {
     })
 }
 
-/// A free address for a program that cannot inherit a socket. The port must stay free until the program starts, and between
-/// restarts. So each test has its own loopback address, whose ports no other program uses.
+/// A free address, for a program that cannot inherit a socket or for none. The port must stay free until the program starts, and
+/// between restarts. So each test has its own loopback address, whose ports no other program uses.
 pub(crate) fn free_address() -> SocketAddr {
     static NEXT: AtomicU8 = AtomicU8::new(0);
     let [.., a, b] = std::process::id().to_be_bytes();
