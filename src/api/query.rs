@@ -25,12 +25,15 @@ fn parameters<'q, const N: usize>(
     query: &'q str,
 ) -> Result<[Option<Cow<'q, str>>; N], Error> {
     let known = |name: &str| names.iter().position(|known| *known == name);
+    // Fast path: most queries have nothing to decode, which one look at the whole tells.
+    let is_encoded = decode::is_encoded(query);
+    let decode = |text: &'q str| if is_encoded { decode::query(text) } else { Ok(Cow::Borrowed(text)) };
     let mut values = [const { None }; N];
     for (name, value) in decode::pairs(query) {
         // Fast path: names are rarely encoded. A name that cannot be decoded is unknown.
-        let which = known(name).or_else(|| decode::query(name).ok().and_then(|name| known(&name)));
+        let which = known(name).or_else(|| decode(name).ok().and_then(|name| known(&name)));
         let Some(which) = which else { continue };
-        let value = decode::query(value).map_err(|error| Error::input(names[which], error.to_string()))?;
+        let value = decode(value).map_err(|error| Error::input(names[which], error.to_string()))?;
         if values[which].replace(value).is_some() {
             return Err(Error::input(names[which], "must be given only once"));
         }

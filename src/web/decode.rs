@@ -34,6 +34,11 @@ pub fn query(text: &str) -> Result<Cow<'_, str>, BadEncoding> {
     }
 }
 
+/// Whether a query, or a part of it, has anything to decode.
+pub fn is_encoded(query: &str) -> bool {
+    memchr2(b'%', b'+', query.as_bytes()).is_some()
+}
+
 /// Decodes a text in one pass. Nothing before `first` is encoded.
 fn decode(text: &str, first: usize, plus_is_space: bool) -> Result<Cow<'_, str>, BadEncoding> {
     let (plain, mut rest) = text.as_bytes().split_at(first);
@@ -65,8 +70,9 @@ pub fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
     std::iter::from_fn(move || {
         let (pair, after) = split_at_byte(rest?, b'&');
         rest = after;
-        let (name, value) = split_at_byte(pair, b'=');
-        Some((name, value.unwrap_or_default()))
+        // Names are short, so a loop finds their end sooner than a search by blocks.
+        let name_end = pair.bytes().position(|byte| byte == b'=');
+        Some(name_end.map_or((pair, ""), |end| (&pair[..end], &pair[end + 1..])))
     })
 }
 

@@ -11,7 +11,6 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http::Method;
 use http::header::ALLOW;
-use memchr::memchr;
 
 use super::compress::compressed;
 use super::decode::split_at_byte;
@@ -122,9 +121,9 @@ async fn only_get() -> impl IntoResponse {
 /// The segment of a path at its template's `{name}`, undecoded.
 pub fn path_segment<'p>(template: &str, path: &'p str, name: &str) -> Option<&'p str> {
     let is_name = |segment: &str| segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) == Some(name);
-    // Fast path: up to the first placeholder, template and path are the same.
-    if let Some(first) = memchr(b'{', template.as_bytes())
-        && is_name(split_at_byte(&template[first..], b'/').0)
+    // Fast path: up to the first placeholder, template and path are the same. It is near, so a loop finds it soonest.
+    if let Some(first) = template.bytes().position(|byte| byte == b'{')
+        && template[first + 1..].strip_prefix(name).is_some_and(|rest| rest.starts_with('}'))
     {
         return path.get(first..).map(|rest| split_at_byte(rest, b'/').0);
     }
