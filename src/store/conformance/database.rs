@@ -134,7 +134,7 @@ fn reports_stay_fast_while_a_table_grows() {
     let store = replica_with(&database, types(), 1);
     store.report(&project("p"), vec![sub_job("first", "j", Status::Running, 0)]).unwrap();
     Cluster::shared(ServerVersion::System).sql(&database, "ANALYZE sub_job");
-    // A lane keeps the plan of the sixth execution.
+    // A lane keeps the plan of the first execution for some time.
     let sizes = [vec![1; 20], vec![1500; 40]].concat();
     for (report, size) in sizes.into_iter().enumerate() {
         let batch = (0..size).map(|n| sub_job(&format!("{report}-{n}"), "j", Status::Running, 0)).collect();

@@ -180,6 +180,8 @@ pub(super) fn counters_of_jobs() -> String {
 mod tests {
     use super::*;
     use crate::store::cluster::{Cluster, Version};
+    use crate::store::postgres::connect::{Purpose, connect};
+    use crate::store::{Target, migrate};
 
     /// The plan that a lane makes, with the settings of its session, and the mode of the plan cache.
     fn plan(database: &str, types: &str, statement: &str, values: &str, mode: &str) -> String {
@@ -241,5 +243,25 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// To plan a read of a few keys takes longer than to execute it.
+    #[test]
+    fn a_lane_uses_the_same_plan_for_all_keys() {
+        let cluster = Cluster::shared(Version::System);
+        let target = Target::new(cluster.url(&cluster.create_database(None)).parse().unwrap(), None, None).unwrap();
+        let read = async {
+            migrate(&target).await.unwrap();
+            let connection = connect(&target, Purpose::Lane).await.unwrap();
+            let (client, text) = (&connection.client, counters_of_projects());
+            let statement = client.prepare(&text).await.unwrap();
+            for project in ["p", "q", "r"] {
+                client.query(&statement, &[&[project].as_slice()]).await.unwrap();
+            }
+            let executions = "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement = $1";
+            let row = client.query_one(executions, &[&text]).await.unwrap();
+            (row.get::<_, i64>(0), row.get::<_, i64>(1))
+        };
+        assert_eq!(tokio::runtime::Runtime::new().unwrap().block_on(read), (3, 0));
     }
 }
