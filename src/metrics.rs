@@ -9,11 +9,13 @@ mod identity;
 mod log_lines;
 mod register;
 mod reload;
+mod requests;
 mod route;
+mod shards;
 mod spans;
 mod tls;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::StatusCode;
@@ -26,6 +28,7 @@ use self::families::{ServerMetrics, StoreMetrics};
 pub use self::identity::IdentityMetrics;
 use self::log_lines::DroppedLines;
 pub use self::reload::ReloadMetrics;
+use self::requests::RequestFamilies;
 pub use self::route::{MethodLabel, RouteMetrics};
 pub use self::spans::SpanMetrics;
 use self::tls::TlsFamilies;
@@ -57,6 +60,7 @@ impl Listener {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    requests: RequestFamilies,
     server: ServerMetrics,
     store: StoreMetrics,
     reload: ReloadMetrics,
@@ -75,6 +79,8 @@ impl Metrics {
         let registry = Registry::new();
         registry.register(Box::new(DroppedLines::new()?))?;
         registry.register(Box::new(ProcessCollector::for_self()))?;
+        let requests = RequestFamilies::new()?;
+        registry.register(Box::new(requests.clone()))?;
         let (server, store) = (ServerMetrics::register(&registry)?, StoreMetrics::register(&registry)?);
         server.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         // At 0 from the start, so that a rate is right from the first event on.
@@ -82,7 +88,7 @@ impl Metrics {
             store.reports.with_label_values(&[outcome]);
         }
         let (reload, tls) = (ReloadMetrics::register(&registry)?, TlsFamilies::register(&registry)?);
-        Ok(Self { reload, tls, server, store, registry, database: Mutex::default() })
+        Ok(Self { reload, tls, requests, server, store, registry, database: Mutex::default() })
     }
 
     /// The gauge of a listener's open connections.
@@ -164,14 +170,8 @@ impl Metrics {
     }
 
     /// The metrics of one route of one listener.
-    pub fn route(self: &Arc<Self>, listener: Listener, route: &'static str) -> RouteMetrics {
-        RouteMetrics {
-            duration: self.server.durations.with_label_values(&[listener.as_str(), route]),
-            requests: Default::default(),
-            metrics: self.clone(),
-            listener,
-            route,
-        }
+    pub fn route(&self, listener: Listener, route: &'static str) -> RouteMetrics {
+        self.requests.route(listener, route)
     }
 
     /// All metrics in the Prometheus text format. Gauges are set to the current state first. If the store is poisoned, the

@@ -41,7 +41,8 @@ impl Metrics {
             verifications: self.store.verifications.get(),
             ..Activity::default()
         };
-        for metric in series(&self.server.requests) {
+        // The durations, which are collected too, are no counters and add 0.
+        for metric in series(&self.requests) {
             let (value, label) = (value(&metric), |name| label(&metric, name));
             if label("listener") != Listener::Public.as_str() {
                 continue;

@@ -1,6 +1,6 @@
-//! The metric families of the server, apart from those of the identity service and of reloads.
+//! The metric families of the server, apart from those of routes, of the identity service and of reloads.
 
-use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::register::metrics;
 
@@ -9,10 +9,6 @@ metrics! {
     pub(super) struct ServerMetrics {
         build_info: IntGaugeVec = "subjobs_build_info" ["version"] "1, labelled with the version that runs.",
         ready: IntGauge = "subjobs_ready" [] "1 if /readyz says 200, else 0.",
-        requests: IntCounterVec = "subjobs_http_requests_total" ["listener", "route", "method", "status"]
-            "Requests answered.",
-        durations: HistogramVec = "subjobs_http_request_duration_seconds" ["listener", "route"]
-            "From a request's head to its response's head.",
         errors: IntCounterVec = "subjobs_refusals_total" ["reason"] "Requests answered with an error, by reason.",
         in_flight: IntGauge = "subjobs_http_in_flight" []
             "Requests of the public API in flight, including those that wait.",

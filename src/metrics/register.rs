@@ -2,12 +2,11 @@
 
 use prometheus::core::Collector;
 use prometheus::{
-    CounterVec, Error, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
+    CounterVec, Error, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
 /// The upper bounds of the duration histograms, in seconds: from a count in memory to the longest report.
-const BUCKETS: [f64; 14] =
+pub(super) const BUCKETS: [f64; 14] =
     [0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 10.0, 60.0];
 
 /// Declares a struct of metrics, and its function `register`, which creates them and adds them to a registry.
@@ -84,11 +83,5 @@ impl Metric for IntGaugeVec {
 impl Metric for Histogram {
     fn create(name: &str, _: &[&str], help: &str) -> Result<Self, Error> {
         Self::with_opts(HistogramOpts::new(name, help).buckets(BUCKETS.to_vec()))
-    }
-}
-
-impl Metric for HistogramVec {
-    fn create(name: &str, labels: &[&str], help: &str) -> Result<Self, Error> {
-        Self::new(HistogramOpts::new(name, help).buckets(BUCKETS.to_vec()), labels)
     }
 }

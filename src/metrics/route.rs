@@ -1,18 +1,21 @@
 //! The metrics of a route, and the method label of a request.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use prometheus::{Histogram, IntCounter};
+use prometheus::IntCounterVec;
 
-use super::{Listener, Metrics};
+use super::Listener;
+use super::register::BUCKETS;
+use super::shards::Shards;
 
 /// The values of the method label. Every other method is `other`.
 const METHODS: [&str; 4] = ["GET", "HEAD", "POST", "other"];
 
-/// The statuses whose counters are looked up once.
-const STATUSES: [u16; 10] = [200, 400, 401, 403, 404, 405, 413, 415, 500, 503];
+/// The statuses that are counted without a look-up.
+const STATUSES: [u16; 11] = [200, 304, 400, 401, 403, 404, 405, 413, 415, 500, 503];
 
 /// The method label of a request.
 #[derive(Debug, Clone, Copy)]
@@ -31,17 +34,39 @@ impl MethodLabel {
     }
 }
 
-/// The metrics of one route. They are looked up by labels once, since a look-up costs more than a count.
-#[derive(Debug)]
+/// The metrics of one route.
+#[derive(Debug, Clone)]
 pub struct RouteMetrics {
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) listener: Listener,
-    pub(super) route: &'static str,
-    pub(super) duration: Histogram,
-    pub(super) requests: [[OnceLock<IntCounter>; STATUSES.len()]; METHODS.len()],
+    listener: Listener,
+    route: &'static str,
+    shards: Arc<Shards<Counts>>,
+    /// The requests with other statuses, of all routes.
+    rare: IntCounterVec,
+}
+
+/// The requests of a route that some thread has counted.
+#[derive(Debug, Default)]
+struct Counts {
+    requests: [[AtomicU64; STATUSES.len()]; METHODS.len()],
+    /// The requests whose duration is at most each bound and above the one before; then those above all bounds.
+    buckets: [AtomicU64; BUCKETS.len() + 1],
+    /// The sum of the durations.
+    nanoseconds: AtomicU64,
+}
+
+/// The durations of the requests of a route.
+#[derive(Debug, Default)]
+pub(super) struct Durations {
+    /// As in [`Counts`].
+    pub(super) buckets: [u64; BUCKETS.len() + 1],
+    pub(super) seconds: f64,
 }
 
 impl RouteMetrics {
+    pub(super) fn new(listener: Listener, route: &'static str, rare: IntCounterVec) -> Self {
+        Self { listener, route, shards: Arc::new(Shards::new()), rare }
+    }
+
     /// The path template, or `unknown`.
     pub fn route(&self) -> &'static str {
         self.route
@@ -54,15 +79,43 @@ impl RouteMetrics {
 
     /// Records one answered request.
     pub fn observe(&self, method: MethodLabel, status: StatusCode, duration: Duration) {
-        self.duration.observe(duration.as_secs_f64());
-        let MethodLabel(method) = method;
-        let new = || {
-            let labels = [self.listener.as_str(), self.route, METHODS[method], status.as_str()];
-            self.metrics.server.requests.with_label_values(&labels)
-        };
+        let (counts, seconds) = (self.shards.own(), duration.as_secs_f64());
+        let bucket = BUCKETS.iter().position(|bound| seconds <= *bound).unwrap_or(BUCKETS.len());
+        counts.buckets[bucket].fetch_add(1, Relaxed);
+        // It would take 584 years to overflow.
+        counts.nanoseconds.fetch_add(duration.as_nanos() as u64, Relaxed);
         match STATUSES.iter().position(|known| *known == status.as_u16()) {
-            Some(known) => self.requests[method][known].get_or_init(new).inc(),
-            None => new().inc(),
+            Some(known) => {
+                counts.requests[method.0][known].fetch_add(1, Relaxed);
+            }
+            None => self.rare.with_label_values(&self.labels(method.as_str(), status.as_str())).inc(),
         }
+    }
+
+    /// Adds the requests without rare statuses to counters with the labels `listener`, `route`, `method` and `status`.
+    pub(super) fn add_requests(&self, counters: &IntCounterVec) {
+        for (at, method) in METHODS.iter().enumerate() {
+            for (known, status) in STATUSES.iter().enumerate() {
+                let requests: u64 = self.shards.iter().map(|counts| counts.requests[at][known].load(Relaxed)).sum();
+                if requests > 0 {
+                    counters.with_label_values(&self.labels(method, &status.to_string())).inc_by(requests);
+                }
+            }
+        }
+    }
+
+    pub(super) fn durations(&self) -> Durations {
+        let mut durations = Durations::default();
+        for counts in self.shards.iter() {
+            for (sum, bucket) in durations.buckets.iter_mut().zip(&counts.buckets) {
+                *sum += bucket.load(Relaxed);
+            }
+            durations.seconds += Duration::from_nanos(counts.nanoseconds.load(Relaxed)).as_secs_f64();
+        }
+        durations
+    }
+
+    fn labels<'a>(&self, method: &'a str, status: &'a str) -> [&'a str; 4] {
+        [self.listener.as_str(), self.route, method, status]
     }
 }

@@ -1,0 +1,40 @@
+//! Numbers that many threads change: a copy for each core, as a number that two cores change moves between their caches each time.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::available_parallelism;
+
+/// The most copies.
+const MAX_SHARDS: usize = 16;
+
+/// Copies of `T`, one for each core. A thread always changes the same one.
+#[derive(Debug)]
+pub(super) struct Shards<T>(Box<[Shard<T>]>);
+
+/// On cache lines of its own. Processors fetch them in pairs of 64 bytes.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Shard<T>(T);
+
+impl<T: Default> Shards<T> {
+    pub(super) fn new() -> Self {
+        static CORES: OnceLock<usize> = OnceLock::new();
+        let cores = *CORES.get_or_init(|| available_parallelism().map_or(1, usize::from).min(MAX_SHARDS));
+        Self((0..cores).map(|_| Shard::default()).collect())
+    }
+
+    /// The copy of the current thread, which some other threads may have too.
+    pub(super) fn own(&self) -> &T {
+        static THREADS: AtomicUsize = AtomicUsize::new(0);
+        thread_local! {
+            static NUMBER: usize = THREADS.fetch_add(1, Ordering::Relaxed);
+        }
+        let Shard(own) = &self.0[NUMBER.with(|number| *number) % self.0.len()];
+        own
+    }
+
+    /// All copies.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().map(|Shard(copy)| copy)
+    }
+}
