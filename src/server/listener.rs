@@ -88,7 +88,8 @@ impl BoundListener {
             let serve = |permit, app: &App, timeouts| {
                 let state = ConnectionState::new(timeouts, drain.clone());
                 let open_connection = OpenConnection::new(permit, peer, &self.open);
-                let served = Served { tls: &tls, app: app.clone(), state: state.clone(), drain: drain.clone() };
+                let served =
+                    Served { tls: &tls, app: app.for_connection(), state: state.clone(), drain: drain.clone() };
                 let task = match connection {
                     Accepted::Tcp(socket, _) => served.spawn(socket, open_connection, &mut connections),
                     Accepted::Unix(socket) => served.spawn(socket, open_connection, &mut connections),

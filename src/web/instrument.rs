@@ -36,8 +36,11 @@ use crate::metrics::{MethodLabel, Metrics};
 const NO_REQUEST_ID: HeaderValue = HeaderValue::from_static("");
 
 /// A listener's application: its router with instrumentation.
-#[derive(Clone)]
-pub struct App(Arc<Shared>);
+pub struct App(Arc<Handle>);
+
+/// A connection's own: each request counts a reference to it, and a number that requests of other connections change too would move
+/// between cores.
+struct Handle(Arc<Shared>);
 
 struct Shared {
     routes: Routes,
@@ -63,7 +66,13 @@ impl App {
         let reject_fragment =
             Router::new().fallback(async || Error::input("the request target", "must not have a #: write %23"));
         let not_found = Router::new().fallback(async || Error::Path);
-        Self(Arc::new(Shared { routes, not_found, reject_fragment, metrics, ids, timeout, observers }))
+        let shared = Shared { routes, not_found, reject_fragment, metrics, ids, timeout, observers };
+        Self(Arc::new(Handle(Arc::new(shared))))
+    }
+
+    /// The same application, with a handle of its own for one connection.
+    pub fn for_connection(&self) -> Self {
+        Self(Arc::new(Handle(self.0.0.clone())))
     }
 
     /// Answers one request. There is always a response. A request whose target has a fragment, which its URI does not show, is
@@ -75,7 +84,7 @@ impl App {
     {
         let start = Instant::now();
         mark_credentials(request.headers_mut());
-        let (shared, method) = (&*self.0, request.method().into());
+        let (shared, method) = (&*self.0.0, request.method().into());
         let request_id = shared.ids.identify(request.headers());
         let label = if has_fragment { None } else { shared.routes.find(request.uri().path()) };
         let observed = shared.observers.begin(request.headers());
@@ -96,7 +105,7 @@ impl App {
         };
         // Unwind safe: the future is dropped after a panic, and a store that a panic interrupted is poisoned.
         let answer = AssertUnwindSafe(answer).catch_unwind();
-        ResponseFuture { answer, timeout: None, shared: self.0.clone(), context }
+        ResponseFuture { answer, timeout: None, handle: self.0.clone(), context }
     }
 }
 
@@ -119,7 +128,7 @@ pin_project! {
         answer: CatchUnwind<AssertUnwindSafe<Either<DirectFuture, RouteFuture<Infallible>>>>,
         #[pin]
         timeout: Option<Sleep>,
-        shared: Arc<Shared>,
+        handle: Arc<Handle>,
         context: RequestContext,
     }
 }
@@ -140,14 +149,15 @@ impl Future for ResponseFuture {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
+        let shared = &this.handle.0;
         let response = match this.answer.poll(cx) {
             Poll::Ready(Ok(Ok(response))) => response,
             Poll::Ready(Err(panic)) => Error::Internal(panic_message(&*panic)).into_response(),
             // A long poll has a time of its own.
-            Poll::Pending if !this.shared.routes.has_timeout(this.context.label) => return Poll::Pending,
+            Poll::Pending if !shared.routes.has_timeout(this.context.label) => return Poll::Pending,
             Poll::Pending => {
                 if this.timeout.is_none() {
-                    this.timeout.set(Some(sleep(this.shared.timeout)));
+                    this.timeout.set(Some(sleep(shared.timeout)));
                 }
                 // It is set.
                 let Some(timeout) = this.timeout.as_pin_mut() else { return Poll::Pending };
@@ -155,7 +165,7 @@ impl Future for ResponseFuture {
                 Error::from(Unavailable::TimedOut).into_response()
             }
         };
-        Poll::Ready(this.shared.complete(response, this.context))
+        Poll::Ready(shared.complete(response, this.context))
     }
 }
 
