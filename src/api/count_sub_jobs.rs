@@ -45,13 +45,13 @@ fn answer_condition(headers: &HeaderMap, count: u64) -> Response {
 /// Makes `{"count":N}` in one allocation.
 fn json_body(count: u64) -> Bytes {
     const START: &[u8] = b"{\"count\":";
-    let (mut buffer, end) = (itoa::Buffer::new(), b'}');
+    let mut buffer = itoa::Buffer::new();
     let digits = buffer.format(count).as_bytes();
-    // Of the exact size, which becomes `Bytes` without another allocation.
+    // A vector without spare capacity becomes `Bytes` without another allocation.
     let mut body = Vec::with_capacity(START.len() + digits.len() + 1);
     body.extend_from_slice(START);
     body.extend_from_slice(digits);
-    body.push(end);
+    body.push(b'}');
     body.into()
 }
 

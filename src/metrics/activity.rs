@@ -41,7 +41,7 @@ impl Metrics {
             verifications: self.store.verifications.get(),
             ..Activity::default()
         };
-        // The durations, which are collected too, are no counters and add 0.
+        // The histograms of durations, which are collected too, add 0.
         for metric in series(&self.requests) {
             let (value, label) = (value(&metric), |name| label(&metric, name));
             if label("listener") != Listener::Public.as_str() {
@@ -77,7 +77,6 @@ fn value(metric: &Metric) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use http::{Method, StatusCode};
@@ -86,7 +85,7 @@ mod tests {
 
     #[test]
     fn counts_are_the_answered_requests_of_public_count_routes() {
-        let metrics = Arc::new(Metrics::new().unwrap());
+        let metrics = Metrics::new().unwrap();
         metrics.init_error_reasons(&["path", "input"]);
         let count = "/v1/{project_id}/app-server-sub-jobs/actions/count";
         for (listener, route, status) in [

@@ -10,13 +10,13 @@ use super::Listener;
 use super::register::BUCKETS;
 use super::route::{Durations, RouteMetrics};
 
-/// The metrics of all routes. Each is there once.
+/// The metrics of all routes, one for each listener and path template.
 #[derive(Debug, Clone)]
 pub(super) struct RequestFamilies {
     routes: Arc<Mutex<Vec<RouteMetrics>>>,
     /// The requests with rare statuses.
     rare: IntCounterVec,
-    /// Without a series.
+    /// Has no series: it gives the family its name, help and type.
     durations: HistogramVec,
 }
 
@@ -141,11 +141,23 @@ mod tests {
             r#"request_duration_seconds_bucket{listener="public",route="/r",le="0.00005"} 60"#,
             r#"request_duration_seconds_bucket{listener="public",route="/r",le="60"} 60"#,
             r#"request_duration_seconds_bucket{listener="public",route="/r",le="+Inf"} 80"#,
-            r#"request_duration_seconds_sum{listener="public",route="/r"} 1220.00100002"#,
             r#"request_duration_seconds_count{listener="public",route="/r"} 80"#,
             r#"request_duration_seconds_count{listener="internal",route="/r"} 0"#,
         ] {
             assert!(text.lines().any(|line| line == format!("subjobs_http_{expected}")), "{expected}\n{text}");
         }
+        let sum = r#"subjobs_http_request_duration_seconds_sum{listener="public",route="/r"} "#;
+        let sum: f64 = text.lines().find_map(|line| line.strip_prefix(sum)).unwrap().parse().unwrap();
+        // The order in which the cores' sums are added changes the last digits.
+        assert!((sum - 1_220.001_000_02).abs() < 1e-9, "{sum}");
+    }
+
+    #[test]
+    fn a_sum_of_durations_may_exceed_what_nanoseconds_can_count() {
+        let route = RequestFamilies::new().unwrap().route(Listener::Public, "/r");
+        for _ in 0..3 {
+            route.observe((&Method::GET).into(), StatusCode::OK, Duration::from_secs(1 << 34));
+        }
+        assert_eq!(route.durations().seconds, 3.0 * f64::from(1 << 30) * 16.0);
     }
 }

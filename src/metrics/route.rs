@@ -50,8 +50,9 @@ struct Counts {
     requests: [[AtomicU64; STATUSES.len()]; METHODS.len()],
     /// The requests whose duration is at most each bound and above the one before; then those above all bounds.
     buckets: [AtomicU64; BUCKETS.len() + 1],
-    /// The sum of the durations.
-    nanoseconds: AtomicU64,
+    /// The bits of the sum of the durations in seconds. A sum of whole nanoseconds would overflow: long polls add thousands of seconds
+    /// each second.
+    seconds: AtomicU64,
 }
 
 /// The durations of the requests of a route.
@@ -82,8 +83,7 @@ impl RouteMetrics {
         let (counts, seconds) = (self.shards.own(), duration.as_secs_f64());
         let bucket = BUCKETS.iter().position(|bound| seconds <= *bound).unwrap_or(BUCKETS.len());
         counts.buckets[bucket].fetch_add(1, Relaxed);
-        // It would take 584 years to overflow.
-        counts.nanoseconds.fetch_add(duration.as_nanos() as u64, Relaxed);
+        counts.seconds.update(Relaxed, Relaxed, |sum| (f64::from_bits(sum) + seconds).to_bits());
         match STATUSES.iter().position(|known| *known == status.as_u16()) {
             Some(known) => {
                 counts.requests[method.0][known].fetch_add(1, Relaxed);
@@ -92,7 +92,7 @@ impl RouteMetrics {
         }
     }
 
-    /// Adds the requests without rare statuses to counters with the labels `listener`, `route`, `method` and `status`.
+    /// Adds the requests with the statuses of [`STATUSES`] to counters with the labels `listener`, `route`, `method` and `status`.
     pub(super) fn add_requests(&self, counters: &IntCounterVec) {
         for (at, method) in METHODS.iter().enumerate() {
             for (known, status) in STATUSES.iter().enumerate() {
@@ -110,7 +110,7 @@ impl RouteMetrics {
             for (sum, bucket) in durations.buckets.iter_mut().zip(&counts.buckets) {
                 *sum += bucket.load(Relaxed);
             }
-            durations.seconds += Duration::from_nanos(counts.nanoseconds.load(Relaxed)).as_secs_f64();
+            durations.seconds += f64::from_bits(counts.seconds.load(Relaxed));
         }
         durations
     }

@@ -4,10 +4,10 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::available_parallelism;
 
-/// The most copies.
+/// The most copies: each costs memory, and time at a scrape. Where there are more cores, some share a copy.
 const MAX_SHARDS: usize = 16;
 
-/// Copies of `T`, one for each core. A thread always changes the same one.
+/// Copies of `T`, one for each of at most [`MAX_SHARDS`] cores. A thread always changes the same one.
 #[derive(Debug)]
 pub(super) struct Shards<T>(Box<[Shard<T>]>);
 
@@ -18,6 +18,7 @@ struct Shard<T>(T);
 
 impl<T: Default> Shards<T> {
     pub(super) fn new() -> Self {
+        // Asked once, because the answer is read from files of the system.
         static CORES: OnceLock<usize> = OnceLock::new();
         let cores = *CORES.get_or_init(|| available_parallelism().map_or(1, usize::from).min(MAX_SHARDS));
         Self((0..cores).map(|_| Shard::default()).collect())

@@ -15,7 +15,7 @@ pub struct RequestIds {
     next: Next,
 }
 
-/// On cache lines of its own: each request changes it, and reads what is beside it.
+/// On cache lines of its own: each request changes it, and reads the fields around it.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Next(AtomicU64);

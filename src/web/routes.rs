@@ -1,7 +1,6 @@
 //! What a listener's application knows of its path templates: metrics, time-outs, and operations that need no router.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
@@ -45,7 +44,7 @@ impl Routes {
         table: Vec<Operation<S>>,
         state: S,
         listener: Listener,
-        metrics: &Arc<Metrics>,
+        metrics: &Metrics,
     ) -> Self {
         let (mut paths, mut known) = (matchit::Router::new(), Vec::<Route>::new());
         for Operation { path, method, is_long_poll, direct, .. } in &table {
@@ -108,7 +107,7 @@ mod tests {
     }
 
     fn routes() -> Routes {
-        Routes::new(table(), (), Listener::Public, &Arc::new(Metrics::new().unwrap()))
+        Routes::new(table(), (), Listener::Public, &Metrics::new().unwrap())
     }
 
     fn label(routes: &Routes, path: &str) -> &'static str {

@@ -41,7 +41,7 @@ const SESSION: &str = "\
 
 /// Statements by key are nested loops over primary keys, whatever the statistics of a table say. So they need no plan for the keys of
 /// each execution, which took more of the database than the execution itself.
-const PINNED_PLANNER: &str = "\
+pub(super) const PINNED_PLANNER: &str = "\
     SET statement_timeout = '5s'; SET plan_cache_mode = force_generic_plan;\
     SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off;";
 

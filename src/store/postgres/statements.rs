@@ -2,7 +2,7 @@
 //!
 //! While the tables are small, the planner finds it as cheap to read a whole project for each key as one row, and a lane keeps its plans.
 //! So each key is looked up by a LATERAL query, which OFFSET keeps in a loop over the keys, and what is changed is joined by ctid: the
-//! rows are locked before, so they do not move. And plans are made again from time to time ([`PlanAge`]).
+//! rows are locked before, so they do not move. And a write lane makes its plans again from time to time ([`PlanAge`]).
 
 use std::time::Duration;
 
@@ -180,15 +180,14 @@ pub(super) fn counters_of_jobs() -> String {
 mod tests {
     use super::*;
     use crate::store::cluster::{Cluster, Version};
-    use crate::store::postgres::connect::{Purpose, connect};
+    use crate::store::postgres::connect::{PINNED_PLANNER, Purpose, connect};
     use crate::store::{Target, migrate};
 
-    /// The plan that a lane makes, with the settings of its session, and the mode of the plan cache.
+    /// The plan with the settings of a lane's session, or with another mode of the plan cache.
     fn plan(database: &str, types: &str, statement: &str, values: &str, mode: &str) -> String {
-        let settings = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off";
         let cluster = Cluster::shared(Version::System);
         let explain = format!(
-            "{settings}; SET plan_cache_mode = {mode}; PREPARE it({types}) AS {statement}; EXPLAIN EXECUTE it({values})"
+            "{PINNED_PLANNER} SET plan_cache_mode = {mode}; PREPARE it({types}) AS {statement}; EXPLAIN EXECUTE it({values})"
         );
         let rows = cluster.sql(database, &explain);
         rows.into_iter().flatten().flatten().collect::<Vec<_>>().join("\n")

@@ -125,7 +125,7 @@ pub(crate) fn replaced(conf: &str, parts: &[(&str, &str)]) -> String {
     })
 }
 
-/// A free address, for a program that cannot inherit a socket or for none. The port must stay free until the program starts, and
+/// A free address, for a program that cannot inherit a socket, or where nothing listens. The port must stay free until the program starts, and
 /// between restarts. So each test has its own loopback address, whose ports no other program uses.
 pub(crate) fn free_address() -> SocketAddr {
     static NEXT: AtomicU8 = AtomicU8::new(0);
