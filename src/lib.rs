@@ -33,6 +33,7 @@
 // - `output`: standard output and standard error; `input`: the end of standard input
 // - `bounded_read`: files that the operator names, read with limits
 // - `priority`: the scheduling priority of threads
+// - `shards`: copies for each core of what each request changes
 // - `store`: stores and counts subtasks
 // - `metrics`: the Prometheus metrics
 // - `reload`: reloads files on a signal
@@ -100,6 +101,8 @@ pub mod reload;
 pub mod server;
 #[cfg_attr(not(clippy), doc(hidden))]
 pub mod service_manager;
+#[cfg_attr(not(clippy), doc(hidden))]
+pub mod shards;
 #[cfg_attr(not(clippy), doc(hidden))]
 pub mod store;
 #[cfg_attr(not(clippy), doc(hidden))]

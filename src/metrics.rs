@@ -11,7 +11,6 @@ mod register;
 mod reload;
 mod requests;
 mod route;
-mod shards;
 mod spans;
 mod tls;
 

@@ -9,7 +9,7 @@ use prometheus::IntCounterVec;
 
 use super::Listener;
 use super::register::BUCKETS;
-use super::shards::Shards;
+use crate::shards::Shards;
 
 /// The values of the method label. Every other method is `other`.
 const METHODS: [&str; 4] = ["GET", "HEAD", "POST", "other"];
@@ -65,7 +65,7 @@ pub(super) struct Durations {
 
 impl RouteMetrics {
     pub(super) fn new(listener: Listener, route: &'static str, rare: IntCounterVec) -> Self {
-        Self { listener, route, shards: Arc::new(Shards::new()), rare }
+        Self { listener, route, shards: Arc::new(Shards::from_fn(|_| Counts::default())), rare }
     }
 
     /// The path template, or `unknown`.

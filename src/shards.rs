@@ -1,31 +1,32 @@
-//! Numbers that many threads change: a copy for each core, as a number that two cores change moves between their caches each time.
+//! What each request changes: a copy for each core, as a number that two cores change moves between their caches each time.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::available_parallelism;
 
-/// The most copies: each costs memory, and time at a scrape. Where there are more cores, some share a copy.
+/// The most copies: each costs memory, and time where they are added up. Where there are more cores, some share a copy.
 const MAX_SHARDS: usize = 16;
 
 /// Copies of `T`, one for each of at most [`MAX_SHARDS`] cores. A thread always changes the same one.
 #[derive(Debug)]
-pub(super) struct Shards<T>(Box<[Shard<T>]>);
+pub struct Shards<T>(Box<[Shard<T>]>);
 
 /// On cache lines of its own. Processors fetch them in pairs of 64 bytes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[repr(align(128))]
 struct Shard<T>(T);
 
-impl<T: Default> Shards<T> {
-    pub(super) fn new() -> Self {
+impl<T> Shards<T> {
+    /// Copies that `make` makes, each of its number.
+    pub fn from_fn(make: impl FnMut(usize) -> T) -> Self {
         // Asked once, because the answer is read from files of the system.
         static CORES: OnceLock<usize> = OnceLock::new();
         let cores = *CORES.get_or_init(|| available_parallelism().map_or(1, usize::from).min(MAX_SHARDS));
-        Self((0..cores).map(|_| Shard::default()).collect())
+        Self((0..cores).map(make).map(Shard).collect())
     }
 
     /// The copy of the current thread, which some other threads may have too.
-    pub(super) fn own(&self) -> &T {
+    pub fn own(&self) -> &T {
         static THREADS: AtomicUsize = AtomicUsize::new(0);
         thread_local! {
             static NUMBER: usize = THREADS.fetch_add(1, Ordering::Relaxed);
@@ -35,7 +36,7 @@ impl<T: Default> Shards<T> {
     }
 
     /// All copies.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.0.iter().map(|Shard(copy)| copy)
     }
 }
