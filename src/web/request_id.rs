@@ -4,30 +4,31 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::shards::Shards;
+
+/// The bits of a copy's count: a million requests a second fill them in two thousand years.
+const COUNT_BITS: u32 = 56;
+
 /// The header's name in requests and responses. The publisher's SDKs read it.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Generates request ids: a random part for the process, then a sequence number. A random number for each request would cost
-/// more than a count.
+/// more than a count. Each copy of the count begins at a number of its own, which no other reaches.
 #[derive(Debug)]
 pub struct RequestIds {
     process: [u8; 16],
-    next: Next,
+    next: Shards<AtomicU64>,
 }
 
-/// On cache lines of its own: each request changes it, and reads the fields around it.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Next(AtomicU64);
-
 impl RequestIds {
-    /// Ids that start at 0, with a new random part.
+    /// Ids with a new random part.
     ///
     /// # Errors
     ///
     /// If the system has no random bytes.
     pub fn new() -> Result<Self, getrandom::Error> {
-        Ok(Self { process: hex(getrandom::u64()?), next: Next::default() })
+        let next = Shards::from_fn(|number| AtomicU64::new((number as u64) << COUNT_BITS));
+        Ok(Self { process: hex(getrandom::u64()?), next })
     }
 
     /// The caller's id if it sent exactly one of 1 to 128 visible ASCII characters, else a new one.
@@ -47,7 +48,7 @@ impl RequestIds {
     fn next(&self) -> HeaderValue {
         let mut id = [0; 32];
         id[..16].copy_from_slice(&self.process);
-        id[16..].copy_from_slice(&hex(self.next.0.fetch_add(1, Ordering::Relaxed)));
+        id[16..].copy_from_slice(&hex(self.next.own().fetch_add(1, Ordering::Relaxed)));
         // Hexadecimal digits are always a valid value.
         HeaderValue::from_bytes(&id).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
     }
