@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard, ShardedLockWriteGuard};
+
 use super::counter_table::CounterTable;
 use super::records::Records;
 use super::verifier::Verifier;
@@ -20,7 +22,8 @@ pub(in crate::store) struct MemoryStore {
     verifier: Mutex<Verifier>,
     records: RwLock<Records>,
     watches: Arc<Watches>,
-    counters: RwLock<CounterTable>,
+    /// Readers on different cores change different locks, so they do not wait for each other's caches.
+    counters: ShardedLock<CounterTable>,
     pub(super) step: usize,
 }
 
@@ -34,7 +37,7 @@ impl MemoryStore {
         Self {
             verifier: Mutex::default(),
             records: RwLock::default(),
-            counters: RwLock::new(CounterTable::new(job_types)),
+            counters: ShardedLock::new(CounterTable::new(job_types)),
             watches: Arc::default(),
             step,
         }
@@ -112,11 +115,11 @@ impl MemoryStore {
         self.records.write().map_err(broken)
     }
 
-    pub(super) fn read_counters(&self) -> Result<RwLockReadGuard<'_, CounterTable>, StoreError> {
+    pub(super) fn read_counters(&self) -> Result<ShardedLockReadGuard<'_, CounterTable>, StoreError> {
         self.counters.read().map_err(broken)
     }
 
-    pub(super) fn write_counters(&self) -> Result<RwLockWriteGuard<'_, CounterTable>, StoreError> {
+    pub(super) fn write_counters(&self) -> Result<ShardedLockWriteGuard<'_, CounterTable>, StoreError> {
         self.counters.write().map_err(broken)
     }
 }

@@ -2,6 +2,8 @@
 
 use std::sync::RwLockReadGuard;
 
+use crossbeam_utils::sync::ShardedLockReadGuard;
+
 use super::counter_table::CounterTable;
 use super::deltas::ProjectNumber;
 use super::locks::MemoryStore;
@@ -15,7 +17,7 @@ use crate::store::types::StoreError;
 #[derive(Debug)]
 pub(in crate::store) struct View<'a> {
     records: RwLockReadGuard<'a, Records>,
-    counters: RwLockReadGuard<'a, CounterTable>,
+    counters: ShardedLockReadGuard<'a, CounterTable>,
     /// Reads the details; `None` if they are in memory.
     details: Option<&'a dyn DetailsReader>,
 }
