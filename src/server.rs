@@ -134,8 +134,7 @@ impl Server {
         metrics.set_in_flight_limit(config.max_in_flight);
         let (report_limits, reports) =
             (Arc::new(ReportLimits::new(config.report_timeout)), Arc::<RunningReports>::default());
-        let internal =
-            Arc::new(Internal { api: api.clone(), metrics: metrics.clone(), report_limits, reports: reports.clone() });
+        let internal = Internal { api: api.clone(), metrics: metrics.clone(), report_limits, reports: reports.clone() };
         let descriptors = DescriptorBudget::of_this_process(&config).map_err(system_error)?;
         let max_connections = descriptors.max_connections(config.max_connections);
         let (traces, exporter) = setup::traces(&config, &metrics)?;
@@ -158,10 +157,10 @@ impl Server {
         }
         Ok(Self {
             public: setup
-                .listener(Listener::Public, sockets.public, public_operations, None, api.clone(), public_tls)
+                .listener(Listener::Public, sockets.public, public_operations, None, &*api, public_tls)
                 .await?,
             internal: setup
-                .listener(Listener::Internal, sockets.internal, internal_operations, reserve, internal, internal_tls)
+                .listener(Listener::Internal, sockets.internal, internal_operations, reserve, &internal, internal_tls)
                 .await?,
             exporter,
             descriptors,

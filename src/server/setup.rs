@@ -76,13 +76,13 @@ pub(super) struct Setup<'a> {
 
 impl Setup<'_> {
     /// Binds a listener, or takes the socket that was passed for it. Connections beyond `max_connections` are served with the operations of `reserve`, if given.
-    pub(super) async fn listener<S: Clone + Send + Sync + 'static>(
+    pub(super) async fn listener<T: Clone + Send + Sync + 'static>(
         &self,
         kind: Listener,
         passed: Option<PassedSocket>,
-        operations: Vec<Operation<S>>,
-        reserve: Option<Vec<Operation<S>>>,
-        state: S,
+        operations: Vec<Operation<Arc<T>>>,
+        reserve: Option<Vec<Operation<Arc<T>>>>,
+        state: &T,
         tls: Option<Arc<TlsHandle>>,
     ) -> Result<BoundListener, ServerError> {
         let config = self.config;
@@ -101,7 +101,7 @@ impl Setup<'_> {
             address,
             socket,
             tls,
-            reserve_app: reserve.map(|operations| self.app(kind, operations, state.clone())).transpose()?,
+            reserve_app: reserve.map(|operations| self.app(kind, operations, state)).transpose()?,
             app: self.app(kind, operations, state)?,
             timeouts: timeouts(config),
             max_connections: self.max_connections,
@@ -110,11 +110,11 @@ impl Setup<'_> {
         })
     }
 
-    fn app<S: Clone + Send + Sync + 'static>(
+    fn app<T: Clone + Send + Sync + 'static>(
         &self,
         kind: Listener,
-        operations: Vec<Operation<S>>,
-        state: S,
+        operations: Vec<Operation<Arc<T>>>,
+        state: &T,
     ) -> Result<App, ServerError> {
         let timeout = match kind {
             Listener::Public => self.config.request_timeout,

@@ -66,13 +66,20 @@ fn hex_digit(digit: u8) -> Result<u8, BadEncoding> {
 
 /// The pairs of name and value in a query, undecoded. A name without `=` has an empty value.
 pub fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
-    let mut rest = Some(query);
-    std::iter::from_fn(move || {
-        let (pair, after) = split_at_byte(rest?, b'&');
-        rest = after;
+    split(query, b'&').map(|pair| {
         // Names are short, so a loop finds their end sooner than a search by blocks.
         let name_end = pair.bytes().position(|byte| byte == b'=');
-        Some(name_end.map_or((pair, ""), |end| (&pair[..end], &pair[end + 1..])))
+        name_end.map_or((pair, ""), |end| (&pair[..end], &pair[end + 1..]))
+    })
+}
+
+/// The parts of a text between occurrences of an ASCII character.
+pub fn split(text: &str, at: u8) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let (part, after) = split_at_byte(rest?, at);
+        rest = after;
+        Some(part)
     })
 }
 

@@ -76,7 +76,8 @@ impl App {
     }
 
     /// Answers one request. There is always a response. A request whose target has a fragment, which its URI does not show, is
-    /// refused before anything else is checked.
+    /// refused before anything else is checked. Inlined, because a call would move the request.
+    #[inline(always)]
     pub fn call<B>(&self, mut request: Request<B>, has_fragment: bool) -> ResponseFuture
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -122,12 +123,12 @@ where
 }
 
 pin_project! {
-    /// The response to one request, as a future. Its timer begins at the first wait, so a count that never waits has none.
+    /// The response to one request, as a future. Its timer begins at the first wait, so a count that never waits has none; it is boxed,
+    /// because the future is moved before.
     pub struct ResponseFuture {
         #[pin]
         answer: CatchUnwind<AssertUnwindSafe<Either<DirectFuture, RouteFuture<Infallible>>>>,
-        #[pin]
-        timeout: Option<Sleep>,
+        timeout: Option<Pin<Box<Sleep>>>,
         handle: Arc<Handle>,
         context: RequestContext,
     }
@@ -148,7 +149,7 @@ impl Future for ResponseFuture {
     type Output = Response<Body>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
+        let this = self.project();
         let shared = &this.handle.0;
         let response = match this.answer.poll(cx) {
             Poll::Ready(Ok(Ok(response))) => response,
@@ -156,12 +157,8 @@ impl Future for ResponseFuture {
             // A long poll has a time of its own.
             Poll::Pending if !shared.routes.has_timeout(this.context.label) => return Poll::Pending,
             Poll::Pending => {
-                if this.timeout.is_none() {
-                    this.timeout.set(Some(sleep(shared.timeout)));
-                }
-                // It is set.
-                let Some(timeout) = this.timeout.as_pin_mut() else { return Poll::Pending };
-                ready!(timeout.poll(cx));
+                let timeout = this.timeout.get_or_insert_with(|| Box::pin(sleep(shared.timeout)));
+                ready!(timeout.as_mut().poll(cx));
                 Error::from(Unavailable::TimedOut).into_response()
             }
         };
@@ -249,8 +246,9 @@ mod tests {
 
     fn app(handler: MethodRouter) -> App {
         let metrics = Arc::new(Metrics::new().unwrap());
+        let handler = handler.with_state(());
         let table = vec![Operation::routed("", Method::GET, "/", None, handler)];
-        let routes = Routes::new(table, (), Listener::Public, &metrics);
+        let routes = Routes::new(table, &(), Listener::Public, &metrics);
         App::new(routes, metrics, RequestIds::new().unwrap(), Duration::from_secs(10), Observers::default())
     }
 

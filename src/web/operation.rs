@@ -16,9 +16,13 @@ use super::compress::compressed;
 use super::decode::split_at_byte;
 use super::error::Error;
 use crate::access::Action;
+use crate::shards::Shards;
 
 /// Calls an operation without the router.
-pub type DirectCall<S> = Arc<dyn Fn(S, Request) -> BoxFuture<'static, Result<Response, Infallible>> + Send + Sync>;
+pub type DirectCall = Box<dyn Fn(Request) -> BoxFuture<'static, Result<Response, Infallible>> + Send + Sync>;
+
+/// Makes the [`DirectCall`] of an operation with that state.
+pub type Bind<S> = Box<dyn Fn(Arc<Shards<S>>) -> DirectCall + Send + Sync>;
 
 /// One row of the table: an operation.
 pub struct Operation<S> {
@@ -34,8 +38,8 @@ pub struct Operation<S> {
     pub is_long_poll: bool,
     /// Its handler.
     pub handler: MethodRouter<S>,
-    /// The same handler, for requests with this method itself, if nothing is layered around it.
-    pub direct: Option<DirectCall<S>>,
+    /// Makes the same handler for requests with this method itself, if nothing is layered around it.
+    pub direct: Option<Bind<S>>,
 }
 
 impl<S: Clone + Send + Sync + 'static> Operation<S> {
@@ -55,11 +59,16 @@ impl<S: Clone + Send + Sync + 'static> Operation<S> {
         F: Future<Output = R> + Send + 'static,
         R: IntoResponse + 'static,
     {
-        let called = answer.clone();
-        let handler = move |State(state): State<S>, request: Request| called(state, request);
-        let direct = move |state, request| answer(state, request).map(|answer| Ok(answer.into_response())).boxed();
-        let handler = on(method_filter(&method), handler);
-        Self { direct: Some(Arc::new(direct)), ..Self::routed(id, method, path, action, handler) }
+        let routed = answer.clone();
+        let handler = on(method_filter(&method), move |State(state): State<S>, request| routed(state, request));
+        let bind = move |states: Arc<Shards<S>>| -> DirectCall {
+            let answer = answer.clone();
+            // One function from here to the answer, because each call in between would move the request.
+            Box::new(move |request| {
+                answer(states.own().clone(), request).map(|answer| Ok(answer.into_response())).boxed()
+            })
+        };
+        Self { direct: Some(Box::new(bind)), ..Self::routed(id, method, path, action, handler) }
     }
 
     /// An operation that only the router calls.

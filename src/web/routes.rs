@@ -1,16 +1,14 @@
 //! What a listener's application knows of its path templates: metrics, time-outs, and operations that need no router.
 
-use std::convert::Infallible;
+use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Request;
-use axum::response::Response;
-use futures_util::future::BoxFuture;
 use http::Method;
 use memchr::memmem;
 
-use super::operation::{Operation, router};
+use super::operation::{DirectCall, Operation, router};
 use crate::metrics::{Listener, Metrics, RouteMetrics};
+use crate::shards::Shards;
 
 /// The operations of a listener, by path.
 pub struct Routes {
@@ -28,11 +26,8 @@ struct Route {
     metrics: RouteMetrics,
     has_timeout: bool,
     /// Its operations that can be called without the router.
-    direct: Vec<(Method, BoundCall)>,
+    direct: Vec<(Method, DirectCall)>,
 }
-
-/// Calls an operation with the state that it was bound to.
-type BoundCall = Box<dyn Fn(Request) -> BoxFuture<'static, Result<Response, Infallible>> + Send + Sync>;
 
 impl Routes {
     /// The routes of a table, whose operations get that state.
@@ -40,12 +35,15 @@ impl Routes {
     /// # Panics
     ///
     /// Those of [`router`].
-    pub fn new<S: Clone + Send + Sync + 'static>(
-        table: Vec<Operation<S>>,
-        state: S,
+    pub fn new<T: Clone + Send + Sync + 'static>(
+        table: Vec<Operation<Arc<T>>>,
+        state: &T,
         listener: Listener,
         metrics: &Metrics,
     ) -> Self {
+        // Each request counts a reference to the state.
+        let copy = || Arc::new(state.clone());
+        let states = Arc::new(Shards::from_fn(|_| copy()));
         let (mut paths, mut known) = (matchit::Router::new(), Vec::<Route>::new());
         for Operation { path, method, is_long_poll, direct, .. } in &table {
             // It fails for a template that several rows share, which needs one label.
@@ -54,13 +52,12 @@ impl Routes {
                 known.push(Route { metrics, has_timeout, direct: Vec::new() });
             }
             let route = paths.at(path).ok().and_then(|found| known.get_mut(*found.value));
-            if let (Some(route), Some(direct)) = (route, direct) {
-                let (direct, state) = (direct.clone(), state.clone());
-                route.direct.push((method.clone(), Box::new(move |request| direct(state.clone(), request))));
+            if let (Some(route), Some(bind)) = (route, direct) {
+                route.direct.push((method.clone(), bind(states.clone())));
             }
         }
         let (empty_segment, unknown) = (memmem::Finder::new(b"//"), metrics.route(listener, "unknown"));
-        Self { router: router(table, state), paths, empty_segment, known, unknown }
+        Self { router: router(table, copy()), paths, empty_segment, known, unknown }
     }
 
     /// The index of the template that matches the path, if any. Unlike in the router, a placeholder matches no empty segment.
@@ -72,7 +69,7 @@ impl Routes {
     }
 
     /// The operation with that template and method, if it can be called without the router.
-    pub fn direct(&self, index: Option<usize>, method: &Method) -> Option<&BoundCall> {
+    pub fn direct(&self, index: Option<usize>, method: &Method) -> Option<&DirectCall> {
         let route = self.known.get(index?)?;
         route.direct.iter().find(|(known, _)| known == method).map(|(_, call)| call)
     }
@@ -102,12 +99,12 @@ mod tests {
 
     const PATHS: [&str; 5] = ["/a", "/a/{x}/b", "/a/{x}/b/{y}", "/a/{x}/b/c", "/{x}/{y}/d"];
 
-    fn table() -> Vec<Operation<()>> {
-        PATHS.into_iter().map(|path| Operation::new("", Method::GET, path, None, async |(), _| "")).collect()
+    fn table() -> Vec<Operation<Arc<()>>> {
+        PATHS.into_iter().map(|path| Operation::new("", Method::GET, path, None, async |_, _| "")).collect()
     }
 
     fn routes() -> Routes {
-        Routes::new(table(), (), Listener::Public, &Metrics::new().unwrap())
+        Routes::new(table(), &(), Listener::Public, &Metrics::new().unwrap())
     }
 
     fn label(routes: &Routes, path: &str) -> &'static str {
@@ -117,7 +114,7 @@ mod tests {
     fn status(path: &str) -> StatusCode {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let request = Request::get(path).body(Body::empty()).unwrap();
-        runtime.block_on(router(table(), ()).oneshot(request)).unwrap().status()
+        runtime.block_on(router(table(), Arc::default()).oneshot(request)).unwrap().status()
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::domain::{Family, JobId, JobStatus, JobType, JobTypeSet, JobTypes, Status};
+use crate::web::decode;
 use crate::web::error::Error;
 
 /// The highest `offset`, as published.
@@ -63,7 +64,7 @@ pub(super) fn job_types(
     }
     let known =
         |name| job_types.parse(family, name).ok_or("must be a comma-separated list of known job types, without spaces");
-    text.split(',').map(known).collect::<Result<_, _>>().map_err(|reason| Error::input("job_type", reason))
+    decode::split(text, b',').map(known).collect::<Result<_, _>>().map_err(|reason| Error::input("job_type", reason))
 }
 
 /// `job_type` of a list: mandatory, one name; empty stands for the types that a count without it has.

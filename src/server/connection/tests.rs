@@ -20,12 +20,12 @@ use crate::web::routes::Routes;
 
 /// An application that counts the requests that it has answered.
 fn app(answered: Arc<AtomicUsize>) -> App {
-    let answer = async |answered: Arc<AtomicUsize>, _| {
+    let answer = async |answered: Arc<Arc<AtomicUsize>>, _| {
         answered.fetch_add(1, Relaxed);
     };
     let root = Operation::new("", Method::GET, "/", None, answer);
     let (metrics, ids) = (Arc::new(Metrics::new().unwrap()), RequestIds::new().unwrap());
-    let routes = Routes::new(vec![root], answered, Listener::Public, &metrics);
+    let routes = Routes::new(vec![root], &answered, Listener::Public, &metrics);
     App::new(routes, metrics, ids, Duration::from_secs(10), Observers::default())
 }
 
