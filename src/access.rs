@@ -207,7 +207,7 @@ impl Access {
     /// The token is unknown or expired, or the identity service does not answer.
     pub async fn authenticate(&self, token: Token<'_>) -> Result<Arc<Principal>, AuthenticationError> {
         match self.look_up(token) {
-            TokenLookup::Local(result) => result,
+            TokenLookup::Local(result) => result.cloned(),
             // Boxed, so that the future of other requests stays small.
             TokenLookup::Remote(query) => Box::pin(query.send()).await,
         }
@@ -220,7 +220,7 @@ impl Access {
             (Err(AuthenticationError::Unknown), Some((_, roles)), Some(service)) => {
                 TokenLookup::Remote(IdentityQuery { token, digest, roles, service })
             }
-            (found, _, _) => TokenLookup::Local(found.cloned()),
+            (found, _, _) => TokenLookup::Local(found),
         }
     }
 
@@ -283,7 +283,7 @@ impl Access {
 #[derive(Debug)]
 pub enum TokenLookup<'a> {
     /// The access file decides.
-    Local(Result<Arc<Principal>, AuthenticationError>),
+    Local(Result<&'a Arc<Principal>, AuthenticationError>),
     /// The access file does not have the token; the identity service decides.
     Remote(IdentityQuery<'a>),
 }

@@ -39,7 +39,7 @@ use self::show_job::show_job;
 use self::show_job_detail::show_job_detail;
 use self::summary::get_summary;
 use self::wait::wait_for_count;
-use crate::access::{AccessHandle, Action};
+use crate::access::{AccessHandle, Action, Principal};
 use crate::domain::{JobTypes, ProjectId};
 use crate::overview::Overview;
 use crate::readiness::Readiness;
@@ -221,21 +221,22 @@ fn for_any_caller<F, R>(
     id: &'static str,
     method: Method,
     path: &'static str,
-    operation: fn(Arc<Api>, Call<()>) -> F,
+    operation: fn(Call<()>, Arc<Principal>) -> F,
 ) -> Operation<Arc<Api>>
 where
     F: Future<Output = Result<R, Error>> + Send + 'static,
     R: IntoResponse + 'static,
 {
     let answer = move |api: Arc<Api>, request: Request| async move {
-        let call = api.receive(path, request, Payload::ignored)?.authenticate().await?;
-        operation(api, call).await
+        let (call, principal) = api.receive(path, request, Payload::ignored)?.authenticate().await?;
+        operation(call, principal).await
     };
     Operation::new(id, method, path, None, answer)
 }
 
 impl Api {
-    /// Acquires a permit for a request.
+    /// Acquires a permit for a request. Inlined, because a call would move the request.
+    #[inline(always)]
     fn receive(
         &self,
         template: &'static str,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::Json;
 use serde::Serialize;
 
-use super::Api;
+use crate::access::Principal;
 use crate::web::call::Call;
 use crate::web::decode;
 use crate::web::error::Error;
@@ -36,10 +36,10 @@ struct Links {
 }
 
 /// Lists the caller's projects that have names; with `name`, only those with that name.
-pub(super) async fn list_projects(_: Arc<Api>, call: Call<()>) -> Result<Json<Projects>, Error> {
+pub(super) async fn list_projects(call: Call<()>, principal: Arc<Principal>) -> Result<Json<Projects>, Error> {
     let (mut call, wanted) = call.with_input(|call| name(call.query()))?.in_no_project();
     call.ignore_body().await?;
-    let named = call.access().named_projects(&call.caller.principal);
+    let named = call.access().named_projects(&principal);
     let projects = named
         .filter(|(_, name)| wanted.as_ref().is_none_or(|wanted| wanted == name))
         .map(|(id, name)| Project { id: id.to_string(), name: name.to_owned(), enabled: true })

@@ -108,23 +108,23 @@ async fn ingest(internal: &Internal, request: Request) -> Result<Outcome, Error>
     let access = api.access.load();
     let received =
         Box::new(UnauthorizedRequest { template: PATH, parts, payload, permit: Permit::unbounded(), access });
-    let call = received.authorize(ACTION).await?;
+    let (call, principal, signature) = received.authorize_caller(ACTION).await?;
     let exists = call.project_exists();
     let format = format(call.headers());
-    let (caller, project, mut payload) = call.into_payload();
-    payload.set_owner(|| Owner::Principal(caller.principal.name().into()))?;
+    let (project, mut payload) = call.into_payload();
+    payload.set_owner(|| Owner::Principal(principal.name().into()))?;
     let format = format?;
     let coding = coding?;
     payload.read_all().await?;
     let (body, held) = payload.into_bytes();
-    let attempt = match caller.signature {
+    let attempt = match signature {
         None => None,
         Some(signature) => match report_limits.replay_cache.look_up(signature).await {
             LookUp::Accepted(outcome) => return exists.map(|()| outcome),
             LookUp::New(attempt) => Some(attempt),
         },
     };
-    let received = ReceivedReport { principal: caller.principal, project, exists, format, coding, body, held };
+    let received = ReceivedReport { principal, project, exists, format, coding, body, held };
     let context = Context { api, report_limits };
     if received.is_small() {
         let submitted = received.submit_at_once(&context)?;

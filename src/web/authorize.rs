@@ -3,6 +3,7 @@
 //! The order of decisions: credential (401), permission (403), inputs that all operations have (400), the operation's own
 //! inputs (400), whether the project exists (404).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::request::Parts;
@@ -20,9 +21,10 @@ use crate::domain::Timestamp;
 pub const X_AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 
 /// An authenticated caller.
-pub struct Caller {
-    /// Who the credential belongs to.
-    pub principal: Arc<Principal>,
+pub struct Caller<'a> {
+    /// Who the credential belongs to: borrowed from the access file if that has it, because a count of references would be changed by
+    /// all cores.
+    pub principal: Cow<'a, Arc<Principal>>,
     /// The id of the request's signature, if it has one. The signature is valid.
     pub signature: Option<SignatureId>,
 }
@@ -34,13 +36,13 @@ pub struct Caller {
 ///
 /// 401 for a missing or refused credential; 503 if the identity service does not answer, or a limit for bodies is reached; the
 /// errors of reading a body.
-pub async fn authenticate(
-    access: &Access,
+pub async fn authenticate<'a>(
+    access: &'a Access,
     parts: &Parts,
-    headers: &RequestHeaders<'_>,
+    headers: &RequestHeaders<'a>,
     payload: &mut Payload,
     permit: &mut Permit,
-) -> Result<Caller, Error> {
+) -> Result<Caller<'a>, Error> {
     let signature = if headers.authorizations == 0 { None } else { Signature::read(&parts.headers, Timestamp::now)? };
     let token = headers.token()?;
     let signer = match &signature {
@@ -56,15 +58,15 @@ pub async fn authenticate(
     let holder = match token {
         None => None,
         Some(token) => Some(match access.look_up(token) {
-            TokenLookup::Local(result) => result?,
+            TokenLookup::Local(result) => Cow::Borrowed(result?),
             // Boxed, so that the futures of all other requests stay small.
-            TokenLookup::Remote(query) => Box::pin(permit.await_identity(query.send())).await??,
+            TokenLookup::Remote(query) => Cow::Owned(Box::pin(permit.await_identity(query.send())).await??),
         }),
     };
     let principal = match (holder, signer) {
         (None, None) => return Err(CredentialError::Missing.into()),
         (Some(holder), None) => holder,
-        (None, Some(signer)) => signer.clone(),
+        (None, Some(signer)) => Cow::Borrowed(signer),
         (Some(holder), Some(signer)) if Arc::ptr_eq(&holder, signer) => holder,
         (Some(_), Some(_)) => return Err(CredentialError::Different.into()),
     };

@@ -22,7 +22,7 @@ use super::concurrency::Permit;
 use super::decode;
 use super::error::Error;
 use super::operation::path_segment;
-use crate::access::{Access, Action};
+use crate::access::{Access, Action, Principal, SignatureId};
 use crate::domain::ProjectId;
 
 /// The most headers that a map has place for which a connection keeps. A larger one is freed with its request.
@@ -44,8 +44,6 @@ pub struct UnauthorizedRequest {
 
 /// A request whose caller is authorized. `P` is the project that its path names, or `()`.
 pub struct Call<P> {
-    /// Who calls.
-    pub caller: Caller,
     /// The project in the path.
     pub project: P,
     /// Boxed, so that the steps of the chain move a pointer only.
@@ -59,7 +57,7 @@ pub struct ValidCall<P, T> {
 }
 
 /// Tells the access log and the spans, if there are any, who calls.
-fn record_caller(parts: &Parts, caller: &Caller, project: Option<&ProjectId>) {
+fn record_caller(parts: &Parts, caller: &Caller<'_>, project: Option<&ProjectId>) {
     if let Some(slot) = parts.extensions.get::<CallerSlot>() {
         slot.set(&caller.principal, project);
     }
@@ -71,13 +69,14 @@ impl UnauthorizedRequest {
     /// # Errors
     ///
     /// 401, or 503 if the credential cannot be checked now; 400 for wrong framing headers.
-    pub async fn authenticate(mut self: Box<Self>) -> Result<Call<()>, Error> {
+    pub async fn authenticate(mut self: Box<Self>) -> Result<(Call<()>, Arc<Principal>), Error> {
         let Self { access, parts, payload, permit, .. } = &mut *self;
         let headers = RequestHeaders::of(&parts.headers);
         let caller = authenticate(access, parts, &headers, payload, permit).await?;
         record_caller(parts, &caller, None);
         check_framing_headers(parts, &headers)?;
-        Ok(Call { caller, project: (), request: self })
+        let principal = caller.principal.into_owned();
+        Ok((Call { project: (), request: self }, principal))
     }
 
     /// Authenticates the caller and checks its permission for `action` in the project of the path's `{project_id}`.
@@ -86,26 +85,42 @@ impl UnauthorizedRequest {
     ///
     /// Those of [`UnauthorizedRequest::authenticate`]; 403; 400 for an invalid project id. 403 comes before 400.
     pub async fn authorize(mut self: Box<Self>, action: Action) -> Result<Call<ProjectId>, Error> {
-        let Self { access, parts, payload, permit, .. } = &mut *self;
+        let (project, _) = self.decide(action).await?;
+        Ok(Call { project, request: self })
+    }
+
+    /// The same, for an operation that needs to know who calls, and by which signature.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`UnauthorizedRequest::authorize`].
+    pub async fn authorize_caller(
+        mut self: Box<Self>,
+        action: Action,
+    ) -> Result<(Call<ProjectId>, Arc<Principal>, Option<SignatureId>), Error> {
+        let (project, Caller { principal, signature }) = self.decide(action).await?;
+        let principal = principal.into_owned();
+        Ok((Call { project, request: self }, principal, signature))
+    }
+
+    async fn decide(&mut self, action: Action) -> Result<(ProjectId, Caller<'_>), Error> {
+        let Self { template, access, parts, payload, permit } = self;
         let headers = RequestHeaders::of(&parts.headers);
         let caller = authenticate(access, parts, &headers, payload, permit).await?;
         let framing = check_framing_headers(parts, &headers);
-        let project = self.project();
-        record_caller(&self.parts, &caller, project.as_ref().ok());
+        let project = path_parameter(template, &parts.uri, "project_id")
+            .and_then(|text| ProjectId::parse(&text).map_err(|error| Error::input("project_id", error.to_string())));
+        record_caller(parts, &caller, project.as_ref().ok());
         caller.principal.authorize(project.as_ref().ok(), action)?;
         framing?;
-        Ok(Call { caller, project: project?, request: self })
+        Ok((project?, caller))
     }
+}
 
-    fn project(&self) -> Result<ProjectId, Error> {
-        let text = self.path_parameter("project_id")?;
-        ProjectId::parse(&text).map_err(|error| Error::input("project_id", error.to_string()))
-    }
-
-    fn path_parameter(&self, name: &'static str) -> Result<Cow<'_, str>, Error> {
-        let segment = path_segment(self.template, self.parts.uri.path(), name).unwrap_or_default();
-        decode::segment(segment).map_err(|error| Error::input(name, error.to_string()))
-    }
+/// The path segment at the template's `{name}`, decoded.
+fn path_parameter<'u>(template: &str, uri: &'u Uri, name: &'static str) -> Result<Cow<'u, str>, Error> {
+    let segment = path_segment(template, uri.path(), name).unwrap_or_default();
+    decode::segment(segment).map_err(|error| Error::input(name, error.to_string()))
 }
 
 impl<P> Call<P> {
@@ -135,7 +150,7 @@ impl<P> Call<P> {
     ///
     /// 400 if it is not percent-encoded UTF-8.
     pub fn path_parameter(&self, name: &'static str) -> Result<Cow<'_, str>, Error> {
-        self.request.path_parameter(name)
+        path_parameter(self.request.template, self.uri(), name)
     }
 
     /// Parses the operation's own inputs.
@@ -184,9 +199,9 @@ impl<P> Call<P> {
         response
     }
 
-    /// The caller, the project and the body, for an operation that expects a body.
-    pub fn into_payload(self) -> (Caller, P, Payload) {
-        (self.caller, self.project, self.request.payload)
+    /// The project and the body, for an operation that expects a body.
+    pub fn into_payload(self) -> (P, Payload) {
+        (self.project, self.request.payload)
     }
 }
 
@@ -213,8 +228,8 @@ impl Call<ProjectId> {
     pub async fn authorize_again(&mut self, access: Arc<Access>, action: Action) -> Result<(), Error> {
         let UnauthorizedRequest { parts, payload, permit, .. } = &mut *self.request;
         let headers = RequestHeaders::of(&parts.headers);
-        self.caller = authenticate(&access, parts, &headers, payload, permit).await?;
-        self.caller.principal.authorize(Some(&self.project), action)?;
+        let caller = authenticate(&access, parts, &headers, payload, permit).await?;
+        caller.principal.authorize(Some(&self.project), action)?;
         self.request.access = Guard::from_inner(access);
         Ok(())
     }
