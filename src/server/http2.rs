@@ -4,6 +4,7 @@
 //! (`state.rs`), which [`Streams`] measures: hyper tells neither when a head begins nor when the last stream ends.
 
 mod frames;
+mod request_body;
 mod service;
 mod socket;
 mod streams;
@@ -58,9 +59,10 @@ where
     let streams = Streams::new(state.clone());
     // Dropped at the end of the connection, which aborts the tasks.
     let tasks = Arc::<Mutex<JoinSet<()>>>::default();
-    let builder = builder(Arc::downgrade(&tasks), state.timeouts().is_single_request);
+    let executor = StreamExecutor(Arc::downgrade(&tasks));
+    let builder = builder(executor.clone(), state.timeouts().is_single_request);
     let io = TokioIo::new(Http2Socket::new(socket, streams.clone()));
-    let mut connection = pin!(builder.serve_connection(io, Http2Service::new(app, streams.clone())));
+    let mut connection = pin!(builder.serve_connection(io, Http2Service::new(app, streams.clone(), executor)));
     let mut drain_begun = pin!(drain.wait_until_begun());
     let (mut is_first_poll, mut is_draining) = (true, false);
     // Since when the peer knows that the server accepts no further requests.
@@ -101,8 +103,8 @@ where
     .await
 }
 
-fn builder(tasks: Weak<Mutex<JoinSet<()>>>, is_single_request: bool) -> http2::Builder<StreamExecutor> {
-    let mut builder = http2::Builder::new(StreamExecutor(tasks));
+fn builder(executor: StreamExecutor, is_single_request: bool) -> http2::Builder<StreamExecutor> {
+    let mut builder = http2::Builder::new(executor);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(if is_single_request { 1 } else { MAX_CONCURRENT_STREAMS })

@@ -8,12 +8,15 @@ use std::task::{Context, Poll};
 
 use axum::body::Body;
 use futures_util::future::Either;
-use http::header::HOST;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::header::{CONTENT_LENGTH, HOST};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 
 use super::super::tracked_body::TrackedBody;
+use super::StreamExecutor;
+use super::request_body::RequestBody;
 use super::streams::{StreamGuard, Streams};
 use crate::web::instrument::{App, ResponseFuture};
 
@@ -23,11 +26,12 @@ const MAX_HEADERS: usize = 100;
 pub(super) struct Http2Service {
     app: App,
     streams: Arc<Streams>,
+    executor: StreamExecutor,
 }
 
 impl Http2Service {
-    pub(super) fn new(app: App, streams: Arc<Streams>) -> Self {
-        Self { app, streams }
+    pub(super) fn new(app: App, streams: Arc<Streams>, executor: StreamExecutor) -> Self {
+        Self { app, streams, executor }
     }
 }
 
@@ -36,14 +40,17 @@ impl hyper::service::Service<Request<Incoming>> for Http2Service {
     type Error = Infallible;
     type Future = StreamFuture;
 
-    fn call(&self, mut request: Request<Incoming>) -> StreamFuture {
-        let guard = Some(self.streams.begin());
-        if request.headers().len() > MAX_HEADERS {
-            return StreamFuture { response: Either::Right(ready(too_many_headers())), guard };
-        }
-        add_host(&mut request);
-        // A fragment does not reach the server: the HTTP layer has removed it.
-        StreamFuture { response: Either::Left(self.app.call(request, false)), guard }
+    fn call(&self, request: Request<Incoming>) -> StreamFuture {
+        let mut request = request.map(|body| RequestBody::new(body, &self.executor));
+        let (guard, is_head) = (Some(self.streams.begin()), *request.method() == Method::HEAD);
+        let response = if request.headers().len() > MAX_HEADERS {
+            Either::Right(ready(too_many_headers()))
+        } else {
+            add_host(&mut request);
+            // A fragment does not reach the server: the HTTP layer has removed it.
+            Either::Left(self.app.call(request, false))
+        };
+        StreamFuture { response, guard, is_head }
     }
 }
 
@@ -67,11 +74,20 @@ fn add_host<B>(request: &mut Request<B>) {
     }
 }
 
+/// Says of an empty body that it is empty, as with HTTP/1, where the HTTP layer does so.
+fn add_zero_length(response: &mut Response<Body>) {
+    let (status, is_empty) = (response.status(), response.body().size_hint().exact() == Some(0));
+    if is_empty && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        response.headers_mut().entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
+    }
+}
+
 pin_project! {
     pub(super) struct StreamFuture {
         #[pin]
         response: Either<ResponseFuture, Ready<Response<Body>>>,
         guard: Option<StreamGuard>,
+        is_head: bool,
     }
 }
 
@@ -80,7 +96,10 @@ impl Future for StreamFuture {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let response = std::task::ready!(this.response.poll(cx));
+        let mut response = std::task::ready!(this.response.poll(cx));
+        if !*this.is_head {
+            add_zero_length(&mut response);
+        }
         let guard = this.guard.take().map(StreamGuard::answered);
         Poll::Ready(Ok(response.map(|body| TrackedBody::new(body, guard))))
     }

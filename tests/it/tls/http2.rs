@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use futures_util::future::join_all;
+use h2::Reason;
 use http::{HeaderValue, Request};
 use subjobs::config::Config;
 use tokio::process::Command;
@@ -42,6 +43,36 @@ async fn curl_chooses_the_version_by_alpn() {
     let body = "x".repeat(60_000);
     let said = curl(&server, &certificates, &["--http2", "--request", "GET", "--data", &body]).await;
     assert_eq!(said, "{\"count\":0} 2 200");
+}
+
+#[tokio::test]
+async fn curl_gets_a_response_that_comes_before_the_end_of_its_body() {
+    let certificates = Certificates::new();
+    let server = server(&certificates, config()).await;
+    let body = "x".repeat(120_000);
+    for data in ["x", &body] {
+        for _ in 0..10 {
+            let said = curl(&server, &certificates, &["--http2", "--data", data]).await;
+            assert!(said.contains(code::METHOD) && said.ends_with(" 2 405"), "{said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_stays_open_after_its_response_until_the_body_has_come() {
+    let certificates = Certificates::new();
+    let server = server(&certificates, config()).await;
+    let http2 = Http2::open(&certificates, server.public).await;
+    let (response, mut body) = http2.begin_with_body(http2.post(&count_path(PROJECT))).await;
+    read(response).await.unwrap().assert_error(405, code::METHOD);
+    // A reset would have come before this response.
+    assert_eq!(http2.ask(http2.get(&count_path(PROJECT), OPS)).await.unwrap().status, 200);
+    body.send_data(Bytes::from_static(b"{}"), true).unwrap();
+    // A body that does not come has a second.
+    let (response, mut body) = http2.begin_with_body(http2.post(&count_path(PROJECT))).await;
+    read(response).await.unwrap().assert_error(405, code::METHOD);
+    let reset = std::future::poll_fn(|cx| body.poll_reset(cx)).await;
+    assert_eq!(reset.unwrap(), Reason::NO_ERROR);
 }
 
 /// Two responses without what always differs, and without what only one version has.
@@ -209,6 +240,10 @@ async fn reports_and_streams_of_the_internal_listener_work() {
     let (refused, mut body) = internal.begin_with_body(internal.post("/nowhere")).await;
     assert_eq!(read(refused).await.unwrap().status, 404);
     let _ = body.send_data(Bytes::from_static(b"late"), true);
+    let mut delete = public.post(&format!("/v1/{PROJECT}/app-server-sub-jobs/actions/batch-delete"));
+    delete.headers_mut().insert("content-type", HeaderValue::from_static("application/json"));
+    let deleted = public.send(delete, br#"{"items":["unknown"]}"#).await;
+    assert_eq!((deleted.status, deleted.header("content-length")), (200, Some("0")));
     let events = format!("/subjobs/v1/{PROJECT}/events");
     let mut head = internal.begin(internal.get(&events, OPS)).await.unwrap().await.unwrap();
     let first = head.body_mut().data().await.unwrap().unwrap();
