@@ -34,6 +34,6 @@ pub(super) async fn authorize_reader(
     check_is_loaded(&api.readiness)?;
     let (parts, body) = request.into_parts();
     let action = scope_action(&parts.uri);
-    let (payload, permit, access) = (Payload::ignored(body), Permit::unbounded(), api.access.load());
+    let (payload, permit, access) = (Payload::ignored(body), Permit::uncounted(), api.access.load());
     Box::new(UnauthorizedRequest { template, parts, payload, permit, access }).authorize(action).await
 }

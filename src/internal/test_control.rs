@@ -71,7 +71,7 @@ where
     let answer = move |internal, request: Request| {
         let control = control.clone();
         async move {
-            Payload::ignored(request.into_body()).ignore(&mut Permit::unbounded()).await?;
+            Payload::ignored(request.into_body()).ignore(&mut Permit::uncounted()).await?;
             operation(control, internal).await
         }
     };

@@ -36,6 +36,8 @@ pub struct Permit {
     /// `None` if the request is not limited.
     limit: Option<Arc<ConcurrencyLimit>>,
     is_held: bool,
+    /// Whether a wait for the body ends after [`BODY_TIMEOUT`].
+    has_body_timeout: bool,
 }
 
 impl ConcurrencyLimit {
@@ -68,7 +70,7 @@ impl ConcurrencyLimit {
     pub fn try_acquire(self: &Arc<Self>, readiness: &Readiness) -> Result<Permit, Unavailable> {
         check_is_loaded(readiness)?;
         increment_up_to(&self.acquired, self.max)?;
-        Ok(Permit { limit: Some(self.clone()), is_held: true })
+        Ok(Permit { limit: Some(self.clone()), is_held: true, has_body_timeout: true })
     }
 }
 
@@ -79,10 +81,20 @@ impl ConcurrencyLimit {
 /// `Starting` before that, `Draining` at the end.
 pub fn check_is_loaded(readiness: &Readiness) -> Result<(), Unavailable> {
     match readiness.phase() {
-        Phase::Ready | Phase::Draining => Ok(()),
+        Phase::Ready | Phase::Draining | Phase::Closed => Ok(()),
         Phase::Loading => Err(Unavailable::Starting),
         Phase::Ending | Phase::Abandoned => Err(Unavailable::Draining),
     }
+}
+
+/// Checks that new changes are accepted: those of a drain end once the public listener has closed.
+///
+/// # Errors
+///
+/// Those of [`check_is_loaded`]; `Draining` from then on.
+pub fn check_takes_changes(readiness: &Readiness) -> Result<(), Unavailable> {
+    check_is_loaded(readiness)?;
+    if readiness.phase() >= Phase::Closed { Err(Unavailable::Draining) } else { Ok(()) }
 }
 
 /// Adds one, unless `max` is reached.
@@ -108,9 +120,14 @@ impl Drop for WaitGuard<'_> {
 }
 
 impl Permit {
-    /// The permit of a request that is not limited, for example a report.
+    /// The permit of a request that is not limited and whose body has a rule of its own, as a report's has.
     pub fn unbounded() -> Self {
-        Self { limit: None, is_held: false }
+        Self { limit: None, is_held: false, has_body_timeout: false }
+    }
+
+    /// The permit of a request that counts for no limit, but waits for its body no longer than others.
+    pub fn uncounted() -> Self {
+        Self { limit: None, is_held: false, has_body_timeout: true }
     }
 
     /// Waits for an answer of the identity service. If it is not ready at once, the permit is released during the wait.
@@ -130,15 +147,12 @@ impl Permit {
     ///
     /// If that limit is reached, the wait times out, or there is no permit after it.
     pub async fn await_body<T>(&mut self, body: impl Future<Output = T>) -> Result<T, Unavailable> {
-        match self.limit {
-            None => Ok(body.await),
-            Some(_) => {
-                let in_time = self
-                    .release_while(timeout(BODY_TIMEOUT, body), |limit| (&limit.body_waits, limit.max_body_waits))
-                    .await?;
-                in_time.map_err(|_| Unavailable::TimedOut)
-            }
+        if !self.has_body_timeout {
+            return Ok(body.await);
         }
+        let body = timeout(BODY_TIMEOUT, body);
+        let in_time = self.release_while(body, |limit| (&limit.body_waits, limit.max_body_waits)).await?;
+        in_time.map_err(|_| Unavailable::TimedOut)
     }
 
     async fn release_while<T>(
@@ -255,6 +269,13 @@ mod tests {
         assert_eq!(third, Err(Unavailable::Overloaded));
         assert_eq!(start.elapsed(), BODY_TIMEOUT);
         assert_eq!(limit.in_flight(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_counts_for_no_limit_waits_for_its_body_no_longer() {
+        let start = tokio::time::Instant::now();
+        assert_eq!(Permit::uncounted().await_body(pending::<()>()).await, Err(Unavailable::TimedOut));
+        assert_eq!(start.elapsed(), BODY_TIMEOUT);
     }
 
     /// The wait is cancelled when the caller closes its connection.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use subjobs::config::Config;
 
-use crate::support::connection::{Connection, head, valid_count};
+use crate::support::connection::{Connection, head, request, valid_count};
 use crate::support::fixtures::{OPS, PROJECT, code, config, report_path};
 use crate::support::server::Running;
 
@@ -54,6 +54,23 @@ async fn single_bytes_do_not_extend_the_head_timeout() {
         assert!(start.elapsed() < LONG / 4);
     }
     assert!(start.elapsed() >= SHORT);
+}
+
+/// The internal listener's own timeout is that of reports.
+#[tokio::test]
+async fn a_body_that_does_not_come_is_awaited_for_five_seconds_on_both_listeners() {
+    let server = Running::start(Config { allow_reset: true, ..config() }).await;
+    let begin = Instant::now();
+    let ask = async |address, method: &str, operation: &str| {
+        let mut connection = Connection::open(address).await;
+        let target = format!("/subjobs/v1/{PROJECT}/{operation}");
+        connection.send(request(method, &target, OPS, &["Content-Length: 3"])).await;
+        connection.response().await.assert_error(503, code::UNAVAILABLE);
+    };
+    let (public, internal) = (server.public, server.internal);
+    tokio::join!(ask(public, "GET", "summary"), ask(internal, "GET", "summary"), ask(internal, "POST", "reset"),);
+    let waited = begin.elapsed().as_secs_f64();
+    assert!((5.0..20.0).contains(&waited), "{waited}");
 }
 
 #[tokio::test]
