@@ -25,8 +25,7 @@ pub(super) async fn wait_for_count(api: Arc<Api>, call: Call<ProjectId>) -> Resu
     let call = call.with_input(|call| WaitQuery::parse(call.query(), &api.job_types))?;
     let (mut call, query) = call.in_existing_project()?;
     call.ignore_body().await?;
-    let _waiter = api.waiters.try_acquire()?;
-    call.prepare_to_wait();
+    let mut waiter = None;
     let deadline = Instant::now() + query.timeout;
     // Before the first look, so that no change falls between the two.
     let mut watch = api.store.watch(&call.project, Some(query.condition.clone()));
@@ -39,6 +38,10 @@ pub(super) async fn wait_for_count(api: Arc<Api>, call: Call<ProjectId>) -> Resu
                 call.authorize_again(Arc::clone(&access), scope_action(call.uri())).await?;
             }
             return Ok(Json(waited));
+        }
+        if waiter.is_none() {
+            waiter = Some(api.waiters.try_acquire()?);
+            call.prepare_to_wait();
         }
         // The end of the time or of all watches; then the last state is the answer.
         is_over = !matches!(timeout_at(deadline, watch.changed()).await, Ok(Ok(())));

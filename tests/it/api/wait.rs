@@ -77,6 +77,7 @@ async fn a_wait_holds_no_permit_and_has_its_own_timeout() {
         let url = format!("http://{}/subjobs/v1/{PROJECT}/wait?until=eq:1", server.public);
         let refused = server.client.get(url).header("X-Auth-Token", OPS).send().await.unwrap();
         assert_error(refused, 503, code::UNAVAILABLE).await;
+        assert_eq!(wait(&server, "?until=eq:0").await["satisfied"], true, "it waits for nothing");
         let begin = Instant::now();
         while begin.elapsed() < Duration::from_millis(300) {
             assert_eq!(server.count("").await, 0);
