@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::response::{IntoResponse as _, Response};
-use http::header::{CONTENT_TYPE, ETAG, X_CONTENT_TYPE_OPTIONS};
+use http::header::{CONTENT_TYPE, ETAG, VARY, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, StatusCode};
 
 use crate::api::Api;
@@ -17,7 +17,8 @@ pub(super) async fn overview(api: Arc<Api>, headers: HeaderMap) -> Response {
     // Weak, since the moment of the reading differs.
     let weak = [(ETAG, format!("W/{tag}"))];
     if is_in_if_none_match(&headers, &tag) {
-        return (StatusCode::NOT_MODIFIED, weak).into_response();
+        // As the 200 has it, whose coding the caller chooses.
+        return (StatusCode::NOT_MODIFIED, weak, [(VARY, "accept-encoding")]).into_response();
     }
     let media_type = [(CONTENT_TYPE, "application/json"), (X_CONTENT_TYPE_OPTIONS, "nosniff")];
     (media_type, weak, json.to_bytes()).into_response()

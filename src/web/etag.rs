@@ -10,12 +10,12 @@ pub fn is_in_if_none_match(headers: &HeaderMap, tag: &str) -> bool {
 }
 
 fn lists(mut list: &[u8], tag: &[u8]) -> bool {
-    if list.trim_ascii() == b"*" {
-        return true;
-    }
     loop {
         while let [b' ' | b'\t' | b',', rest @ ..] = list {
             list = rest;
+        }
+        if let [b'*'] | [b'*', b' ' | b'\t' | b',', ..] = list {
+            return true;
         }
         let opaque = list.strip_prefix(b"W/").unwrap_or(list);
         let Some(length) = opaque.strip_prefix(b"\"").and_then(|text| memchr::memchr(b'"', text)) else { return false };
@@ -43,6 +43,8 @@ mod tests {
             "\"1\",W/\"42\",\"3\"",
             ", ,\"a,b\" ,\"42\"",
             "\"\",\"42\"",
+            "\"x\",*",
+            "*,\"x\"",
         ] {
             assert!(lists(list.as_bytes(), tag), "{list}");
         }

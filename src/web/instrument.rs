@@ -18,8 +18,8 @@ use axum::routing::future::RouteFuture;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, CatchUnwind, Either};
-use http::header::{AUTHORIZATION, CACHE_CONTROL};
-use http::{HeaderMap, HeaderValue, Request};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH};
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep};
 use tower::Service as _;
@@ -191,6 +191,10 @@ impl Shared {
             self.observers.tell(observed, &answered);
         }
         let headers = response.headers_mut();
+        if status == StatusCode::NOT_MODIFIED.as_u16() {
+            // The router gives a HEAD the length of the empty body; a GET has none, since the 200 would have another.
+            headers.remove(CONTENT_LENGTH);
+        }
         // Moved, because a clone would allocate.
         headers.insert(X_REQUEST_ID, std::mem::replace(&mut context.request_id, NO_REQUEST_ID));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -124,6 +124,7 @@ async fn an_unchanged_overview_is_answered_with_304() {
     };
     let same = ask(&tag).await;
     assert_eq!((same.status().as_u16(), same.headers()["etag"].to_str().unwrap()), (304, &*tag));
+    assert_eq!(same.headers()["vary"], "accept-encoding");
     assert_eq!(same.bytes().await.unwrap().len(), 0);
     report_some(&server).await;
     let changed = ask(&tag).await;
