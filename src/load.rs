@@ -1,18 +1,22 @@
 //! Loads files of subtasks before the server is ready: one JSON object a line, each with its `project_id`.
 
+mod last_records;
+mod source;
 mod summary;
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read as _};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use crate::domain::{JobTypes, ProjectId, SubJob};
 use crate::progress::Progress;
-use crate::record;
-use crate::store::{OpenError, Store, StoreError};
+use crate::store::{OpenError, Store, StoreError, StoreKind};
 
+use self::last_records::LastRecords;
+use self::source::Source;
 pub use self::summary::{Summary, summarize};
 
 /// The most bytes of a line. A record has at most some tens of KiB, so a longer line means another kind of file.
@@ -20,6 +24,9 @@ const MAX_LINE_BYTES: usize = 1024 * 1024;
 
 /// How many records are read before they are stored.
 const BATCH_RECORDS: usize = 8192;
+
+/// The pause after the database has not answered.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
 /// Why files of subtasks cannot be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -53,8 +60,8 @@ pub enum LoadError {
     Cancelled,
 }
 
-/// Loads the files in their order and shows the progress. Stops at the first bad line, and soon after `cancelled` becomes true.
-/// The caller must not serve a partly loaded store.
+/// Loads the files in their order and shows the progress. Stops at the first bad line, and soon after `cancelled` becomes true. While a
+/// database does not answer, waits for it. The caller must not serve a partly loaded store.
 ///
 /// # Errors
 ///
@@ -63,82 +70,76 @@ pub fn load(files: &[PathBuf], store: &Store, job_types: &JobTypes, cancelled: &
     if files.is_empty() {
         return Ok(());
     }
-    let is_discarded_unless_ended = store.begin_load()?;
-    if !is_discarded_unless_ended {
-        // Checked first, because the store keeps what is loaded before a bad line. A pipe can be read only once.
-        for path in files.iter().filter(|path| path.is_file()) {
-            check_file(path, job_types)?;
-        }
-    }
-    files.iter().try_for_each(|path| load_file(path, store, job_types, cancelled))?;
-    if is_discarded_unless_ended {
+    if store.begin_load()? {
+        // What is loaded is discarded unless the load ends, so each file is read once.
+        let (sources, mut last) = (files.iter().map(|path| Source::read_once(path)), LastRecords::default());
+        sources.into_iter().try_for_each(|source| load_source(&source, &mut last, store, job_types, cancelled))?;
         store.end_load()?;
+        return Ok(());
     }
-    Ok(())
+    // The store keeps what is loaded before a bad line or an interruption.
+    let sources: Vec<_> = files.iter().map(Source::read_again).collect::<Result<_, _>>()?;
+    let mut last = LastRecords::read(&sources, job_types, cancelled)?;
+    sources.iter().try_for_each(|source| load_source(source, &mut last, store, job_types, cancelled))
 }
 
-fn load_file(path: &Path, store: &Store, job_types: &JobTypes, cancelled: &AtomicBool) -> Result<(), LoadError> {
-    let mut progress = Progress::of_file(path);
+fn load_source(
+    source: &Source<'_>,
+    last: &mut LastRecords,
+    store: &Store,
+    job_types: &JobTypes,
+    cancelled: &AtomicBool,
+) -> Result<(), LoadError> {
+    let mut progress = Progress::of_file(source.path);
     let mut batches: HashMap<ProjectId, Vec<SubJob>> = HashMap::new();
     let mut batched = 0;
-    for_each_record(path, job_types, |project, sub_job, bytes| {
+    source.for_each_record(job_types, |project, sub_job, bytes| {
+        progress.add(bytes);
+        let Some(sub_job) = last.take(&project, sub_job) else { return Ok(()) };
         match batches.get_mut(&project) {
             Some(batch) => batch.push(sub_job),
             None => drop(batches.insert(project, vec![sub_job])),
         }
         batched += 1;
-        progress.add(bytes);
         if batched < BATCH_RECORDS {
             return Ok(());
         }
         batched = 0;
-        if cancelled.load(Ordering::Relaxed) {
-            return Err(LoadError::Cancelled);
-        }
-        store_batches(&mut batches, store)
+        store_batches(&mut batches, store, cancelled)
     })?;
-    store_batches(&mut batches, store)?;
+    store_batches(&mut batches, store, cancelled)?;
     progress.finish();
     Ok(())
 }
 
-/// Reads a file and returns its first error.
-fn check_file(path: &Path, job_types: &JobTypes) -> Result<(), LoadError> {
-    for_each_record(path, job_types, |_, _, _| Ok(()))
-}
-
-fn store_batches(batches: &mut HashMap<ProjectId, Vec<SubJob>>, store: &Store) -> Result<(), LoadError> {
-    store.load(batches.drain())?;
-    Ok(())
-}
-
-/// Calls `each` with every subtask of a file, its project, and the bytes read since the last call.
-fn for_each_record(
-    path: &Path,
-    job_types: &JobTypes,
-    mut each: impl FnMut(ProjectId, SubJob, u64) -> Result<(), LoadError>,
+fn store_batches(
+    batches: &mut HashMap<ProjectId, Vec<SubJob>>,
+    store: &Store,
+    cancelled: &AtomicBool,
 ) -> Result<(), LoadError> {
-    let io_error = |cause| LoadError::File { path: path.into(), cause };
-    let mut file = BufReader::with_capacity(1024 * 1024, File::open(path).map_err(io_error)?);
-    let (mut line, mut number, mut bytes) = (Vec::new(), 0, 0);
-    loop {
-        line.clear();
-        let length = (&mut file).take(MAX_LINE_BYTES as u64 + 1).read_until(b'\n', &mut line).map_err(io_error)?;
-        if length == 0 {
+    let is_repeated = store.kind() == StoreKind::Postgres;
+    let mut logged = false;
+    while !cancelled.load(Ordering::Relaxed) {
+        if !is_repeated {
+            store.load(batches.drain())?;
             return Ok(());
         }
-        number += 1;
-        bytes += length as u64;
-        let line_error = |reason| LoadError::Line { path: path.into(), line: number, reason };
-        if length > MAX_LINE_BYTES {
-            return Err(line_error("the line has more than 1 MiB".into()));
-        }
-        let line = if number == 1 { record::without_bom(&line) } else { &line };
-        if !record::is_blank(line) {
-            let (project, sub_job) = record::from_load_line(line, job_types).map_err(line_error)?;
-            each(project, sub_job, std::mem::take(&mut bytes))?;
+        // A batch that was stored although its answer was lost is unchanged the next time.
+        match store.load(batches.iter().map(|(project, batch)| (project.clone(), batch.clone()))) {
+            Ok(_) => {
+                batches.clear();
+                return Ok(());
+            }
+            Err(StoreError::Unavailable) => {
+                if !std::mem::replace(&mut logged, true) {
+                    tracing::warn!("the load waits for the database");
+                }
+                thread::sleep(RETRY_PAUSE);
+            }
+            Err(error) => return Err(error.into()),
         }
     }
+    Err(LoadError::Cancelled)
 }
 
 #[cfg(test)]
@@ -202,8 +203,11 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_named() {
-        let error = check_file(Path::new("/nowhere/at/all"), &JobTypes::default()).unwrap_err().to_string();
-        assert!(error.starts_with("/nowhere/at/all: No such file"), "{error}");
+        let missing = PathBuf::from("/nowhere/at/all");
+        let once = Source::read_once(&missing).for_each_record(&JobTypes::default(), |_, _, _| Ok(()));
+        for error in [once.unwrap_err(), Source::read_again(&missing).unwrap_err()] {
+            assert!(error.to_string().starts_with("/nowhere/at/all: No such file"), "{error}");
+        }
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::Path;
 
-use super::{LoadError, for_each_record};
+use super::LoadError;
+use super::source::Source;
 use crate::domain::JobTypes;
 use crate::output::counted;
 
@@ -30,7 +31,7 @@ pub struct Summary {
 pub fn summarize(path: &Path, job_types: &JobTypes) -> Result<Summary, LoadError> {
     let (mut records, state) = (0, RandomState::new());
     let [mut sub_jobs, mut projects, mut jobs] = [(); 3].map(|()| HashSet::new());
-    for_each_record(path, job_types, |project, sub_job, _| {
+    Source::read_once(path).for_each_record(job_types, |project, sub_job, _| {
         records += 1;
         projects.insert(state.hash_one(&project));
         jobs.insert(state.hash_one((&project, &sub_job.job_id)));

@@ -162,8 +162,7 @@ impl PostgresStore {
         let (health, watches, stats) = (self.health.clone(), self.watches.clone(), self.stats.clone());
         let (target, patience) = (self.target.clone(), self.patience);
         let (has_lane, has_reader) = (Notify::new(), Notify::new());
-        let loaded_blocks = Mutex::default();
-        let shared = Shared { target, types, health, watches, stats, has_lane, has_reader, loaded_blocks, patience };
+        let shared = Shared { target, types, health, watches, stats, has_lane, has_reader, patience };
         Tasks::start(shared, self.lanes).await
     }
 

@@ -32,7 +32,7 @@ impl<A> Reply<A> {
 /// A change of what is stored.
 #[derive(Debug)]
 pub(in crate::store) enum Change {
-    /// `only_new`: of a load file, which leaves subtasks unchanged that it has not stored.
+    /// `only_new`: of a load file, which leaves stored subtasks unchanged.
     Report {
         project: ProjectId,
         batch: Vec<SubJob>,

@@ -144,9 +144,6 @@ impl WriteSession {
         }
         let block: i64 = block?.first().ok_or(Failure::Refused)?.try_get(0)?;
         locked.first_seq = block << BLOCK_BITS;
-        if group.iter().any(|change| matches!(change, Change::Report { only_new: true, .. })) {
-            shared.loaded_blocks().insert(block);
-        }
         Ok(locked)
     }
 
@@ -283,7 +280,6 @@ fn read_row(row: &Row, from: usize, shared: &Shared) -> Result<LockedRow, Failur
         status: columns::status(status).ok_or_else(unreadable)?,
         version: columns::version(version).ok_or_else(unreadable)?,
         seq,
-        is_loaded: shared.loaded_blocks().contains(&(seq >> BLOCK_BITS)),
         end_time: ended.and_then(EndTime::from_seconds),
         details: row.try_get(from + 6)?,
     })

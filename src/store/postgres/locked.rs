@@ -16,8 +16,6 @@ pub(super) struct LockedRow {
     pub(super) status: Status,
     pub(super) version: Version,
     pub(super) seq: i64,
-    /// Whether a load file of this process has stored it.
-    pub(super) is_loaded: bool,
     pub(super) end_time: Option<EndTime>,
     pub(super) details: Option<Vec<u8>>,
 }
@@ -66,7 +64,8 @@ impl Stored for Locked {
             status: row.status,
             version: row.version,
             end_time: row.end_time,
-            is_settled: !row.is_loaded,
+            // A load stores a subtask once.
+            is_settled: true,
             place: None,
             details: match &row.details {
                 Some(_) => KnownDetails::Stored(place.into()),

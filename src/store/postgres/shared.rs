@@ -1,7 +1,6 @@
 //! What the tasks of a store in a database share.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -23,14 +22,6 @@ pub(super) struct Shared {
     /// Notified when a lane has connected, and when a reader has.
     pub(super) has_lane: Notify,
     pub(super) has_reader: Notify,
-    /// The blocks of `seq` that load files of this process have used: one for each commit of a load.
-    pub(super) loaded_blocks: Mutex<HashSet<i64>>,
     /// How long a report is tried.
     pub(super) patience: Duration,
-}
-
-impl Shared {
-    pub(super) fn loaded_blocks(&self) -> MutexGuard<'_, HashSet<i64>> {
-        self.loaded_blocks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
