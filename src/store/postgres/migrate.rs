@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::connect::{Purpose, connect};
 use super::error::DatabaseError;
-use super::schema::{NEWEST, VERSIONS, newer, read_version};
+use super::schema::{NEWEST, VERSIONS, Version, newer, read_version};
 use super::target::Target;
 
 /// The key of the advisory lock that migrations hold: the bytes of "subjobs" as a number.
@@ -47,12 +47,13 @@ pub async fn migrate(target: &Target) -> Result<Migrated, DatabaseError> {
         if version > NEWEST {
             return Err(DatabaseError::Unusable(newer(version)));
         }
-        let Some(statements) = VERSIONS.get(version as usize) else {
+        let Some(Version { statements, oldest_program }) = VERSIONS.get(version as usize) else {
             client.batch_execute("COMMIT").await?;
             return Ok(Migrated { from, to: version });
         };
         client.batch_execute(statements).await?;
         let next = version + 1;
-        client.batch_execute(&format!("INSERT INTO subjobs_schema (version) VALUES ({next}); COMMIT")).await?;
+        let record = format!("INSERT INTO subjobs_schema (version, oldest_program) VALUES ({next}, {oldest_program})");
+        client.batch_execute(&format!("{record}; COMMIT")).await?;
     }
 }

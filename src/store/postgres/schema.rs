@@ -4,8 +4,15 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::error::ConnectError;
 
-/// The statements that lead to each version from the one before; the first is version 1.
-pub(super) const VERSIONS: [&str; 1] = [include_str!("schema/001.sql")];
+/// What leads to a version of the schema from the one before.
+pub(super) struct Version {
+    pub(super) statements: &'static str,
+    /// Programs whose newest version is lower cannot use this one.
+    pub(super) oldest_program: u32,
+}
+
+/// The versions; the first is version 1.
+pub(super) const VERSIONS: [Version; 1] = [Version { statements: include_str!("schema/001.sql"), oldest_program: 1 }];
 
 /// The newest version, which a migration makes.
 pub(super) const NEWEST: u32 = VERSIONS.len() as u32;
@@ -16,6 +23,9 @@ const OLDEST: u32 = 1;
 /// The version of the schema: 0 if there is none. A table of another schema is found by the search path of the session.
 const VERSION: &str = "\
     SELECT CASE WHEN to_regclass('subjobs_schema') IS NULL THEN 0 ELSE 1 END";
+
+/// The oldest program that can use the newest version of the schema.
+const OLDEST_PROGRAM: &str = "SELECT oldest_program FROM subjobs_schema ORDER BY version DESC LIMIT 1";
 
 /// What the role lacks, as `SELECT on sub_job`.
 const MISSING_RIGHTS: &str = "\
@@ -38,7 +48,11 @@ pub(super) async fn check(client: &Client) -> Result<(), ConnectError> {
         ));
     }
     if version > NEWEST {
-        return unusable(newer(version));
+        // Servers of this program go on beside a newer one until they are restarted.
+        let oldest_program = read_number(client, OLDEST_PROGRAM).await.map_err(|error| ConnectError::of(&error))?;
+        if oldest_program > NEWEST {
+            return unusable(newer(version));
+        }
     }
     let missing = client.simple_query(MISSING_RIGHTS).await.map_err(|error| ConnectError::of(&error))?;
     let missing: Vec<_> = missing.iter().filter_map(first_value).collect();
@@ -60,8 +74,13 @@ pub(super) async fn read_version(client: &Client) -> Result<u32, tokio_postgres:
     if has_schema.iter().find_map(first_value) != Some("1") {
         return Ok(0);
     }
-    let version = client.simple_query("SELECT coalesce(max(version), 0) FROM subjobs_schema").await?;
-    Ok(version.iter().find_map(first_value).and_then(|version| version.parse().ok()).unwrap_or(0))
+    read_number(client, "SELECT coalesce(max(version), 0) FROM subjobs_schema").await
+}
+
+/// The number that a statement selects; 0 if there is none.
+async fn read_number(client: &Client, statement: &str) -> Result<u32, tokio_postgres::Error> {
+    let rows = client.simple_query(statement).await?;
+    Ok(rows.iter().find_map(first_value).and_then(|number| number.parse().ok()).unwrap_or(0))
 }
 
 pub(super) fn first_value(message: &SimpleQueryMessage) -> Option<&str> {

@@ -2,8 +2,11 @@
 
 use std::process::{Output, Stdio};
 
+use crate::support::fixtures::{Files, OPS};
 use crate::support::postgres::{Cluster, Version};
 use crate::support::program::{run, subjobs, text};
+use crate::support::replicas::{assert_unavailable, count_at_last, migrated, report, report_at_last, start};
+use crate::support::wait::until;
 
 /// Runs a command against a database.
 fn command(name: &str, url: &str) -> Output {
@@ -63,7 +66,7 @@ fn a_newer_schema_is_left_alone() {
     let database = cluster.create_database(None);
     let url = cluster.url(&database);
     assert!(command("migrate", &url).status.success());
-    cluster.sql(&database, "INSERT INTO subjobs_schema (version) VALUES (2)");
+    cluster.sql(&database, "INSERT INTO subjobs_schema (version, oldest_program) VALUES (2, 2)");
     let output = command("migrate", &url);
     assert_eq!(output.status.code(), Some(2));
     let reason = "the schema has version 2, and this program knows 1 at most: use a newer program";
@@ -71,6 +74,30 @@ fn a_newer_schema_is_left_alone() {
     let checked = command("check", &url);
     assert_eq!(checked.status.code(), Some(2));
     assert!(text(&checked.stdout).contains(reason), "{checked:?}");
+}
+
+#[test]
+fn a_server_goes_on_with_a_newer_schema_that_it_can_use() {
+    let (files, cluster) = (Files::new(), Cluster::shared(Version::System));
+    let database = migrated(cluster);
+    let url = cluster.url(&database);
+    let program = start(&files, &url, &[]);
+    report_at_last(&program, "1");
+    let end_sessions = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'");
+    cluster.sql(&database, "INSERT INTO subjobs_schema (version, oldest_program) VALUES (2, 1)");
+    cluster.sql("postgres", &end_sessions);
+    report_at_last(&program, "2");
+    assert_eq!(count_at_last(&program), 2);
+    let checked = command("check", &url);
+    assert!(checked.status.success() && text(&checked.stdout).contains(": good, schema 2, "), "{checked:?}");
+
+    // The next version removes what this program needs.
+    cluster.sql(&database, "INSERT INTO subjobs_schema (version, oldest_program) VALUES (3, 2)");
+    cluster.sql("postgres", &end_sessions);
+    until("it is refused", || (program.ask(OPS, "").status == 503).then_some(()));
+    assert_unavailable(&report(&program, "3"));
+    cluster.sql(&database, "DELETE FROM subjobs_schema WHERE version = 3");
+    report_at_last(&program, "3");
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn a_start_on_a_database_that_cannot_be_used_is_exit_2() {
     };
     refused(&cluster.url(&cluster.create_database(None)), "the database has no schema: run subjobs migrate");
     let database = migrated(cluster);
-    cluster.sql(&database, "INSERT INTO subjobs_schema (version) VALUES (2)");
+    cluster.sql(&database, "INSERT INTO subjobs_schema (version, oldest_program) VALUES (2, 2)");
     refused(&cluster.url(&database), "use a newer program");
     cluster.sql(&database, "TRUNCATE subjobs_schema");
     refused(&cluster.url(&database), "run subjobs migrate");

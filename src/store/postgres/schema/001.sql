@@ -4,8 +4,9 @@
 -- the transaction that changes the subtasks, so a snapshot of the database always has both of one moment.
 
 CREATE TABLE subjobs_schema (
-  version    int         PRIMARY KEY,
-  applied_at timestamptz NOT NULL DEFAULT now()
+  version        int         PRIMARY KEY,
+  oldest_program int         NOT NULL,   -- programs whose newest version is lower cannot use this one
+  applied_at     timestamptz NOT NULL DEFAULT now()
 );
 
 -- The name of a type of app subtasks, or `image:` and the name of a type of image subtasks.
