@@ -18,6 +18,7 @@ mod health;
 mod image_jobs;
 mod job_hash;
 mod lane;
+mod lists;
 mod locked;
 mod migrate;
 mod pages;
@@ -31,6 +32,7 @@ mod statements;
 mod stats;
 mod target;
 mod tasks;
+mod turns;
 mod types;
 mod upkeep;
 mod url;
@@ -54,6 +56,7 @@ pub use self::error::DatabaseError;
 use self::error::{ConnectError, ReadError, log_connect_error};
 pub use self::export::export_database;
 use self::health::Health;
+use self::lists::Lists;
 pub use self::migrate::{Migrated, migrate};
 use self::session::Session;
 use self::shared::Shared;
@@ -101,7 +104,7 @@ pub(super) struct PostgresStore {
     stats: Arc<Stats>,
     /// Set when the first connection is there.
     opened: OnceLock<(Tasks, Handle)>,
-    lists: Session,
+    lists: Lists,
     upkeep: Session,
     polls: Session,
     recount: Mutex<upkeep::Cursor>,
@@ -124,7 +127,7 @@ impl PostgresStore {
             watches: Arc::default(),
             stats: Arc::default(),
             opened: OnceLock::new(),
-            lists: Session::default(),
+            lists: Lists::default(),
             upkeep: Session::default(),
             polls: Session::default(),
             recount: Mutex::default(),

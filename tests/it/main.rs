@@ -149,6 +149,7 @@ mod postgres {
     mod fence;
     mod kills;
     mod limits;
+    mod lists;
     mod load;
     mod migrate;
     mod options;

@@ -113,7 +113,7 @@ pub(super) fn log_refusal(error: &tokio_postgres::Error) {
 /// Why a round trip has failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadError {
-    #[error(transparent)]
+    #[error("{}", describe(.0))]
     Database(#[from] tokio_postgres::Error),
     #[error(
         "there are subtasks of job type number {0}, which another server has added: restart this one with its --job-type"

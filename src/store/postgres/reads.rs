@@ -10,7 +10,6 @@ use super::group_read::{Counters, Key, Request};
 use super::image_jobs;
 use super::job_hash::JobHash;
 use super::pages;
-use super::session::snapshot;
 use super::upkeep;
 use super::{PostgresStore, Totals};
 use crate::domain::{
@@ -20,9 +19,6 @@ use crate::store::types::{Job, JobPage, Page, StoreError, Summary, Totals as Tot
 
 /// How long a read may take.
 const READ_LIMIT: Duration = Duration::from_millis(1900);
-
-/// How long a list may take: a deep offset of a large project reads many entries of an index.
-const LIST_LIMIT: Duration = Duration::from_secs(5);
 
 /// How old totals may be.
 const TOTALS_AGE: Duration = Duration::from_secs(1);
@@ -89,9 +85,8 @@ impl PostgresStore {
         id: &SubJobId,
     ) -> Result<Option<SubJob>, StoreError> {
         let shared = &self.tasks()?.shared;
-        let read = self.lists.run(&self.target, READ_LIMIT, async |client| {
-            pages::sub_job(&snapshot(client).await?, project, id, shared).await
-        });
+        let read =
+            self.lists.run(&self.target, project, async |snapshot| pages::sub_job(snapshot, project, id, shared).await);
         self.unless_down(read).await
     }
 
@@ -103,8 +98,8 @@ impl PostgresStore {
         limit: usize,
     ) -> Result<Page, StoreError> {
         let shared = &self.tasks()?.shared;
-        let read = self.lists.run(&self.target, LIST_LIMIT, async |client| {
-            pages::page(&snapshot(client).await?, project, filter, (offset, limit), shared).await
+        let read = self.lists.run(&self.target, project, async |snapshot| {
+            pages::page(snapshot, project, filter, (offset, limit), shared).await
         });
         self.unless_down(read).await
     }
@@ -117,8 +112,8 @@ impl PostgresStore {
         limit: usize,
     ) -> Result<Option<Job>, StoreError> {
         let shared = &self.tasks()?.shared;
-        let read = self.lists.run(&self.target, LIST_LIMIT, async |client| {
-            pages::job(&snapshot(client).await?, project, id, job_types, limit, shared).await
+        let read = self.lists.run(&self.target, project, async |snapshot| {
+            pages::job(snapshot, project, id, job_types, limit, shared).await
         });
         self.unless_down(read).await
     }
@@ -132,9 +127,8 @@ impl PostgresStore {
         most_timed: u64,
     ) -> Result<JobPage, StoreError> {
         let shared = &self.tasks()?.shared;
-        let read = self.lists.run(&self.target, LIST_LIMIT, async |client| {
-            let snapshot = snapshot(client).await?;
-            image_jobs::image_jobs(&snapshot, project, filter, (offset, limit), most_timed, shared).await
+        let read = self.lists.run(&self.target, project, async |snapshot| {
+            image_jobs::image_jobs(snapshot, project, filter, (offset, limit), most_timed, shared).await
         });
         self.unless_down(read).await
     }

@@ -1,13 +1,13 @@
-//! A connection that is opened when it is needed, for lists and for background work.
+//! A connection that is opened when it is needed, for background work and waiting requests.
 
 use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::time::timeout;
-use tokio_postgres::{Client, IsolationLevel, Transaction};
+use tokio_postgres::Client;
 
 use super::connect::{Connection, Purpose, connect};
-use super::error::{ReadError, describe};
+use super::error::ReadError;
 use super::target::Target;
 use crate::store::types::StoreError;
 
@@ -36,19 +36,11 @@ impl Session {
                     Ok(answer)
                 }
                 Err(error) => {
-                    match &error {
-                        ReadError::Database(error) => tracing::error!(error = %describe(error), "a read failed"),
-                        other => tracing::error!(error = %other, "a read failed"),
-                    }
+                    tracing::error!(%error, "a read failed");
                     Err(StoreError::Unavailable)
                 }
             }
         };
         timeout(limit, run).await.unwrap_or(Err(StoreError::Unavailable))
     }
-}
-
-/// Begins a transaction in which all statements see the same moment.
-pub(super) async fn snapshot(client: &mut Client) -> Result<Transaction<'_>, tokio_postgres::Error> {
-    client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await
 }
