@@ -60,7 +60,6 @@ impl fmt::Display for StoreCheck {
 pub async fn check_database(target: &Target) -> Result<StoreCheck, DatabaseError> {
     let connection = connect(target, Purpose::Whole).await?;
     let client = &connection.client;
-    client.batch_execute("SET statement_timeout = 0").await?;
     let schema = schema::read_version(client).await?;
     let rows = client.simple_query(&statement()).await?;
     let row = rows.iter().find_map(|message| match message {

@@ -48,7 +48,8 @@ pub(super) const PINNED_PLANNER: &str = "\
 /// Lists and the recount read a part of a project, never a whole table.
 const BY_INDEX: &str = "SET statement_timeout = '5s'; SET enable_seqscan = off; SET jit = off;";
 
-const FREE_PLANNER: &str = "SET statement_timeout = '5s'; SET jit = off;";
+/// The check reads whole tables. The export also waits in its transaction for the program that reads its output.
+const WITHOUT_LIMITS: &str = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET jit = off;";
 
 /// A statement of a migration may take long.
 const NO_LIMIT: &str = "SET statement_timeout = 0; SET lock_timeout = '60s';";
@@ -125,7 +126,7 @@ async fn open(target: &Target, endpoint: &Endpoint, purpose: Purpose) -> Result<
     let purpose_settings = match purpose {
         Purpose::Lane => PINNED_PLANNER,
         Purpose::Upkeep => BY_INDEX,
-        Purpose::Whole => FREE_PLANNER,
+        Purpose::Whole => WITHOUT_LIMITS,
         Purpose::Migration => NO_LIMIT,
     };
     let setup = format!("{SESSION}{purpose_settings}{SERVER}");

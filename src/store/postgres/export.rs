@@ -24,7 +24,7 @@ const SUB_JOBS: &str = "\
 ///
 /// # Errors
 ///
-/// If the database cannot be used or reached, a subtask has an unknown job type or cannot be decoded, or `each` fails.
+/// If the database cannot be used or reached, a subtask has an unknown job type, no job or cannot be decoded, or `each` fails.
 pub async fn export_database<E: From<DatabaseError>>(
     target: &Target,
     job_types: &JobTypes,
@@ -33,7 +33,6 @@ pub async fn export_database<E: From<DatabaseError>>(
 ) -> Result<(), E> {
     let mut connection = connect(target, Purpose::Whole).await.map_err(DatabaseError::from)?;
     let failed = DatabaseError::from;
-    connection.client.batch_execute("SET statement_timeout = 0").await.map_err(failed)?;
     let builder = connection.client.build_transaction();
     let snapshot = builder.isolation_level(tokio_postgres::IsolationLevel::RepeatableRead).read_only(true);
     let transaction = snapshot.start().await.map_err(failed)?;
@@ -54,7 +53,12 @@ pub async fn export_database<E: From<DatabaseError>>(
             progress(done, all);
         }
     }
-    Ok(())
+    if done == all {
+        Ok(())
+    } else {
+        let reason = format!("{done} of {all} subtasks were written: for the others a job or a project is missing");
+        Err(DatabaseError::Failed(reason).into())
+    }
 }
 
 /// The projects by their numbers, in the order of their identifiers.

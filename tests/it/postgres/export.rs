@@ -1,9 +1,10 @@
 //! `subjobs export --store`: all subtasks of one moment.
 
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use crate::support::postgres::{Cluster, Version};
 use crate::support::program::{run, subjobs, text};
+use crate::support::wait::until;
 
 /// Two projects, whose subtasks are stored in another order than that of their first reports.
 const SUB_JOBS: &str = "\
@@ -54,6 +55,51 @@ fn export_writes_projects_by_name_and_subtasks_in_the_order_of_first_reports() {
             "{unknown:?}"
         );
     }
+}
+
+/// A database with so many subtasks of one job.
+fn with_sub_jobs(cluster: &Cluster, count: u32) -> String {
+    let database = cluster.create_database(None);
+    assert!(run(&mut subjobs(&["migrate", "--store", &cluster.url(&database)]), "").status.success());
+    let job = "'00000000-0000-0000-0000-000000000001'::uuid";
+    cluster.sql(
+        &database,
+        &format!(
+            "INSERT INTO job_type VALUES (0, 'CREATE_SERVER'); INSERT INTO project VALUES (1, 'p');
+             INSERT INTO sub_job (project, id, job, job_type, status, version, seq)
+                 SELECT 1, n::text, {job}, 0, 0, 0, n FROM generate_series(1, {count}) n;
+             INSERT INTO job_tally VALUES (1, {job}, 0, 'j', {count}, 0, 0, 0, 0, 0, 0);"
+        ),
+    );
+    database
+}
+
+#[test]
+fn an_export_waits_for_the_reader_of_its_output() {
+    let cluster = Cluster::shared(Version::System);
+    let database = with_sub_jobs(cluster, 10_000);
+    let mut command = subjobs(&["export", "--store", &cluster.url(&database)]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let query = "SELECT coalesce(extract(epoch FROM max(now() - state_change)), -1) FROM pg_stat_activity \
+        WHERE datname = current_database() AND state = 'idle in transaction'";
+    let waits = || cluster.value(&database, query).parse::<f64>().unwrap();
+    until("the export waits", || (waits() >= 0.5).then_some(()));
+    // Longer than any other session may be idle in a transaction.
+    until("it has waited long, or was ended", || (!(0.0..6.0).contains(&waits())).then_some(()));
+    let exported = child.wait_with_output().unwrap();
+    assert!(exported.status.success(), "{}", text(&exported.stderr));
+    assert_eq!(text(&exported.stdout).lines().count(), 10_000);
+}
+
+#[test]
+fn an_export_that_lacks_subtasks_fails() {
+    let cluster = Cluster::shared(Version::System);
+    let database = with_sub_jobs(cluster, 2);
+    let more = "INSERT INTO sub_job (project, id, job, job_type, status, version, seq) VALUES (1, 'a', gen_random_uuid(), 0, 0, 0, 9)";
+    cluster.sql(&database, more);
+    let output = export(&["--store", &cluster.url(&database)]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(text(&output.stderr).contains("2 of 3 subtasks were written"), "{output:?}");
 }
 
 #[test]
