@@ -57,7 +57,7 @@ const NO_LIMIT: &str = "SET statement_timeout = 0; SET lock_timeout = '60s';";
 /// What the server says of itself. The last row of the batch.
 const SERVER: &str = "\
     SELECT current_setting('server_version_num'), current_setting('fsync'), current_setting('full_page_writes'), \
-        current_setting('transaction_read_only'), version();";
+        current_setting('transaction_read_only'), current_setting('server_encoding'), version();";
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,7 +144,7 @@ async fn open(target: &Target, endpoint: &Endpoint, purpose: Purpose) -> Result<
 
 /// Refuses a server that is too old, is not PostgreSQL, or could lose a commit; and one that is not the primary.
 fn check_server(row: &SimpleQueryRow) -> Result<(), ConnectError> {
-    let [version_number, fsync, full_page_writes, read_only, version] =
+    let [version_number, fsync, full_page_writes, read_only, encoding, version] =
         std::array::from_fn(|at| row.try_get(at).ok().flatten().unwrap_or_default());
     let unusable = |reason: String| Err(ConnectError::Unusable(reason));
     if !version.starts_with("PostgreSQL ") || version.contains("-YB-") {
@@ -159,6 +159,9 @@ fn check_server(row: &SimpleQueryRow) -> Result<(), ConnectError> {
         if value != "on" {
             return unusable(format!("the server has {name} = {value}, and may lose what it acknowledged: turn it on"));
         }
+    }
+    if encoding != "UTF8" {
+        return unusable(format!("the database has the encoding {encoding}, and identifiers need UTF8: make another"));
     }
     if read_only == "on" {
         return Err(ConnectError::Unavailable("the server is read-only: a standby, or not open for changes".into()));

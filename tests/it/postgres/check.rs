@@ -120,6 +120,18 @@ fn a_server_that_could_lose_a_commit_is_refused() {
 }
 
 #[test]
+fn a_database_of_another_encoding_is_refused() {
+    let cluster = Cluster::shared(Version::System);
+    cluster.sql("postgres", "CREATE DATABASE latin_checked TEMPLATE template0 ENCODING 'LATIN1'");
+    for command in ["check", "migrate"] {
+        let output = run(&mut subjobs(&[command, "--store", &cluster.url("latin_checked")]), "");
+        assert_eq!(output.status.code(), Some(2));
+        let said = text(&output.stdout) + &text(&output.stderr);
+        assert!(said.contains("the database has the encoding LATIN1, and identifiers need UTF8"), "{said}");
+    }
+}
+
+#[test]
 fn the_primary_is_found_among_several_servers() {
     let mut primary = Cluster::start(Version::System);
     let (database, _) = migrated(&primary);

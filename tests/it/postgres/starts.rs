@@ -36,6 +36,9 @@ fn a_start_on_a_database_that_cannot_be_used_is_exit_2() {
     let database = migrated(cluster);
     cluster.sql(&database, "INSERT INTO job_type VALUES (1000, 'LATER')");
     refused(&cluster.url(&database), "--job-type LATER");
+    let latin = "CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1'";
+    cluster.sql("postgres", latin);
+    refused(&cluster.url("latin"), "the database has the encoding LATIN1, and identifiers need UTF8");
     let unsafe_cluster = Cluster::start_with(Version::System, "full_page_writes = off");
     refused(&unsafe_cluster.url("postgres"), "full_page_writes = off");
 }
