@@ -77,13 +77,17 @@ impl Counters {
     /// Adds the numbers of a row, from the column `from` on: the type, then the statuses.
     fn add(&mut self, row: &Row, from: usize, shared: &Shared) -> Result<(), ReadError> {
         let Some(number) = row.try_get::<_, Option<i16>>(from)? else { return Ok(()) };
-        let job_type = shared.types.job_type(number).ok_or(ReadError::UnknownType(number))?;
         let mut counts = [0; Status::COUNT];
         for (at, count) in counts.iter_mut().enumerate() {
             // Only a change of the tables by hand makes a sum negative.
             *count = u64::try_from(row.try_get::<_, i64>(from + 1 + at)?).unwrap_or(0);
         }
-        self.counts.push((job_type, counts));
+        match shared.types.job_type(number) {
+            Some(job_type) => self.counts.push((job_type, counts)),
+            // Counters of a type that no subtask has any more.
+            None if counts == [0; Status::COUNT] => {}
+            None => return Err(ReadError::UnknownType(number)),
+        }
         Ok(())
     }
 }

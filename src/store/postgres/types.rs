@@ -8,6 +8,10 @@ use super::error::{ConnectError, ReadError};
 use crate::domain::{JobType, JobTypeSet, JobTypes};
 use crate::store::data_dir::unknown_job_type;
 
+/// The types that subtasks have. A row of one stripe may be negative.
+const WITH_SUB_JOBS: &str = "SELECT DISTINCT job_type FROM project_tally GROUP BY project, job_type \
+    HAVING sum(s0 + s1 + s2 + s3 + s4 + s5 + s6) > 0";
+
 /// The number of each job type.
 #[derive(Debug)]
 pub(super) struct TypeNumbers {
@@ -24,7 +28,7 @@ impl TypeNumbers {
     ///
     /// # Errors
     ///
-    /// If the database has types that this server does not know, or cannot be read or written.
+    /// If subtasks have types that this server does not know, or the database cannot be read or written.
     pub(super) async fn read(client: &mut Client, job_types: &JobTypes) -> Result<Self, ConnectError> {
         let failed = |error| ConnectError::of(&error);
         let labels: Vec<&str> = job_types.iter().map(|job_type| job_types.label(job_type)).collect();
@@ -37,12 +41,19 @@ impl TypeNumbers {
         transaction.execute(add, &[&labels]).await.map_err(failed)?;
         let rows = transaction.query("SELECT no, name FROM job_type", &[]).await.map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
+        let used = client.query(WITH_SUB_JOBS, &[]).await.map_err(failed)?;
+        let used = used.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i16>, _>>().map_err(failed)?;
         let mut known = Self { numbers: vec![0; job_types.len()], types: Vec::new(), logged: AtomicI16::new(0) };
         for row in rows {
             let (number, label): (i16, &str) = (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
             let at = usize::try_from(number).map_err(|_| ConnectError::Unusable("a job type has no number".into()))?;
-            let job_type = job_types.parse_label(label);
-            let job_type = job_type.ok_or_else(|| ConnectError::Unusable(unknown_job_type(label)))?;
+            let Some(job_type) = job_types.parse_label(label) else {
+                // A type that no subtask has any more, or yet, is in nobody's way.
+                if used.contains(&number) {
+                    return Err(ConnectError::Unusable(unknown_job_type(label)));
+                }
+                continue;
+            };
             known.numbers[job_type.index()] = number;
             known.types.resize(known.types.len().max(at + 1), None);
             known.types[at] = Some(job_type);

@@ -3,7 +3,7 @@
 use crate::support::fixtures::Files;
 use crate::support::postgres::{Cluster, Version};
 use crate::support::program::{run, serve, text};
-use crate::support::replicas::{begin, count_at_last, migrated, report_at_last};
+use crate::support::replicas::{begin, count_at_last, migrated, report_at_last, start};
 use crate::support::wait::until;
 
 #[test]
@@ -34,11 +34,29 @@ fn a_start_on_a_database_that_cannot_be_used_is_exit_2() {
     cluster.sql(&database, "TRUNCATE subjobs_schema");
     refused(&cluster.url(&database), "run subjobs migrate");
     let database = migrated(cluster);
-    cluster.sql(&database, "INSERT INTO job_type VALUES (1000, 'LATER')");
+    cluster.sql(
+        &database,
+        "INSERT INTO job_type VALUES (1000, 'LATER'); INSERT INTO project_tally VALUES (1, 0, 1000, 1, 0, 0, 0, 0, 0, 0)",
+    );
     refused(&cluster.url(&database), "--job-type LATER");
     let latin = "CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1'";
     cluster.sql("postgres", latin);
     refused(&cluster.url("latin"), "the database has the encoding LATIN1, and identifiers need UTF8");
     let unsafe_cluster = Cluster::start_with(Version::System, "full_page_writes = off");
     refused(&unsafe_cluster.url("postgres"), "full_page_writes = off");
+}
+
+#[test]
+fn a_type_without_subtasks_needs_no_option() {
+    let (files, cluster) = (Files::new(), Cluster::shared(Version::System));
+    let database = migrated(cluster);
+    let url = cluster.url(&database);
+    drop(start(&files, &url, &["--job-type", "LATER"]));
+    let program = start(&files, &url, &[]);
+    report_at_last(&program, "1");
+    // The counters of subtasks of that type that were deleted.
+    let counters = "INSERT INTO project_tally SELECT p.no, 0, t.no, 0, 0, 0, 0, 0, 0, 0 FROM project p, job_type t WHERE t.name = 'LATER'";
+    cluster.sql(&database, counters);
+    assert_eq!(count_at_last(&program), 1);
+    assert_eq!(count_at_last(&start(&files, &url, &[])), 1);
 }
