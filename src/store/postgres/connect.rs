@@ -142,6 +142,19 @@ async fn open(target: &Target, endpoint: &Endpoint, purpose: Purpose) -> Result<
     Ok(connection)
 }
 
+/// Fails unless what a connection was checked for still holds: the server accepts changes, and schema and rights are good.
+pub(super) async fn check_again(client: &Client) -> Result<(), ConnectError> {
+    let answer = client.simple_query("SHOW transaction_read_only").await.map_err(|error| ConnectError::of(&error))?;
+    if answer.iter().find_map(schema::first_value) == Some("on") {
+        return Err(not_open_for_changes());
+    }
+    schema::check(client).await
+}
+
+fn not_open_for_changes() -> ConnectError {
+    ConnectError::Unavailable("the server is read-only: a standby, or not open for changes".into())
+}
+
 /// Refuses a server that is too old, is not PostgreSQL, or could lose a commit; and one that is not the primary.
 fn check_server(row: &SimpleQueryRow) -> Result<(), ConnectError> {
     let [version_number, fsync, full_page_writes, read_only, encoding, version] =
@@ -164,7 +177,7 @@ fn check_server(row: &SimpleQueryRow) -> Result<(), ConnectError> {
         return unusable(format!("the database has the encoding {encoding}, and identifiers need UTF8: make another"));
     }
     if read_only == "on" {
-        return Err(ConnectError::Unavailable("the server is read-only: a standby, or not open for changes".into()));
+        return Err(not_open_for_changes());
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, oneshot};
 use tokio::time::{Instant, timeout};
 use tokio_postgres::{Row, Statement};
 
-use super::connect::{Connection, Purpose, connect};
+use super::connect::{Connection, Purpose, check_again, connect};
 use super::error::{ConnectError, ReadError, log_connect_error};
 use super::job_hash::JobHash;
 use super::pause::pause;
@@ -28,6 +28,9 @@ const TRIP: Duration = Duration::from_millis(1500);
 
 /// The time without a count after which the database is asked for a sign of life.
 const PING_INTERVAL: Duration = Duration::from_millis(300);
+
+/// How often the rights and the schema are checked: a count needs few rights, a report all.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The longest pause between two attempts to connect, in milliseconds.
 const MAX_BACK_OFF: u64 = 1000;
@@ -106,6 +109,8 @@ struct Session {
     connection: Connection,
     of_projects: Statement,
     of_jobs: Statement,
+    /// When it was last checked.
+    checked: Instant,
 }
 
 impl Session {
@@ -120,11 +125,40 @@ impl Session {
         let client = &connection.client;
         let of_projects = client.prepare(&counters_of_projects()).await.map_err(failed)?;
         let of_jobs = client.prepare(&counters_of_jobs()).await.map_err(failed)?;
-        Ok(Self { connection, of_projects, of_jobs })
+        Ok(Self { connection, of_projects, of_jobs, checked: Instant::now() })
     }
 
     async fn is_alive(&self) -> bool {
         matches!(timeout(TRIP, self.connection.client.simple_query("")).await, Ok(Ok(_)))
+    }
+
+    /// Fails if the database can no longer be used.
+    async fn check(&self) -> Result<(), ConnectError> {
+        let checked = timeout(TRIP, check_again(&self.connection.client)).await;
+        checked.unwrap_or_else(|_| Err(ConnectError::Unavailable("no answer in time".into())))
+    }
+
+    /// Reads the counters of all keys. If the database finds a fault in what it computes, for the keys of the fault alone there are none.
+    async fn read_each(
+        &self,
+        keys: &[Key],
+        shared: &Shared,
+    ) -> Result<HashMap<Key, Result<Counters, StoreError>>, ReadError> {
+        let (mut all, mut parts) = (HashMap::new(), vec![keys]);
+        while let Some(part) = parts.pop() {
+            match self.read(part, shared).await {
+                Ok(read) => all.extend(read),
+                Err(error) if is_data_exception(&error) => match part {
+                    [key] => {
+                        tracing::error!(project = %key.project, %error, "the counts of a project cannot be read");
+                        all.insert(key.clone(), Err(StoreError::Unavailable));
+                    }
+                    part => parts.extend(<[_; 2]>::from(part.split_at(part.len() / 2))),
+                },
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
     }
 
     /// Reads the counters of all keys, which are sorted, in one round trip.
@@ -166,6 +200,11 @@ impl Session {
     }
 }
 
+/// Whether a statement has failed because of the values of a row.
+fn is_data_exception(error: &ReadError) -> bool {
+    matches!(error, ReadError::Database(error) if error.code().is_some_and(|code| code.code().starts_with("22")))
+}
+
 /// Adds a row: the revision, and the numbers of a type. A type that is not known fails this key alone.
 fn add(counters: &mut Result<Counters, StoreError>, row: &Row, shared: &Shared) -> Result<(), ReadError> {
     let Ok(known) = counters else { return Ok(()) };
@@ -186,11 +225,11 @@ pub(super) async fn run(shared: Arc<Shared>, queue: Queue) {
     // Those whose connection was lost, as after a restart of the database. They are read once more.
     let mut again: Vec<Request> = Vec::new();
     loop {
-        let open = match &session {
+        let open = match &mut session {
             Some(open) => open,
             None => match Session::open(&shared).await {
                 Ok(opened) => {
-                    shared.health.note_answer();
+                    shared.health.note_usable();
                     shared.has_reader.notify_one();
                     (logged, back_off) = (None, 50);
                     session.insert(opened)
@@ -212,16 +251,27 @@ pub(super) async fn run(shared: Arc<Shared>, queue: Queue) {
                 return;
             }
         }
-        match answer(open, requests, &shared).await {
+        // The check is sent after the counts, which do not wait for it.
+        let is_due = open.checked.elapsed() >= CHECK_INTERVAL;
+        let check = async { if is_due { open.check().await } else { Ok(()) } };
+        let (answered, usable) = join(answer(open, requests, &shared), check).await;
+        if is_due {
+            open.checked = Instant::now();
+        }
+        let is_answered = answered.is_ok();
+        match answered {
             Ok(()) => shared.health.note_answer(),
-            Err(unanswered) => {
-                if is_repeated {
-                    refuse(unanswered);
-                } else {
-                    again = unanswered;
-                }
-                session = None;
+            Err(unanswered) if is_repeated => refuse(unanswered),
+            Err(unanswered) => again = unanswered,
+        }
+        if let Err(error) = &usable {
+            log_connect_error(error, &mut logged);
+            if !matches!(error, ConnectError::Unavailable(_)) {
+                shared.health.note_refusal();
             }
+        }
+        if usable.is_err() || !is_answered {
+            session = None;
         }
     }
 }
@@ -244,7 +294,7 @@ async fn answer(session: &Session, mut requests: Vec<Request>, shared: &Shared) 
     let mut keys: Vec<Key> = requests.iter().map(|request| request.key.clone()).collect();
     keys.sort_unstable_by(|a, b| a.order().cmp(&b.order()));
     keys.dedup();
-    let read = match timeout(TRIP, session.read(&keys, shared)).await {
+    let read = match timeout(TRIP, session.read_each(&keys, shared)).await {
         Ok(Ok(read)) => read,
         Ok(Err(error)) => {
             tracing::error!(%error, "counts cannot be read");

@@ -1,5 +1,6 @@
-//! Whether the database answers.
+//! Whether the database answers and can be used.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,18 +21,35 @@ const INTERVAL: Duration = Duration::from_millis(100);
 pub(super) struct Health {
     /// `None` before the first answer.
     answered: Mutex<Option<Instant>>,
+    /// Whether the role lacks a right, or the schema is another one.
+    is_refused: AtomicBool,
     is_down: watch::Sender<bool>,
 }
 
 impl Default for Health {
     fn default() -> Self {
-        Self { answered: Mutex::default(), is_down: watch::Sender::new(true) }
+        Self { answered: Mutex::default(), is_refused: AtomicBool::new(false), is_down: watch::Sender::new(true) }
     }
 }
 
 impl Health {
+    /// Notes that the schema and the rights are good.
+    pub(super) fn note_usable(&self) {
+        self.is_refused.store(false, Ordering::Relaxed);
+        self.note_answer();
+    }
+
+    /// Notes that the database cannot be used until an operator mends it, although a connection may still answer.
+    pub(super) fn note_refusal(&self) {
+        self.is_refused.store(true, Ordering::Relaxed);
+        self.is_down.send_replace(true);
+    }
+
     /// Notes an answer.
     pub(super) fn note_answer(&self) {
+        if self.is_refused.load(Ordering::Relaxed) {
+            return;
+        }
         *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         if *self.is_down.borrow() {
             self.is_down.send_replace(false);
@@ -48,9 +66,9 @@ impl Health {
         *self.is_down.borrow()
     }
 
-    /// Whether it has answered lately.
+    /// Whether it has answered lately, and can be used.
     pub(super) fn is_ready(&self) -> bool {
-        self.silence().is_some_and(|silence| silence < READY_SILENCE)
+        !self.is_refused.load(Ordering::Relaxed) && self.silence().is_some_and(|silence| silence < READY_SILENCE)
     }
 
     /// Tells when it is down.

@@ -1,6 +1,6 @@
 //! The database refuses: it is read-only, full, out of connections, or the role lacks a right.
 
-use crate::support::fixtures::Files;
+use crate::support::fixtures::{Files, OPS};
 use crate::support::postgres::{Cluster, Version};
 use crate::support::replicas::{
     assert_good, assert_unavailable, begin, count_at_last, migrated, report, report_at_last, start,
@@ -51,20 +51,37 @@ fn a_role_without_connections_gets_503() {
     refuses_between("ALTER ROLE tested CONNECTION LIMIT 0", "ALTER ROLE tested CONNECTION LIMIT -1");
 }
 
-#[test]
-fn a_right_that_is_taken_away_gets_503_until_it_is_granted() {
+/// The server is neither ready nor answers, until the database is mended.
+fn is_not_ready_between(refuse: &[&str], accept: &[&str]) {
     let (files, cluster) = (Files::new(), Cluster::start(Version::System));
     let database = migrated(&cluster);
     cluster.sql(&database, "CREATE ROLE tested LOGIN PASSWORD 'x'; GRANT ALL ON ALL TABLES IN SCHEMA public TO tested");
     cluster.sql(&database, "GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO tested");
     let program = start(&files, &cluster.url_of("tested", "x", &database), &[]);
     report_at_last(&program, "1");
-    cluster.sql(&database, "REVOKE INSERT ON sub_job FROM tested");
+    refuse.iter().for_each(|statement| drop(cluster.sql(&database, statement)));
+    until("it is not ready", || (program.internal_status("/readyz") == 503).then_some(()));
     assert_unavailable(&report(&program, "2"));
-    assert_eq!(count_at_last(&program), 1);
-    cluster.sql(&database, "GRANT INSERT ON sub_job TO tested");
+    assert_unavailable(&program.ask(OPS, ""));
+    assert_eq!(program.internal_status("/healthz"), 200);
+    accept.iter().for_each(|statement| drop(cluster.sql(&database, statement)));
+    until("it is ready", || (program.internal_status("/readyz") == 200).then_some(()));
     report_at_last(&program, "2");
     assert_eq!(count_at_last(&program), 2);
+}
+
+#[test]
+fn a_right_that_is_taken_away_gets_503_until_it_is_granted() {
+    is_not_ready_between(&["REVOKE INSERT ON sub_job FROM tested"], &["GRANT INSERT ON sub_job TO tested"]);
+}
+
+#[test]
+fn a_server_that_becomes_read_only_gets_503() {
+    let reload = "SELECT pg_reload_conf()";
+    is_not_ready_between(
+        &["ALTER SYSTEM SET default_transaction_read_only = on", reload],
+        &["ALTER SYSTEM RESET default_transaction_read_only", reload],
+    );
 }
 
 #[test]
