@@ -316,8 +316,10 @@ impl PostgresStore {
         let holder = self.holder()?;
         let mut cursor = *self.recount.lock().unwrap_or_else(PoisonError::into_inner);
         let found = self.block_on(self.upkeep.run(&self.target, UPKEEP_LIMIT, async |client| {
-            if !self.has_lease(client, holder).await? {
-                return Ok((cursor, Some(0)));
+            // One that has found a mismatch looks itself whether it was mended.
+            if self.drift() == 0 && !self.has_lease(client, holder).await? {
+                // Another replica recounts, from the beginning.
+                return Ok((upkeep::Cursor::default(), Some(0)));
             }
             let found = upkeep::recount_step(client, &mut cursor).await?;
             if found.is_some() {
@@ -332,7 +334,8 @@ impl PostgresStore {
             Err(error) => return Err(error),
         };
         *self.recount.lock().unwrap_or_else(PoisonError::into_inner) = cursor;
-        Ok(found.map(|drift| self.drift.fetch_max(drift, Ordering::Relaxed).max(drift)))
+        // Counters can be repaired while servers run, so the last whole recount decides.
+        Ok(found.inspect(|drift| self.drift.store(*drift, Ordering::Relaxed)))
     }
 
     /// Whether this replica does the background work. The lease is renewed long before it expires.

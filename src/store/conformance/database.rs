@@ -99,6 +99,39 @@ fn a_type_that_another_replica_adds_fails_only_the_projects_that_have_it() {
 }
 
 #[test]
+fn counters_that_cannot_be_summed_fail_only_their_project() {
+    let (database, all) = (database(), CountFilter::default());
+    let store = replica(&database);
+    let projects = ["p", "q", "r"].map(project);
+    for project in &projects {
+        store.report(project, vec![sub_job("a", "j", Status::Running, 0)]).unwrap();
+    }
+    // More than fits into a counter, in another stripe.
+    let sql = |statement: &str| drop(Cluster::shared(ServerVersion::System).sql(&database, statement));
+    sql("INSERT INTO project_tally SELECT project, 1, job_type, s0, 9223372036854775807, s2, s3, s4, s5, s6 \
+        FROM project_tally WHERE project = (SELECT no FROM project WHERE id = 'q')");
+    for _ in 0..4 {
+        let counts = wait(futures_util::future::join_all(projects.iter().map(|project| store.count(project, &all))));
+        assert_eq!(counts, [Ok(1), Err(StoreError::Unavailable), Ok(1)]);
+    }
+}
+
+#[test]
+fn a_mismatch_is_told_until_a_recount_finds_none() {
+    let database = database();
+    let store = replica(&database);
+    store.report(&project("p"), vec![sub_job("a", "j", Status::Running, 0)]).unwrap();
+    let sql = |statement| drop(Cluster::shared(ServerVersion::System).sql(&database, statement));
+    sql("UPDATE project_tally SET s1 = s1 + 2");
+    assert_eq!((recount(&store), store.drift()), (2, 2));
+    assert_eq!(store.check(), Err(StoreError::Drifted(2)));
+    // It looks again although another replica has the background work.
+    sql("UPDATE lease SET holder = gen_random_uuid(), until = now() + interval '1 hour'");
+    sql("UPDATE project_tally SET s1 = s1 - 2");
+    assert_eq!((recount(&store), store.drift(), store.check()), (0, 0, Ok(())));
+}
+
+#[test]
 fn a_refused_report_fails_alone() {
     let database = database();
     let store = replica_with(&database, types(), 1);
