@@ -69,9 +69,9 @@ async fn close_store(store: Arc<Store>) -> Result<(), ServerError> {
     let closed = tokio::task::spawn_blocking(move || store.close());
     match timeout(STORE_CLOSE_TIMEOUT, closed).await {
         Ok(closed) => closed?,
-        // All acknowledged reports are on disk already, so ending the process now loses none.
+        // All acknowledged reports are on disk or committed already, so ending the process now loses none.
         Err(_) => {
-            tracing::warn!(after_seconds = STORE_CLOSE_TIMEOUT.as_secs_f64(), "closing the data directory timed out");
+            tracing::warn!(after_seconds = STORE_CLOSE_TIMEOUT.as_secs_f64(), "closing the store timed out");
         }
     }
     Ok(())
