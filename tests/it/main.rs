@@ -148,6 +148,7 @@ mod postgres {
     mod failover;
     mod fence;
     mod kills;
+    mod large;
     mod limits;
     mod lists;
     mod load;

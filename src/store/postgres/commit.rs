@@ -70,8 +70,12 @@ impl WriteSession {
         tx: i64,
         group: &mut [Change],
     ) -> Result<Vec<ProjectId>, Failure> {
-        let locked = in_time(self.lock(shared, tx, group)).await;
-        let locked = match locked {
+        let locked = in_time(async {
+            let mut locked = self.lock(shared, tx, group).await?;
+            self.read_details(group, &mut locked).await?;
+            Ok(locked)
+        });
+        let locked = match locked.await {
             Ok(locked) => locked,
             Err(failure) => return Err(self.roll_back(failure).await),
         };
@@ -145,6 +149,33 @@ impl WriteSession {
         let block: i64 = block?.first().ok_or(Failure::Refused)?.try_get(0)?;
         locked.first_seq = block << BLOCK_BITS;
         Ok(locked)
+    }
+
+    /// Reads the details that decide whether a record changes anything: those of rows that are like a record but for their details,
+    /// which have the same length. So no more is read than the records have. Most groups have no such record.
+    async fn read_details(&self, group: &[Change], locked: &mut Locked) -> Result<(), Failure> {
+        let mut places: BTreeMap<usize, (i64, &SubJobId)> = BTreeMap::new();
+        for change in group {
+            let Change::Report { project, batch, .. } = change else { continue };
+            let Some((at, number)) = locked.project_number(project) else { continue };
+            for record in batch {
+                places.extend(locked.place_to_compare(at, record).map(|place| (place, (number, &record.id))));
+            }
+        }
+        if places.is_empty() {
+            return Ok(());
+        }
+        let numbers: Vec<i64> = places.values().map(|(number, _)| *number).collect();
+        let ids: Vec<String> = places.values().map(|(_, id)| id.to_string()).collect();
+        let ordinals: Vec<i64> = places.keys().map(|place| *place as i64).collect();
+        let statement = &self.statements.details;
+        for row in query(&self.connection.client, statement, &[&numbers, &ids, &ordinals]).await? {
+            let place: i64 = row.try_get(0)?;
+            if let Some(locked) = locked.rows.get_mut(place as usize) {
+                locked.details = row.try_get(1)?;
+            }
+        }
+        Ok(())
     }
 
     /// The numbers of the group's projects; new ones are added.
@@ -281,6 +312,7 @@ fn read_row(row: &Row, from: usize, shared: &Shared) -> Result<LockedRow, Failur
         version: columns::version(version).ok_or_else(unreadable)?,
         seq,
         end_time: ended.and_then(EndTime::from_seconds),
-        details: row.try_get(from + 6)?,
+        details_length: row.try_get(from + 6)?,
+        details: None,
     })
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::job_hash::JobHash;
-use crate::domain::{Details, JobId, JobType, ProjectId, Status, SubJobId, Version};
+use crate::domain::{Details, JobId, JobType, ProjectId, Status, SubJob, SubJobId, Version};
 use crate::store::core::{Known, KnownDetails, Stored};
 use crate::store::data_dir::details_to_bytes;
 use crate::store::end_time::EndTime;
@@ -17,6 +17,9 @@ pub(super) struct LockedRow {
     pub(super) version: Version,
     pub(super) seq: i64,
     pub(super) end_time: Option<EndTime>,
+    /// How many bytes its details have; `None`: it has no details.
+    pub(super) details_length: Option<i32>,
+    /// Its details, read only if a record may have the same ones.
     pub(super) details: Option<Vec<u8>>,
 }
 
@@ -38,6 +41,17 @@ impl Locked {
     /// The row of a subtask.
     pub(super) fn row(&self, project: u32, id: &SubJobId) -> Option<&LockedRow> {
         self.rows.get(*self.places.get(&(project, id.clone()))?)
+    }
+
+    /// The position of the row that differs from a record at most in its details, which have as many bytes as the record's.
+    pub(super) fn place_to_compare(&self, project: u32, record: &SubJob) -> Option<usize> {
+        let place = *self.places.get(&(project, record.id.clone()))?;
+        let row = self.rows.get(place)?;
+        let length = row.details_length?;
+        let is_alike = (row.version, row.status, row.job_type) == (record.version, record.status, record.job_type)
+            && row.job == JobHash::of(&record.job_id);
+        let details = record.details.as_deref().filter(|_| is_alike)?;
+        (details_to_bytes(details).len() == length as usize).then_some(place)
     }
 
     /// The position and the number of a project.
@@ -67,7 +81,7 @@ impl Stored for Locked {
             // A load stores a subtask once.
             is_settled: true,
             place: None,
-            details: match &row.details {
+            details: match row.details_length {
                 Some(_) => KnownDetails::Stored(place.into()),
                 None => KnownDetails::None,
             },
@@ -76,6 +90,7 @@ impl Stored for Locked {
 
     fn has_details(&self, known: &Known<'_>, details: &Details) -> bool {
         let KnownDetails::Stored(place) = known.details else { return false };
+        // Those that were not read have another length.
         self.rows.get(place as usize).and_then(|row| row.details.as_deref()) == Some(&*details_to_bytes(details))
     }
 

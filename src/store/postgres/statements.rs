@@ -17,13 +17,17 @@ pub(super) const REGISTER: &str = "INSERT INTO writer AS w (lane, epoch, tx, see
 
 const FENCE: &str = "UPDATE writer SET tx = $1, seen = now() WHERE lane = $2 AND epoch = $3";
 
-/// Locks in the order of the keys.
+/// Locks in the order of the keys. Reads only the length of details, since those of all rows could be more than memory holds.
 const LOCK: &str = "SELECT u.ord, s.* FROM unnest($1::bigint[], $2::text[]) WITH ORDINALITY AS u(project, id, ord), \
-    LATERAL (SELECT job, job_type, status, version, seq, ended, details FROM sub_job s \
+    LATERAL (SELECT job, job_type, status, version, seq, ended, octet_length(details) FROM sub_job s \
         WHERE s.project = u.project AND s.id = u.id OFFSET 0 FOR UPDATE) s";
 
-const LOCK_PROJECT: &str = "SELECT id, job, job_type, status, version, seq, ended, details FROM sub_job \
+const LOCK_PROJECT: &str = "SELECT id, job, job_type, status, version, seq, ended, octet_length(details) FROM sub_job \
     WHERE project = $1 ORDER BY id FOR UPDATE";
+
+/// The details of rows that are locked.
+const DETAILS: &str = "SELECT u.place, s.details FROM unnest($1::bigint[], $2::text[], $3::bigint[]) AS u(project, id, place), \
+    LATERAL (SELECT details FROM sub_job s WHERE s.project = u.project AND s.id = u.id OFFSET 0) s";
 
 const BLOCK: &str = "SELECT nextval('sub_job_block')";
 
@@ -89,6 +93,7 @@ pub(super) struct Statements {
     pub(super) fence: Statement,
     pub(super) lock: Statement,
     pub(super) lock_project: Statement,
+    pub(super) details: Statement,
     pub(super) block: Statement,
     pub(super) insert: Statement,
     pub(super) update: Statement,
@@ -108,6 +113,7 @@ impl Statements {
             fence: client.prepare(FENCE).await?,
             lock: client.prepare(LOCK).await?,
             lock_project: client.prepare(LOCK_PROJECT).await?,
+            details: client.prepare(DETAILS).await?,
             block: client.prepare(BLOCK).await?,
             insert: client.prepare(INSERT).await?,
             update: client.prepare(UPDATE).await?,
@@ -208,6 +214,7 @@ mod tests {
         let by_id = "(project = u.project) AND (id = ";
         let cases = [
             ("bigint[], text[]", LOCK.to_owned(), format!("{numbers}, {texts}"), by_id),
+            ("bigint[], text[], bigint[]", DETAILS.to_owned(), format!("{numbers}, {texts}, {numbers}"), by_id),
             ("bigint[], text[]", DELETE.to_owned(), format!("{numbers}, {texts}"), by_id),
             (
                 "bigint[], text[], uuid[], smallint[], smallint[], bigint[], bigint[], bigint[], bytea[]",
