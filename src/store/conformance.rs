@@ -2,6 +2,7 @@
 
 mod database;
 mod jobs;
+mod locks;
 mod replicas;
 
 use std::path::Path;

@@ -23,7 +23,7 @@ pub(super) fn replica(database: &str) -> Store {
 }
 
 /// The same with these types and so many lanes.
-fn replica_with(database: &str, types: JobTypes, lanes: usize) -> Store {
+pub(super) fn replica_with(database: &str, types: JobTypes, lanes: usize) -> Store {
     let store = Store::in_postgres(target(database), types, lanes, Duration::from_secs(30));
     let _context = RUNTIME.enter();
     store.open(|_, _| (), &AtomicBool::new(false)).unwrap();

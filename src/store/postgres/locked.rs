@@ -33,11 +33,15 @@ pub(super) struct Locked {
     pub(super) places: HashMap<(u32, SubJobId), usize>,
     /// The jobs that the changes name.
     pub(super) jobs: HashMap<JobHash, JobId>,
-    /// The first number of the block for new rows.
-    pub(super) first_seq: i64,
 }
 
 impl Locked {
+    /// Adds a row that is locked.
+    pub(super) fn add(&mut self, key: (u32, SubJobId), row: LockedRow) {
+        self.places.insert(key, self.rows.len());
+        self.rows.push(row);
+    }
+
     /// The row of a subtask.
     pub(super) fn row(&self, project: u32, id: &SubJobId) -> Option<&LockedRow> {
         self.rows.get(*self.places.get(&(project, id.clone()))?)

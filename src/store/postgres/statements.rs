@@ -17,28 +17,39 @@ pub(super) const REGISTER: &str = "INSERT INTO writer AS w (lane, epoch, tx, see
 
 const FENCE: &str = "UPDATE writer SET tx = $1, seen = now() WHERE lane = $2 AND epoch = $3";
 
+/// Locks the classes of projects: shared for changes of some subtasks, and alone for those that change all subtasks of a project, which
+/// need to see every row and to wait for no other.
+const SHARE: &str = "SELECT CASE WHEN u.is_alone THEN pg_advisory_xact_lock(1937072746, u.class)::text \
+        ELSE pg_advisory_xact_lock_shared(1937072746, u.class)::text END \
+    FROM unnest($1::int[], $2::bool[]) AS u(class, is_alone)";
+
 /// Locks in the order of the keys. Reads only the length of details, since those of all rows could be more than memory holds.
 const LOCK: &str = "SELECT u.ord, s.* FROM unnest($1::bigint[], $2::text[]) WITH ORDINALITY AS u(project, id, ord), \
     LATERAL (SELECT job, job_type, status, version, seq, ended, octet_length(details) FROM sub_job s \
         WHERE s.project = u.project AND s.id = u.id OFFSET 0 FOR UPDATE) s";
 
+/// The next rows of a whole project after an identifier.
 const LOCK_PROJECT: &str = "SELECT id, job, job_type, status, version, seq, ended, octet_length(details) FROM sub_job \
-    WHERE project = $1 ORDER BY id FOR UPDATE";
+    WHERE project = $1 AND id > $2 ORDER BY id LIMIT $3 FOR UPDATE";
 
 /// The details of rows that are locked.
 const DETAILS: &str = "SELECT u.place, s.details FROM unnest($1::bigint[], $2::text[], $3::bigint[]) AS u(project, id, place), \
     LATERAL (SELECT details FROM sub_job s WHERE s.project = u.project AND s.id = u.id OFFSET 0) s";
 
+/// The number of the block for new subtasks, which [`INSERT`] and [`UPDATE`] of the same transaction use.
 const BLOCK: &str = "SELECT nextval('sub_job_block')";
 
 const INSERT: &str = "INSERT INTO sub_job (project, id, job, job_type, status, version, seq, ended, details) \
-    SELECT * FROM unnest($1::bigint[], $2::text[], $3::uuid[], $4::smallint[], $5::smallint[], $6::bigint[], $7::bigint[], \
-        $8::bigint[], $9::bytea[])";
+    SELECT u.project, u.id, u.job, u.job_type, u.status, u.version, (currval('sub_job_block') << 20) + u.place, u.ended, u.details \
+    FROM unnest($1::bigint[], $2::text[], $3::uuid[], $4::smallint[], $5::smallint[], $6::bigint[], $7::bigint[], \
+        $8::bigint[], $9::bytea[]) AS u(project, id, job, job_type, status, version, place, ended, details)";
 
+/// Without a place in the block a subtask keeps its place in the order.
 const UPDATE: &str = "UPDATE sub_job s SET job = u.job, job_type = u.job_type, status = u.status, version = u.version, \
-        seq = u.seq, ended = u.ended, details = u.details \
+        seq = CASE WHEN u.place IS NULL THEN s.seq ELSE (currval('sub_job_block') << 20) + u.place END, \
+        ended = u.ended, details = u.details \
     FROM (SELECT u.*, f.row FROM unnest($1::bigint[], $2::text[], $3::uuid[], $4::smallint[], $5::smallint[], $6::bigint[], $7::bigint[], \
-        $8::bigint[], $9::bytea[]) AS u(project, id, job, job_type, status, version, seq, ended, details), \
+        $8::bigint[], $9::bytea[]) AS u(project, id, job, job_type, status, version, place, ended, details), \
         LATERAL (SELECT s.ctid AS row FROM sub_job s WHERE s.project = u.project AND s.id = u.id OFFSET 0) f) u \
     WHERE s.ctid = u.row";
 
@@ -52,6 +63,7 @@ const REMOVE_JOBS: &str = "DELETE FROM job_tally t \
         LATERAL (SELECT t.ctid AS row FROM job_tally t WHERE t.project = u.project AND t.job = u.job OFFSET 0) f) u \
     WHERE t.ctid = u.row AND t.s0 = 0 AND t.s1 = 0 AND t.s2 = 0 AND t.s3 = 0 AND t.s4 = 0 AND t.s5 = 0 AND t.s6 = 0";
 
+/// Locks the projects until the commit.
 const REVISIONS: &str = "INSERT INTO project_revision AS r (project, revision) \
     SELECT * FROM unnest($1::bigint[], $2::bigint[]) \
     ON CONFLICT (project) DO UPDATE SET revision = r.revision + excluded.revision";
@@ -91,6 +103,7 @@ impl PlanAge {
 #[derive(Debug)]
 pub(super) struct Statements {
     pub(super) fence: Statement,
+    pub(super) share: Statement,
     pub(super) lock: Statement,
     pub(super) lock_project: Statement,
     pub(super) details: Statement,
@@ -111,6 +124,7 @@ impl Statements {
         let (of_jobs, of_projects) = (of_jobs(), of_projects());
         Ok(Self {
             fence: client.prepare(FENCE).await?,
+            share: client.prepare(SHARE).await?,
             lock: client.prepare(LOCK).await?,
             lock_project: client.prepare(LOCK_PROJECT).await?,
             details: client.prepare(DETAILS).await?,
@@ -248,6 +262,21 @@ mod tests {
                     assert!(!slow.iter().any(|step| plan.contains(step)), "{statement}\n{plan}");
                 }
             }
+        }
+    }
+
+    /// Otherwise each slice of a project would read all of it.
+    #[test]
+    fn a_slice_of_a_project_is_read_by_its_key() {
+        let cluster = Cluster::shared(Version::System);
+        let database = cluster.create_database(None);
+        cluster.sql(&database, include_str!("schema/001.sql"));
+        let rows = "INSERT INTO sub_job (project, id, job, job_type, status, version, seq) \
+            SELECT 1, n::text, '00000000-0000-0000-0000-000000000000', 1, 1, 1, n FROM generate_series(1, 5000) n; ANALYZE";
+        for statements in ["", rows] {
+            cluster.sql(&database, statements);
+            let plan = plan(&database, "bigint, text, bigint", LOCK_PROJECT, "1, 'a', 10", "force_generic_plan");
+            assert!(plan.contains("Index Cond: ((project = $1) AND (id > $2))") && !plan.contains("Sort"), "{plan}");
         }
     }
 

@@ -19,7 +19,8 @@ pub(super) struct Rows {
     pub(super) job_types: Vec<i16>,
     pub(super) statuses: Vec<i16>,
     pub(super) versions: Vec<i64>,
-    pub(super) seqs: Vec<i64>,
+    /// The places in the block of the transaction, which give the order; `None`: the row keeps its order.
+    pub(super) places: Vec<Option<i64>>,
     pub(super) ended: Vec<Option<i64>>,
     pub(super) details: Vec<Option<Vec<u8>>>,
 }
@@ -54,17 +55,18 @@ pub(super) struct Writes {
 /// The key of a counter of a job.
 type JobKey = (i64, JobHash, i16);
 
-/// The final state of a subtask, and its number in the order.
+/// The final state of a subtask, and its place in the block if it is new.
+#[derive(Default)]
 struct Final<'a> {
     put: Option<&'a Put>,
-    seq: i64,
+    place: Option<i64>,
 }
 
 impl Writes {
     /// What the planned changes write.
     pub(super) fn of(changes: &[Changes], locked: &Locked, types: &TypeNumbers) -> Self {
         let mut finals: BTreeMap<(i64, String), (u32, &SubJobId, Final<'_>)> = BTreeMap::new();
-        let (mut next_seq, mut revisions) = (locked.first_seq, BTreeMap::<i64, i64>::new());
+        let (mut next_place, mut revisions) = (0, BTreeMap::<i64, i64>::new());
         let mut writes = Self::default();
         for Changes { project, effects, .. } in changes {
             let Some((at, number)) = locked.project_number(project) else { continue };
@@ -73,15 +75,14 @@ impl Writes {
             }
             for effect in effects {
                 let id = effect.id();
-                let stored = || locked.row(at, id).map_or(0, |row| row.seq);
                 let entry = finals.entry((number, id.to_string()));
-                let (.., last) = entry.or_insert_with(|| (at, id, Final { put: None, seq: stored() }));
+                let (.., last) = entry.or_insert_with(|| (at, id, Final::default()));
                 match effect {
                     Effect::Remove(_) => last.put = None,
                     Effect::Put(put) => {
                         if put.is_new {
-                            last.seq = next_seq;
-                            next_seq += 1;
+                            last.place = Some(next_place);
+                            next_place += 1;
                         }
                         last.put = Some(put);
                     }
@@ -93,6 +94,22 @@ impl Writes {
         writes
     }
 
+    /// How many rows it writes.
+    pub(super) fn rows(&self) -> usize {
+        let of_jobs = self.of_jobs.projects.len() + self.decreased.0.len();
+        self.inserted.ids.len() + self.updated.ids.len() + self.deleted.0.len() + of_jobs
+    }
+
+    /// Whether it gives subtasks a place in the order.
+    pub(super) fn needs_block(&self) -> bool {
+        !self.inserted.ids.is_empty() || self.moves_rows()
+    }
+
+    /// Whether rows that are stored get another place in the order: a subtask was removed and is new again.
+    pub(super) fn moves_rows(&self) -> bool {
+        self.updated.places.iter().any(Option::is_some)
+    }
+
     fn add_rows(
         &mut self,
         finals: BTreeMap<(i64, String), (u32, &SubJobId, Final<'_>)>,
@@ -102,7 +119,7 @@ impl Writes {
         let mut counts: BTreeMap<JobKey, [i64; Status::COUNT]> = BTreeMap::new();
         let mut names: BTreeMap<JobHash, &JobId> = locked.jobs.iter().map(|(hash, id)| (*hash, id)).collect();
         let mut decreased = BTreeSet::new();
-        for ((project, id), (at, sub_job_id, Final { put, seq })) in finals {
+        for ((project, id), (at, sub_job_id, Final { put, place })) in finals {
             let old = locked.row(at, sub_job_id);
             if let Some(old) = old {
                 let key = (project, old.job, types.number(old.job_type));
@@ -121,7 +138,7 @@ impl Writes {
             let key = (project, job, types.number(put.sub_job.job_type));
             counts.entry(key).or_default()[put.sub_job.status as usize] += 1;
             let rows = if old.is_some() { &mut self.updated } else { &mut self.inserted };
-            rows.push((project, id), job, put, seq, types);
+            rows.push((project, id), job, put, place, types);
         }
         counts.retain(|_, changes| changes.iter().any(|change| *change != 0));
         decreased.retain(|(project, job)| {
@@ -147,7 +164,7 @@ impl Writes {
 }
 
 impl Rows {
-    fn push(&mut self, (project, id): (i64, String), job: JobHash, put: &Put, seq: i64, types: &TypeNumbers) {
+    fn push(&mut self, (project, id): (i64, String), job: JobHash, put: &Put, place: Option<i64>, types: &TypeNumbers) {
         self.projects.push(project);
         self.ids.push(id);
         self.jobs.push(job);
@@ -155,7 +172,7 @@ impl Rows {
         self.statuses.push(put.sub_job.status as i16);
         // A version is at most 2^63 - 1.
         self.versions.push(i64::try_from(put.sub_job.version.get()).unwrap_or(i64::MAX));
-        self.seqs.push(seq);
+        self.places.push(place);
         self.ended.push(put.end_time.map(EndTime::as_seconds));
         self.details.push(put.sub_job.details.as_deref().map(details_to_bytes));
     }

@@ -30,3 +30,24 @@ fn a_report_about_subtasks_with_large_details_needs_no_memory_for_them() {
     assert!(more < (64 << 20), "{} MB", more >> 20);
     assert_good(&cluster.url(&database));
 }
+
+/// The time limit of a statement must not be one of a report.
+#[test]
+fn a_report_and_a_reset_may_take_longer_than_a_statement_may() {
+    let subtasks = 40_000;
+    let (files, cluster) = (Files::new(), Cluster::start(Version::System));
+    let database = migrated(&cluster);
+    // Each statement takes 0.2 ms more for a row, as on a slow machine.
+    let slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \
+        'BEGIN PERFORM pg_sleep(0.0002 * (SELECT count(*) FROM changed)); RETURN NULL; END'; \
+        CREATE TRIGGER inserts AFTER INSERT ON sub_job REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION slow(); \
+        CREATE TRIGGER deletes AFTER DELETE ON sub_job REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION slow()";
+    cluster.sql(&database, slow);
+    let program = start(&files, &cluster.url(&database), &["--allow-reset", "--report-timeout", "60s"]);
+    let created = report_many(&program, subtasks, "RUNNING");
+    assert_eq!(created.json(), outcome(subtasks as u64, 0, 0, 0), "{created:?}");
+    assert_good(&cluster.url(&database));
+    let reset = post(program.internal, &format!("/subjobs/v1/{PROJECT}/reset"), OPS, "");
+    assert_eq!((reset.status, &reset.json()["deleted"]), (200, &subtasks.into()), "{reset:?}");
+    assert_good(&cluster.url(&database));
+}

@@ -1,0 +1,136 @@
+//! Transactions of several replicas that wait for each other's locks, and for those of another program.
+
+use std::thread::{ScopedJoinHandle, scope};
+use std::time::Instant;
+
+use super::database::{database, replica_with};
+use super::*;
+use crate::store::cluster::{Cluster, Version as ServerVersion};
+
+/// A subtask with this identifier is stored when nobody holds the gate.
+const GATE: &str = "gate";
+
+/// A database whose locks a test watches.
+struct Setup {
+    cluster: &'static Cluster,
+    database: String,
+}
+
+impl Setup {
+    fn new() -> Self {
+        let (cluster, database) = (Cluster::shared(ServerVersion::System), database());
+        let gate = "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS \
+            'BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NEW; END'; \
+            CREATE TRIGGER wait BEFORE INSERT ON sub_job FOR EACH ROW WHEN (NEW.id = 'gate') EXECUTE FUNCTION wait()";
+        cluster.sql(&database, gate);
+        Self { cluster, database }
+    }
+
+    fn replica(&self) -> Store {
+        replica_with(&self.database, types(), 1)
+    }
+
+    fn value(&self, query: &str) -> String {
+        self.cluster.value(&self.database, query)
+    }
+
+    /// Runs a statement in a transaction that stays open until [`Setup::release`] of this name, or for 30 s.
+    fn hold<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, name: &str, statement: &str) -> Holder<'scope> {
+        self.cluster.sql(&self.database, &format!("CREATE TABLE {name} ()"));
+        let held = format!(
+            "BEGIN; {statement}; SET application_name = '{name}'; \
+             DO 'BEGIN FOR n IN 1..3000 LOOP EXIT WHEN EXISTS (SELECT FROM {name}); PERFORM pg_sleep(0.01); END LOOP; END'; COMMIT"
+        );
+        let holder = scope.spawn(move || drop(self.cluster.sql(&self.database, &held)));
+        let holds = format!("SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}'");
+        self.until(|| holder.is_finished() || self.value(&holds) == "1");
+        holder
+    }
+
+    fn release(&self, name: &str) {
+        self.cluster.sql(&self.database, &format!("INSERT INTO {name} DEFAULT VALUES"));
+    }
+
+    /// The number of sessions that wait for a lock.
+    fn waiting(&self) -> String {
+        self.value(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()",
+        )
+    }
+
+    /// Waits until so many sessions wait for a lock, or one of this replica has waited so long that it tries again later.
+    fn until_waiting(&self, sessions: &str, replica: &Store) {
+        self.until(|| self.waiting() == sessions || replica.database_stats().unwrap().repeats > 0);
+    }
+
+    fn until(&self, is_true: impl Fn() -> bool) {
+        let begun = Instant::now();
+        while !is_true() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{:?} wait", self.waiting());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+type Scope<'scope, 'env> = std::thread::Scope<'scope, 'env>;
+type Holder<'scope> = ScopedJoinHandle<'scope, ()>;
+
+fn batch(ids: &[&str], status: Status) -> Vec<SubJob> {
+    ids.iter().map(|id| sub_job(id, "j", status, 0)).collect()
+}
+
+fn identifiers(store: &Store) -> Vec<String> {
+    let page = wait(store.page(&project("p"), &CountFilter::default(), 0, 99)).unwrap();
+    page.sub_jobs.iter().map(|sub_job| sub_job.id.to_string()).collect()
+}
+
+/// A walker of the list would otherwise see a subtask twice, or never.
+#[test]
+fn a_report_that_is_committed_later_is_later_in_the_list() {
+    let setup = Setup::new();
+    let (slow, fast) = (setup.replica(), setup.replica());
+    slow.report(&project("p"), batch(&["first"], Status::Running)).unwrap();
+    scope(|scope| {
+        setup.hold(scope, "held", "SELECT pg_advisory_xact_lock(7)");
+        let submitted = slow.submit(project("p"), batch(&[GATE], Status::Running));
+        setup.until_waiting("1", &slow);
+        let report = scope.spawn(|| fast.report(&project("p"), batch(&["fast"], Status::Running)).unwrap());
+        setup.until(|| report.is_finished() || setup.waiting() == "2" || fast.database_stats().unwrap().repeats > 0);
+        let before = identifiers(&fast);
+        setup.release("held");
+        assert_eq!(report.join().unwrap().created, 1);
+        assert_eq!(wait(submitted.outcome()).unwrap().created, 1);
+        let after = identifiers(&fast);
+        assert!(after.starts_with(&before) && after.len() == 3, "{before:?} {after:?}");
+    });
+}
+
+#[test]
+fn a_reset_and_a_report_do_not_lock_each_other_out() {
+    let setup = Setup::new();
+    let (resetting, reporting) = (setup.replica(), setup.replica());
+    reporting.report(&project("p"), batch(&["a", "m", "z"], Status::Running)).unwrap();
+    scope(|scope| {
+        setup.hold(scope, "row", "SELECT FROM sub_job WHERE id = 'm' FOR UPDATE");
+        setup.hold(scope, "held", "SELECT pg_advisory_xact_lock(7)");
+        let report = reporting.submit(project("p"), batch(&["a", "m", "z"], Status::Failed));
+        setup.until_waiting("1", &reporting);
+        // While its lane waits, a report and a reset become one group.
+        let gate = resetting.submit(project("q"), batch(&[GATE], Status::Running));
+        setup.until_waiting("2", &resetting);
+        let last = resetting.submit(project("p"), batch(&["z"], Status::Success));
+        let reset = resetting.reset(project("p"));
+        setup.release("held");
+        assert_eq!(wait(gate.outcome()).unwrap().created, 1);
+        setup.until_waiting("2", &resetting);
+        setup.release("row");
+        let report = wait(report.outcome()).unwrap();
+        assert_eq!(report.updated + report.created, 3);
+        assert_eq!((wait(last.outcome()).unwrap().updated, wait(reset.outcome())), (1, Ok(3)));
+    });
+    [resetting, reporting].iter().for_each(Store::close);
+    let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()";
+    setup.until(|| setup.value(sessions) == "1");
+    assert_eq!(setup.value(deadlocks), "0");
+}

@@ -1,0 +1,122 @@
+//! The second flight of a transaction: what it writes.
+
+use std::future::Future;
+use std::ops::Range;
+use std::pin::Pin;
+
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Error, Statement};
+
+use crate::store::postgres::statements::Statements;
+use crate::store::postgres::writes::{Rows, Tallies, Writes};
+
+/// The most rows of one statement, so that none of a large report comes near the time limit of a session.
+pub(super) const SLICE: usize = 16 * 1024;
+
+/// A statement, which is sent when it is polled first, and its answer: a number.
+pub(super) type Step<'a> = Pin<Box<dyn Future<Output = Result<i64, Error>> + Send + 'a>>;
+
+/// The statements that write, in order.
+///
+/// Whoever creates subtasks takes the block of their places after the lock of their projects, and holds that until the commit. So the
+/// subtasks of a project are in the order of its commits, and a list that was read stays the beginning of the list. The rows that most
+/// transactions change come last.
+pub(super) struct WriteFlight<'a> {
+    /// Changes of rows that are locked, then the lock of the projects.
+    before: Vec<Step<'a>>,
+    /// The number of the block.
+    block: Option<Step<'a>>,
+    /// New rows, and the counters.
+    after: Vec<Step<'a>>,
+}
+
+impl<'a> WriteFlight<'a> {
+    pub(super) fn of(client: &'a Client, statements: &'a Statements, writes: &'a Writes) -> Self {
+        let rows = |statement: &'a Statement, rows: &'a Rows| {
+            let write = move |slice| -> Step<'a> { Box::pin(write_rows(client, statement, rows, slice)) };
+            slices(rows.ids.len()).map(write)
+        };
+        let tallies = |statement: &'a Statement, tallies: &'a Tallies| {
+            let write = move |slice| -> Step<'a> { Box::pin(write_tallies(client, statement, tallies, slice)) };
+            slices(tallies.projects.len()).map(write)
+        };
+        let (mut before, mut after): (Vec<Step<'a>>, Vec<Step<'a>>) = (Vec::new(), Vec::new());
+        let updates = if writes.moves_rows() { &mut after } else { &mut before };
+        updates.extend(rows(&statements.update, &writes.updated));
+        before.extend(write_pairs(client, &statements.delete, &writes.deleted));
+        before.extend(write_pairs(client, &statements.revisions, &writes.revisions));
+        let block = writes.needs_block().then(|| -> Step<'a> { Box::pin(take_block(client, &statements.block)) });
+        after.extend(rows(&statements.insert, &writes.inserted));
+        after.extend(tallies(&statements.of_jobs, &writes.of_jobs));
+        after.extend(write_pairs(client, &statements.remove_jobs, &writes.decreased));
+        after.extend(tallies(&statements.of_projects, &writes.of_projects));
+        Self { before, block, after }
+    }
+
+    /// All statements in order.
+    pub(super) fn into_steps(self) -> impl Iterator<Item = Step<'a>> {
+        self.before.into_iter().chain(self.block).chain(self.after)
+    }
+}
+
+/// The ranges of rows that a statement writes at once.
+fn slices(rows: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..rows).step_by(SLICE).map(move |from| from..rows.min(from + SLICE))
+}
+
+async fn take_block(client: &Client, statement: &Statement) -> Result<i64, Error> {
+    client.query_one(statement, &[]).await?.try_get(0)
+}
+
+async fn execute(client: &Client, statement: &Statement, values: &[&(dyn ToSql + Sync)]) -> Result<i64, Error> {
+    Ok(client.execute(statement, values).await? as i64)
+}
+
+async fn write_rows(
+    client: &Client,
+    statement: &Statement,
+    rows: &Rows,
+    Range { start, end }: Range<usize>,
+) -> Result<i64, Error> {
+    let values: [&(dyn ToSql + Sync); 9] = [
+        &&rows.projects[start..end],
+        &&rows.ids[start..end],
+        &&rows.jobs[start..end],
+        &&rows.job_types[start..end],
+        &&rows.statuses[start..end],
+        &&rows.versions[start..end],
+        &&rows.places[start..end],
+        &&rows.ended[start..end],
+        &&rows.details[start..end],
+    ];
+    execute(client, statement, &values).await
+}
+
+async fn write_tallies(
+    client: &Client,
+    statement: &Statement,
+    tallies: &Tallies,
+    Range { start, end }: Range<usize>,
+) -> Result<i64, Error> {
+    let (projects, job_types) = (&tallies.projects[start..end], &tallies.job_types[start..end]);
+    let counts = tallies.counts.each_ref().map(|column| &column[start..end]);
+    let of_jobs = (!tallies.jobs.is_empty()).then(|| (&tallies.jobs[start..end], &tallies.job_ids[start..end]));
+    let mut values: Vec<&(dyn ToSql + Sync)> = vec![&projects];
+    if let Some((jobs, job_ids)) = &of_jobs {
+        values.extend([jobs as &(dyn ToSql + Sync), job_ids]);
+    }
+    values.push(&job_types);
+    values.extend(counts.iter().map(|column| column as &(dyn ToSql + Sync)));
+    execute(client, statement, &values).await
+}
+
+/// Writes rows of two columns.
+fn write_pairs<'a, A: ToSql + Sync, B: ToSql + Sync>(
+    client: &'a Client,
+    statement: &'a Statement,
+    (first, second): &'a (Vec<A>, Vec<B>),
+) -> impl Iterator<Item = Step<'a>> {
+    slices(first.len()).map(move |Range { start, end }| -> Step<'a> {
+        Box::pin(async move { execute(client, statement, &[&&first[start..end], &&second[start..end]]).await })
+    })
+}
