@@ -148,13 +148,14 @@ impl WriteSession {
     /// Ends the transaction after a failure before COMMIT was sent.
     async fn roll_back(&self, failure: Failure) -> Failure {
         match failure {
-            Failure::Repeat(_) | Failure::NoResources | Failure::Denied | Failure::Refused => {
+            // The connection is closed.
+            Failure::Fenced | Failure::Lost | Failure::Unknown => failure,
+            Failure::Repeat(_) | Failure::NoResources | Failure::Denied | Failure::TooLong | Failure::Refused => {
                 match in_time(self.execute_simple("ROLLBACK")).await {
                     Ok(()) => failure,
                     Err(_) => Failure::Lost,
                 }
             }
-            other => other,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Why a transaction has not been committed, and what follows.
 
 use tokio_postgres::Error;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 
 use super::error::log_refusal;
 
@@ -30,13 +30,18 @@ impl Failure {
     /// The error of a statement in the flight that ends with COMMIT. An error that the server has sent ended the transaction.
     pub(super) fn of_commit(error: &Error) -> Self {
         match Self::from_error(error) {
-            Self::Lost => Self::Unknown,
+            Self::Lost if !error.as_db_error().is_some_and(has_old_statements) => Self::Unknown,
             other => other,
         }
     }
 
     fn from_error(error: &Error) -> Self {
         let Some(code) = error.code() else { return Self::Lost };
+        // A new connection has new statements.
+        if error.as_db_error().is_some_and(has_old_statements) {
+            log_refusal(error);
+            return Self::Lost;
+        }
         let repeated = [
             (&SqlState::T_R_SERIALIZATION_FAILURE, "40001"),
             (&SqlState::T_R_DEADLOCK_DETECTED, "40P01"),
@@ -67,6 +72,14 @@ impl Failure {
             }
         }
     }
+}
+
+/// Whether the session no longer has the prepared statements that it had, or their tables have other columns since.
+fn has_old_statements(error: &DbError) -> bool {
+    // 0A000 has other causes too. The routine is the same in each language, as the text is not.
+    let is_changed =
+        *error.code() == SqlState::FEATURE_NOT_SUPPORTED && error.routine() == Some("RevalidateCachedQuery");
+    is_changed || *error.code() == SqlState::INVALID_SQL_STATEMENT_NAME
 }
 
 impl From<Error> for Failure {

@@ -133,7 +133,11 @@ impl Lane {
                     count(&self.shared.stats.fenced);
                     self.session = None;
                 }
-                Err(Failure::Lost) => self.session = None,
+                Err(Failure::Lost) => {
+                    self.session = None;
+                    // A pooler that loses the statements of each session must not make this loop take a core.
+                    pause(MAX_PAUSE).await;
+                }
                 Err(Failure::Unknown) => {
                     self.session = None;
                     let changed = group.iter().map(|change| change.project().clone()).collect();

@@ -1,6 +1,7 @@
 //! The database refuses: it is read-only, full, out of connections, or the role lacks a right.
 
-use crate::support::fixtures::{Files, OPS};
+use crate::support::blocking::post;
+use crate::support::fixtures::{Files, OPS, record, report_path};
 use crate::support::postgres::{Cluster, Version};
 use crate::support::replicas::{
     assert_good, assert_unavailable, begin, count_at_last, migrated, report, report_at_last, start,
@@ -125,4 +126,24 @@ fn a_full_disk_of_the_database_refuses_reports_until_it_has_space() {
     report_at_last(&program, &id.to_string());
     assert_eq!(count_at_last(&program), stored + 1);
     assert_good(&url);
+}
+
+#[test]
+fn a_session_that_lost_its_statements_is_replaced() {
+    let (files, cluster) = (Files::new(), Cluster::start(Version::System));
+    let database = migrated(&cluster);
+    let program = start(&files, &cluster.url(&database), &["--store-lanes", "1"]);
+    report_at_last(&program, "1");
+    let once = "CREATE SEQUENCE forgotten; CREATE FUNCTION forget() RETURNS trigger LANGUAGE plpgsql AS \
+        'BEGIN IF nextval(''forgotten'') = 1 THEN EXECUTE ''DEALLOCATE ALL''; END IF; RETURN NEW; END'; \
+        CREATE TRIGGER forget BEFORE INSERT ON sub_job FOR EACH ROW EXECUTE FUNCTION forget()";
+    cluster.sql(&database, once);
+    let response = report(&program, "2");
+    assert_eq!((response.status, &response.json()["created"]), (200, &1.into()), "{response:?}");
+    // The result of a statement that the session has prepared gets another type.
+    cluster.sql(&database, "ALTER TABLE project ALTER COLUMN id TYPE varchar COLLATE \"C\"");
+    let other = post(program.internal, &report_path("other"), OPS, &record("1", "j", "CREATE_SERVER", "RUNNING"));
+    assert_eq!((other.status, &other.json()["created"]), (200, &1.into()), "{other:?}");
+    assert_eq!(count_at_last(&program), 2);
+    assert_good(&cluster.url(&database));
 }
