@@ -5,6 +5,7 @@
 //! - A count is read from the counters (`group_read`): one round trip answers all counts that wait.
 //! - Lists are read from the rows in a snapshot of the database (`pages`, `image_jobs`).
 
+mod blocked;
 mod change;
 mod check;
 mod columns;

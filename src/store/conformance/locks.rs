@@ -134,3 +134,36 @@ fn a_reset_and_a_report_do_not_lock_each_other_out() {
     setup.until(|| setup.value(sessions) == "1");
     assert_eq!(setup.value(deadlocks), "0");
 }
+
+#[test]
+fn a_project_that_another_program_locks_does_not_hold_others() {
+    let setup = Setup::new();
+    let store = setup.replica();
+    for of in ["p", "q"] {
+        store.report(&project(of), batch(&["a"], Status::Running)).unwrap();
+    }
+    scope(|scope| {
+        setup.hold(
+            scope,
+            "row",
+            "SELECT FROM sub_job WHERE project = (SELECT no FROM project WHERE id = 'p') FOR UPDATE",
+        );
+        setup.hold(scope, "held", "SELECT pg_advisory_xact_lock(7)");
+        let gate = store.submit(project("r"), batch(&[GATE], Status::Running));
+        setup.until_waiting("1", &store);
+        // One group.
+        let [locked, free] = ["p", "q"].map(|of| store.submit(project(of), batch(&["a"], Status::Failed)));
+        setup.release("held");
+        assert_eq!(wait(gate.outcome()).unwrap().created, 1);
+        let begun = Instant::now();
+        assert_eq!(wait(free.outcome()).unwrap().updated, 1);
+        // The project that is locked is tried again meanwhile.
+        let more = store.submit(project("p"), batch(&["b"], Status::Running));
+        for status in [Status::Running, Status::Success, Status::Failed] {
+            assert_eq!(store.report(&project("q"), batch(&["a"], status)).unwrap().updated, 1);
+        }
+        assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+        setup.release("row");
+        assert_eq!((wait(locked.outcome()).unwrap().updated, wait(more.outcome()).unwrap().created), (1, 1));
+    });
+}

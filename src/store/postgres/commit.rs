@@ -63,14 +63,16 @@ impl WriteSession {
         Ok((session, last_tx))
     }
 
-    /// Makes a group of changes in transaction number `tx` of the lane. Returns the projects that it changes.
+    /// Makes a group of changes in transaction number `tx` of the lane. Returns the projects that it changes. A brief one does not wait
+    /// long for locks.
     pub(super) async fn commit(
         &mut self,
         shared: &Shared,
         tx: i64,
         group: &mut [Change],
+        is_brief: bool,
     ) -> Result<Vec<ProjectId>, Failure> {
-        let locked = match self.lock_and_read(shared, tx, group).await {
+        let locked = match self.lock_and_read(shared, tx, group, is_brief).await {
             Ok(locked) => locked,
             Err(failure) => return Err(self.roll_back(failure).await),
         };
@@ -99,8 +101,14 @@ impl WriteSession {
         Ok(writes.changed)
     }
 
-    async fn lock_and_read(&mut self, shared: &Shared, tx: i64, group: &[Change]) -> Result<Locked, Failure> {
-        let mut locked = self.lock(shared, tx, group).await?;
+    async fn lock_and_read(
+        &mut self,
+        shared: &Shared,
+        tx: i64,
+        group: &[Change],
+        is_brief: bool,
+    ) -> Result<Locked, Failure> {
+        let mut locked = self.lock(shared, tx, group, is_brief).await?;
         self.read_details(group, &mut locked).await?;
         Ok(locked)
     }
@@ -150,12 +158,15 @@ impl WriteSession {
         match failure {
             // The connection is closed.
             Failure::Fenced | Failure::Lost | Failure::Unknown => failure,
-            Failure::Repeat(_) | Failure::NoResources | Failure::Denied | Failure::TooLong | Failure::Refused => {
-                match in_time(self.execute_simple("ROLLBACK")).await {
-                    Ok(()) => failure,
-                    Err(_) => Failure::Lost,
-                }
-            }
+            Failure::Repeat(_)
+            | Failure::Locked
+            | Failure::NoResources
+            | Failure::Denied
+            | Failure::TooLong
+            | Failure::Refused => match in_time(self.execute_simple("ROLLBACK")).await {
+                Ok(()) => failure,
+                Err(_) => Failure::Lost,
+            },
         }
     }
 

@@ -10,6 +10,8 @@ use super::error::log_refusal;
 pub(super) enum Failure {
     /// Another transaction was in the way, with that SQLSTATE: repeat it.
     Repeat(&'static str),
+    /// Another session has had a lock for too long: repeat it later.
+    Locked,
     /// The lane was registered again elsewhere: register it, and repeat.
     Fenced,
     /// The connection is lost before COMMIT was sent: the transaction is not committed.
@@ -45,11 +47,13 @@ impl Failure {
         let repeated = [
             (&SqlState::T_R_SERIALIZATION_FAILURE, "40001"),
             (&SqlState::T_R_DEADLOCK_DETECTED, "40P01"),
-            (&SqlState::LOCK_NOT_AVAILABLE, "55P03"),
             (&SqlState::UNIQUE_VIOLATION, "23505"),
         ];
         if let Some((_, name)) = repeated.iter().find(|(repeated, _)| *repeated == code) {
             return Self::Repeat(name);
+        }
+        if *code == SqlState::LOCK_NOT_AVAILABLE {
+            return Self::Locked;
         }
         if *code == SqlState::QUERY_CANCELED {
             log_refusal(error);

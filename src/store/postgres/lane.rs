@@ -4,6 +4,7 @@
 //! for that transaction if it is still committing and ends its epoch if it is not. The registration tells the last transaction that
 //! was committed. So it is known for good whether the group was committed, and it is never committed twice.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use super::commit::WriteSession;
 use super::error::{ConnectError, log_connect_error};
 use super::failure::Failure;
 use super::pause::pause;
-use super::queue::{Committing, Queue};
+use super::queue::{Committing, Group, Queue};
 use super::shared::Shared;
 use super::stats::count;
 use crate::domain::ProjectId;
@@ -28,6 +29,15 @@ const MAX_PAUSE: u64 = 50;
 
 /// The shortest and the longest pause between two attempts to connect.
 const BACK_OFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
+
+/// The changes of a group that have no result yet.
+enum Rest {
+    None,
+    /// The database refuses the group, or needs too long for it.
+    OneByOne(Vec<Change>),
+    /// Another session has had a lock for too long.
+    Locked(Vec<Change>),
+}
 
 /// A write lane.
 pub(super) struct Lane {
@@ -54,10 +64,48 @@ impl Lane {
                     log_connect_error(&error, &mut logged);
                 }
             }
-            let Some((group, committing)) = queue.collect().await else { return };
-            // A change that the database refuses must not take the others of its group along.
-            for change in self.process(group, Some(committing), &mut logged).await {
-                self.process(vec![change], None, &mut logged).await;
+            match queue.collect().await {
+                Some(Group::New(changes, committing)) => {
+                    self.commit(changes, Some(committing), false, &queue, &mut logged).await;
+                }
+                Some(Group::Blocked(changes)) => {
+                    let project = changes.first().map(|change| change.project().clone());
+                    self.commit(changes, None, true, &queue, &mut logged).await;
+                    let arrived = project.map_or_else(Vec::new, |project| queue.release(&project));
+                    self.commit(arrived, None, false, &queue, &mut logged).await;
+                }
+                None => return,
+            }
+        }
+    }
+
+    /// Commits a group: in parts, if a change that the database refuses or a project that is locked would take the others along.
+    async fn commit(
+        &mut self,
+        group: Vec<Change>,
+        mut committing: Option<Committing>,
+        is_brief: bool,
+        queue: &Queue,
+        logged: &mut Option<String>,
+    ) {
+        let mut parts = vec![(group, is_brief)];
+        while let Some((part, is_brief)) = parts.pop() {
+            match self.process(part, committing.take(), is_brief, logged).await {
+                Rest::None => {}
+                Rest::OneByOne(changes) => parts.extend(changes.into_iter().rev().map(|one| (vec![one], is_brief))),
+                Rest::Locked(changes) => {
+                    let mut projects: BTreeMap<ProjectId, Vec<Change>> = BTreeMap::new();
+                    for change in changes {
+                        projects.entry(change.project().clone()).or_default().push(change);
+                    }
+                    let is_one = projects.len() == 1;
+                    for changes in projects.into_values() {
+                        match is_one {
+                            true => queue.set_aside(changes, self.shared.patience),
+                            false => parts.push((changes, true)),
+                        }
+                    }
+                }
             }
         }
     }
@@ -71,13 +119,14 @@ impl Lane {
         Ok(last_tx)
     }
 
-    /// Commits a group and sends the results. Returns the changes, without results, that must be committed one by one.
+    /// Commits a group and sends the results. Returns the changes that must be committed in another way.
     async fn process(
         &mut self,
         mut group: Vec<Change>,
         mut committing: Option<Committing>,
+        is_brief: bool,
         logged: &mut Option<String>,
-    ) -> Vec<Change> {
+    ) -> Rest {
         let (begun, deadline) = (Instant::now(), Instant::now() + self.shared.patience);
         let (mut repeats, mut back_off) = (0, BACK_OFF[0]);
         let mut unknown: Option<(i64, Vec<ProjectId>)> = None;
@@ -88,7 +137,7 @@ impl Lane {
             if unknown.is_none() {
                 group.retain(|change| !change.is_abandoned());
                 if group.is_empty() {
-                    return group;
+                    return Rest::None;
                 }
             }
             if self.session.is_none() {
@@ -112,7 +161,7 @@ impl Lane {
             }
             let tx = self.next_tx;
             let Some(session) = &mut self.session else { continue };
-            let committed = session.commit(&self.shared, tx, &mut group).await;
+            let committed = session.commit(&self.shared, tx, &mut group, is_brief).await;
             // After a failure another lane may be faster.
             committing = committing.filter(|_| committed.is_ok());
             match committed {
@@ -128,6 +177,10 @@ impl Lane {
                         break Err(StoreError::Unavailable);
                     }
                     pause(MAX_PAUSE).await;
+                }
+                Err(Failure::Locked) => {
+                    count(&self.shared.stats.repeats);
+                    return Rest::Locked(group);
                 }
                 Err(Failure::Fenced) => {
                     count(&self.shared.stats.fenced);
@@ -149,7 +202,7 @@ impl Lane {
                     self.session = None;
                     break Err(StoreError::Unavailable);
                 }
-                Err(Failure::TooLong | Failure::Refused) if group.len() > 1 => return group,
+                Err(Failure::TooLong | Failure::Refused) if group.len() > 1 => return Rest::OneByOne(group),
                 Err(Failure::TooLong) => break Err(StoreError::Unavailable),
                 Err(Failure::Refused) => break Err(StoreError::Refused),
             }
@@ -163,6 +216,6 @@ impl Lane {
         }
         let committed = committed.map(drop);
         group.into_iter().for_each(|change| change.finish(committed));
-        Vec::new()
+        Rest::None
     }
 }

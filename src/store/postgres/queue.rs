@@ -11,8 +11,9 @@ use std::time::Duration;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::{Mutex, Notify};
 use tokio::task::yield_now;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
+use super::blocked::Blocked;
 use super::change::Change;
 use crate::domain::ProjectId;
 
@@ -33,6 +34,18 @@ pub(super) struct Queue {
     committing: std::sync::Mutex<InCommit>,
     /// Notified when a lane has committed a group. Only the lane that collects waits for it.
     ended: Notify,
+    blocked: std::sync::Mutex<Blocked>,
+    /// Notified when a project is set aside.
+    was_blocked: Notify,
+}
+
+/// Changes for one transaction.
+#[derive(Debug)]
+pub(super) enum Group {
+    /// Those that have arrived.
+    New(Vec<Change>, Committing),
+    /// Those of one project, which was locked before.
+    Blocked(Vec<Change>),
 }
 
 /// What lanes are committing, and what they have just committed.
@@ -46,13 +59,38 @@ struct InCommit {
 
 impl Queue {
     pub(super) fn new(received: Receiver<Change>) -> Arc<Self> {
-        Arc::new(Self { received: Mutex::new(received), committing: std::sync::Mutex::default(), ended: Notify::new() })
+        Arc::new(Self {
+            received: Mutex::new(received),
+            committing: std::sync::Mutex::default(),
+            ended: Notify::new(),
+            blocked: std::sync::Mutex::default(),
+            was_blocked: Notify::new(),
+        })
     }
 
     /// Waits for a group of changes; `None` if the queue is closed and empty.
-    pub(super) async fn collect(self: &Arc<Self>) -> Option<(Vec<Change>, Committing)> {
+    pub(super) async fn collect(self: &Arc<Self>) -> Option<Group> {
         let mut received = self.received.lock().await;
-        let mut group = vec![received.recv().await?];
+        let first = loop {
+            let next_at = self.blocked().next_at();
+            tokio::select! {
+                change = received.recv() => match change.map(|change| self.blocked().take(change)) {
+                    Some(Some(change)) => break change,
+                    Some(None) => {}
+                    None => {
+                        self.blocked().close();
+                        return self.blocked().due().map(Group::Blocked);
+                    }
+                },
+                () = reach(next_at) => {
+                    if let Some(changes) = self.blocked().due() {
+                        return Some(Group::Blocked(changes));
+                    }
+                }
+                () = self.was_blocked.notified() => {}
+            }
+        };
+        let mut group = vec![first];
         let mut size = group[0].size().max(1);
         let mut settling = self.is_after_a_commit().then(Instant::now);
         loop {
@@ -60,6 +98,7 @@ impl Queue {
             while size < MAX_GROUP
                 && let Ok(change) = received.try_recv()
             {
+                let Some(change) = self.blocked().take(change) else { continue };
                 size += change.size().max(1);
                 group.push(change);
             }
@@ -71,6 +110,7 @@ impl Queue {
                     () = self.ended.notified() => {}
                     change = received.recv() => {
                         let Some(change) = change else { break };
+                        let Some(change) = self.blocked().take(change) else { continue };
                         size += change.size().max(1);
                         group.push(change);
                     }
@@ -88,7 +128,22 @@ impl Queue {
             yield_now().await;
         }
         let committing = Committing::new(self, &group);
-        Some((group, committing))
+        Some(Group::New(group, committing))
+    }
+
+    /// Sets changes of a project aside that another session's locks do not allow.
+    pub(super) fn set_aside(&self, changes: Vec<Change>, patience: Duration) {
+        self.blocked().set_aside(changes, patience);
+        self.was_blocked.notify_one();
+    }
+
+    /// Ends the wait of a project. Returns its changes that have arrived meanwhile.
+    pub(super) fn release(&self, project: &ProjectId) -> Vec<Change> {
+        self.blocked().release(project)
+    }
+
+    fn blocked(&self) -> MutexGuard<'_, Blocked> {
+        self.blocked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_committing(&self, group: &[Change]) -> bool {
@@ -103,6 +158,14 @@ impl Queue {
 
     fn committing(&self) -> MutexGuard<'_, InCommit> {
         self.committing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits until a moment, or for ever.
+async fn reach(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -154,6 +217,7 @@ mod tests {
 
     use super::*;
     use crate::store::postgres::change::Reply;
+    use crate::store::types::StoreError;
 
     fn reset(project: &str) -> Change {
         Change::Reset { project: ProjectId::parse(project).unwrap(), reply: Reply::new().0 }
@@ -164,6 +228,18 @@ mod tests {
         (sender, Queue::new(received))
     }
 
+    /// Changes that have arrived.
+    fn new(group: Option<Group>) -> (Vec<Change>, Committing) {
+        let Some(Group::New(changes, committing)) = group else { panic!("{group:?}") };
+        (changes, committing)
+    }
+
+    /// Changes whose project was locked.
+    fn blocked(group: Option<Group>) -> Vec<Change> {
+        let Some(Group::Blocked(changes)) = group else { panic!("{group:?}") };
+        changes
+    }
+
     fn projects(group: &[Change]) -> Vec<&str> {
         group.iter().map(|change| change.project().as_str()).collect()
     }
@@ -172,7 +248,7 @@ mod tests {
     async fn a_small_group_waits_for_a_commit_of_its_project_and_grows() {
         let (sender, queue) = queue();
         sender.try_send(reset("p")).unwrap();
-        let (_, committing) = queue.collect().await.unwrap();
+        let (_, committing) = new(queue.collect().await);
         sender.try_send(reset("p")).unwrap();
         let mut waits = Box::pin(queue.collect());
         assert!(waits.as_mut().now_or_never().is_none());
@@ -184,7 +260,7 @@ mod tests {
         sender.try_send(reset("p")).unwrap();
         assert!(waits.as_mut().now_or_never().is_none());
         advance(SETTLE_TIME).await;
-        let (group, _) = waits.now_or_never().unwrap().unwrap();
+        let (group, _) = new(waits.now_or_never().unwrap());
         assert_eq!(projects(&group), ["p", "q", "p"]);
     }
 
@@ -193,7 +269,7 @@ mod tests {
         let (sender, queue) = queue();
         for (size, pause, waits) in [(2, Duration::ZERO, true), (2, AFTER_COMMIT, false), (1, Duration::ZERO, false)] {
             (0..size).for_each(|_| sender.try_send(reset("p")).unwrap());
-            let (group, committing) = queue.collect().await.unwrap();
+            let (group, committing) = new(queue.collect().await);
             assert_eq!(group.len(), size);
             drop(committing);
             advance(pause).await;
@@ -224,7 +300,7 @@ mod tests {
         sender.try_send(reset("p")).unwrap();
         let _first = queue.collect().now_or_never().unwrap().unwrap();
         (0..LARGE_GROUP).for_each(|_| sender.try_send(reset("p")).unwrap());
-        let (group, _) = queue.collect().now_or_never().unwrap().unwrap();
+        let (group, _) = new(queue.collect().now_or_never().unwrap());
         assert_eq!(group.len(), LARGE_GROUP);
     }
 
@@ -237,5 +313,40 @@ mod tests {
         drop(sender);
         assert!(queue.collect().now_or_never().unwrap().is_some());
         assert!(queue.collect().now_or_never().unwrap().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_project_that_is_locked_waits_while_others_go_on() {
+        let (sender, queue) = queue();
+        let (reply, _result) = Reply::new();
+        let p = ProjectId::parse("p").unwrap();
+        queue.set_aside(vec![Change::Reset { project: p.clone(), reply }], Duration::from_secs(60));
+        ["p", "q"].into_iter().for_each(|project| sender.try_send(reset(project)).unwrap());
+        let (group, _committing) = new(queue.collect().now_or_never().unwrap());
+        assert_eq!(projects(&group), ["q"]);
+        let mut waits = Box::pin(queue.collect());
+        assert!(waits.as_mut().now_or_never().is_none());
+        advance(Duration::from_secs(1)).await;
+        assert_eq!(projects(&blocked(waits.now_or_never().unwrap())), ["p", "p"]);
+        // While a lane tries it, its further changes wait.
+        sender.try_send(reset("p")).unwrap();
+        assert!(queue.collect().now_or_never().is_none());
+        assert_eq!(projects(&queue.release(&p)), ["p"]);
+        sender.try_send(reset("p")).unwrap();
+        assert_eq!(projects(&new(queue.collect().now_or_never().unwrap()).0), ["p"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_project_that_stays_locked_is_given_up() {
+        let (_sender, queue) = queue();
+        let (reply, mut result) = Reply::new();
+        let patience = Duration::from_secs(5);
+        queue.set_aside(vec![Change::Reset { project: ProjectId::parse("p").unwrap(), reply }], patience);
+        advance(patience).await;
+        let changes = blocked(queue.collect().now_or_never().unwrap());
+        assert!(result.try_recv().is_err());
+        queue.set_aside(changes, patience);
+        assert_eq!(result.try_recv().unwrap(), Err(StoreError::Unavailable));
+        assert!(queue.collect().now_or_never().is_none());
     }
 }

@@ -76,6 +76,9 @@ const ADD_PROJECTS: &str = "INSERT INTO project (id) SELECT unnest($1::text[]) O
 const MAX_PLAN_AGE: Duration = Duration::from_secs(1);
 const MAX_PLANNED: usize = 4096;
 
+/// How long an attempt to change a project that was locked waits for a lock. Other projects wait as long.
+const BRIEF_LOCK_TIMEOUT: Duration = Duration::from_millis(250);
+
 /// How old the plans of a connection are.
 #[derive(Debug)]
 pub(super) struct PlanAge {
@@ -88,14 +91,19 @@ impl PlanAge {
         Self { since: Instant::now(), subtasks: 0 }
     }
 
-    /// What begins a transaction for that many subtasks. Plans that are too old are discarded, because the tables may have grown.
-    pub(super) fn begin(&mut self, subtasks: usize) -> &'static str {
+    /// What begins a transaction for that many subtasks. Plans that are too old are discarded, because the tables may have grown. A brief
+    /// one waits for no lock longer than [`BRIEF_LOCK_TIMEOUT`].
+    pub(super) fn begin(&mut self, subtasks: usize, is_brief: bool) -> String {
         let is_old = self.since.elapsed() >= MAX_PLAN_AGE || self.subtasks >= MAX_PLANNED;
         if is_old {
             *self = Self::new();
         }
         self.subtasks += subtasks;
-        if is_old { "DISCARD PLANS; BEGIN" } else { "BEGIN" }
+        let begin = if is_old { "DISCARD PLANS; BEGIN" } else { "BEGIN" };
+        if is_brief {
+            return format!("{begin}; SET LOCAL lock_timeout = {}", BRIEF_LOCK_TIMEOUT.as_millis());
+        }
+        begin.to_owned()
     }
 }
 

@@ -23,7 +23,13 @@ const CLASSES: i64 = 64;
 
 impl WriteSession {
     /// First flight: begins, checks the epoch, and locks the rows. Each statement has its own time limit.
-    pub(super) async fn lock(&mut self, shared: &Shared, tx: i64, group: &[Change]) -> Result<Locked, Failure> {
+    pub(super) async fn lock(
+        &mut self,
+        shared: &Shared,
+        tx: i64,
+        group: &[Change],
+        is_brief: bool,
+    ) -> Result<Locked, Failure> {
         let projects = in_time(self.project_numbers(group)).await?;
         let mut locked = Locked { projects, ..Locked::default() };
         let resets = group.iter().filter(|change| matches!(change, Change::Reset { .. }));
@@ -48,11 +54,11 @@ impl WriteSession {
         let (numbers, ids): (Vec<i64>, Vec<&str>) = keys.keys().map(|(number, id)| (*number, id.as_str())).unzip();
         let keys: Vec<_> = keys.values().collect();
         let Self { connection, statements, plan_age, lane, epoch, .. } = self;
-        let (client, begin) = (&connection.client, plan_age.begin(ids.len()));
+        let (client, begin) = (&connection.client, plan_age.begin(ids.len(), is_brief));
         let first = ids.len().min(SLICE);
         let flight = async {
             let (begun, fenced, shared, rows) = join4(
-                client.batch_execute(begin),
+                client.batch_execute(&begin),
                 execute(client, &statements.fence, &[&tx, &*lane, &*epoch]),
                 query(client, &statements.share, &[&classes, &alone]),
                 query(client, &statements.lock, &[&&numbers[..first], &&ids[..first]]),
