@@ -4,6 +4,7 @@ mod healthcheck;
 mod reference;
 
 use std::io::{self, BufWriter, Read, Write};
+use std::path::PathBuf;
 
 pub use self::healthcheck::healthcheck;
 use crate::access::{Access, Token, random_token};
@@ -215,7 +216,9 @@ pub fn export(flags: &ExportFlags, out: impl Write) -> Result<(), ExportError> {
 /// The directory cannot be copied, or `out` cannot be written.
 pub fn backup(flags: &BackupFlags, mut out: impl Write) -> Result<(), ExportError> {
     let made = store::backup(&flags.data_dir, &flags.to)?;
-    Ok(writeln!(out, "{}: {made}", flags.to.display())?)
+    // The name without a slash at its end.
+    let to: PathBuf = flags.to.components().collect();
+    Ok(writeln!(out, "{}: {made}", to.display())?)
 }
 
 #[cfg(test)]

@@ -9,7 +9,9 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::directory::{FORMAT_FILE, flush, has_format, is_loading, write_format_file};
+use super::directory::{
+    FORMAT_FILE, flush, has_format, is_loading, refuse_foreign_files, refuse_unused, write_format_file,
+};
 use super::error::OpenError;
 use super::open::SnapshotEnd;
 use crate::store::log::{self, Copied, LogError, Source, SystemDirectory, Visitor};
@@ -34,19 +36,24 @@ impl fmt::Display for Backup {
 ///
 /// # Errors
 ///
-/// If `from` is no data directory, is damaged, or is being loaded into; if `to` exists or cannot be written.
+/// If `from` is no data directory, is damaged, or is being loaded into; if `to` exists, has no parent directory, or cannot be written.
 pub fn backup(from: &Path, to: &Path) -> Result<Backup, OpenError> {
     let unusable = |path: &Path, reason: &str| OpenError::Unusable { path: path.into(), reason: reason.into() };
-    if !from.is_dir() {
-        return Err(unusable(from, "is not a directory"));
-    }
+    refuse_unused(from)?;
     if !has_format(from)? {
+        // After this it is what an interrupted first start has left.
+        refuse_foreign_files(from)?;
         return Err(unusable(from, "holds no data of subjobs"));
     }
+    // Without a slash at its end, to which no suffix could be added.
+    let to = &to.components().collect::<PathBuf>();
     if to.symlink_metadata().is_ok() {
         return Err(unusable(to, "exists already"));
     }
-    let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = parent_of(to);
+    if !parent.is_dir() {
+        return Err(unusable(parent, "is not a directory: make it before the backup"));
+    }
     let is_inside = fs::canonicalize(parent).ok().zip(fs::canonicalize(from).ok());
     if is_inside.is_some_and(|(parent, from)| parent.starts_with(from)) {
         return Err(unusable(to, "is inside of the data directory"));
@@ -68,6 +75,11 @@ pub fn backup(from: &Path, to: &Path) -> Result<Backup, OpenError> {
     };
     draft.publish(to)?;
     Ok(Backup(copied))
+}
+
+/// The directory in which the copy is made.
+fn parent_of(to: &Path) -> &Path {
+    to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// A half of a load file must not be restored. Its subtasks are acknowledged when all of them are loaded.
@@ -146,7 +158,7 @@ impl Draft {
             write_format_file(&self.path)?;
             fs::rename(&self.path, to)?;
             self.is_published = true;
-            flush(to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))
+            flush(parent_of(to))
         };
         publish().map_err(|cause| OpenError::Io { path: to.into(), cause })
     }

@@ -9,6 +9,7 @@
 //! loading        there while files are loaded into a directory without subtasks
 //! ```
 
+use std::ffi::OsStr;
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -96,13 +97,7 @@ impl DataDir {
     ///
     /// If it is no data directory, belongs to another process, or has another format.
     pub fn claim_used(path: &Path) -> Result<Self, OpenError> {
-        let unusable = |reason: &str| OpenError::Unusable { path: path.into(), reason: reason.into() };
-        if !path.is_dir() {
-            return Err(unusable("is not a directory"));
-        }
-        if ![FORMAT_FILE, ENGINE, log::MARK].iter().any(|name| path.join(name).exists()) {
-            return Err(unusable("holds no data of subjobs"));
-        }
+        refuse_unused(path)?;
         Self::claim(path)
     }
 
@@ -215,8 +210,22 @@ impl Drop for DataDir {
     }
 }
 
+/// Refuses a directory that no server has used. One file of the data is enough for a used one: the others may be lost.
+pub(super) fn refuse_unused(path: &Path) -> Result<(), OpenError> {
+    let unusable = |reason: &str| OpenError::Unusable { path: path.into(), reason: reason.into() };
+    if !path.is_dir() {
+        return Err(unusable("is not a directory"));
+    }
+    let names = fs::read_dir(path).map_err(|cause| unusable(&cause.to_string()))?;
+    let is_ours = |name: &OsStr| name == FORMAT_FILE || name == ENGINE || name.to_str().is_some_and(log::is_log_file);
+    if names.flatten().any(|entry| is_ours(&entry.file_name())) {
+        return Ok(());
+    }
+    Err(unusable("holds no data of subjobs"))
+}
+
 /// Refuses a directory that has files and no format: it is foreign, or its format file is lost.
-fn refuse_foreign_files(path: &Path) -> Result<(), OpenError> {
+pub(super) fn refuse_foreign_files(path: &Path) -> Result<(), OpenError> {
     let format = path.join(FORMAT_FILE);
     if format.exists() {
         return Ok(());
@@ -228,7 +237,7 @@ fn refuse_foreign_files(path: &Path) -> Result<(), OpenError> {
         let name = entry.map_err(|cause| unusable(cause.to_string()))?.file_name();
         let is_of_the_log = name.to_str().is_some_and(log::is_log_file);
         has_log |= is_of_the_log || name == ENGINE;
-        let is_harmless = ["lock", "format.new", FOREIGN].iter().any(|harmless| name == *harmless);
+        let is_harmless = ["lock", "format.new", LOADING, FOREIGN].iter().any(|harmless| name == *harmless);
         if !is_harmless && !is_of_the_log && name != ENGINE {
             return Err(unusable("holds other files and no data of subjobs".into()));
         }
@@ -344,6 +353,9 @@ mod tests {
         assert!(refused(dir.path()).ends_with("holds other files and no data of subjobs"), "{}", refused(dir.path()));
         fs::remove_file(&file).unwrap();
         fs::create_dir(dir.path().join("lost+found")).unwrap();
+        drop(DataDir::claim(dir.path()).unwrap());
+        // Beside the data it does no harm.
+        fs::write(&file, "").unwrap();
         DataDir::claim(dir.path()).unwrap();
     }
 

@@ -75,7 +75,12 @@ fn select(from: &dyn Directory) -> Result<(CommitMark, Vec<Part>), LogError> {
 
 fn try_select(from: &dyn Directory) -> Result<(CommitMark, Vec<Part>), LogError> {
     let open = |name: &str| from.open_to_read(name).map_err(LogError::io(name));
-    let mark = CommitMarkFile::read(&*open(MARK)?).map_err(LogError::io(MARK))?;
+    // A mark is replaced and never removed, so one that is missing is lost.
+    let mark = open(MARK).map_err(|error| match error {
+        LogError::Io { cause, .. } if cause.kind() == io::ErrorKind::NotFound => LogError::corrupt(MARK, GONE),
+        error => error,
+    })?;
+    let mark = CommitMarkFile::read(&*mark).map_err(LogError::io(MARK))?;
     let mark = mark.ok_or_else(|| LogError::corrupt(MARK, "none of its slots is as it was written"))?;
     let names = list(from)?;
     let snapshot = names.iter().filter_map(|name| names::snapshot_number(name)).max();

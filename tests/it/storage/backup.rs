@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::support::blocking::post;
-use crate::support::fixtures::{Files, OPS, access_to_any_project, record, report_path};
+use crate::support::fixtures::{Files, OPS, PROJECT, access_to_any_project, record, report_path};
 use crate::support::program::{Program, run, subjobs, text};
 use crate::support::wait::SetOnDrop;
 
@@ -95,6 +95,38 @@ fn a_backup_is_complete_or_absent() {
     fs::write(&segment, good).unwrap();
     exit(0, "backup: complete, 0 subtasks, 3 files");
     exit(2, "backup: exists already");
+}
+
+/// What was acknowledged is worth the same to both commands.
+#[test]
+fn backup_and_export_say_the_same_of_files_that_are_missing() {
+    let files = Files::new();
+    let (data, to) = (files.arg("data"), files.arg("backup"));
+    let program = Program::start(&["--access", &files.access(), "--data-dir", &data]);
+    let body = record("1", "j", "CREATE_SERVER", "RUNNING");
+    assert_eq!(post(program.internal, &report_path(PROJECT), OPS, &body).status, 200);
+    drop(program);
+    let names = ["acknowledged", "format", "log-00000000000000000001"];
+    let good = names.map(|name| fs::read(files.path("data").join(name)).unwrap());
+    for missing in 1..1 << names.len() {
+        let gone: Vec<_> = names.iter().enumerate().filter(|(at, _)| missing >> at & 1 == 1).collect();
+        gone.iter().for_each(|(_, name)| fs::remove_file(files.path("data").join(name)).unwrap());
+        // Without any of its files it is no data directory.
+        let expected = if gone.len() == names.len() { 2 } else { 3 };
+        let exported = run(&mut subjobs(&["export", "--data-dir", &data]), "");
+        assert_eq!(exported.status.code(), Some(expected), "{gone:?}: {}", text(&exported.stderr));
+        let (code, said) = backup(&data, &to);
+        assert_eq!(code, expected, "{gone:?}: {said}");
+        assert!(!files.path("backup").exists() && !files.path("backup.partial").exists());
+        for (name, good) in names.iter().zip(&good) {
+            fs::write(files.path("data").join(name), good).unwrap();
+        }
+    }
+    // A slash at the end does not change the name.
+    let (code, said) = backup(&data, &(to.clone() + "/"));
+    assert_eq!((code, said.starts_with(&format!("{to}: complete, 1 subtasks, 3 files"))), (0, true), "{said}");
+    let (code, said) = backup(&data, &files.arg("absent/backup"));
+    assert_eq!((code, said.contains("absent: is not a directory")), (2, true), "{said}");
 }
 
 #[test]
