@@ -58,7 +58,8 @@ fn run_command(command: Command, started: Option<Started>) -> ExitCode {
         Command::Migrate(flags) => return migrate(&flags),
         Command::Completions(flags) => Stdout::open().and_then(|out| cli::completions(flags.shell, out)),
         Command::Man => Stdout::open().and_then(cli::manual),
-        Command::Healthcheck(flags) => cli::healthcheck(flags),
+        // Container runtimes know 0 and 1 of a health check, and reserve 2.
+        Command::Healthcheck(flags) => cli::healthcheck(flags).map_err(io::Error::other),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -92,7 +93,7 @@ fn print_usage(refused: &UsageError) -> ExitCode {
         LogFormat::Text if stderr().is_terminal() => drop(error.print()),
         LogFormat::Text => log::write_fatal_error(&error.render().to_string()),
     }
-    ExitCode::from(EXIT_BAD_INPUT)
+    ExitCode::from(if refused.is_healthcheck { EXIT_FAILURE } else { EXIT_BAD_INPUT })
 }
 
 /// Checks files. The exit code tells the result even if standard output cannot be written.

@@ -31,6 +31,8 @@ pub struct UsageError {
     pub log_format: Option<LogFormat>,
     /// Whether the command has a log.
     pub has_log: bool,
+    /// Whether the command is `healthcheck`.
+    pub is_healthcheck: bool,
 }
 
 impl UsageError {
@@ -51,8 +53,13 @@ impl UsageError {
 pub fn read_command_line() -> Result<Cli, UsageError> {
     let args: Vec<OsString> = std::env::args_os().collect();
     parse(&args, |_| false).map_err(|error| {
-        let has_log = args.get(1).is_some_and(|command| command == "serve" || command == "export");
-        UsageError { error: name_variable(error, &args), log_format: requested_log_format(&args), has_log }
+        let is_one_of = |names: &[&str]| args.get(1).is_some_and(|command| names.iter().any(|name| command == name));
+        UsageError {
+            error: name_variable(error, &args),
+            log_format: requested_log_format(&args),
+            has_log: is_one_of(&["serve", "export"]),
+            is_healthcheck: is_one_of(&["healthcheck"]),
+        }
     })
 }
 

@@ -130,6 +130,30 @@ fn healthcheck_exits_with_0_only_if_the_server_is_ready() {
     assert_eq!(text(&refused.stderr).lines().count(), 1);
 }
 
+/// Docker reserves 2 of a health check.
+#[test]
+fn healthcheck_exits_with_1_for_an_invalid_option_too() {
+    let files = Files::new();
+    let certificate = files.put("no-certificate", "");
+    for args in [
+        &["--internal-listen", "bad"][..],
+        &["--internal-listen", "unix:"],
+        &["--unknown"],
+        &["more"],
+        &["--internal-tls-cert", &certificate],
+        &["--internal-tls-cert", &certificate, "--internal-tls-key", &certificate],
+    ] {
+        let output = run(subjobs(&["healthcheck", "--internal-listen=127.0.0.1:1"]).args(args), "");
+        assert_eq!((output.status.code(), output.stderr.is_empty()), (Some(1), false), "{args:?}");
+    }
+    let bad = run(subjobs(&["healthcheck"]).env("SUBJOBS_INTERNAL_LISTEN", "bad"), "");
+    assert_eq!(bad.status.code(), Some(1), "{}", text(&bad.stderr));
+    assert_eq!(run(&mut subjobs(&["healthcheck", "--help"]), "").status.code(), Some(0));
+    for args in [&["token", "more"][..], &["man", "more"], &["nothing"]] {
+        assert_eq!(run(&mut subjobs(args), "").status.code(), Some(2), "{args:?}");
+    }
+}
+
 #[test]
 fn healthcheck_has_a_timeout() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
