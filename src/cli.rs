@@ -38,12 +38,28 @@ pub fn new_token(mut out: impl Write) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// The token is empty, or reading or writing fails.
+/// The token is empty or cannot be in a header, or reading or writing fails.
 pub fn hash_token(input: impl Read, out: impl Write) -> io::Result<()> {
     let mut token = Vec::new();
     input.take(MAX_TOKEN_BYTES).read_to_end(&mut token)?;
     let end = token.iter().position(|byte| matches!(byte, b'\r' | b'\n')).unwrap_or(token.len());
-    print_hash(&token[..end], out)
+    match unsendable(&token[..end]) {
+        Some(reason) => Err(io::Error::new(io::ErrorKind::InvalidInput, reason)),
+        None => print_hash(&token[..end], out),
+    }
+}
+
+/// Why no request can have a token in its header: the hash of such a token would never match.
+fn unsendable(token: &[u8]) -> Option<&'static str> {
+    if token.starts_with(b"\xef\xbb\xbf") {
+        return Some("the token begins with a byte order mark: save it without");
+    }
+    // The HTTP layer removes it from a header's value.
+    if token.trim_ascii() != token {
+        return Some("the token begins or ends with white space");
+    }
+    let is_control = |byte: &u8| byte.is_ascii_control() && *byte != b'\t';
+    token.iter().any(is_control).then_some("the token has a control character")
 }
 
 fn print_hash(token: &[u8], mut out: impl Write) -> io::Result<()> {
@@ -256,6 +272,22 @@ mod tests {
             assert_eq!(hash(input).as_deref(), Ok(line));
         }
         assert_eq!(hash("\n"), Err("the token is empty".into()));
+        for (input, reason) in [
+            (" abc\n", "white space"),
+            ("abc \n", "white space"),
+            ("\tabc", "white space"),
+            ("abc\t\r\n", "white space"),
+            (" \n", "white space"),
+            ("\u{feff}abc", "byte order mark"),
+            ("a\0b\0c\0", "control character"),
+            ("a\u{7f}", "control character"),
+        ] {
+            let said = hash(input).unwrap_err();
+            assert!(said.contains(reason) && !said.contains("abc"), "{input:?}: {said}");
+        }
+        for input in ["a b\tc", "clé", "a\u{feff}"] {
+            assert!(hash(input).is_ok(), "{input:?}");
+        }
     }
 
     #[test]

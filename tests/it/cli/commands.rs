@@ -192,6 +192,10 @@ fn a_generated_token_is_accepted() {
     let empty = run(&mut subjobs(&["token", "--hash"]), "\n");
     assert_eq!((empty.status.code(), text(&empty.stdout)), (Some(2), String::new()));
     assert!(text(&empty.stderr).contains("the token is empty"));
+    let padded = run(&mut subjobs(&["token", "--hash"]), &format!(" {token}\n"));
+    assert_eq!((padded.status.code(), text(&padded.stdout)), (Some(2), String::new()));
+    let said = text(&padded.stderr);
+    assert!(said.contains("white space") && !said.contains(token), "{said}");
 }
 
 /// Every option of `serve` that the help shows, and its variable.
