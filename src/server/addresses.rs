@@ -4,13 +4,19 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
 use std::thread;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::ServerError;
+use super::error::system_error;
 use crate::ephemeral::{Ephemeral, Tokens};
 use crate::output::Stdout;
+
+/// How long the start waits for the line to be printed.
+const PRINT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The addresses of a server, and who is told.
 #[derive(Debug)]
@@ -43,16 +49,24 @@ impl Announcement {
         Ok(announcement)
     }
 
-    /// Writes the file, and prints the line. A reader of either can connect at once.
+    /// Writes the file, and prints the line. A reader of either can connect at once. Fails if neither is possible.
     pub(super) fn publish(&self) -> Result<(), ServerError> {
         self.in_file(|path| replace(path, self.line.as_bytes()))?;
-        if self.is_printed {
-            let line = self.line.clone();
-            // On its own thread, because standard output may block; errors are ignored.
-            let print = move || drop(Stdout.write_all(line.as_bytes()));
-            let _ = thread::Builder::new().name("stdout".into()).spawn(print);
+        if !self.is_printed {
+            return Ok(());
         }
-        Ok(())
+        let (line, (sender, printed)) = (self.line.clone(), channel());
+        // On its own thread, because standard output may block: the one that reads it may do so later.
+        let print = move || Stdout::open().and_then(|mut out| out.write_all(line.as_bytes()));
+        let thread = thread::Builder::new().name("stdout".into());
+        thread.spawn(move || drop(sender.send(print()))).map_err(system_error)?;
+        match printed.recv_timeout(PRINT_TIMEOUT) {
+            // Nobody can find a server whose addresses are neither printed nor in a file.
+            Ok(Err(error)) if self.file.is_none() => {
+                Err(ServerError::System(format!("cannot write the addresses to standard output: {error}")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Removes the file, because nothing listens any more, unless it has the addresses of another server.

@@ -88,6 +88,30 @@ fn the_demo_runs_with_an_unwritable_output() {
     }
 }
 
+/// Nobody can find a server whose addresses are nowhere.
+#[test]
+fn an_ephemeral_server_ends_if_its_addresses_are_neither_printed_nor_in_a_file() {
+    let files = Files::new();
+    for broken in UNWRITABLE {
+        let is_stuck = matches!(broken, Unwritable::Stuck | Unwritable::StuckNonBlocking);
+        if !is_stuck {
+            let (mut command, _reader) = give(&mut subjobs(&["serve", "--ephemeral"]), 1, broken);
+            let output = command.stderr(Stdio::piped()).output().unwrap();
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{broken:?}: {said}");
+            assert!(said.contains("cannot write the addresses to standard output: "), "{broken:?}: {said}");
+        }
+        let file = files.arg("addresses.json");
+        let with_file = ["serve", "--ephemeral", "--addresses-file", &file];
+        let args = if is_stuck { &with_file[..2] } else { &with_file[..] };
+        let (mut command, _reader) = give(&mut subjobs(args), 1, broken);
+        let program = Program::begin_with(command.stderr(Stdio::piped()));
+        program.await_log("ready");
+        program.signal(Signal::Term);
+        assert_eq!(program.ended().0, 0, "{broken:?}");
+    }
+}
+
 /// No later file of the program may get the number of a closed standard stream.
 #[test]
 fn no_file_gets_the_descriptor_of_a_closed_standard_stream() {
