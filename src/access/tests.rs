@@ -101,9 +101,9 @@ fn named_projects_exist_and_are_listed_for_their_principals() {
     let alone = Access::parse(&file(&GOOD.replace("projects = [\"p1\", \"p2\"]", named))).unwrap();
     assert!(alone.project_exists(&project("p1")) && !alone.project_exists(&project("p2")));
     for (bad, reason) in [
-        (named.replace("p9", "p1"), "project \"p1\" is listed twice"),
-        (named.replace("p9", "a/b"), "project \"a/b\" must not hold"),
-        (named.replace("eu-west-0", ""), "project \"p9\" has an empty name"),
+        (named.replace("p9", "p1"), "line 5: id: project \"p1\" is listed twice"),
+        (named.replace("p9", "a/b"), "line 5: id: project \"a/b\" must not hold"),
+        (named.replace("eu-west-0", ""), "line 6: name: project \"p9\" has an empty name"),
     ] {
         let error = Access::parse(&bad).unwrap_err();
         assert!(error.contains(reason), "{error}");
@@ -155,26 +155,29 @@ fn the_identity_section_is_checked_at_start() {
     );
     for (more, reason) in [
         ("", "missing field `url`"),
-        ("url = \"ftp://a\"", "identity: url must be http"),
-        ("url = \"iam\"", "identity: url: "),
-        ("url = \"http://a b\"", "identity: url: "),
-        ("url = \"http://\"", "identity: url"),
-        ("url = \"http:///v3\"", "identity: url"),
-        ("url = \"/v3\"", "identity: url must be http"),
-        ("url = \"http://a/v3?x=1\"", "identity: url must have no query and no fragment"),
-        ("url = \"http://a/v3?\"", "identity: url must have no query and no fragment"),
-        ("url = \"http://a/v3#x\"", "identity: url must have no query and no fragment"),
-        ("url = \"http://a#\"", "identity: url must have no query and no fragment"),
-        ("url = \"http://user@a\"", "identity: url must have no user and no password"),
-        ("url = \"https://:pass@a:1/v3\"", "identity: url must have no user and no password"),
-        ("url = \"http://a:99999\"", "identity: url must have a port from 1 to 65535, or none"),
-        ("url = \"http://a:0\"", "identity: url must have a port from 1 to 65535, or none"),
-        ("url = \"http://[::1]:x\"", "identity: url"),
-        ("url = \"http://a\"\ncache = \"x\"", "identity: cache must be a time"),
-        ("url = \"http://a\"\ntimeout = \"0s\"", "identity: timeout must not be zero"),
+        ("url = \"ftp://a\"", "identity: line 22: url must be http"),
+        ("url = \"iam\"", "identity: line 22: url: "),
+        ("url = \"http://a b\"", "identity: line 22: url: "),
+        ("url = \"http://\"", "identity: line 22: url"),
+        ("url = \"http:///v3\"", "identity: line 22: url"),
+        ("url = \"/v3\"", "identity: line 22: url must be http"),
+        ("url = \"http://a/v3?x=1\"", "identity: line 22: url must have no query and no fragment"),
+        ("url = \"http://a/v3?\"", "identity: line 22: url must have no query and no fragment"),
+        ("url = \"http://a/v3#x\"", "identity: line 22: url must have no query and no fragment"),
+        ("url = \"http://a#\"", "identity: line 22: url must have no query and no fragment"),
+        ("url = \"http://user@a\"", "identity: line 22: url must have no user and no password"),
+        ("url = \"https://:pass@a:1/v3\"", "identity: line 22: url must have no user and no password"),
+        ("url = \"http://a:99999\"", "identity: line 22: url must have a port from 1 to 65535, or none"),
+        ("url = \"http://a:0\"", "identity: line 22: url must have a port from 1 to 65535, or none"),
+        ("url = \"http://[::1]:x\"", "identity: line 22: url"),
+        ("url = \"http://a\"\ncache = \"x\"", "identity: line 23: cache must be a time"),
+        ("url = \"http://a\"\ntimeout = \"0s\"", "identity: line 23: timeout must not be zero"),
         ("url = \"http://a\"\nca_file = \"/none\"", "identity: line 23: ca_file: No such file"),
-        ("url = \"http://a\"\nca_file = \"Cargo.toml\"", "identity: ca_file holds no certificate"),
-        ("url = \"http://a\"\n[identity.roles]\nr = [\"none\"]", "identity: role \"r\": there is no policy \"none\""),
+        ("url = \"http://a\"\nca_file = \"Cargo.toml\"", "identity: line 23: ca_file holds no certificate"),
+        (
+            "url = \"http://a\"\n[identity.roles]\nr = [\"none\"]",
+            "identity: line 24: role \"r\": there is no policy \"none\"",
+        ),
         ("url = \"http://a\"\n[identity.roles]\nr = \"root\"", "a role maps to"),
         ("url = \"http://a\"\nretries = 3", "unknown field `retries`"),
     ] {
@@ -186,24 +189,27 @@ fn the_identity_section_is_checked_at_start() {
 #[test]
 fn errors_name_the_principal_and_the_line() {
     for (from, to, reason) in [
-        ("name = \"dashboard\"", "name = \"ops\"", "principal \"ops\": the name is used twice"),
+        ("name = \"dashboard\"", "name = \"ops\"", "principal \"ops\": line 11: the name is used twice"),
         ("DASH", "OPS", "principal \"dashboard\": line 14: the token is used twice"),
         ("\"OLD\"", "\"DASH\"", "principal \"dashboard\": line 14: the token is used twice"),
         ("DASH", "abc", "principal \"dashboard\": line 14: sha256 must be 64 hexadecimal digits"),
+        ("2027-01-01T08:00:00+08:00", "\"x\"", "line 14: expires_at: invalid type: string, expected a TOML datetime"),
         ("+08:00", "", "principal \"dashboard\": line 14: expires_at must be a date and time with an offset"),
-        ("[\"count-only\"]", "[\"count\"]", "principal \"dashboard\": there is no policy \"count\""),
+        ("[\"count-only\"]", "[\"count\"]", "principal \"dashboard\": line 15: policies: there is no policy \"count\""),
         (
             "\"user\"",
             "\"account\"",
-            "principal \"dashboard\": an account holds every permission; it can have no policies",
+            "principal \"dashboard\": line 15: policies: an account holds every permission; it can have no policies",
         ),
-        ("\"p1\", \"p3\"", "\"p1\", \"*\"", "\"*\" must be the only item"),
-        ("\"p1\", \"p2\"", "\"*\"", "\"*\" must be the only item"),
-        ("\"p1\", \"p3\"", "\"a/b\"", "project \"a/b\" must not hold"),
-        ("\"account\"", "\"root\"", "line 6: unknown variant, expected `account` or `user`"),
+        ("\"p1\", \"p3\"", "\"p1\",\n\"*\"", "principal \"dashboard\": line 14: projects: \"*\" must be the only item"),
+        ("\"p1\", \"p2\"", "\"*\"", "line 2: projects: \"*\" must be the only item"),
+        ("\"p1\", \"p2\"", "\"p1\",\n\"a b\"", "line 3: projects: project \"a b\" must not hold"),
+        ("\"p1\", \"p2\"", "\"p1\",\n7", "line 3: projects: invalid type: integer, expected a string"),
+        ("\"p1\", \"p3\"", "\"a/b\"", "principal \"dashboard\": line 13: projects: project \"a/b\" must not hold"),
+        ("\"account\"", "\"root\"", "line 6: kind: unknown variant, expected `account` or `user`"),
         ("\"OPS\"", "\"OPS\", secret = \"x\"", "line 8: unknown field `secret`"),
-        ("[{ sha256 = \"OPS\" }]", "[\"OPS\"]", "line 8: invalid type: string, expected { sha256 = \"…\" }"),
-        ("[{ sha256 = \"OPS\" }]", "\"OPS\"", "line 8: invalid type: string, expected a sequence"),
+        ("[{ sha256 = \"OPS\" }]", "[\"OPS\"]", "line 8: tokens: invalid type: string, expected { sha256 = \"…\" }"),
+        ("[{ sha256 = \"OPS\" }]", "\"OPS\"", "line 8: tokens: invalid type: string, expected a sequence"),
         ("kind = \"user\"", "kind = \"user\"\nkey = 1", "line 13: unknown field `key`"),
         ("projects = [\"p1\", \"p2\"]", "projets = []", "line 2: unknown field `projets`"),
         ("Effect =", "NotAction = [\"*\"]\nEffect =", "unknown field `NotAction`"),
@@ -215,6 +221,16 @@ fn errors_name_the_principal_and_the_line() {
         assert!(error.contains(reason), "{error:?} does not say {reason:?}");
         assert!(!error.contains(&hash("ops")[..8]) && !error.contains('\n'), "{error}");
     }
+}
+
+#[test]
+fn an_account_has_no_policies_not_even_an_empty_list() {
+    for list in ["[]", "[\"count-only\"]", "[\"none\"]"] {
+        let more = format!("kind = \"account\"\npolicies = {list}");
+        let error = Access::parse(&file(&GOOD.replacen("kind = \"account\"", &more, 1))).unwrap_err();
+        assert!(error.starts_with("principal \"ops\": line 7: policies: an account holds"), "{error}");
+    }
+    assert!(Access::parse(&file(&GOOD.replace("[\"count-only\"]", "[]"))).is_ok());
 }
 
 #[test]

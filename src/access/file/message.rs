@@ -1,14 +1,19 @@
 //! Error messages for access files: with the line, never with a value, because a secret may be in the wrong place.
 
+use super::place::Place;
+
 /// The most characters of a name that an error repeats.
 const MAX_QUOTED_CHARS: usize = 64;
 
-/// The message for a parse error, with its line. `line` converts a byte offset to a line number.
-pub(super) fn describe(error: &toml::de::Error, line: impl Fn(usize) -> usize) -> String {
+/// The message for a parse error, with its line, and with its key if the message has none.
+pub(super) fn describe(error: &toml::de::Error, place: &Place<'_>) -> String {
     // The error's own Display quotes the line, which may have a secret.
-    match error.span() {
-        Some(span) => format!("line {}: {}", line(span.start), without_value(error.message())),
-        None => without_value(error.message()),
+    let message = without_value(error.message());
+    let Some(span) = error.span() else { return message };
+    let line = place.line(span.start);
+    match place.key(span.start) {
+        Some(key) if !message.contains(" field ") => format!("line {line}: {key}: {message}"),
+        _ => format!("line {line}: {message}"),
     }
 }
 
@@ -18,11 +23,6 @@ pub(super) fn quoted(name: &str) -> String {
         Some((end, _)) => format!("{:?}…", &name[..end]),
         None => format!("{name:?}"),
     }
-}
-
-/// The number of the line that has the byte at `at`, from 1. It scans the text up to there, so only errors use it.
-pub(super) fn line(text: &str, at: usize) -> usize {
-    text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
 }
 
 /// Removes values from a message, and the name of an unknown field unless it looks like a key.

@@ -13,7 +13,7 @@ use crate::access::policy::Policy;
 #[serde(deny_unknown_fields)]
 pub(super) struct File<'a> {
     #[serde(borrow)]
-    pub(super) projects: Option<Vec<Text<'a>>>,
+    pub(super) projects: Option<Spanned<Vec<Text<'a>>>>,
     #[serde(rename = "project", default)]
     pub(super) named_projects: Vec<NamedProject>,
     #[serde(rename = "principal", default, borrow)]
@@ -39,23 +39,22 @@ pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NamedProject {
-    pub(super) id: String,
-    pub(super) name: String,
+    pub(super) id: Spanned<String>,
+    pub(super) name: Spanned<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawPrincipal<'a> {
-    pub(super) name: String,
+    pub(super) name: Spanned<String>,
     pub(super) kind: Kind,
     #[serde(borrow)]
-    pub(super) projects: Vec<Text<'a>>,
+    pub(super) projects: Spanned<Vec<Text<'a>>>,
     #[serde(default)]
     pub(super) tokens: Vec<RawToken>,
     #[serde(default)]
     pub(super) access_keys: Vec<RawAccessKey>,
-    #[serde(default)]
-    pub(super) policies: Vec<String>,
+    pub(super) policies: Option<Spanned<Vec<String>>>,
 }
 
 #[derive(Deserialize)]
@@ -85,11 +84,11 @@ pub(super) struct RawAccessKey {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawIdentity {
     pub(super) url: Spanned<String>,
-    pub(super) cache: Option<String>,
-    pub(super) timeout: Option<String>,
+    pub(super) cache: Option<Spanned<String>>,
+    pub(super) timeout: Option<Spanned<String>>,
     pub(super) ca_file: Option<Spanned<PathBuf>>,
     #[serde(default)]
-    pub(super) roles: BTreeMap<String, RawRole>,
+    pub(super) roles: BTreeMap<String, Spanned<RawRole>>,
 }
 
 /// What a role maps to: policies, or the word `account`.
