@@ -11,8 +11,8 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use self::field::{
-    BEGIN_TIME, END_TIME, ERROR_CODE, ERROR_MESSAGE, FAMILY, ID, JOB_ID, JOB_TYPE, Number, PROJECT_ID, STATUS, Text,
-    quoted, reason_without_value,
+    BEGIN_TIME, END_TIME, ERROR_CODE, ERROR_MESSAGE, FAMILY, ID, JOB_EXECUTE_INFO, JOB_ID, JOB_RESOURCE_INFO, JOB_TYPE,
+    Number, PROJECT_ID, STATUS, Text, VERSION, named, quoted, reason_without_value,
 };
 use crate::domain::{Details, Family, JobId, JobType, JobTypes, ProjectId, Status, SubJob, SubJobId, Timestamp};
 
@@ -73,7 +73,7 @@ pub fn from_json_in_slices(
     };
     batch.map_err(|error| {
         let reason = reader.reason.take().unwrap_or_else(|| reason_without_value(&error));
-        match body.trim_ascii_start().first() {
+        match first_character(body) {
             _ if reader.at > 0 => RecordError::Record(reader.at, reason),
             Some(b'{') => RecordError::SingleObject,
             _ if error.is_data() => RecordError::NotAnArray,
@@ -113,7 +113,7 @@ pub fn from_ndjson_in_slices(
         .inspect(|(at, _)| in_slices(*at))
         .filter(|(_, line)| !is_blank(line));
     let read = |line: &[u8]| {
-        if line.trim_ascii_start().starts_with(b"[") {
+        if first_character(line) == Some(b'[') {
             return Err("must be a JSON object; an array of them is sent as application/json".into());
         }
         parse_line(line, |mut raw| raw.take_sub_job_of(project, job_types))
@@ -153,9 +153,18 @@ fn deserialize_all<'de, R: serde_json::de::Read<'de>, S: DeserializeSeed<'de>>(
     json.end().map(|()| value)
 }
 
-/// Whether a line is only white space.
+/// Whether a line is only white space, as JSON knows it.
 pub fn is_blank(line: &[u8]) -> bool {
-    line.iter().all(u8::is_ascii_whitespace)
+    line.iter().all(is_json_white_space)
+}
+
+fn is_json_white_space(byte: &u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
+}
+
+/// The first character of a value.
+fn first_character(json: &[u8]) -> Option<u8> {
+    json.iter().copied().find(|byte| !is_json_white_space(byte))
 }
 
 /// The text without the byte order mark that some editors and spreadsheets write. RFC 8259, section 8.1, allows to skip it.
@@ -190,30 +199,31 @@ impl<'de, T, F: FnOnce(RawRecord<'de>) -> T> Visitor<'de> for RecordVisitor<F> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawRecord<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "named::<ID, _, _>")]
     id: Text<'a, ID>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "named::<JOB_ID, _, _>")]
     job_id: Text<'a, JOB_ID>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "named::<JOB_TYPE, _, _>")]
     job_type: Text<'a, JOB_TYPE>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "named::<STATUS, _, _>")]
     status: Text<'a, STATUS>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "named::<FAMILY, _, _>")]
     family: Option<Text<'a, FAMILY>>,
+    #[serde(default, deserialize_with = "named::<VERSION, _, _>")]
     version: Option<Number>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "named::<PROJECT_ID, _, _>")]
     project_id: Option<Text<'a, PROJECT_ID>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "named::<BEGIN_TIME, _, _>")]
     begin_time: Option<Text<'a, BEGIN_TIME>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "named::<END_TIME, _, _>")]
     end_time: Option<Text<'a, END_TIME>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "named::<JOB_RESOURCE_INFO, _, _>")]
     job_resource_info: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "named::<JOB_EXECUTE_INFO, _, _>")]
     job_execute_info: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "named::<ERROR_CODE, _, _>")]
     error_code: Option<Text<'a, ERROR_CODE>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "named::<ERROR_MESSAGE, _, _>")]
     error_message: Option<Text<'a, ERROR_MESSAGE>>,
 }
 

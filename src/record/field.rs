@@ -29,6 +29,41 @@ pub(super) const ERROR_CODE: usize = 7;
 pub(super) const ERROR_MESSAGE: usize = 8;
 pub(super) const FAMILY: usize = 9;
 
+pub(super) const VERSION: usize = 10;
+pub(super) const JOB_RESOURCE_INFO: usize = 11;
+pub(super) const JOB_EXECUTE_INFO: usize = 12;
+
+/// The names of the fields, by their numbers.
+const NAMES: [&str; 13] = [
+    "id",
+    "job_id",
+    "job_type",
+    "status",
+    "project_id",
+    "begin_time",
+    "end_time",
+    "error_code",
+    "error_message",
+    "family",
+    "version",
+    "job_resource_info",
+    "job_execute_info",
+];
+
+/// Deserializes the value of the field with that number. An error of the JSON itself gets the name of the field.
+pub(super) fn named<'de, const FIELD: usize, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    T::deserialize(deserializer).map_err(|error| with_name(NAMES[FIELD], error))
+}
+
+#[cold]
+fn with_name<E: de::Error>(name: &str, error: E) -> E {
+    let text = error.to_string();
+    // What is expected of another type has the name already.
+    if text.contains(", expected ") { error } else { E::custom(format_args!("{name}: {text}")) }
+}
+
 /// The text of the field with that number. It borrows from the record unless it has escapes.
 pub(super) struct Text<'a, const FIELD: usize>(pub(super) Cow<'a, str>);
 

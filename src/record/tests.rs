@@ -79,6 +79,8 @@ fn limits_are_exact() {
         (format!(",\"version\":{}", 1u64 << 63), "version must be at most"),
         (",\"version\":-1".into(), "version must be an integer from 0 to 9223372036854775807"),
         (",\"version\":1.0".into(), "version must be an integer from 0 to 9223372036854775807"),
+        (",\"version\":-0".into(), "version must be an integer from 0 to 9223372036854775807"),
+        (",\"version\":1e0".into(), "version must be an integer from 0 to 9223372036854775807"),
         (",\"version\":\"1\"".into(), "version must be an integer from 0 to 9223372036854775807"),
         (format!(",\"error_code\":\"{}\"", "é".repeat(65)), "error_code must have at most 64"),
         (format!(",\"error_message\":\"{}\"", "é".repeat(1025)), "error_message must have at most 1024"),
@@ -127,7 +129,7 @@ fn required_fields_are_required_and_checked() {
         ("id", "1", "id must be a string"),
         ("id", "\"\"", "id must not be empty"),
         ("id", "\"a\\u0000\"", "id must not hold a control character"),
-        ("id", "\"\\ud800\"", "unexpected end of hex escape"),
+        ("id", "\"\\ud800\"", "id: unexpected end of hex escape"),
         ("id", &long, "id must have at most 128"),
         ("job_id", &long, "job_id must have at most 128"),
         (
@@ -252,6 +254,53 @@ fn a_field_of_another_type_is_named_without_its_value() {
             let of_array = json(&format!("[{},{record}]", with("")));
             assert_eq!(of_array, Err(RecordError::Record(2, expected)), "{record}");
         }
+    }
+}
+
+/// Whatever is wrong with the JSON of a value, in each field.
+#[test]
+fn an_error_in_the_json_of_a_value_names_its_field() {
+    let fields = "id job_id job_type status family project_id begin_time end_time error_code error_message version \
+        job_resource_info job_execute_info";
+    let values = ["1e400", "-", "01", "nul", "\"\\ud800\"", "\"\\x\"", "\"\u{1}\"", "{\"a\":nul}", "x", ""];
+    for field in fields.split_whitespace() {
+        for value in values {
+            let record = with("").replacen(&format!("\"{field}\":"), "\"x\":", 1);
+            let record = record.replacen('{', &format!("{{\"{field}\":{value},"), 1);
+            let Err(RecordError::Line(1, said)) = ndjson(&record) else { panic!("{record}") };
+            assert!(said.starts_with(field) && !said.contains(" at line "), "{record}: {said}");
+            let of_array = json(&format!("[{},{record}]", with("")));
+            assert_eq!(of_array, Err(RecordError::Record(2, said)), "{record}");
+        }
+    }
+    let not_utf8 = [with(",\"error_code\":\"").trim_end_matches('}').as_bytes(), b"\xff\"}"].concat();
+    let said = from_ndjson(&not_utf8, &ProjectId::parse("p").unwrap(), &types()).unwrap_err().to_string();
+    assert!(said.starts_with("line 1: error_code: "), "{said}");
+}
+
+/// The two objects are not read: the same key twice stays, and white space makes another object.
+#[test]
+fn an_object_is_kept_and_compared_as_it_was_sent() {
+    for field in ["job_resource_info", "job_execute_info"] {
+        let of = |object: &str| ndjson(&with(&format!(",\"{field}\":{object}"))).unwrap().remove(0);
+        let twice = of("{\"a\":1,\"a\":2}");
+        let details = twice.details.as_deref().unwrap();
+        let kept = details.job_resource_info.as_deref().or(details.job_execute_info.as_deref());
+        assert_eq!(kept, Some("{\"a\":1,\"a\":2}"));
+        assert_eq!(of("{\"a\":1}"), of("{\"a\":1}"));
+        for other in ["{ \"a\":1}", "{\"a\":1.0}", "{\"\\u0061\":1}"] {
+            assert_ne!(of("{\"a\":1}"), of(other), "{other}");
+        }
+    }
+}
+
+/// JSON has four white space characters; a form feed is none of them.
+#[test]
+fn a_blank_line_is_of_json_white_space() {
+    assert_eq!(ndjson(" \t\r\n"), Ok(vec![]));
+    for other in ["\u{b}", "\u{c}", "\u{85}", "\u{a0}", "\0"] {
+        assert_eq!(ndjson(&format!("\n{other}")), Err(RecordError::Line(2, "expected value".into())), "{other:?}");
+        assert!(matches!(json(&format!("{other}{{}}")), Err(RecordError::InvalidJson(_))), "{other:?}");
     }
 }
 
