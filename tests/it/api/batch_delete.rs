@@ -141,6 +141,8 @@ async fn a_delete_names_at_most_twenty_subtasks() {
     assert_deleted(&delete(&server, "app", &ids[..20]).await);
     assert_eq!(server.count("?job_id=many").await, 1);
     assert_eq!(delete(&server, "app", &[]).await.assert_error(400, code::INPUT), message);
+    let with_mark = send(server.public, "app", &format!("\u{feff}{}", items(&["a"]))).await;
+    with_mark.assert_error(400, code::INPUT);
     let repeated = delete(&server, "app", &["a", "a"]).await.assert_error(400, code::INPUT);
     assert_eq!(repeated, "item 2 must not repeat item 1");
 }

@@ -117,6 +117,7 @@ async fn an_invalid_body_changes_no_rule() {
     let response = put("application/json", r#"{"rules":[{"status":418}]}"#.into()).await.unwrap();
     let said = assert_error(response, 400, code::INPUT).await;
     assert!(said.contains("rule 1 must have status 500 or 503"), "{said}");
+    assert_error(put("application/json", "\u{feff}{\"rules\":[]}".into()).await.unwrap(), 400, code::INPUT).await;
     assert_error(put("text/plain", r#"{"rules":[]}"#.into()).await.unwrap(), 415, code::MEDIA_TYPE).await;
     assert_error(put("application/json", " ".repeat(65_537)).await.unwrap(), 413, code::TOO_LARGE).await;
     assert_eq!(server.ask(OPS, "").send().await.unwrap().status(), 503);

@@ -7,7 +7,7 @@ use subjobs::config::Config;
 use subjobs::domain::Timestamp;
 use subjobs::{AccessSource, Ephemeral};
 
-use crate::support::fixtures::{DASHBOARD, EXPIRED, OPS, access, code, config, record};
+use crate::support::fixtures::{DASHBOARD, EXPIRED, OPS, PROJECT, WORKER, access, code, config, record};
 use crate::support::response::{assert_error, json as body};
 use crate::support::server::Running;
 
@@ -59,6 +59,29 @@ async fn tokens_expire_by_the_clock() {
 }
 
 #[tokio::test]
+async fn a_token_that_expires_during_a_wait_gets_its_answer_unless_the_access_file_was_reloaded() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let expires = "expires_at = 2020-01-01T00:00:00Z";
+    std::fs::write(&file, access().replace(expires, "expires_at = 2090-01-01T00:00:00Z")).unwrap();
+    let server = ephemeral(Config { access: AccessSource::File(file.path().into()), ..config() }).await;
+    for (id, is_reloaded, expected) in [("1", false, 200), ("2", true, 401)] {
+        set(&server, json!({ "now": "2089-12-31T23:59:00Z" })).await;
+        let script = async {
+            server.reaches("subjobs_http_waiting{for=\"change\"}", 1.0).await;
+            set(&server, json!({ "now": "2090-01-01T00:00:01Z" })).await;
+            if is_reloaded {
+                server.access.reload().unwrap();
+            }
+            server.report(WORKER, record(id, "j", "CREATE_SERVER", "RUNNING")).send().await.unwrap();
+        };
+        let url = format!("http://{}/subjobs/v1/{PROJECT}/wait?until=eq:{id}", server.public);
+        let waited = server.client.get(url).header("X-Auth-Token", EXPIRED).send();
+        let (waited, ()) = tokio::join!(waited, script);
+        assert_eq!(waited.unwrap().status(), expected, "{id}");
+    }
+}
+
+#[tokio::test]
 async fn the_clock_goes_on_and_a_reset_sets_it_back() {
     let server = ephemeral(config()).await;
     let read = async || body(server.get_internal("/clock").await).await;
@@ -83,6 +106,9 @@ async fn an_invalid_setting_is_refused_and_only_an_ephemeral_server_has_a_clock(
     let put = |server: &Running, setting: Value| server.client.put(url(server)).json(&setting).send();
     let said = assert_error(put(&server, json!({ "now": "soon" })).await.unwrap(), 400, code::INPUT).await;
     assert!(said.contains("now must be an RFC 3339 date and time"), "{said}");
+    let with_mark = server.client.put(url(&server)).header("Content-Type", "application/json");
+    let with_mark = with_mark.body("\u{feff}{\"offset_seconds\":1}").send().await.unwrap();
+    assert_error(with_mark, 400, code::INPUT).await;
     assert_eq!(body(server.get_internal("/clock").await).await["offset_seconds"], 0.0);
     let server = Running::start(config()).await;
     let put = put(&server, json!({ "offset_seconds": 1 })).await.unwrap();
