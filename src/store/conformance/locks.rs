@@ -42,7 +42,9 @@ impl Setup {
              DO 'BEGIN FOR n IN 1..3000 LOOP EXIT WHEN EXISTS (SELECT FROM {name}); PERFORM pg_sleep(0.01); END LOOP; END'; COMMIT"
         );
         let holder = scope.spawn(move || drop(self.cluster.sql(&self.database, &held)));
-        let holds = format!("SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}'");
+        let holds = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}' AND datname = current_database()"
+        );
         self.until(|| holder.is_finished() || self.value(&holds) == "1");
         holder
     }
