@@ -49,7 +49,7 @@ impl Announcement {
         Ok(announcement)
     }
 
-    /// Writes the file, and prints the line. A reader of either can connect at once. Fails if neither is possible.
+    /// Writes the file, and prints the line. A reader of either can connect at once. Fails if neither can be written.
     pub(super) fn publish(&self) -> Result<(), ServerError> {
         self.in_file(|path| replace(path, self.line.as_bytes()))?;
         if !self.is_printed {
@@ -57,7 +57,8 @@ impl Announcement {
         }
         let (line, (sender, printed)) = (self.line.clone(), channel());
         // On its own thread, because standard output may block: the one that reads it may do so later.
-        let print = move || Stdout::open().and_then(|mut out| out.write_all(line.as_bytes()));
+        // One that was closed cannot be told from the `/dev/null` that many parents give, and some of them choose addresses and token.
+        let print = move || Stdout::open().map_or(Ok(()), |mut out| out.write_all(line.as_bytes()));
         let thread = thread::Builder::new().name("stdout".into());
         thread.spawn(move || drop(sender.send(print()))).map_err(system_error)?;
         match printed.recv_timeout(PRINT_TIMEOUT) {

@@ -93,8 +93,8 @@ fn the_demo_runs_with_an_unwritable_output() {
 fn an_ephemeral_server_ends_if_its_addresses_are_neither_printed_nor_in_a_file() {
     let files = Files::new();
     for broken in UNWRITABLE {
-        let is_stuck = matches!(broken, Unwritable::Stuck | Unwritable::StuckNonBlocking);
-        if !is_stuck {
+        let fails = !matches!(broken, Unwritable::Stuck | Unwritable::StuckNonBlocking | Unwritable::Closed);
+        if fails {
             let (mut command, _reader) = give(&mut subjobs(&["serve", "--ephemeral"]), 1, broken);
             let output = command.stderr(Stdio::piped()).output().unwrap();
             let said = text(&output.stderr);
@@ -103,7 +103,7 @@ fn an_ephemeral_server_ends_if_its_addresses_are_neither_printed_nor_in_a_file()
         }
         let file = files.arg("addresses.json");
         let with_file = ["serve", "--ephemeral", "--addresses-file", &file];
-        let args = if is_stuck { &with_file[..2] } else { &with_file[..] };
+        let args = if fails { &with_file[..] } else { &with_file[..2] };
         let (mut command, _reader) = give(&mut subjobs(args), 1, broken);
         let program = Program::begin_with(command.stderr(Stdio::piped()));
         program.await_log("ready");
