@@ -46,7 +46,7 @@ use crate::readiness::Readiness;
 use crate::store::Store;
 use crate::web::body::Payload;
 use crate::web::call::{Call, UnauthorizedRequest};
-pub use crate::web::concurrency::{ConcurrencyLimit, check_is_loaded, check_takes_changes};
+pub use crate::web::concurrency::{ConcurrencyLimit, check_is_loaded};
 use crate::web::error::{Error, Unavailable};
 use crate::web::operation::Operation;
 use crate::web::waiters::Waiters;

@@ -206,7 +206,7 @@ impl Overview {
     fn totals(&self) -> Option<Totals> {
         match self.readiness.phase() {
             Phase::Loading | Phase::Abandoned => None,
-            Phase::Ready | Phase::Draining | Phase::Closed | Phase::Ending => self.store.totals().ok(),
+            Phase::Ready | Phase::Draining | Phase::Ending => self.store.totals().ok(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The phase of the server: loading, ready, draining, closed, ending. It only moves forward.
+//! The phase of the server: loading, ready, draining, ending. It only moves forward.
 //!
 //! A stop signal while loading leads to [`Phase::Abandoned`], so that a partly loaded store is never served.
 
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use tokio::sync::Notify;
 
 /// A phase of the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Phase {
     /// Subtasks are being loaded; counts would be wrong.
@@ -17,9 +17,7 @@ pub enum Phase {
     Ready,
     /// A stop signal has come; load balancers should use another server.
     Draining,
-    /// The public listener is closed; running requests finish, and new reports are refused.
-    Closed,
-    /// Only running reports finish.
+    /// The public listener is closed and its requests have ended; running reports finish and new ones are refused.
     Ending,
     /// A stop signal came while loading; counts would be wrong.
     Abandoned,
@@ -39,8 +37,7 @@ impl Readiness {
             0 => Phase::Loading,
             1 => Phase::Ready,
             2 => Phase::Draining,
-            3 => Phase::Closed,
-            4 => Phase::Ending,
+            3 => Phase::Ending,
             _ => Phase::Abandoned,
         }
     }

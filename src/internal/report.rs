@@ -15,7 +15,7 @@ use super::replay_cache::{Attempt, LookUp};
 use super::report_limits::ReportLimits;
 use super::store_quotas::QuotaPermit;
 use crate::access::{Action, Principal};
-use crate::api::{Api, check_takes_changes};
+use crate::api::{Api, check_is_loaded};
 use crate::domain::{JobTypes, ProjectId, SubJob};
 use crate::metrics::Metrics;
 use crate::priority;
@@ -100,7 +100,7 @@ impl Drop for ReportMetric<'_> {
 
 async fn ingest(internal: &Internal, request: Request) -> Result<Outcome, Error> {
     let (api, report_limits) = (internal.api.clone(), internal.report_limits.clone());
-    check_takes_changes(&api.readiness)?;
+    check_is_loaded(&api.readiness)?;
     let (parts, body) = request.into_parts();
     let coding = ContentCoding::of(&parts.headers);
     let max = if matches!(coding, Ok(Some(_))) { MAX_CODED } else { MAX_BODY };

@@ -7,7 +7,7 @@ use axum::extract::{Request, State};
 
 use super::Internal;
 use crate::access::Action;
-use crate::api::check_takes_changes;
+use crate::api::check_is_loaded;
 use crate::priority;
 use crate::web::body::Payload;
 use crate::web::call::UnauthorizedRequest;
@@ -31,7 +31,7 @@ pub(super) async fn reset(State(internal): State<Arc<Internal>>, request: Reques
     // Before the look at whether changes are still made, so that the drain waits for each that is.
     let _running = internal.reports.begin();
     let api = internal.api.clone();
-    check_takes_changes(&api.readiness)?;
+    check_is_loaded(&api.readiness)?;
     let (parts, body) = request.into_parts();
     let (payload, permit, access) = (Payload::ignored(body), Permit::uncounted(), api.access.load());
     let received = Box::new(UnauthorizedRequest { template: PATH, parts, payload, permit, access });

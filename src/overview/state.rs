@@ -22,7 +22,7 @@ impl State {
         match readiness.phase() {
             Phase::Loading => Self::Starting,
             Phase::Ready => store.check().map_or_else(Self::Failed, |()| Self::Ready),
-            Phase::Draining | Phase::Closed | Phase::Ending | Phase::Abandoned => Self::Draining,
+            Phase::Draining | Phase::Ending | Phase::Abandoned => Self::Draining,
         }
     }
 

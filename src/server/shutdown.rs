@@ -36,7 +36,6 @@ impl Shutdown<'_> {
         sleep(delay).await;
         // One deadline for both listeners, so that `--drain` bounds the whole drain.
         let deadline = Instant::now() + limit;
-        self.api.readiness.enter(Phase::Closed);
         let public_aborted = self.public.drain(deadline).await?;
         self.end_reports(deadline).await;
         close_store(self.api.store.clone()).await?;
@@ -57,7 +56,7 @@ impl Shutdown<'_> {
         self.public.announce_drain();
     }
 
-    /// Waits for the running reports.
+    /// Answers new reports with 503, and waits for the running ones.
     async fn end_reports(&self, deadline: Instant) {
         self.api.readiness.enter(Phase::Ending);
         let _ = timeout_at(deadline, self.reports.ended()).await;

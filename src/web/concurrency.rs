@@ -81,20 +81,10 @@ impl ConcurrencyLimit {
 /// `Starting` before that, `Draining` at the end.
 pub fn check_is_loaded(readiness: &Readiness) -> Result<(), Unavailable> {
     match readiness.phase() {
-        Phase::Ready | Phase::Draining | Phase::Closed => Ok(()),
+        Phase::Ready | Phase::Draining => Ok(()),
         Phase::Loading => Err(Unavailable::Starting),
         Phase::Ending | Phase::Abandoned => Err(Unavailable::Draining),
     }
-}
-
-/// Checks that new changes are accepted: those of a drain end once the public listener has closed.
-///
-/// # Errors
-///
-/// Those of [`check_is_loaded`]; `Draining` from then on.
-pub fn check_takes_changes(readiness: &Readiness) -> Result<(), Unavailable> {
-    check_is_loaded(readiness)?;
-    if readiness.phase() >= Phase::Closed { Err(Unavailable::Draining) } else { Ok(()) }
 }
 
 /// Adds one, unless `max` is reached.

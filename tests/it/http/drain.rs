@@ -4,13 +4,11 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use subjobs::config::Config;
-use tokio::net::TcpStream;
 
 use crate::support::blocking::{BlockingConnection, post};
 use crate::support::connection::{Connection, head, request, valid_count};
 use crate::support::fixtures::{Files, OPS, PROJECT, code, config, record, report_path};
 use crate::support::program::{Program, Signal};
-use crate::support::response::assert_error;
 use crate::support::server::Running;
 use crate::support::wait::until;
 
@@ -145,28 +143,6 @@ fn the_internal_listener_ends_last() {
     assert_eq!(code, 0);
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
     assert!(!log.iter().any(|line| line.contains("drain timed out")), "{}", log.join("\n"));
-}
-
-/// A request that still runs on the public listener holds nobody's reports up, and loses its own response as little.
-#[tokio::test]
-async fn new_reports_and_resets_are_refused_once_the_public_listener_has_closed() {
-    let config = Config { drain: Duration::from_secs(20), allow_reset: true, ..config() };
-    let mut server = Running::start(config).await;
-    let mut running = Connection::open(server.public).await;
-    running.send(valid_count("", &["Content-Length: 2"]) + "{").await;
-    server.reaches("subjobs_http_in_flight", 1.0).await;
-    server.stop();
-    while TcpStream::connect(server.public).await.is_ok() {
-        tokio::task::yield_now().await;
-    }
-    let report = server.report(OPS, record("1", "j", "CREATE_SERVER", "RUNNING")).send().await.unwrap();
-    assert_error(report, 503, code::UNAVAILABLE).await;
-    let reset = format!("http://{}/subjobs/v1/{PROJECT}/reset", server.internal);
-    let reset = server.client.post(reset).header("X-Auth-Token", OPS).send().await.unwrap();
-    assert_error(reset, 503, code::UNAVAILABLE).await;
-    running.send("}").await;
-    assert_eq!(running.response().await.count(), 0);
-    assert_eq!(server.ended().await, 0);
 }
 
 #[test]
