@@ -7,7 +7,7 @@ use std::thread::available_parallelism;
 /// The most copies: each costs memory, and time where they are added up. Where there are more cores, some share a copy.
 const MAX_SHARDS: usize = 16;
 
-/// Copies of `T`, one for each of at most [`MAX_SHARDS`] cores. A thread always changes the same one.
+/// Copies of `T`, one for each of at most 16 cores. A thread always changes the same one.
 #[derive(Debug)]
 pub struct Shards<T>(Box<[Shard<T>]>);
 
