@@ -74,7 +74,8 @@ def test_options_of_the_environment_change_no_server(monkeypatch, tmp_path):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     with Server.start(env={"SUBJOBS_EPHEMERAL_TOKEN": "mine"}) as server:
         assert (server.token, server.count("p")) == ("mine", 0)
-        assert "ready" in server.log()
+        # The line is logged after the addresses are printed.
+        wait_until(lambda: "ready" in server.log(), "the log line")
         assert server.stop() == server.stop() == 0
     assert not is_running(server.pid)
 
