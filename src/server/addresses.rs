@@ -62,7 +62,7 @@ impl Announcement {
         let thread = thread::Builder::new().name("stdout".into());
         thread.spawn(move || drop(sender.send(print()))).map_err(system_error)?;
         match printed.recv_timeout(PRINT_TIMEOUT) {
-            // Nobody can find a server whose addresses are neither printed nor in a file.
+            // The addresses are lost, and with them the server.
             Ok(Err(error)) if self.file.is_none() => {
                 Err(ServerError::System(format!("cannot write the addresses to standard output: {error}")))
             }

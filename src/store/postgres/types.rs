@@ -48,7 +48,7 @@ impl TypeNumbers {
             let (number, label): (i16, &str) = (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
             let at = usize::try_from(number).map_err(|_| ConnectError::Unusable("a job type has no number".into()))?;
             let Some(job_type) = job_types.parse_label(label) else {
-                // A type that no subtask has any more, or yet, is in nobody's way.
+                // A type without subtasks does no harm.
                 if used.contains(&number) {
                     return Err(ConnectError::Unusable(unknown_job_type(label)));
                 }

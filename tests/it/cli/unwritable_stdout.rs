@@ -88,7 +88,7 @@ fn the_demo_runs_with_an_unwritable_output() {
     }
 }
 
-/// Nobody can find a server whose addresses are nowhere.
+/// A server whose addresses are lost is of no use.
 #[test]
 fn an_ephemeral_server_ends_if_its_addresses_are_neither_printed_nor_in_a_file() {
     let files = Files::new();

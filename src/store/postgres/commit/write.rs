@@ -18,7 +18,7 @@ pub(super) type Step<'a> = Pin<Box<dyn Future<Output = Result<i64, Error>> + Sen
 
 /// The statements that write, in order.
 ///
-/// Whoever creates subtasks takes the block of their places after the lock of their projects, and holds that until the commit. So the
+/// A transaction that creates subtasks locks their projects until the commit, and then takes the block of their places. So the
 /// subtasks of a project are in the order of its commits, and a list that was read stays the beginning of the list. The rows that most
 /// transactions change come last.
 pub(super) struct WriteFlight<'a> {
