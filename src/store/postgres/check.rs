@@ -7,10 +7,8 @@ use tokio_postgres::SimpleQueryMessage;
 use super::connect::{Purpose, connect};
 use super::error::DatabaseError;
 use super::schema;
+use super::statements::{counted, difference, of_statuses};
 use super::target::Target;
-
-/// The statuses, as the counters' columns `s0` to `s6` number them.
-const STATUSES: usize = 7;
 
 /// What a check of a database has found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,14 +82,9 @@ pub async fn check_database(target: &Target) -> Result<StoreCheck, DatabaseError
 
 /// One statement, hence one snapshot.
 fn statement() -> String {
-    let list = |each: &dyn Fn(usize) -> String| (0..STATUSES).map(each).collect::<Vec<_>>().join(", ");
-    let counted = list(&|status| format!("count(*) FILTER (WHERE status = {status}) AS s{status}"));
-    let summed = list(&|status| format!("sum(s{status}) AS s{status}"));
-    let columns = list(&|status| format!("s{status}"));
-    let difference = (0..STATUSES)
-        .map(|status| format!("abs(coalesce(a.s{status}, 0) - coalesce(b.s{status}, 0))"))
-        .collect::<Vec<_>>()
-        .join(" + ");
+    let (counted, difference) = (counted(), difference("a", "b"));
+    let summed = of_statuses(|status| format!("sum(s{status}) AS s{status}"));
+    let columns = of_statuses(|status| format!("s{status}"));
     format!(
         "WITH r AS MATERIALIZED (SELECT project, job, job_type, {counted} FROM sub_job GROUP BY 1, 2, 3), \
              rp AS (SELECT project, job_type, {summed} FROM r GROUP BY 1, 2), \
@@ -103,6 +96,6 @@ fn statement() -> String {
                 (SELECT coalesce(sum({difference}), 0) FROM r a FULL JOIN t b USING (project, job, job_type)), \
                 (SELECT coalesce(sum({difference}), 0) FROM rp a FULL JOIN p b USING (project, job_type)), \
                 current_setting('server_version')",
-        all = (0..STATUSES).map(|status| format!("s{status}")).collect::<Vec<_>>().join(" + ")
+        all = columns.replace(", ", " + ")
     )
 }

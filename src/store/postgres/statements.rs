@@ -17,11 +17,21 @@ pub(super) const REGISTER: &str = "INSERT INTO writer AS w (lane, epoch, tx, see
 
 const FENCE: &str = "UPDATE writer SET tx = $1, seen = now() WHERE lane = $2 AND epoch = $3";
 
+/// The first key of the advisory locks of the classes of projects.
+pub(super) const CLASS_LOCKS: i32 = 1_937_072_746;
+
+/// How many classes of projects have a lock each. A group takes at most so many.
+pub(super) const CLASSES: i64 = 64;
+
 /// Locks the classes of projects: shared for changes of some subtasks, and alone for those that change all subtasks of a project, which
 /// need to see every row and to wait for no other.
-const SHARE: &str = "SELECT CASE WHEN u.is_alone THEN pg_advisory_xact_lock(1937072746, u.class)::text \
-        ELSE pg_advisory_xact_lock_shared(1937072746, u.class)::text END \
-    FROM unnest($1::int[], $2::bool[]) AS u(class, is_alone)";
+fn share() -> String {
+    format!(
+        "SELECT CASE WHEN u.is_alone THEN pg_advisory_xact_lock({CLASS_LOCKS}, u.class)::text \
+             ELSE pg_advisory_xact_lock_shared({CLASS_LOCKS}, u.class)::text END \
+         FROM unnest($1::int[], $2::bool[]) AS u(class, is_alone)"
+    )
+}
 
 /// Locks in the order of the keys. Reads only the length of details, since those of all rows could be more than memory holds.
 const LOCK: &str = "SELECT u.ord, s.* FROM unnest($1::bigint[], $2::text[]) WITH ORDINALITY AS u(project, id, ord), \
@@ -129,10 +139,10 @@ pub(super) struct Statements {
 
 impl Statements {
     pub(super) async fn prepare(client: &Client) -> Result<Self, Error> {
-        let (of_jobs, of_projects) = (of_jobs(), of_projects());
+        let (share, of_jobs, of_projects) = (share(), of_jobs(), of_projects());
         Ok(Self {
             fence: client.prepare(FENCE).await?,
-            share: client.prepare(SHARE).await?,
+            share: client.prepare(&share).await?,
             lock: client.prepare(LOCK).await?,
             lock_project: client.prepare(LOCK_PROJECT).await?,
             details: client.prepare(DETAILS).await?,
@@ -152,7 +162,21 @@ impl Statements {
 
 /// A list with an item for each status.
 pub(super) fn of_statuses(item: impl Fn(usize) -> String) -> String {
-    (0..Status::COUNT).map(item).collect::<Vec<_>>().join(", ")
+    joined(", ", item)
+}
+
+fn joined(separator: &str, item: impl Fn(usize) -> String) -> String {
+    (0..Status::COUNT).map(item).collect::<Vec<_>>().join(separator)
+}
+
+/// By how many subtasks the counters of two rows differ, of which one may be missing.
+pub(super) fn difference(one: &str, other: &str) -> String {
+    joined(" + ", |status| format!("abs(coalesce({one}.s{status}, 0) - coalesce({other}.s{status}, 0))"))
+}
+
+/// The columns `s0` to `s6` of a group of subtasks.
+pub(super) fn counted() -> String {
+    of_statuses(|status| format!("count(*) FILTER (WHERE status = {status}) AS s{status}"))
 }
 
 /// Changes the counters of jobs. Two jobs with one hash would make the row's name NULL, which the table refuses.

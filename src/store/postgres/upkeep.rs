@@ -5,7 +5,7 @@ use tokio_postgres::{Client, Row};
 
 use super::error::ReadError;
 use super::job_hash::JobHash;
-use super::statements::of_statuses;
+use super::statements::{counted, difference, of_statuses};
 use crate::domain::{ProjectId, Status, SubJobId};
 use crate::store::end_time::EndTime;
 
@@ -81,9 +81,8 @@ fn mismatch(rows: &[Row]) -> Result<u64, ReadError> {
     Ok(sum.unsigned_abs())
 }
 
-fn difference() -> String {
-    let of = |status| format!("abs(coalesce(r.s{status}, 0) - coalesce(t.s{status}, 0))");
-    format!("SELECT coalesce(sum({}), 0)::bigint", of_statuses(of).replace(", ", " + "))
+fn sum_of_differences() -> String {
+    format!("SELECT coalesce(sum({}), 0)::bigint", difference("r", "t"))
 }
 
 /// One statement, hence one moment.
@@ -93,8 +92,8 @@ fn of_jobs(below: &str) -> String {
              WHERE project = $1 AND job >= $2 AND job {below} $3 GROUP BY 1, 2), \
          t AS (SELECT * FROM job_tally WHERE project = $1 AND job >= $2 AND job {below} $3) \
          {difference} FROM r FULL JOIN t USING (job, job_type)",
-        counted = of_statuses(|status| format!("count(*) FILTER (WHERE status = {status}) AS s{status}")),
-        difference = difference(),
+        counted = counted(),
+        difference = sum_of_differences(),
     )
 }
 
@@ -104,7 +103,7 @@ fn of_project() -> String {
         "WITH r AS (SELECT job_type, {summed} FROM job_tally WHERE project = $1 GROUP BY 1), \
          t AS (SELECT job_type, {summed} FROM project_tally WHERE project = $1 GROUP BY 1) \
          {} FROM r FULL JOIN t USING (job_type)",
-        difference()
+        sum_of_differences()
     )
 }
 

@@ -16,10 +16,7 @@ use crate::store::postgres::failure::Failure;
 use crate::store::postgres::job_hash::JobHash;
 use crate::store::postgres::locked::{Locked, LockedRow};
 use crate::store::postgres::shared::Shared;
-use crate::store::postgres::statements::Statements;
-
-/// How many classes of projects have a lock each. A group takes at most so many.
-const CLASSES: i64 = 64;
+use crate::store::postgres::statements::{CLASSES, Statements};
 
 impl WriteSession {
     /// First flight: begins, checks the epoch, and locks the rows. Each statement has its own time limit.
