@@ -111,7 +111,7 @@ pub fn check(flags: &CheckFlags, mut out: impl Write) -> io::Result<bool> {
             Err(error) => writeln!(out, "{error}")?,
         }
     }
-    Ok(check_store(&flags.store, out)? && all_good)
+    Ok(check_store(&flags.store, flags.repair, out)? && all_good)
 }
 
 /// The certificates of the listeners that have one.
@@ -120,8 +120,8 @@ fn certificates(flags: &CheckFlags) -> Result<Vec<TlsFiles>, ConfigError> {
     Ok(both.into_iter().flatten().collect())
 }
 
-/// Checks the database of `--store`, if there is one. Returns whether it is good.
-fn check_store(flags: &StoreFlags, mut out: impl Write) -> io::Result<bool> {
+/// Checks the database of `--store`, if there is one, after it is repaired if that is wanted. Returns whether it is good.
+fn check_store(flags: &StoreFlags, is_repaired: bool, mut out: impl Write) -> io::Result<bool> {
     let target = match store_target(flags) {
         Ok(None) => return Ok(true),
         Ok(Some(target)) => target,
@@ -130,7 +130,17 @@ fn check_store(flags: &StoreFlags, mut out: impl Write) -> io::Result<bool> {
             return Ok(false);
         }
     };
-    match runtime()?.block_on(store::check_database(&target)) {
+    let runtime = runtime()?;
+    if is_repaired {
+        match runtime.block_on(store::repair_database(&target)) {
+            Ok(repaired) => writeln!(out, "{}: {repaired}", target.url())?,
+            Err(reason) => {
+                writeln!(out, "{}: not repaired: {reason}", target.url())?;
+                return Ok(false);
+            }
+        }
+    }
+    match runtime.block_on(store::check_database(&target)) {
         Ok(found) => {
             let verdict = if found.is_good() { "good, " } else { "" };
             writeln!(out, "{}: {verdict}{found}", target.url())?;

@@ -34,8 +34,8 @@ use self::embedded::EmbeddedStore;
 pub use self::pending::{Deferred, Submitted};
 use self::postgres::PostgresStore;
 pub use self::postgres::{
-    DatabaseError, DatabaseStats, Migrated, StoreCheck, StoreUrl, StoreUrlError, Target, TargetError, check_database,
-    export_database, migrate,
+    DatabaseError, DatabaseStats, Migrated, Repaired, StoreCheck, StoreUrl, StoreUrlError, Target, TargetError,
+    check_database, export_database, migrate, repair_database,
 };
 pub use self::types::{Dropped, ImageJob, Job, JobPage, Outcome, Page, StoreError, StoreKind, Summary, Totals};
 pub use self::watch::{Watch, WatchEnded};

@@ -214,6 +214,10 @@ pub struct CheckFlags {
     #[command(flatten)]
     pub store: StoreFlags,
 
+    /// Compute the counters of the database from its subtasks again where they differ, before they are checked; reports wait meanwhile
+    #[arg(long, requires = "store")]
+    pub repair: bool,
+
     /// The certificate of the public listener, to check as `serve` reads it.
     #[command(flatten)]
     pub tls: TlsFlags,

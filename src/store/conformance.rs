@@ -3,6 +3,7 @@
 mod database;
 mod jobs;
 mod locks;
+mod repair;
 mod replicas;
 
 use std::path::Path;

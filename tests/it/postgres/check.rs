@@ -50,6 +50,18 @@ fn check_compares_every_counter_with_the_subtasks() {
         );
         let (code, said) = check(&url, &[]);
         assert!(code == 2 && said.ends_with(": the counters of jobs are off by 1, those of projects by 2\n"), "{said}");
+        for expected in ["the counters of 1 project were wrong, and were computed again", "no counter was wrong"] {
+            let (code, said) = check(&url, &["--repair"]);
+            let lines: Vec<_> = said.lines().collect();
+            assert!(code == 0 && lines.len() == 2 && lines[0].ends_with(&format!(": {expected}")), "{said}");
+            assert!(
+                lines[1].contains(": good, ") && lines[1].ends_with(", 4 subtasks of 4 jobs in 1 project"),
+                "{said}"
+            );
+        }
+        cluster.sql(&database, "DELETE FROM job_tally WHERE job_id = '1'");
+        let (code, said) = check(&url, &["--repair"]);
+        assert!(code == 2 && said.contains(": not repaired: job_tally has no row of 1 of the jobs"), "{said}");
     }
 }
 
