@@ -61,14 +61,19 @@ fn every_wrong_counter_is_found_and_repaired() {
 }
 
 #[test]
-fn a_job_whose_id_is_lost_is_not_repaired() {
+fn a_job_whose_id_is_lost_is_repaired_after_a_report_of_it() {
     let database = database();
-    store_with_two_projects(&database);
+    let store = store_with_two_projects(&database);
     sql(&database, "DELETE FROM job_tally WHERE project = 1; UPDATE project_tally SET s1 = 7");
     let before = sql(&database, "SELECT * FROM project_tally");
     let error = wait(repair_database(&target(&database))).unwrap_err().to_string();
     assert!(error.contains("job_tally has no row of 1 of the jobs"), "{error}");
     assert_eq!(sql(&database, "SELECT * FROM project_tally"), before);
+    // A report brings the id again.
+    store.report(&project("p"), vec![sub_job("a", "j", Status::Success, 1)]).unwrap();
+    assert_eq!(wait(repair_database(&target(&database))).unwrap().projects, 2);
+    let of_job = CountFilter { job_id: Some(JobId::parse("j").unwrap()), ..CountFilter::default() };
+    assert_eq!(wait(store.count(&project("p"), &of_job)), Ok(2));
 }
 
 /// Each report is of a new subtask of one job, so that the counters tell whether a repair has missed one.

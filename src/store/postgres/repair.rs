@@ -51,7 +51,8 @@ async fn repair(client: &Client) -> Result<Repaired, DatabaseError> {
         let lost: i64 = client.query_one(JOBS_WITHOUT_ID, &[&projects]).await?.get(0);
         if lost > 0 {
             return Err(DatabaseError::Failed(format!(
-                "job_tally has no row of {lost} of the jobs, whose ids are nowhere else: restore a backup"
+                "job_tally has no row of {lost} of the jobs, whose ids are nowhere else: report a change of a subtask of each, or \
+                 restore a backup"
             )));
         }
         client.execute(&of_jobs(), &[&projects]).await?;
