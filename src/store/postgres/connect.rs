@@ -43,7 +43,8 @@ const SESSION: &str = "\
 /// each execution, which took more of the database than the execution itself.
 pub(super) const PINNED_PLANNER: &str = "\
     SET statement_timeout = '5s'; SET plan_cache_mode = force_generic_plan;\
-    SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off;";
+    SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
+    SET jit = off;";
 
 /// Lists and the recount read a part of a project, never a whole table.
 const BY_INDEX: &str = "SET statement_timeout = '5s'; SET enable_seqscan = off; SET jit = off;";
