@@ -46,9 +46,10 @@ async fn repair(client: &Client) -> Result<Repaired, DatabaseError> {
         CLASSES - 1
     );
     client.batch_execute(&begin).await?;
-    let projects: Vec<i64> = client.query(&wrong_projects(), &[]).await?.iter().map(|row| row.get(0)).collect();
+    let rows = client.query(&wrong_projects(), &[]).await?;
+    let projects: Vec<i64> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     if !projects.is_empty() {
-        let lost: i64 = client.query_one(JOBS_WITHOUT_ID, &[&projects]).await?.get(0);
+        let lost: i64 = client.query_one(JOBS_WITHOUT_ID, &[&projects]).await?.try_get(0)?;
         if lost > 0 {
             return Err(DatabaseError::Failed(format!(
                 "job_tally has no row of {lost} of the jobs, whose ids are nowhere else: report a change of a subtask of each, or \
@@ -64,7 +65,7 @@ async fn repair(client: &Client) -> Result<Repaired, DatabaseError> {
     Ok(Repaired { projects: projects.len() })
 }
 
-/// The projects of which a counter differs from the subtasks.
+/// The projects that have a counter that differs from the subtasks.
 fn wrong_projects() -> String {
     let (counted, summed) = (counted(), of_statuses(|status| format!("sum(s{status}) AS s{status}")));
     let difference = difference("a", "b");

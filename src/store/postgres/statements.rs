@@ -169,7 +169,7 @@ fn joined(separator: &str, item: impl Fn(usize) -> String) -> String {
     (0..Status::COUNT).map(item).collect::<Vec<_>>().join(separator)
 }
 
-/// By how many subtasks the counters of two rows differ, of which one may be missing.
+/// By how many subtasks the counters of two rows differ. One of the rows may be missing.
 pub(super) fn difference(one: &str, other: &str) -> String {
     joined(" + ", |status| format!("abs(coalesce({one}.s{status}, 0) - coalesce({other}.s{status}, 0))"))
 }
