@@ -9,6 +9,7 @@ mod handle;
 mod identity;
 mod policy;
 mod public_host;
+mod remembered_digests;
 mod secret;
 mod signature;
 mod summary;
@@ -215,7 +216,7 @@ impl Access {
 
     /// Looks a token up in the access file only; never waits.
     pub fn look_up<'a>(&'a self, token: Token<'a>) -> TokenLookup<'a> {
-        let digest = token.digest();
+        let digest = remembered_digests::digest(token);
         match (self.find_token(digest, || self.clock.now()), &self.identity, &self.service) {
             (Err(AuthenticationError::Unknown), Some((_, roles)), Some(service)) => {
                 TokenLookup::Remote(IdentityQuery { token, digest, roles, service })

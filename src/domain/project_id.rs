@@ -23,17 +23,6 @@ pub enum ProjectIdError {
     Dots,
 }
 
-/// Letters and digits, which need no second look.
-const PLAIN: [bool; 256] = {
-    let mut plain = [false; 256];
-    let mut byte = 0;
-    while byte < 128 {
-        plain[byte] = (byte as u8).is_ascii_alphanumeric();
-        byte += 1;
-    }
-    plain
-};
-
 impl ProjectId {
     /// Takes a text that keeps the rule above; otherwise says which part of it is broken.
     ///
@@ -41,8 +30,9 @@ impl ProjectId {
     ///
     /// Which part of the rule is broken.
     pub fn parse(text: &str) -> Result<Self, ProjectIdError> {
-        // As most are; bytes are looked through much faster than characters.
-        let is_plain = matches!(text.len(), 1..=128) && text.bytes().all(|byte| PLAIN[usize::from(byte)]);
+        // As most are. All bytes are looked at, many at once, which takes less than to stop at the first other one.
+        let are_alphanumeric = || text.bytes().fold(true, |so_far, byte| so_far & byte.is_ascii_alphanumeric());
+        let is_plain = matches!(text.len(), 1..=128) && are_alphanumeric();
         let forbidden = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | '\\');
         if is_plain {
             Ok(Self(text.into()))
