@@ -22,6 +22,7 @@ mod lane;
 mod lists;
 mod locked;
 mod migrate;
+mod pace;
 mod pages;
 mod pause;
 mod queue;
@@ -168,7 +169,8 @@ impl PostgresStore {
         let (health, watches, stats) = (self.health.clone(), self.watches.clone(), self.stats.clone());
         let (target, patience) = (self.target.clone(), self.patience);
         let (has_lane, has_reader) = (Notify::new(), Notify::new());
-        let shared = Shared { target, types, health, watches, stats, has_lane, has_reader, patience };
+        let pace = Arc::default();
+        let shared = Shared { target, types, health, watches, stats, pace, has_lane, has_reader, patience };
         Tasks::start(shared, self.lanes).await
     }
 

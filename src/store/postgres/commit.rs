@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Row, Statement};
 
-use self::write::{SLICE, Step, WriteFlight};
+use self::write::{Step, WriteFlight};
 use super::change::Change;
 use super::connect::{Connection, Purpose, connect};
 use super::error::ConnectError;
@@ -87,8 +87,9 @@ impl WriteSession {
             };
         }
         let writes = Writes::of(&changes, &locked, &shared.types);
-        let flight = WriteFlight::of(&self.connection.client, &self.statements, &writes);
-        let written = if writes.rows() > SLICE {
+        let slice = shared.pace.slice(writes.rows());
+        let flight = WriteFlight::of(&self.connection.client, &self.statements, &writes, slice);
+        let written = if writes.rows() > slice {
             match write_in_turn(flight, shared).await {
                 Ok(()) => self.finish([]).await,
                 Err(failure) => Err(self.roll_back(failure).await),

@@ -230,6 +230,7 @@ pub(super) async fn run(shared: Arc<Shared>, queue: Queue) {
             None => match Session::open(&shared).await {
                 Ok(opened) => {
                     shared.health.note_usable();
+                    shared.pace.note_connected();
                     shared.has_reader.notify_one();
                     (logged, back_off) = (None, 50);
                     session.insert(opened)
@@ -302,7 +303,9 @@ async fn answer(session: &Session, mut requests: Vec<Request>, shared: &Shared) 
         }
         Err(_) => return Err(requests),
     };
-    shared.stats.note_read(requests.len(), begun.elapsed());
+    let took = begun.elapsed();
+    shared.stats.note_read(requests.len(), took);
+    shared.pace.note_read(took);
     let in_order = |(key, counters): (Key, Result<Counters, StoreError>)| {
         let counters = counters.map(|mut counters| {
             counters.counts.sort_unstable_by_key(|(job_type, _)| job_type.index());

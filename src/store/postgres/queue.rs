@@ -15,13 +15,11 @@ use tokio::time::{Instant, sleep_until};
 
 use super::blocked::Blocked;
 use super::change::Change;
+use super::pace::{LARGE_GROUP, Pace};
 use crate::domain::ProjectId;
 
 /// The number of subtasks after which no further change is added to a group.
 const MAX_GROUP: usize = 16 * 1024;
-
-/// The number of subtasks from which a group does not wait.
-const LARGE_GROUP: usize = 512;
 
 /// How long a group is open after its last change, if it begins with the end of another one or soon after.
 const SETTLE_TIME: Duration = Duration::from_micros(50);
@@ -31,6 +29,7 @@ const AFTER_COMMIT: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(super) struct Queue {
     received: Mutex<Receiver<Change>>,
+    pace: Arc<Pace>,
     committing: std::sync::Mutex<InCommit>,
     /// Notified when a lane has committed a group. Only the lane that collects waits for it.
     ended: Notify,
@@ -53,14 +52,17 @@ pub(super) enum Group {
 struct InCommit {
     /// How many lanes commit changes of a project.
     lanes: HashMap<ProjectId, usize>,
+    /// How many lanes commit a large group.
+    large: usize,
     /// When the last group of several changes was committed.
     ended_at: Option<Instant>,
 }
 
 impl Queue {
-    pub(super) fn new(received: Receiver<Change>) -> Arc<Self> {
+    pub(super) fn new(received: Receiver<Change>, pace: Arc<Pace>) -> Arc<Self> {
         Arc::new(Self {
             received: Mutex::new(received),
+            pace,
             committing: std::sync::Mutex::default(),
             ended: Notify::new(),
             blocked: std::sync::Mutex::default(),
@@ -102,13 +104,14 @@ impl Queue {
                 size += change.size().max(1);
                 group.push(change);
             }
-            if size >= LARGE_GROUP {
-                break;
-            }
-            if self.is_committing(&group) {
+            let must_wait = match size >= LARGE_GROUP {
+                true => self.pace.is_gentle() && self.committing().large > 0,
+                false => self.is_committing(&group),
+            };
+            if must_wait {
                 tokio::select! {
                     () = self.ended.notified() => {}
-                    change = received.recv() => {
+                    change = received.recv(), if size < MAX_GROUP => {
                         let Some(change) = change else { break };
                         let Some(change) = self.blocked().take(change) else { continue };
                         size += change.size().max(1);
@@ -117,6 +120,9 @@ impl Queue {
                 }
                 settling = Some(Instant::now());
                 continue;
+            }
+            if size >= LARGE_GROUP {
+                break;
             }
             // The callers of the group that was just committed send their next changes now. Without a pause the first of them would be
             // a group of its own, and all others would wait for it.
@@ -127,7 +133,7 @@ impl Queue {
             }
             yield_now().await;
         }
-        let committing = Committing::new(self, &group);
+        let committing = Committing::new(self, &group, size >= LARGE_GROUP);
         Some(Group::New(group, committing))
     }
 
@@ -176,10 +182,11 @@ pub(super) struct Committing {
     projects: Vec<ProjectId>,
     /// Whether the group has several changes.
     is_group: bool,
+    is_large: bool,
 }
 
 impl Committing {
-    fn new(queue: &Arc<Queue>, group: &[Change]) -> Self {
+    fn new(queue: &Arc<Queue>, group: &[Change], is_large: bool) -> Self {
         let mut projects: Vec<_> = group.iter().map(|change| change.project().clone()).collect();
         projects.sort_unstable();
         projects.dedup();
@@ -187,8 +194,9 @@ impl Committing {
         for project in &projects {
             *committing.lanes.entry(project.clone()).or_default() += 1;
         }
+        committing.large += usize::from(is_large);
         drop(committing);
-        Self { queue: queue.clone(), projects, is_group: group.len() > 1 }
+        Self { queue: queue.clone(), projects, is_group: group.len() > 1, is_large }
     }
 }
 
@@ -203,6 +211,7 @@ impl Drop for Committing {
                 }
             }
         }
+        committing.large -= usize::from(self.is_large);
         committing.ended_at = self.is_group.then(Instant::now);
         drop(committing);
         self.queue.ended.notify_one();
@@ -225,7 +234,7 @@ mod tests {
 
     fn queue() -> (mpsc::Sender<Change>, Arc<Queue>) {
         let (sender, received) = mpsc::channel(LARGE_GROUP + 1);
-        (sender, Queue::new(received))
+        (sender, Queue::new(received, Arc::default()))
     }
 
     /// Changes that have arrived.
@@ -302,6 +311,27 @@ mod tests {
         (0..LARGE_GROUP).for_each(|_| sender.try_send(reset("p")).unwrap());
         let (group, _) = new(queue.collect().now_or_never().unwrap());
         assert_eq!(group.len(), LARGE_GROUP);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn large_groups_wait_for_each_other_while_counts_are_slow() {
+        let (sender, queue) = queue();
+        let send = |project| (0..LARGE_GROUP).for_each(|_| sender.try_send(reset(project)).unwrap());
+        [Duration::ZERO, Duration::from_secs(1)].map(|read| queue.pace.note_read(read));
+        send("p");
+        let first = queue.collect().now_or_never().unwrap();
+        send("q");
+        let mut waits = Box::pin(queue.collect());
+        assert!(waits.as_mut().now_or_never().is_none());
+        drop(first);
+        let second = new(waits.now_or_never().unwrap());
+        assert_eq!(second.0.len(), LARGE_GROUP);
+        advance(AFTER_COMMIT).await;
+        // A small one of another project does not wait.
+        sender.try_send(reset("p")).unwrap();
+        assert!(queue.collect().now_or_never().is_some());
+        drop(second);
+        assert_eq!(queue.committing().large, 0);
     }
 
     #[test]

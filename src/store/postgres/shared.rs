@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::health::Health;
+use super::pace::Pace;
 use super::stats::Stats;
 use super::target::Target;
 use super::types::TypeNumbers;
@@ -19,6 +20,7 @@ pub(super) struct Shared {
     pub(super) health: Arc<Health>,
     pub(super) watches: Arc<Watches>,
     pub(super) stats: Arc<Stats>,
+    pub(super) pace: Arc<Pace>,
     /// Notified when a lane has connected, and when a reader has.
     pub(super) has_lane: Notify,
     pub(super) has_reader: Notify,

@@ -53,7 +53,7 @@ impl Tasks {
     pub(super) async fn start(shared: Shared, lanes: usize) -> Result<Self, ConnectError> {
         let shared = Arc::new(shared);
         let (changes, received) = mpsc::channel(CHANGES);
-        let queue = Queue::new(received);
+        let queue = Queue::new(received, shared.pace.clone());
         let (lane_threads, mut write) = (LaneThreads::start(lanes.max(1))?, JoinSet::new());
         for _ in 0..lanes.max(1) {
             let lane = Lane::new(shared.clone(), random_id()?);

@@ -6,7 +6,6 @@ use futures_util::future::join4;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
 
-use super::write::SLICE;
 use super::{WriteSession, execute, in_time, query};
 use crate::domain::SubJobId;
 use crate::store::end_time::EndTime;
@@ -15,6 +14,7 @@ use crate::store::postgres::columns;
 use crate::store::postgres::failure::Failure;
 use crate::store::postgres::job_hash::JobHash;
 use crate::store::postgres::locked::{Locked, LockedRow};
+use crate::store::postgres::pace::SLICE;
 use crate::store::postgres::shared::Shared;
 use crate::store::postgres::statements::{CLASSES, Statements};
 
@@ -52,7 +52,8 @@ impl WriteSession {
         let keys: Vec<_> = keys.values().collect();
         let Self { connection, statements, plan_age, lane, epoch, .. } = self;
         let (client, begin) = (&connection.client, plan_age.begin(ids.len(), is_brief));
-        let first = ids.len().min(SLICE);
+        let slice = shared.pace.slice(ids.len());
+        let first = ids.len().min(slice);
         let flight = async {
             let (begun, fenced, shared, rows) = join4(
                 client.batch_execute(&begin),
@@ -80,9 +81,9 @@ impl WriteSession {
             if to == ids.len() {
                 break;
             }
-            (from, to) = (to, ids.len().min(to + SLICE));
-            let slice = async { Ok(query(client, &statements.lock, &[&&numbers[from..to], &&ids[from..to]]).await?) };
-            rows = in_time(slice).await?;
+            (from, to) = (to, ids.len().min(to + slice));
+            let next = async { Ok(query(client, &statements.lock, &[&&numbers[from..to], &&ids[from..to]]).await?) };
+            rows = in_time(next).await?;
         }
         for (number, at) in whole {
             lock_project(client, statements, (at, number), shared, &mut locked).await?;

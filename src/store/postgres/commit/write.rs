@@ -10,9 +10,6 @@ use tokio_postgres::{Client, Error, Statement};
 use crate::store::postgres::statements::Statements;
 use crate::store::postgres::writes::{Rows, Tallies, Writes};
 
-/// The most rows of one statement, so that none of a large report comes near the time limit of a session.
-pub(super) const SLICE: usize = 16 * 1024;
-
 /// A statement, which is sent when it is polled first, and its answer: a number.
 pub(super) type Step<'a> = Pin<Box<dyn Future<Output = Result<i64, Error>> + Send + 'a>>;
 
@@ -31,24 +28,25 @@ pub(super) struct WriteFlight<'a> {
 }
 
 impl<'a> WriteFlight<'a> {
-    pub(super) fn of(client: &'a Client, statements: &'a Statements, writes: &'a Writes) -> Self {
+    /// Each statement has at most `slice` rows.
+    pub(super) fn of(client: &'a Client, statements: &'a Statements, writes: &'a Writes, slice: usize) -> Self {
         let rows = |statement: &'a Statement, rows: &'a Rows| {
-            let write = move |slice| -> Step<'a> { Box::pin(write_rows(client, statement, rows, slice)) };
-            slices(rows.ids.len()).map(write)
+            let write = move |range| -> Step<'a> { Box::pin(write_rows(client, statement, rows, range)) };
+            slices(rows.ids.len(), slice).map(write)
         };
         let tallies = |statement: &'a Statement, tallies: &'a Tallies| {
-            let write = move |slice| -> Step<'a> { Box::pin(write_tallies(client, statement, tallies, slice)) };
-            slices(tallies.projects.len()).map(write)
+            let write = move |range| -> Step<'a> { Box::pin(write_tallies(client, statement, tallies, range)) };
+            slices(tallies.projects.len(), slice).map(write)
         };
         let (mut before, mut after): (Vec<Step<'a>>, Vec<Step<'a>>) = (Vec::new(), Vec::new());
         let updates = if writes.moves_rows() { &mut after } else { &mut before };
         updates.extend(rows(&statements.update, &writes.updated));
-        before.extend(write_pairs(client, &statements.delete, &writes.deleted));
-        before.extend(write_pairs(client, &statements.revisions, &writes.revisions));
+        before.extend(write_pairs(client, &statements.delete, &writes.deleted, slice));
+        before.extend(write_pairs(client, &statements.revisions, &writes.revisions, slice));
         let block = writes.needs_block().then(|| -> Step<'a> { Box::pin(take_block(client, &statements.block)) });
         after.extend(rows(&statements.insert, &writes.inserted));
         after.extend(tallies(&statements.of_jobs, &writes.of_jobs));
-        after.extend(write_pairs(client, &statements.remove_jobs, &writes.decreased));
+        after.extend(write_pairs(client, &statements.remove_jobs, &writes.decreased, slice));
         after.extend(tallies(&statements.of_projects, &writes.of_projects));
         Self { before, block, after }
     }
@@ -60,8 +58,8 @@ impl<'a> WriteFlight<'a> {
 }
 
 /// The ranges of rows that a statement writes at once.
-fn slices(rows: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..rows).step_by(SLICE).map(move |from| from..rows.min(from + SLICE))
+fn slices(rows: usize, slice: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..rows).step_by(slice).map(move |from| from..rows.min(from + slice))
 }
 
 async fn take_block(client: &Client, statement: &Statement) -> Result<i64, Error> {
@@ -115,8 +113,9 @@ fn write_pairs<'a, A: ToSql + Sync, B: ToSql + Sync>(
     client: &'a Client,
     statement: &'a Statement,
     (first, second): &'a (Vec<A>, Vec<B>),
+    slice: usize,
 ) -> impl Iterator<Item = Step<'a>> {
-    slices(first.len()).map(move |Range { start, end }| -> Step<'a> {
+    slices(first.len(), slice).map(move |Range { start, end }| -> Step<'a> {
         Box::pin(async move { execute(client, statement, &[&&first[start..end], &&second[start..end]]).await })
     })
 }

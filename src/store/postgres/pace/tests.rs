@@ -1,0 +1,148 @@
+use std::sync::atomic::AtomicBool;
+
+use tokio::runtime::Runtime;
+use tokio::time::advance;
+
+use super::*;
+use crate::domain::{CountFilter, JobId, JobTypes, ProjectId, Status, SubJob, SubJobId, Version};
+use crate::store::cluster::{Cluster, Version as ServerVersion};
+use crate::store::postgres::PostgresStore;
+use crate::store::{Target, migrate};
+
+/// The most subtasks that a report of the greatest length has.
+const LARGEST_REPORT: usize = 139_572;
+
+const FAST_READ: Duration = Duration::from_micros(100);
+
+#[tokio::test(start_paused = true)]
+async fn large_groups_are_sliced_for_a_while_after_a_slow_count() {
+    let pace = Pace::default();
+    pace.note_read(FAST_READ);
+    assert_eq!(pace.slice(LARGE_GROUP), SLICE);
+    pace.note_read(SLOW_READ);
+    assert_eq!([LARGE_GROUP - 1, LARGE_GROUP].map(|rows| pace.slice(rows)), [SLICE, GENTLE_SLICE]);
+    advance(GENTLE_TIME).await;
+    assert_eq!(pace.slice(LARGE_GROUP), SLICE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_database_at_a_distance_gets_no_slices() {
+    let pace = Pace::default();
+    for (reads, is_gentle) in [([NEAR, SLOW_READ], false), ([FAST_READ, SLOW_READ], true)] {
+        reads.map(|read| pace.note_read(read));
+        assert_eq!(pace.is_gentle(), is_gentle, "{reads:?}");
+    }
+    // The next host may be at another distance.
+    pace.note_connected();
+    pace.note_read(SLOW_READ);
+    assert!(!pace.is_gentle());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transaction_has_a_bounded_number_of_slices() {
+    let pace = Pace::default();
+    [FAST_READ, SLOW_READ].map(|read| pace.note_read(read));
+    for rows in [LARGE_GROUP, 1000, 2048, 2049, LARGEST_REPORT] {
+        assert!(rows.div_ceil(pace.slice(rows)) <= MAX_GENTLE_SLICES, "{rows}");
+    }
+    assert_eq!(pace.slice(100 * MAX_GENTLE_SLICES * SLICE), SLICE);
+}
+
+/// A database whose INSERTs of subtasks are counted, and two stores in it.
+struct Setup {
+    runtime: Runtime,
+    database: String,
+    stores: [PostgresStore; 2],
+    project: ProjectId,
+}
+
+impl Setup {
+    fn new() -> Self {
+        let cluster = Cluster::shared(ServerVersion::System);
+        let (runtime, database) = (Runtime::new().unwrap(), cluster.create_database(None));
+        let target = Target::new(cluster.url(&database).parse().unwrap(), None, None).unwrap();
+        runtime.block_on(migrate(&target)).unwrap();
+        let counted = "CREATE SEQUENCE inserts MINVALUE 0; SELECT nextval('inserts'); CREATE SEQUENCE cut_at; \
+            CREATE FUNCTION counted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN \
+                IF nextval(''inserts'') = (SELECT last_value FROM cut_at) AND (SELECT is_called FROM cut_at) \
+                THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF; RETURN NULL; END'; \
+            CREATE TRIGGER counted AFTER INSERT ON sub_job FOR EACH STATEMENT EXECUTE FUNCTION counted()";
+        cluster.sql(&database, counted);
+        let store = || {
+            let store = PostgresStore::new(target.clone(), JobTypes::default(), 1, Duration::from_secs(60));
+            let _context = runtime.enter();
+            store.open(|_, _| (), &AtomicBool::new(false)).unwrap();
+            store
+        };
+        let stores = [store(), store()];
+        Self { runtime, database, stores, project: ProjectId::parse("p").unwrap() }
+    }
+
+    fn sql(&self, statement: &str) -> String {
+        Cluster::shared(ServerVersion::System).value(&self.database, statement)
+    }
+
+    /// Reports so many new subtasks, while counts are slow or not. Returns the number of the INSERTs.
+    fn report(&self, subtasks: usize, is_gentle: bool) -> i64 {
+        let inserts = || self.sql("SELECT last_value FROM inserts").parse::<i64>().unwrap();
+        let before = inserts();
+        let one = |at| SubJob {
+            id: SubJobId::parse(&format!("{before}-{at}")).unwrap(),
+            job_id: JobId::parse("j").unwrap(),
+            job_type: JobTypes::default().iter().next().unwrap(),
+            status: Status::Running,
+            version: Version::default(),
+            details: None,
+        };
+        let reads = if is_gentle { [FAST_READ, SLOW_READ] } else { [FAST_READ; 2] };
+        let store = &self.stores[0];
+        let note = || reads.into_iter().for_each(|read| store.tasks().unwrap().shared.pace.note_read(read));
+        let outcome = std::thread::scope(|scope| {
+            note();
+            let reporting = scope.spawn(|| store.report(&self.project, (0..subtasks).map(one).collect()));
+            while !reporting.is_finished() {
+                note();
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            reporting.join().unwrap()
+        });
+        assert_eq!(outcome.unwrap().created, subtasks as u64);
+        inserts() - before
+    }
+
+    fn count(&self) -> u64 {
+        self.runtime.block_on(self.stores[1].count(&self.project, &CountFilter::default())).unwrap()
+    }
+}
+
+#[test]
+fn a_large_report_is_written_in_at_most_so_many_slices_and_only_while_counts_are_slow() {
+    let setup = Setup::new();
+    assert_eq!(setup.report(1000, true), 32);
+    assert_eq!(setup.report(10_000, true), MAX_GENTLE_SLICES as i64);
+    assert_eq!(setup.report(LARGE_GROUP / 2, true), 1);
+    std::thread::sleep(GENTLE_TIME);
+    assert_eq!(setup.report(10_000, false), 1);
+    assert_eq!(setup.count(), 10_000 * 2 + 1000 + LARGE_GROUP as u64 / 2);
+}
+
+#[test]
+fn a_report_whose_connection_ends_between_two_slices_is_stored_as_a_whole_or_not_at_all() {
+    let setup = Setup::new();
+    assert_eq!(setup.report(1000, true), 32);
+    let before = setup.count();
+    setup.sql("SELECT setval('cut_at', 32 + 20)");
+    let inserts = std::thread::scope(|scope| {
+        let reporting = scope.spawn(|| setup.report(1000, true));
+        while !reporting.is_finished() {
+            let count = setup.count();
+            assert!([before, before + 1000].contains(&count), "{count}");
+        }
+        reporting.join().unwrap()
+    });
+    // The INSERT that ended the connection, and all once more.
+    assert_eq!(inserts, 20 + 32);
+    assert_eq!(setup.count(), before + 1000);
+    let stored = setup.sql("SELECT count(*) FROM sub_job");
+    assert_eq!(stored, (before + 1000).to_string());
+}
