@@ -2,7 +2,7 @@
 //!
 //! Two transactions that change one project wait for each other, as both change its counters. So a small group waits until no other lane
 //! commits changes of its projects: it grows meanwhile, and one flush is enough for all of it. A large group does not wait, because
-//! most of its work is on rows of its own.
+//! most of its work is on rows of its own; but while counts are slow, large groups are committed one at a time ([`Pace`]).
 
 use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
