@@ -317,7 +317,7 @@ mod tests {
     async fn large_groups_wait_for_each_other_while_counts_are_slow() {
         let (sender, queue) = queue();
         let send = |project| (0..LARGE_GROUP).for_each(|_| sender.try_send(reset(project)).unwrap());
-        [Duration::ZERO, Duration::from_secs(1)].map(|read| queue.pace.note_read(read));
+        [Duration::ZERO, Duration::from_secs(1)].into_iter().for_each(|read| queue.pace.note_read(read));
         send("p");
         let first = queue.collect().now_or_never().unwrap();
         send("q");

@@ -29,7 +29,7 @@ async fn large_groups_are_sliced_for_a_while_after_a_slow_count() {
 async fn a_database_at_a_distance_gets_no_slices() {
     let pace = Pace::default();
     for (reads, is_gentle) in [([NEAR, SLOW_READ], false), ([FAST_READ, SLOW_READ], true)] {
-        reads.map(|read| pace.note_read(read));
+        reads.into_iter().for_each(|read| pace.note_read(read));
         assert_eq!(pace.is_gentle(), is_gentle, "{reads:?}");
     }
     // The next host may be at another distance.
@@ -41,7 +41,7 @@ async fn a_database_at_a_distance_gets_no_slices() {
 #[tokio::test(start_paused = true)]
 async fn a_transaction_has_a_bounded_number_of_slices() {
     let pace = Pace::default();
-    [FAST_READ, SLOW_READ].map(|read| pace.note_read(read));
+    [FAST_READ, SLOW_READ].into_iter().for_each(|read| pace.note_read(read));
     for rows in [LARGE_GROUP, 1000, 2048, 2049, LARGEST_REPORT] {
         assert!(rows.div_ceil(pace.slice(rows)) <= MAX_GENTLE_SLICES, "{rows}");
     }
