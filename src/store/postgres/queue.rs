@@ -2,7 +2,7 @@
 //!
 //! Two transactions that change one project wait for each other, as both change its counters. So a small group waits until no other lane
 //! commits changes of its projects: it grows meanwhile, and one flush is enough for all of it. A large group does not wait, because
-//! most of its work is on rows of its own; but while counts are slow, large groups are committed one at a time ([`Pace`]).
+//! most of its work is on rows of its own; but while counts are slow, large groups wait for each other, for a while ([`Pace`]).
 
 use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -20,6 +20,9 @@ use crate::domain::ProjectId;
 
 /// The number of subtasks after which no further change is added to a group.
 const MAX_GROUP: usize = 16 * 1024;
+
+/// How old a group becomes that waits for another large one: small changes of other projects wait with it.
+const MAX_LARGE_WAIT: Duration = Duration::from_millis(100);
 
 /// How long a group is open after its last change, if it begins with the end of another one or soon after.
 const SETTLE_TIME: Duration = Duration::from_micros(50);
@@ -93,6 +96,7 @@ impl Queue {
             }
         };
         let mut group = vec![first];
+        let go_at = Instant::now() + MAX_LARGE_WAIT;
         let mut size = group[0].size().max(1);
         let mut settling = self.is_after_a_commit().then(Instant::now);
         loop {
@@ -105,12 +109,13 @@ impl Queue {
                 group.push(change);
             }
             let must_wait = match size >= LARGE_GROUP {
-                true => self.pace.is_gentle() && self.committing().large > 0,
+                true => self.pace.is_gentle() && self.committing().large > 0 && Instant::now() < go_at,
                 false => self.is_committing(&group),
             };
             if must_wait {
                 tokio::select! {
                     () = self.ended.notified() => {}
+                    () = sleep_until(go_at), if size >= LARGE_GROUP => {}
                     change = received.recv(), if size < MAX_GROUP => {
                         let Some(change) = change else { break };
                         let Some(change) = self.blocked().take(change) else { continue };
@@ -332,6 +337,19 @@ mod tests {
         assert!(queue.collect().now_or_never().is_some());
         drop(second);
         assert_eq!(queue.committing().large, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_group_waits_for_a_tenth_of_a_second_at_most() {
+        let (sender, queue) = queue();
+        let send = |project| (0..LARGE_GROUP).for_each(|_| sender.try_send(reset(project)).unwrap());
+        [Duration::ZERO, Duration::from_secs(1)].into_iter().for_each(|read| queue.pace.note_read(read));
+        send("p");
+        let _first = queue.collect().now_or_never().unwrap();
+        send("q");
+        let begun = Instant::now();
+        assert_eq!(new(queue.collect().await).0.len(), LARGE_GROUP);
+        assert_eq!(begun.elapsed(), MAX_LARGE_WAIT);
     }
 
     #[test]
