@@ -137,6 +137,27 @@ fn a_reset_and_a_report_do_not_lock_each_other_out() {
     assert_eq!(setup.value(deadlocks), "0");
 }
 
+/// The report adds one of the subtasks and settles the other. A deletion of both sees both changes or none.
+#[test]
+fn a_deletion_sees_what_a_report_adds_while_it_waits_for_the_same_report() {
+    let setup = Setup::new();
+    let (reporting, deleting) = (setup.replica(), setup.replica());
+    reporting.report(&project("p"), batch(&["z"], Status::Running)).unwrap();
+    scope(|scope| {
+        setup.hold(scope, "row", "SELECT FROM sub_job WHERE id = 'z' FOR UPDATE");
+        let both = [batch(&["a"], Status::Running), batch(&["z"], Status::Success)].concat();
+        let report = reporting.submit(project("p"), both);
+        setup.until_waiting("1", &reporting);
+        let ids = ["a", "z"].map(|id| SubJobId::parse(id).unwrap()).to_vec();
+        let deletion = deleting.delete(project("p"), ids, JobTypeSet::APP);
+        setup.until_waiting("2", &deleting);
+        setup.release("row");
+        assert_eq!(wait(report.outcome()).unwrap().created, 1);
+        assert_eq!(wait(deletion.outcome()).unwrap().unwrap_err().position, 0);
+    });
+    assert_eq!(identifiers(&reporting), ["z", "a"]);
+}
+
 #[test]
 fn a_project_that_another_program_locks_does_not_hold_others() {
     let setup = Setup::new();

@@ -42,6 +42,10 @@ const LOCK: &str = "SELECT u.ord, s.* FROM unnest($1::bigint[], $2::text[]) WITH
 const LOCK_PROJECT: &str = "SELECT id, job, job_type, status, version, seq, ended, octet_length(details) FROM sub_job \
     WHERE project = $1 AND id > $2 ORDER BY id LIMIT $3 FOR UPDATE";
 
+/// Whether one of these subtasks is stored.
+const EXISTS: &str = "SELECT EXISTS (SELECT FROM unnest($1::bigint[], $2::text[]) AS u(project, id), \
+    LATERAL (SELECT FROM sub_job s WHERE s.project = u.project AND s.id = u.id OFFSET 0) s)";
+
 /// The details of rows that are locked.
 const DETAILS: &str = "SELECT u.place, s.details FROM unnest($1::bigint[], $2::text[], $3::bigint[]) AS u(project, id, place), \
     LATERAL (SELECT details FROM sub_job s WHERE s.project = u.project AND s.id = u.id OFFSET 0) s";
@@ -124,6 +128,7 @@ pub(super) struct Statements {
     pub(super) share: Statement,
     pub(super) lock: Statement,
     pub(super) lock_project: Statement,
+    pub(super) exists: Statement,
     pub(super) details: Statement,
     pub(super) block: Statement,
     pub(super) insert: Statement,
@@ -145,6 +150,7 @@ impl Statements {
             share: client.prepare(&share).await?,
             lock: client.prepare(LOCK).await?,
             lock_project: client.prepare(LOCK_PROJECT).await?,
+            exists: client.prepare(EXISTS).await?,
             details: client.prepare(DETAILS).await?,
             block: client.prepare(BLOCK).await?,
             insert: client.prepare(INSERT).await?,

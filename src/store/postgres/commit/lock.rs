@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join4;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Row};
+use tokio_postgres::{Client, Row, Statement};
 
 use super::{WriteSession, execute, in_time, query};
 use crate::domain::SubJobId;
@@ -85,6 +85,15 @@ impl WriteSession {
             let next = async { Ok(query(client, &statements.lock, &[&&numbers[from..to], &&ids[from..to]]).await?) };
             rows = in_time(next).await?;
         }
+        // A deletion is of all its subtasks or none. A report may have added one of them while others of the same report were waited for.
+        if group.iter().any(|change| matches!(change, Change::Delete { .. })) {
+            let is_missing = |at: &usize| !locked.places.contains_key(keys[*at]);
+            let missing: (Vec<i64>, Vec<&str>) =
+                (0..keys.len()).filter(is_missing).map(|at| (numbers[at], ids[at])).unzip();
+            if in_time(exists(client, &statements.exists, &missing)).await? {
+                return Err(Failure::Repeat("a subtask was added meanwhile"));
+            }
+        }
         for (number, at) in whole {
             lock_project(client, statements, (at, number), shared, &mut locked).await?;
         }
@@ -118,6 +127,18 @@ impl WriteSession {
         }
         Ok(())
     }
+}
+
+/// Whether one of these subtasks is stored.
+async fn exists(
+    client: &Client,
+    statement: &Statement,
+    (numbers, ids): &(Vec<i64>, Vec<&str>),
+) -> Result<bool, Failure> {
+    if ids.is_empty() {
+        return Ok(false);
+    }
+    Ok(client.query_one(statement, &[numbers, ids]).await?.try_get(0)?)
 }
 
 /// Locks all rows of a project, a slice at a time. The project's class is locked alone, so that no row is added meanwhile.
