@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hash_differs_from_thread_to_thread() {
+    fn each_has_a_key_of_its_own() {
         let hash = || RememberedDigests::new().unwrap().hasher.hash(b"a").as_u128();
         assert_ne!(hash(), hash());
     }

@@ -10,7 +10,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Row, Statement};
 
@@ -20,6 +20,7 @@ use super::connect::{Connection, Purpose, connect};
 use super::error::ConnectError;
 use super::failure::Failure;
 use super::locked::Locked;
+use super::pace::slices_until;
 use super::shared::Shared;
 use super::statements::{PlanAge, REGISTER, Statements};
 use super::writes::Writes;
@@ -88,16 +89,13 @@ impl WriteSession {
         }
         let writes = Writes::of(&changes, &locked, &shared.types);
         let slice = shared.pace.slice(writes.rows());
-        let flight = WriteFlight::of(&self.connection.client, &self.statements, &writes, slice);
-        let written = if writes.rows() > slice {
-            match write_in_turn(flight, shared).await {
-                Ok(()) => self.finish([]).await,
-                Err(failure) => Err(self.roll_back(failure).await),
-            }
-        } else {
-            self.finish(flight.into_steps()).await
-        };
-        written?;
+        let mut steps = WriteFlight::of(&self.connection.client, &self.statements, &writes, slice).into_steps();
+        if writes.rows() > slice
+            && let Err(failure) = write_in_turn(&mut steps, slices_until(writes.rows()), shared).await
+        {
+            return Err(self.roll_back(failure).await);
+        }
+        self.finish(steps).await?;
         shared.health.note_answer();
         Ok(writes.changed)
     }
@@ -176,9 +174,15 @@ impl WriteSession {
     }
 }
 
-/// Writes each statement after the answer to the one before, so that each has its own time limit.
-async fn write_in_turn(flight: WriteFlight<'_>, shared: &Shared) -> Result<(), Failure> {
-    for step in flight.into_steps() {
+/// Writes each statement after the answer to the one before, so that each has its own time limit. Leaves those that are due later.
+async fn write_in_turn<'a>(
+    steps: &mut impl Iterator<Item = Step<'a>>,
+    until: Option<Instant>,
+    shared: &Shared,
+) -> Result<(), Failure> {
+    while until.is_none_or(|until| Instant::now() < until)
+        && let Some(step) = steps.next()
+    {
         in_time(async { Ok(step.await?) }).await?;
         shared.health.note_answer();
     }

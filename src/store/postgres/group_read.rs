@@ -305,7 +305,7 @@ async fn answer(session: &Session, mut requests: Vec<Request>, shared: &Shared) 
     };
     let took = begun.elapsed();
     shared.stats.note_read(requests.len(), took);
-    shared.pace.note_read(took);
+    shared.pace.note_read(keys.len(), took);
     let in_order = |(key, counters): (Key, Result<Counters, StoreError>)| {
         let counters = counters.map(|mut counters| {
             counters.counts.sort_unstable_by_key(|(job_type, _)| job_type.index());

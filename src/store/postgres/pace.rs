@@ -20,11 +20,17 @@ const GENTLE_SLICE: usize = 32;
 /// In how many such slices rows are written at most, as locks are held until the last one.
 const MAX_GENTLE_SLICES: usize = 64;
 
-/// A group read that takes longer is slow. At rest one of a hundred takes half as long.
+/// A group read that takes longer is slow, unless it has many keys. At rest one of a hundred takes half as long.
 const SLOW_READ: Duration = Duration::from_millis(1);
+
+/// The most keys of a group read that tells how slow the database is: more keys take longer at rest too.
+const FEW_KEYS: usize = 128;
 
 /// How long large groups are written gently after a slow read.
 const GENTLE_TIME: Duration = Duration::from_secs(1);
+
+/// For how long a transaction writes slices, after which the rest is sent at once: other sessions wait for its locks for 2 s.
+const MAX_GENTLE_WRITE: Duration = Duration::from_millis(500);
 
 /// If no group read is faster, the database is too far away for slices: each would wait for the network longer than it works.
 const NEAR: Duration = Duration::from_micros(300);
@@ -51,10 +57,10 @@ impl Pace {
         self.fastest_read.store(u64::MAX, Ordering::Relaxed);
     }
 
-    /// Notes how long a group read took.
-    pub(super) fn note_read(&self, took: Duration) {
+    /// Notes how long a group read of so many keys took.
+    pub(super) fn note_read(&self, keys: usize, took: Duration) {
         self.fastest_read.fetch_min(micros(took), Ordering::Relaxed);
-        if took >= SLOW_READ {
+        if took >= SLOW_READ && keys <= FEW_KEYS {
             let until = self.start.elapsed() + GENTLE_TIME;
             self.gentle_until.fetch_max(micros(until), Ordering::Relaxed);
         }
@@ -73,6 +79,12 @@ impl Pace {
             false => SLICE,
         }
     }
+}
+
+/// Until when a transaction that begins to write so many rows now writes them in slices; `None` if until the end, because they are too
+/// many for one statement.
+pub(super) fn slices_until(rows: usize) -> Option<Instant> {
+    (rows <= SLICE).then(|| Instant::now() + MAX_GENTLE_WRITE)
 }
 
 fn micros(time: Duration) -> u64 {

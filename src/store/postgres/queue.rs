@@ -322,7 +322,7 @@ mod tests {
     async fn large_groups_wait_for_each_other_while_counts_are_slow() {
         let (sender, queue) = queue();
         let send = |project| (0..LARGE_GROUP).for_each(|_| sender.try_send(reset(project)).unwrap());
-        [Duration::ZERO, Duration::from_secs(1)].into_iter().for_each(|read| queue.pace.note_read(read));
+        [Duration::ZERO, Duration::from_secs(1)].into_iter().for_each(|read| queue.pace.note_read(1, read));
         send("p");
         let first = queue.collect().now_or_never().unwrap();
         send("q");
@@ -343,7 +343,7 @@ mod tests {
     async fn a_large_group_waits_for_a_tenth_of_a_second_at_most() {
         let (sender, queue) = queue();
         let send = |project| (0..LARGE_GROUP).for_each(|_| sender.try_send(reset(project)).unwrap());
-        [Duration::ZERO, Duration::from_secs(1)].into_iter().for_each(|read| queue.pace.note_read(read));
+        [Duration::ZERO, Duration::from_secs(1)].into_iter().for_each(|read| queue.pace.note_read(1, read));
         send("p");
         let _first = queue.collect().now_or_never().unwrap();
         send("q");
@@ -352,8 +352,8 @@ mod tests {
         assert_eq!((new(second).0.len(), begun.elapsed()), (LARGE_GROUP, MAX_LARGE_WAIT));
     }
 
-    #[test]
-    fn a_group_that_waits_is_committed_when_the_queue_closes() {
+    #[tokio::test(start_paused = true)]
+    async fn a_group_that_waits_is_committed_when_the_queue_closes() {
         let (sender, queue) = queue();
         sender.try_send(reset("p")).unwrap();
         let _first = queue.collect().now_or_never().unwrap().unwrap();

@@ -4,10 +4,10 @@ use tokio::runtime::Runtime;
 use tokio::time::advance;
 
 use super::*;
-use crate::domain::{CountFilter, JobId, JobTypes, ProjectId, Status, SubJob, SubJobId, Version};
+use crate::domain::{CountFilter, JobId, JobTypeSet, JobTypes, ProjectId, Status, SubJob, SubJobId, Version};
 use crate::store::cluster::{Cluster, Version as ServerVersion};
 use crate::store::postgres::PostgresStore;
-use crate::store::{Target, migrate};
+use crate::store::{Target, check_database, migrate};
 
 /// The most subtasks that a report of the greatest length has.
 const LARGEST_REPORT: usize = 139_572;
@@ -17,9 +17,11 @@ const FAST_READ: Duration = Duration::from_micros(100);
 #[tokio::test(start_paused = true)]
 async fn large_groups_are_sliced_for_a_while_after_a_slow_count() {
     let pace = Pace::default();
-    pace.note_read(FAST_READ);
+    pace.note_read(1, FAST_READ);
     assert_eq!(pace.slice(LARGE_GROUP), SLICE);
-    pace.note_read(SLOW_READ);
+    pace.note_read(FEW_KEYS + 1, SLOW_READ);
+    assert_eq!(pace.slice(LARGE_GROUP), SLICE);
+    pace.note_read(FEW_KEYS, SLOW_READ);
     assert_eq!([LARGE_GROUP - 1, LARGE_GROUP].map(|rows| pace.slice(rows)), [SLICE, GENTLE_SLICE]);
     advance(GENTLE_TIME).await;
     assert_eq!(pace.slice(LARGE_GROUP), SLICE);
@@ -29,19 +31,19 @@ async fn large_groups_are_sliced_for_a_while_after_a_slow_count() {
 async fn a_database_at_a_distance_gets_no_slices() {
     let pace = Pace::default();
     for (reads, is_gentle) in [([NEAR, SLOW_READ], false), ([FAST_READ, SLOW_READ], true)] {
-        reads.into_iter().for_each(|read| pace.note_read(read));
+        reads.into_iter().for_each(|read| pace.note_read(1, read));
         assert_eq!(pace.is_gentle(), is_gentle, "{reads:?}");
     }
     // The next host may be at another distance.
     pace.note_connected();
-    pace.note_read(SLOW_READ);
+    pace.note_read(1, SLOW_READ);
     assert!(!pace.is_gentle());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_transaction_has_a_bounded_number_of_slices() {
     let pace = Pace::default();
-    [FAST_READ, SLOW_READ].into_iter().for_each(|read| pace.note_read(read));
+    [FAST_READ, SLOW_READ].into_iter().for_each(|read| pace.note_read(1, read));
     for rows in [LARGE_GROUP, 1000, 2048, 2049, LARGEST_REPORT] {
         assert!(rows.div_ceil(pace.slice(rows)) <= MAX_GENTLE_SLICES, "{rows}");
     }
@@ -52,6 +54,7 @@ async fn a_transaction_has_a_bounded_number_of_slices() {
 struct Setup {
     runtime: Runtime,
     database: String,
+    target: Target,
     stores: [PostgresStore; 2],
     project: ProjectId,
 }
@@ -75,7 +78,7 @@ impl Setup {
             store
         };
         let stores = [store(), store()];
-        Self { runtime, database, stores, project: ProjectId::parse("p").unwrap() }
+        Self { runtime, database, target, stores, project: ProjectId::parse("p").unwrap() }
     }
 
     fn sql(&self, statement: &str) -> String {
@@ -94,20 +97,30 @@ impl Setup {
             version: Version::default(),
             details: None,
         };
-        let reads = if is_gentle { [FAST_READ, SLOW_READ] } else { [FAST_READ; 2] };
-        let store = &self.stores[0];
-        let note = || reads.into_iter().for_each(|read| store.tasks().unwrap().shared.pace.note_read(read));
-        let outcome = std::thread::scope(|scope| {
+        let report = || self.stores[0].report(&self.project, (0..subtasks).map(one).collect());
+        let outcome = if is_gentle { self.gently(report) } else { self.near(&[FAST_READ], report) };
+        assert_eq!(outcome.unwrap().created, subtasks as u64);
+        inserts() - before
+    }
+
+    /// Makes a change of the first store while counts are slow.
+    fn gently<A: Send>(&self, change: impl FnOnce() -> A + Send) -> A {
+        self.near(&[FAST_READ, SLOW_READ], change)
+    }
+
+    /// The same while counts take so long.
+    fn near<A: Send>(&self, reads: &[Duration], change: impl FnOnce() -> A + Send) -> A {
+        let pace = &self.stores[0].tasks().unwrap().shared.pace;
+        let note = || reads.iter().for_each(|read| pace.note_read(1, *read));
+        std::thread::scope(|scope| {
             note();
-            let reporting = scope.spawn(|| store.report(&self.project, (0..subtasks).map(one).collect()));
-            while !reporting.is_finished() {
+            let changing = scope.spawn(change);
+            while !changing.is_finished() {
                 note();
                 std::thread::sleep(Duration::from_millis(1));
             }
-            reporting.join().unwrap()
-        });
-        assert_eq!(outcome.unwrap().created, subtasks as u64);
-        inserts() - before
+            changing.join().unwrap()
+        })
     }
 
     fn count(&self) -> u64 {
@@ -126,6 +139,34 @@ fn a_large_report_is_written_in_at_most_so_many_slices_and_only_while_counts_are
     }
     assert_eq!(setup.report(10_000, false), 1);
     assert_eq!(setup.count(), 10_000 * 2 + 1000 + LARGE_GROUP as u64 / 2);
+}
+
+/// Rows that are inserted, updated and removed, each of a job of its own.
+#[test]
+fn counters_are_right_after_slices_of_every_kind() {
+    let setup = Setup::new();
+    let (store, ids) = (&setup.stores[0], (0..1000).map(|at| SubJobId::parse(&at.to_string()).unwrap()));
+    let is_good = || setup.runtime.block_on(check_database(&setup.target)).unwrap().is_good();
+    for (round, status) in [(0, Status::Running), (1, Status::Success)] {
+        let one = |id: SubJobId| SubJob {
+            job_id: JobId::parse(&format!("{round} {id}")).unwrap(),
+            id,
+            job_type: JobTypes::default().iter().nth(round).unwrap(),
+            status,
+            version: Version::default(),
+            details: None,
+        };
+        let outcome = setup.gently(|| store.report(&setup.project, ids.clone().map(one).collect())).unwrap();
+        assert_eq!([outcome.created, outcome.updated][round], 1000);
+        assert!(is_good());
+        let filter = CountFilter { status: Some(status), ..CountFilter::default() };
+        assert_eq!(setup.runtime.block_on(setup.stores[1].count(&setup.project, &filter)), Ok(1000));
+    }
+    let delete =
+        || setup.runtime.block_on(store.delete(setup.project.clone(), ids.collect(), JobTypeSet::ALL).outcome());
+    assert_eq!(setup.gently(delete), Ok(Ok(1000)));
+    assert!(is_good());
+    assert_eq!((setup.count(), setup.sql("SELECT count(*) FROM job_tally")), (0, "0".into()));
 }
 
 #[test]
