@@ -189,3 +189,9 @@ fn a_report_whose_connection_ends_between_two_slices_is_stored_as_a_whole_or_not
     let stored = setup.sql("SELECT count(*) FROM sub_job");
     assert_eq!(stored, (before + 1000).to_string());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_transaction_of_one_statement_writes_slices_for_a_while_only() {
+    assert_eq!(slices_until(SLICE), Some(Instant::now() + MAX_GENTLE_WRITE));
+    assert_eq!(slices_until(SLICE + 1), None);
+}
