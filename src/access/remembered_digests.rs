@@ -15,8 +15,8 @@ thread_local! {
     static REMEMBERED: Option<RefCell<RememberedDigests>> = RememberedDigests::new().ok().map(RefCell::new);
 }
 
-/// Digests by a keyed hash of their tokens. The tokens themselves are not kept, and whoever does not know the key finds no two tokens
-/// with the same hash of 128 bits.
+/// Digests by a keyed hash of their tokens, of 128 bits. The tokens themselves are not kept. Without the key nobody finds two tokens with
+/// the same hash.
 struct RememberedDigests {
     hasher: SipHasher24,
     /// Each is at the place that the lowest bits of its hash say.

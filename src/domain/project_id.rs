@@ -30,7 +30,7 @@ impl ProjectId {
     ///
     /// Which part of the rule is broken.
     pub fn parse(text: &str) -> Result<Self, ProjectIdError> {
-        // As most are. All bytes are looked at, many at once, which takes less than to stop at the first other one.
+        // Most identifiers are letters and digits only. To test all bytes, many at once, is faster than to stop at the first other one.
         let are_alphanumeric = || text.bytes().fold(true, |so_far, byte| so_far & byte.is_ascii_alphanumeric());
         let is_plain = matches!(text.len(), 1..=128) && are_alphanumeric();
         let forbidden = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | '\\');

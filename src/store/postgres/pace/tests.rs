@@ -65,8 +65,9 @@ impl Setup {
         let (runtime, database) = (Runtime::new().unwrap(), cluster.create_database(None));
         let target = Target::new(cluster.url(&database).parse().unwrap(), None, None).unwrap();
         runtime.block_on(migrate(&target)).unwrap();
-        let counted = "CREATE SEQUENCE inserts MINVALUE 0; SELECT nextval('inserts'); CREATE SEQUENCE cut_at; \
+        let counted = "CREATE SEQUENCE inserts MINVALUE 0; SELECT nextval('inserts'); CREATE SEQUENCE cut_at; CREATE SEQUENCE slow; \
             CREATE FUNCTION counted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN \
+                IF (SELECT is_called FROM slow) THEN PERFORM pg_sleep(0.03); END IF; \
                 IF nextval(''inserts'') = (SELECT last_value FROM cut_at) AND (SELECT is_called FROM cut_at) \
                 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF; RETURN NULL; END'; \
             CREATE TRIGGER counted AFTER INSERT ON sub_job FOR EACH STATEMENT EXECUTE FUNCTION counted()";
@@ -167,6 +168,16 @@ fn counters_are_right_after_slices_of_every_kind() {
     assert_eq!(setup.gently(delete), Ok(Ok(1000)));
     assert!(is_good());
     assert_eq!((setup.count(), setup.sql("SELECT count(*) FROM job_tally")), (0, "0".into()));
+}
+
+/// The slices that are due after [`MAX_GENTLE_WRITE`] are sent at once, with COMMIT.
+#[test]
+fn a_report_that_is_written_for_long_is_stored_as_a_whole() {
+    let setup = Setup::new();
+    setup.sql("SELECT nextval('slow')");
+    assert_eq!(setup.report(1000, true), 32);
+    assert_eq!(setup.count(), 1000);
+    assert!(setup.runtime.block_on(check_database(&setup.target)).unwrap().is_good());
 }
 
 #[test]

@@ -91,14 +91,20 @@ fn a_large_group_does_not_wait() {
     assert_eq!(group.len(), LARGE_GROUP);
 }
 
-#[tokio::test(start_paused = true)]
-async fn large_groups_wait_for_each_other_while_counts_are_slow() {
+/// A queue while counts are slow, with a large group that is committed, and changes for another.
+fn two_large_groups() -> (mpsc::Sender<Change>, Arc<Queue>, Group) {
     let (sender, queue) = queue();
     let send = |project| (0..LARGE_GROUP).for_each(|_| sender.try_send(reset(project)).unwrap());
     [Duration::ZERO, Duration::from_secs(1)].into_iter().for_each(|read| queue.pace.note_read(1, read));
     send("p");
-    let first = queue.collect().now_or_never().unwrap();
+    let first = queue.collect().now_or_never().unwrap().unwrap();
     send("q");
+    (sender, queue, first)
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_groups_wait_for_each_other_while_counts_are_slow() {
+    let (sender, queue, first) = two_large_groups();
     let mut waits = Box::pin(queue.collect());
     assert!(waits.as_mut().now_or_never().is_none());
     drop(first);
@@ -114,12 +120,7 @@ async fn large_groups_wait_for_each_other_while_counts_are_slow() {
 
 #[tokio::test(start_paused = true)]
 async fn a_large_group_waits_for_a_tenth_of_a_second_at_most() {
-    let (sender, queue) = queue();
-    let send = |project| (0..LARGE_GROUP).for_each(|_| sender.try_send(reset(project)).unwrap());
-    [Duration::ZERO, Duration::from_secs(1)].into_iter().for_each(|read| queue.pace.note_read(1, read));
-    send("p");
-    let _first = queue.collect().now_or_never().unwrap();
-    send("q");
+    let (_sender, queue, _first) = two_large_groups();
     let begun = Instant::now();
     let second = timeout(2 * MAX_LARGE_WAIT, queue.collect()).await.unwrap();
     assert_eq!((new(second).0.len(), begun.elapsed()), (LARGE_GROUP, MAX_LARGE_WAIT));
