@@ -12,7 +12,7 @@ mod plain;
 mod support;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use cluster::{Cluster, Version as ServerVersion};
@@ -77,6 +77,7 @@ impl World {
         self.counts(&large);
         self.medians(&small.0, &large.0);
         self.beside_reports(&large.0);
+        self.lists_beside_reports(&small.0);
         // A checkpoint would slow what is measured next.
         self.cluster.sql("postgres", "CHECKPOINT");
     }
@@ -171,14 +172,8 @@ impl World {
     fn medians(&self, small: &Store, large: &Store) {
         let median = |store: &Store| {
             let filter = self.filter(None);
-            let mut times: Vec<f64> = (0..4000)
-                .map(|_| {
-                    let begin = Instant::now();
-                    self.runtime.block_on(store.count(&self.project, &filter)).unwrap();
-                    begin.elapsed().as_secs_f64() * 1e6
-                })
-                .collect();
-            times.sort_by(f64::total_cmp);
+            let count = || self.runtime.block_on(store.count(&self.project, &filter)).unwrap();
+            let times = times(4000, Duration::ZERO, count);
             times[times.len() / 2]
         };
         let pairs: Vec<_> = (0..ROUNDS).map(|_| (median(large), median(small))).collect();
@@ -190,36 +185,67 @@ impl World {
     fn beside_reports(&self, store: &Arc<Store>) {
         let (mut beside, mut rest) = (Vec::new(), Vec::new());
         let (mut callers_beside, mut callers_at_rest) = (Vec::new(), Vec::new());
-        let reported = AtomicU64::new(0);
+        let mut reported = 0;
         for round in 0..ROUNDS {
             rest.push(self.percentile(store));
             callers_at_rest.push(self.percentile_of_callers(store));
-            let is_over = Arc::new(AtomicBool::new(false));
-            std::thread::scope(|scope| {
-                for sender in 0..4 {
-                    let (store, is_over, reported) = (store.clone(), is_over.clone(), &reported);
-                    scope.spawn(move || {
-                        let status = Status::ALL[round % 2 + 2];
-                        for at in 0.. {
-                            if is_over.load(Ordering::Relaxed) {
-                                return;
-                            }
-                            let from = (at * 4 + sender) * 1000 % LARGE;
-                            let batch = sub_jobs(self.job_type, from..from + 1000, status);
-                            store.report(&self.project, batch).unwrap();
-                            reported.fetch_add(1000, Ordering::Relaxed);
-                        }
-                    });
-                }
-                let _end = SetOnDrop(&is_over);
+            let measure = || {
                 beside.push(self.percentile(store));
                 callers_beside.push(self.percentile_of_callers(store));
-            });
+            };
+            let status = Status::ALL[round % 2 + 2];
+            reported += self.while_reported(store, status, |batch| batch * 1000 % LARGE, measure);
         }
-        println!("{} subtasks reported meanwhile", reported.load(Ordering::Relaxed));
+        println!("{reported} subtasks reported meanwhile");
         let figure = "99th percentile of counts, microseconds";
         print(figure, "64 callers at once", "beside reports", &callers_beside, "at rest", &callers_at_rest);
         print(figure, "one each 2 ms", "beside reports", &beside, "at rest", &rest);
+    }
+
+    /// Measures while 4 tasks report 1,000 subtasks each, from these numbers on. How many have been reported.
+    fn while_reported(
+        &self,
+        store: &Arc<Store>,
+        status: Status,
+        first: impl Fn(usize) -> usize + Sync,
+        measure: impl FnOnce(),
+    ) -> usize {
+        let (batches, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while !is_over.load(Ordering::Relaxed) {
+                        let from = first(batches.fetch_add(1, Ordering::Relaxed));
+                        let batch = sub_jobs(self.job_type, from..from + 1000, status);
+                        store.report(&self.project, batch).unwrap();
+                    }
+                });
+            }
+            let _end = SetOnDrop(&is_over);
+            measure();
+        });
+        batches.into_inner() * 1000
+    }
+
+    /// Lists wait for transactions that are adding subtasks.
+    fn lists_beside_reports(&self, store: &Arc<Store>) {
+        let (mut beside, mut rest) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+        let (mut next, filter) = (LARGE, self.filter(None));
+        let read = || self.runtime.block_on(store.page(&self.project, &filter, 0, 100)).unwrap();
+        let measure = |figures: &mut [Vec<f64>; 2]| {
+            let times = times(300, Duration::from_millis(5), read);
+            figures[0].push(times[times.len() / 2]);
+            figures[1].push(times[times.len() * 99 / 100]);
+        };
+        for _ in 0..ROUNDS {
+            measure(&mut rest);
+            let first = |batch| next + batch * 1000;
+            next += self.while_reported(store, Status::Running, first, || measure(&mut beside));
+        }
+        for (at, figure) in ["median", "99th percentile"].into_iter().enumerate() {
+            let figure = format!("{figure} of lists of 100, microseconds");
+            print(&figure, "one each 5 ms", "beside reports of new ones", &beside[at], "at rest", &rest[at]);
+        }
     }
 
     /// The 99th percentile of counts by 64 callers. Each asks again as soon as it has its answer.
@@ -248,15 +274,8 @@ impl World {
 
     fn percentile(&self, store: &Store) -> f64 {
         let filter = self.filter(None);
-        let mut times: Vec<f64> = (0..2000)
-            .map(|_| {
-                std::thread::sleep(Duration::from_millis(2));
-                let begin = Instant::now();
-                self.runtime.block_on(store.count(&self.project, &filter)).unwrap();
-                begin.elapsed().as_secs_f64() * 1e6
-            })
-            .collect();
-        times.sort_by(f64::total_cmp);
+        let count = || self.runtime.block_on(store.count(&self.project, &filter)).unwrap();
+        let times = times(2000, Duration::from_millis(2), count);
         times[times.len() * 99 / 100]
     }
 
@@ -318,6 +337,19 @@ impl World {
             println!("  a transaction: {} subtasks, {} microseconds", Spread::of(groups), Spread::of(flights));
         }
     }
+}
+
+/// How long an operation takes, in microseconds, sorted. It is repeated after pauses.
+fn times<A>(repeats: usize, pause: Duration, operation: impl Fn() -> A) -> Vec<f64> {
+    let time = |_| {
+        std::thread::sleep(pause);
+        let begin = Instant::now();
+        operation();
+        begin.elapsed().as_secs_f64() * 1e6
+    };
+    let mut times: Vec<f64> = (0..repeats).map(time).collect();
+    times.sort_by(f64::total_cmp);
+    times
 }
 
 fn sub_jobs(job_type: JobType, numbers: std::ops::Range<usize>, status: Status) -> Vec<SubJob> {

@@ -62,7 +62,7 @@ pub struct Dropped {
 }
 
 /// Some of the subtasks that match a filter, all of one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {
     /// How many match in all.
     pub total: u64,
@@ -127,7 +127,7 @@ pub struct ImageJob {
 }
 
 /// Some of the image jobs that match a filter, all of one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct JobPage {
     /// How many match in all.
     pub total: u64,

@@ -19,7 +19,7 @@ struct Setup {
 impl Setup {
     fn new() -> Self {
         let (cluster, database) = (Cluster::shared(ServerVersion::System), database());
-        let gate = "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS \
+        let gate = "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql SET lock_timeout = 0 AS \
             'BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NEW; END'; \
             CREATE TRIGGER wait BEFORE INSERT ON sub_job FOR EACH ROW WHEN (NEW.id = 'gate') EXECUTE FUNCTION wait()";
         cluster.sql(&database, gate);
@@ -88,7 +88,7 @@ fn identifiers(store: &Store) -> Vec<String> {
 
 /// A walker of the list would otherwise see a subtask twice, or never.
 #[test]
-fn a_report_that_is_committed_later_is_later_in_the_list() {
+fn a_list_waits_for_subtasks_that_come_before_others_in_it() {
     let setup = Setup::new();
     let (slow, fast) = (setup.replica(), setup.replica());
     slow.report(&project("p"), batch(&["first"], Status::Running)).unwrap();
@@ -96,15 +96,56 @@ fn a_report_that_is_committed_later_is_later_in_the_list() {
         setup.hold(scope, "held", "SELECT pg_advisory_xact_lock(7)");
         let submitted = slow.submit(project("p"), batch(&[GATE], Status::Running));
         setup.until_waiting("1", &slow);
-        let report = scope.spawn(|| fast.report(&project("p"), batch(&["fast"], Status::Running)).unwrap());
-        setup.until(|| report.is_finished() || setup.waiting() == "2" || fast.database_stats().unwrap().repeats > 0);
-        let before = identifiers(&fast);
+        assert_eq!(fast.report(&project("p"), batch(&["fast"], Status::Running)).unwrap().created, 1);
+        let list = scope.spawn(|| identifiers(&fast));
+        setup.until(|| list.is_finished() || setup.waiting() == "2");
         setup.release("held");
-        assert_eq!(report.join().unwrap().created, 1);
+        assert_eq!(list.join().unwrap(), ["first", GATE, "fast"]);
         assert_eq!(wait(submitted.outcome()).unwrap().created, 1);
-        let after = identifiers(&fast);
-        assert!(after.starts_with(&before) && after.len() == 3, "{before:?} {after:?}");
     });
+}
+
+#[test]
+fn a_list_that_has_waited_in_vain_holds_no_report() {
+    let setup = Setup::new();
+    let (slow, fast) = (setup.replica(), setup.replica());
+    scope(|scope| {
+        setup.hold(scope, "held", "SELECT pg_advisory_xact_lock(7)");
+        let submitted = slow.submit(project("p"), batch(&[GATE], Status::Running));
+        setup.until_waiting("1", &slow);
+        let list = scope.spawn(|| wait(fast.page(&project("p"), &CountFilter::default(), 0, 99)));
+        setup.until(|| list.is_finished() || setup.waiting() == "2");
+        let report = fast.submit(project("p"), batch(&["fast"], Status::Running));
+        assert_eq!(list.join().unwrap(), Err(StoreError::Unavailable));
+        assert_eq!(wait(report.outcome()).unwrap().created, 1);
+        setup.release("held");
+        assert_eq!(wait(submitted.outcome()).unwrap().created, 1);
+    });
+    assert_eq!(identifiers(&fast), [GATE, "fast"]);
+}
+
+/// It may take seconds to store.
+#[test]
+fn a_list_does_not_wait_for_a_large_report() {
+    let setup = Setup::new();
+    let (slow, fast) = (setup.replica(), setup.replica());
+    slow.report(&project("p"), batch(&["first"], Status::Running)).unwrap();
+    let ids: Vec<String> = (0..16_384).map(|number| format!("a{number}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).chain([GATE]).collect();
+    scope(|scope| {
+        setup.hold(scope, "held", "SELECT pg_advisory_xact_lock(7)");
+        let large = slow.submit(project("p"), batch(&ids, Status::Running));
+        setup.until_waiting("1", &slow);
+        let small = fast.submit(project("p"), batch(&["fast"], Status::Running));
+        setup.until_waiting("2", &fast);
+        assert_eq!(identifiers(&fast), ["first"]);
+        setup.release("held");
+        assert_eq!(wait(large.outcome()).unwrap().created, 16_385);
+        assert_eq!(wait(small.outcome()).unwrap().created, 1);
+    });
+    let page = wait(fast.page(&project("p"), &CountFilter::default(), 16_385, 99)).unwrap();
+    assert_eq!((page.total, page.sub_jobs.len()), (16_387, 2));
+    assert_eq!(page.sub_jobs[1].id, SubJobId::parse("fast").unwrap());
 }
 
 #[test]

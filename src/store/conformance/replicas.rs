@@ -105,3 +105,46 @@ fn replicas_agree_while_they_report_the_same_subtasks() {
     }
     assert!(check().is_good());
 }
+
+/// What a caller has read of a list stays its beginning, however many transactions add subtasks at the same time.
+#[test]
+fn lists_grow_at_their_end_through_every_replica() {
+    const SIZE: usize = 100;
+    const SEEN: usize = 500;
+    let database = database();
+    let replicas: Vec<_> = (0..3).map(|_| replica(&database)).collect();
+    let write = |writer: usize| {
+        for report in 0..REPORTS {
+            let one = |number| sub_job(&format!("{writer}-{report}-{number}"), "j", Status::Running, 0);
+            replicas[writer % 3].report(&project("p"), (0..SIZE).map(one).collect()).unwrap();
+        }
+    };
+    let (p, all) = (project("p"), CountFilter::default());
+    let (mut listed, mut total) = (Vec::new(), 0);
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| {
+                scope.spawn({
+                    let write = &write;
+                    move || write(writer)
+                })
+            })
+            .collect();
+        let mut is_over = false;
+        for look in 0.. {
+            let from = listed.len().saturating_sub(SEEN);
+            let page = wait(replicas[look % 3].page(&p, &all, from as u64, usize::MAX)).unwrap();
+            let ids: Vec<_> = page.sub_jobs.into_iter().map(|sub_job| sub_job.id).collect();
+            assert!(ids.starts_with(&listed[from..]), "{ids:?} after {:?}", &listed[from..]);
+            listed.truncate(from);
+            listed.extend(ids);
+            total = page.total;
+            assert_eq!(listed.len() as u64, total);
+            if is_over {
+                break;
+            }
+            is_over = writers.iter().all(|writer| writer.is_finished());
+        }
+    });
+    assert_eq!(total as usize, WRITERS * REPORTS * SIZE);
+}

@@ -4,39 +4,37 @@ use std::pin::pin;
 
 use futures_util::TryStreamExt as _;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Row, Transaction};
+use tokio_postgres::{Client, Row};
 
 use super::error::ReadError;
 use super::job_hash::JobHash;
-use super::pages::find_project;
 use super::shared::Shared;
 use super::statements::of_statuses;
-use crate::domain::{JobFilter, JobId, JobTypeSet, ProjectId, Status, StatusCounts, TimeRange};
+use crate::domain::{JobFilter, JobId, JobTypeSet, Status, StatusCounts, TimeRange};
 use crate::store::data_dir::decode_details;
 use crate::store::types::{ImageJob, JobPage};
 
 /// A page of the jobs that match, in the order of their first image subtasks.
 pub(super) async fn image_jobs(
-    transaction: &Transaction<'_>,
-    project: &ProjectId,
+    client: &Client,
+    project: i64,
     filter: JobFilter,
     (offset, limit): (u64, usize),
     most_timed: u64,
     shared: &Shared,
 ) -> Result<JobPage, ReadError> {
-    let mut page = JobPage { total: 0, jobs: Vec::new() };
-    let Some((number, _)) = find_project(transaction, project).await? else { return Ok(page) };
+    let mut page = JobPage::default();
     let images = shared.types.of_set(JobTypeSet::IMAGE);
     let text = format!(
         "SELECT s.job, (array_agg(s.job_type ORDER BY s.seq))[1], {} FROM sub_job s \
          WHERE s.project = $1 AND s.job_type = ANY($2) GROUP BY s.job ORDER BY min(s.seq)",
         of_statuses(|status| format!("count(*) FILTER (WHERE s.status = {status})"))
     );
-    let values: [(&(dyn ToSql + Sync), Type); 2] = [(&number, Type::INT8), (&images, Type::INT2_ARRAY)];
+    let values: [(&(dyn ToSql + Sync), Type); 2] = [(&project, Type::INT8), (&images, Type::INT2_ARRAY)];
     let mut found = Vec::new();
     {
         // Row by row, since only those of the page are kept.
-        let mut rows = pin!(transaction.query_typed_raw(&text, values.map(|(value, kind)| (value, kind))).await?);
+        let mut rows = pin!(client.query_typed_raw(&text, values.map(|(value, kind)| (value, kind))).await?);
         while let Some(row) = rows.try_next().await? {
             let job_type: i16 = row.try_get(1)?;
             let job_type = shared.types.job_type(job_type).ok_or(ReadError::UnknownType(job_type))?;
@@ -53,7 +51,7 @@ pub(super) async fn image_jobs(
     }
     for (job, job_type, counts) in found {
         let is_timed = counts.total() <= most_timed;
-        let (id, times) = read_job(transaction, number, job, &images, is_timed).await?;
+        let (id, times) = read_job(client, project, job, &images, is_timed).await?;
         page.jobs.push(ImageJob { id, job_type, counts, times });
     }
     Ok(page)
@@ -69,7 +67,7 @@ fn read_counts(row: &Row) -> Result<StatusCounts, ReadError> {
 
 /// The identifier of a job, and the times of its image subtasks if they are wanted.
 async fn read_job(
-    transaction: &Transaction<'_>,
+    client: &Client,
     project: i64,
     job: JobHash,
     images: &Vec<i16>,
@@ -77,14 +75,14 @@ async fn read_job(
 ) -> Result<(JobId, TimeRange), ReadError> {
     let values: [(&(dyn ToSql + Sync), Type); 2] = [(&project, Type::INT8), (&job, Type::UUID)];
     let text = "SELECT job_id FROM job_tally WHERE project = $1 AND job = $2 LIMIT 1";
-    let rows = transaction.query_typed(text, &values).await?;
+    let rows = client.query_typed(text, &values).await?;
     let id: &str = rows.first().map(|row| row.try_get(0)).transpose()?.unwrap_or_default();
     let id = JobId::parse(id).map_err(|_| ReadError::Unreadable(id.into()))?;
     let mut times = TimeRange::default();
     if is_timed {
         let [project, job] = values;
         let text = "SELECT details FROM sub_job WHERE project = $1 AND job = $2 AND job_type = ANY($3)";
-        for row in transaction.query_typed(text, &[project, job, (images, Type::INT2_ARRAY)]).await? {
+        for row in client.query_typed(text, &[project, job, (images, Type::INT2_ARRAY)]).await? {
             if let Some(bytes) = row.try_get::<_, Option<&[u8]>>(0)? {
                 times.include(&decode_details(bytes).map_err(|_| ReadError::Unreadable(id.to_string()))?);
             }

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_postgres::{IsolationLevel, Transaction};
+use tokio_postgres::Client;
+use tokio_postgres::types::Type;
 
 use super::connect::{Connection, Purpose, connect};
 use super::error::ReadError;
+use super::statements::{LIST_LOCKS, class};
 use super::target::Target;
 use super::turns::{Turn, Turns};
 use crate::domain::ProjectId;
@@ -37,7 +39,31 @@ impl Default for Lists {
 }
 
 impl Lists {
-    /// Reads in a transaction in which all statements see the same moment.
+    /// Reads a project, by its number, in a transaction in which all statements see the same moment. `None` if the database does not know
+    /// the project.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::run`].
+    pub(super) async fn run_in_order<A>(
+        &self,
+        target: &Target,
+        project: &ProjectId,
+        work: impl AsyncFnOnce(&Client, i64) -> Result<A, ReadError>,
+    ) -> Result<Option<A>, StoreError> {
+        self.run(target, project, async |client, deadline| {
+            let text = "SELECT no FROM project WHERE id = $1";
+            let rows = client.query_typed(text, &[(&project.as_str(), Type::TEXT)]).await?;
+            let Some(number) = rows.first().map(|row| row.try_get(0)).transpose()? else { return Ok(None) };
+            client.batch_execute(&begin(number, deadline)).await?;
+            let answer = work(client, number).await?;
+            client.batch_execute("COMMIT").await?;
+            Ok(Some(answer))
+        })
+        .await
+    }
+
+    /// Reads on one of the connections, until a deadline.
     ///
     /// # Errors
     ///
@@ -46,7 +72,7 @@ impl Lists {
         &self,
         target: &Target,
         project: &ProjectId,
-        work: impl AsyncFnOnce(&Transaction<'_>) -> Result<A, ReadError>,
+        work: impl AsyncFnOnce(&Client, Instant) -> Result<A, ReadError>,
     ) -> Result<A, StoreError> {
         let deadline = Instant::now() + LIST_LIMIT;
         let run = async {
@@ -57,7 +83,9 @@ impl Lists {
                 None => connect(target, Purpose::Upkeep).await.map_err(|_| StoreError::Unavailable)?,
             };
             let mut list = List { running: Some((connection, turn)), target };
-            match list.read(deadline, work).await {
+            // It is there until the answer.
+            let (connection, _) = list.running.as_ref().expect("the list has no answer yet");
+            match work(&connection.client, deadline).await {
                 Ok(answer) => {
                     self.idle().extend(list.running.take().map(|(connection, _turn)| connection));
                     Ok(answer)
@@ -76,28 +104,25 @@ impl Lists {
     }
 }
 
+/// Begins the transaction of a list. Its moment is one at which no transaction is adding subtasks to projects of the class, except a
+/// large one that adds them alone. So numbers that are committed later are higher than all that it sees, and what it shows of the order
+/// stays the beginning of it. One message, so that no server that stops meanwhile keeps the lock.
+fn begin(project: i64, deadline: Instant) -> String {
+    // For a server that is lost before it cancels the statement.
+    let left = deadline.saturating_duration_since(Instant::now()).as_millis().max(1);
+    format!(
+        "BEGIN; SELECT pg_advisory_lock({LIST_LOCKS}, {class}); COMMIT; \
+         START TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL statement_timeout = {left}; \
+         SELECT pg_advisory_unlock({LIST_LOCKS}, {class})",
+        class = class(project)
+    )
+}
+
 /// A list that is being read.
 struct List<'a> {
     /// `None` after its answer.
     running: Option<(Connection, Turn)>,
     target: &'a Target,
-}
-
-impl List<'_> {
-    async fn read<A>(
-        &mut self,
-        deadline: Instant,
-        work: impl AsyncFnOnce(&Transaction<'_>) -> Result<A, ReadError>,
-    ) -> Result<A, ReadError> {
-        // It is there until the answer.
-        let (connection, _) = self.running.as_mut().expect("the list has no answer yet");
-        let snapshot = connection.client.build_transaction().isolation_level(IsolationLevel::RepeatableRead);
-        let transaction = snapshot.read_only(true).start().await?;
-        // For a server that is lost before it cancels the statement.
-        let left = deadline.saturating_duration_since(Instant::now()).as_millis().max(1);
-        transaction.batch_execute(&format!("SET LOCAL statement_timeout = {left}")).await?;
-        work(&transaction).await
-    }
 }
 
 impl Drop for List<'_> {

@@ -1,7 +1,7 @@
 //! Lists: a page of a project's subtasks, one subtask, one job.
 
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Row, Transaction};
+use tokio_postgres::{Client, Row};
 
 use super::columns;
 use super::error::ReadError;
@@ -43,17 +43,17 @@ impl Condition {
         self.text += &format!(" AND {before}${}{after}", self.values.len());
     }
 
-    async fn query(&self, transaction: &Transaction<'_>, text: &str) -> Result<Vec<Row>, ReadError> {
+    async fn query(&self, client: &Client, text: &str) -> Result<Vec<Row>, ReadError> {
         let values: Vec<(&(dyn ToSql + Sync), Type)> =
             self.values.iter().map(|(value, kind)| (&**value as &(dyn ToSql + Sync), kind.clone())).collect();
-        Ok(transaction.query_typed(text, &values).await?)
+        Ok(client.query_typed(text, &values).await?)
     }
 
     /// The subtasks that match, in their order. The inner query reads the index of the order alone, so that the rows that an offset
     /// skips are not read.
     async fn page(
         &self,
-        transaction: &Transaction<'_>,
+        client: &Client,
         (offset, limit): (u64, usize),
         shared: &Shared,
     ) -> Result<Vec<(i64, SubJob)>, ReadError> {
@@ -63,7 +63,7 @@ impl Condition {
              SELECT s.seq FROM sub_job s WHERE {} ORDER BY s.seq LIMIT {limit} OFFSET {offset})) ORDER BY s.seq",
             self.text
         );
-        self.query(transaction, &text).await?.iter().map(|row| read_sub_job(row, shared)).collect()
+        self.query(client, &text).await?.iter().map(|row| read_sub_job(row, shared)).collect()
     }
 }
 
@@ -84,20 +84,16 @@ fn read_sub_job(row: &Row, shared: &Shared) -> Result<(i64, SubJob), ReadError> 
     Ok((row.try_get(6)?, sub_job))
 }
 
-/// The number and the revision of a project that has had a subtask.
-pub(super) async fn find_project(
-    transaction: &Transaction<'_>,
-    project: &ProjectId,
-) -> Result<Option<(i64, u64)>, ReadError> {
-    let text = "SELECT p.no, r.revision FROM project p JOIN project_revision r ON r.project = p.no WHERE p.id = $1";
-    let rows = transaction.query_typed(text, &[(&project.as_str(), Type::TEXT)]).await?;
-    let Some(row) = rows.first() else { return Ok(None) };
-    Ok(Some((row.try_get(0)?, row.try_get::<_, i64>(1)? as u64)))
+/// The revision of a project; 0 if it has never had a subtask.
+async fn revision(client: &Client, project: i64) -> Result<u64, ReadError> {
+    let text = "SELECT revision FROM project_revision WHERE project = $1";
+    let rows = client.query_typed(text, &[(&project, Type::INT8)]).await?;
+    Ok(rows.first().map_or(Ok(0), |row| row.try_get::<_, i64>(0))? as u64)
 }
 
 /// How many subtasks of these types a job, or the whole project, has in each status.
 async fn counts(
-    transaction: &Transaction<'_>,
+    client: &Client,
     project: i64,
     job: Option<&JobId>,
     job_types: JobTypeSet,
@@ -111,11 +107,11 @@ async fn counts(
             let hash = JobHash::of(job);
             let values: [(&(dyn ToSql + Sync), Type); 3] =
                 [(&project, Type::INT8), (&numbers, Type::INT2_ARRAY), (&hash, Type::UUID)];
-            transaction.query_typed(&text, &values).await?
+            client.query_typed(&text, &values).await?
         }
         None => {
             let text = format!("SELECT {sums} FROM project_tally WHERE project = $1 AND job_type = ANY($2)");
-            transaction.query_typed(&text, &[(&project, Type::INT8), (&numbers, Type::INT2_ARRAY)]).await?
+            client.query_typed(&text, &[(&project, Type::INT8), (&numbers, Type::INT2_ARRAY)]).await?
         }
     };
     let mut counts = StatusCounts::default();
@@ -127,27 +123,25 @@ async fn counts(
 
 /// A page of the subtasks that match.
 pub(super) async fn page(
-    transaction: &Transaction<'_>,
-    project: &ProjectId,
+    client: &Client,
+    project: i64,
     filter: &CountFilter,
     part: (u64, usize),
     shared: &Shared,
 ) -> Result<Page, ReadError> {
-    let Some((number, revision)) = find_project(transaction, project).await? else {
-        return Ok(Page { total: 0, revision: 0, sub_jobs: Vec::new() });
-    };
-    let counts = counts(transaction, number, filter.job_id.as_ref(), filter.job_types, shared).await?;
+    let revision = revision(client, project).await?;
+    let counts = counts(client, project, filter.job_id.as_ref(), filter.job_types, shared).await?;
     let total = filter.status.map_or(counts.total(), |status| counts.of(status));
     if part.0 >= total {
         return Ok(Page { total, revision, sub_jobs: Vec::new() });
     }
-    let found = Condition::of(number, filter, shared).page(transaction, part, shared).await?;
+    let found = Condition::of(project, filter, shared).page(client, part, shared).await?;
     Ok(Page { total, revision, sub_jobs: found.into_iter().map(|(_, sub_job)| sub_job).collect() })
 }
 
 /// One subtask.
 pub(super) async fn sub_job(
-    transaction: &Transaction<'_>,
+    client: &Client,
     project: &ProjectId,
     id: &SubJobId,
     shared: &Shared,
@@ -156,30 +150,29 @@ pub(super) async fn sub_job(
         "SELECT {COLUMNS} FROM project p JOIN sub_job s ON s.project = p.no {JOINED} WHERE p.id = $1 AND s.id = $2"
     );
     let values: [(&(dyn ToSql + Sync), Type); 2] = [(&project.as_str(), Type::TEXT), (&id.to_string(), Type::TEXT)];
-    let rows = transaction.query_typed(&text, &values).await?;
+    let rows = client.query_typed(&text, &values).await?;
     rows.first().map(|row| Ok(read_sub_job(row, shared)?.1)).transpose()
 }
 
 /// One job, with its first subtasks.
 pub(super) async fn job(
-    transaction: &Transaction<'_>,
-    project: &ProjectId,
+    client: &Client,
+    project: i64,
     id: &JobId,
     job_types: JobTypeSet,
     limit: usize,
     shared: &Shared,
 ) -> Result<Option<Job>, ReadError> {
-    let Some((number, _)) = find_project(transaction, project).await? else { return Ok(None) };
-    let counts = counts(transaction, number, Some(id), job_types, shared).await?;
+    let counts = counts(client, project, Some(id), job_types, shared).await?;
     if counts.total() == 0 {
         return Ok(None);
     }
     let condition =
-        |status| Condition::of(number, &CountFilter { status, job_types, job_id: Some(id.clone()) }, shared);
-    let first = condition(None).page(transaction, (0, limit), shared).await?;
+        |status| Condition::of(project, &CountFilter { status, job_types, job_id: Some(id.clone()) }, shared);
+    let first = condition(None).page(client, (0, limit), shared).await?;
     let mut failed: Option<(i64, SubJob)> = None;
     for status in Status::ALL.into_iter().filter(|status| status.has_failed() && counts.of(*status) > 0) {
-        let found = condition(Some(status)).page(transaction, (0, 1), shared).await?;
+        let found = condition(Some(status)).page(client, (0, 1), shared).await?;
         failed = failed.into_iter().chain(found).min_by_key(|(seq, _)| *seq);
     }
     let last = first.last().map(|(seq, _)| *seq);

@@ -86,7 +86,7 @@ impl PostgresStore {
     ) -> Result<Option<SubJob>, StoreError> {
         let shared = &self.tasks()?.shared;
         let read =
-            self.lists.run(&self.target, project, async |snapshot| pages::sub_job(snapshot, project, id, shared).await);
+            self.lists.run(&self.target, project, async |client, _| pages::sub_job(client, project, id, shared).await);
         self.unless_down(read).await
     }
 
@@ -98,10 +98,10 @@ impl PostgresStore {
         limit: usize,
     ) -> Result<Page, StoreError> {
         let shared = &self.tasks()?.shared;
-        let read = self.lists.run(&self.target, project, async |snapshot| {
+        let read = self.lists.run_in_order(&self.target, project, async |snapshot, project| {
             pages::page(snapshot, project, filter, (offset, limit), shared).await
         });
-        self.unless_down(read).await
+        Ok(self.unless_down(read).await?.unwrap_or_default())
     }
 
     pub(in crate::store) async fn job(
@@ -112,10 +112,10 @@ impl PostgresStore {
         limit: usize,
     ) -> Result<Option<Job>, StoreError> {
         let shared = &self.tasks()?.shared;
-        let read = self.lists.run(&self.target, project, async |snapshot| {
+        let read = self.lists.run_in_order(&self.target, project, async |snapshot, project| {
             pages::job(snapshot, project, id, job_types, limit, shared).await
         });
-        self.unless_down(read).await
+        Ok(self.unless_down(read).await?.flatten())
     }
 
     pub(in crate::store) async fn image_jobs(
@@ -127,10 +127,10 @@ impl PostgresStore {
         most_timed: u64,
     ) -> Result<JobPage, StoreError> {
         let shared = &self.tasks()?.shared;
-        let read = self.lists.run(&self.target, project, async |snapshot| {
+        let read = self.lists.run_in_order(&self.target, project, async |snapshot, project| {
             image_jobs::image_jobs(snapshot, project, filter, (offset, limit), most_timed, shared).await
         });
-        self.unless_down(read).await
+        Ok(self.unless_down(read).await?.unwrap_or_default())
     }
 
     /// Reads the totals, unless they are younger than a second. If the database does not answer there are none.

@@ -23,6 +23,16 @@ pub(super) const CLASS_LOCKS: i32 = 1_937_072_746;
 /// How many classes of projects have a lock each. A group takes at most so many.
 pub(super) const CLASSES: i64 = 64;
 
+/// The first keys of two more advisory locks of a class. A transaction that adds subtasks holds both: shared, but a large one holds the
+/// first alone, and not the second. A list begins when it has held the second alone.
+const ADD_LOCKS: i32 = CLASS_LOCKS + 1;
+pub(super) const LIST_LOCKS: i32 = CLASS_LOCKS + 2;
+
+/// The class of a project with this number.
+pub(super) fn class(project: i64) -> i32 {
+    (project % CLASSES) as i32
+}
+
 /// Locks the classes of projects: shared for changes of some subtasks, and alone for those that change all subtasks of a project, which
 /// need to see every row and to wait for no other.
 fn share() -> String {
@@ -50,22 +60,42 @@ const EXISTS: &str = "SELECT EXISTS (SELECT FROM unnest($1::bigint[], $2::text[]
 const DETAILS: &str = "SELECT u.place, s.details FROM unnest($1::bigint[], $2::text[], $3::bigint[]) AS u(project, id, place), \
     LATERAL (SELECT details FROM sub_job s WHERE s.project = u.project AND s.id = u.id OFFSET 0) s";
 
-/// The number of the block for new subtasks, which [`INSERT`] and [`UPDATE`] of the same transaction use.
-const BLOCK: &str = "SELECT nextval('sub_job_block')";
+/// Locks the classes of the projects in which subtasks are new, and then takes the number of the block for their places, which
+/// [`insert`] and [`update`] of the same transaction use. All classes are locked for additions before the first is for lists.
+fn block() -> String {
+    format!(
+        "SELECT nextval('sub_job_block'), added.classes, listed.classes FROM \
+             (SELECT count(CASE WHEN $2 THEN pg_advisory_xact_lock({ADD_LOCKS}, class)::text \
+                 ELSE pg_advisory_xact_lock_shared({ADD_LOCKS}, class)::text END) AS classes FROM unnest($1::int[]) AS class) added, \
+             LATERAL (SELECT count(pg_advisory_xact_lock_shared({LIST_LOCKS}, class)::text) AS classes FROM unnest($1::int[]) AS class \
+                 WHERE added.classes > 0 AND NOT $2::bool) listed"
+    )
+}
 
-const INSERT: &str = "INSERT INTO sub_job (project, id, job, job_type, status, version, seq, ended, details) \
-    SELECT u.project, u.id, u.job, u.job_type, u.status, u.version, (currval('sub_job_block') << 20) + u.place, u.ended, u.details \
-    FROM unnest($1::bigint[], $2::text[], $3::uuid[], $4::smallint[], $5::smallint[], $6::bigint[], $7::bigint[], \
-        $8::bigint[], $9::bytea[]) AS u(project, id, job, job_type, status, version, place, ended, details)";
+/// Rows from arrays. In the list of results, `unnest` makes them one by one; in `FROM` it would make a copy of each array first.
+const ROWS: &str = "(SELECT unnest($1::bigint[]) AS project, unnest($2::text[]) AS id, unnest($3::uuid[]) AS job, \
+    unnest($4::smallint[]) AS job_type, unnest($5::smallint[]) AS status, unnest($6::bigint[]) AS version, \
+    unnest($7::bigint[]) AS place, unnest($8::bigint[]) AS ended, unnest($9::bytea[]) AS details)";
+
+fn insert() -> String {
+    format!(
+        "INSERT INTO sub_job (project, id, job, job_type, status, version, seq, ended, details) \
+         SELECT u.project, u.id, u.job, u.job_type, u.status, u.version, (currval('sub_job_block') << 20) + u.place, u.ended, u.details \
+         FROM {ROWS} u"
+    )
+}
 
 /// Without a place in the block a subtask keeps its place in the order.
-const UPDATE: &str = "UPDATE sub_job s SET job = u.job, job_type = u.job_type, status = u.status, version = u.version, \
-        seq = CASE WHEN u.place IS NULL THEN s.seq ELSE (currval('sub_job_block') << 20) + u.place END, \
-        ended = u.ended, details = u.details \
-    FROM (SELECT u.*, f.row FROM unnest($1::bigint[], $2::text[], $3::uuid[], $4::smallint[], $5::smallint[], $6::bigint[], $7::bigint[], \
-        $8::bigint[], $9::bytea[]) AS u(project, id, job, job_type, status, version, place, ended, details), \
-        LATERAL (SELECT s.ctid AS row FROM sub_job s WHERE s.project = u.project AND s.id = u.id OFFSET 0) f) u \
-    WHERE s.ctid = u.row";
+fn update() -> String {
+    format!(
+        "UPDATE sub_job s SET job = u.job, job_type = u.job_type, status = u.status, version = u.version, \
+             seq = CASE WHEN u.place IS NULL THEN s.seq ELSE (currval('sub_job_block') << 20) + u.place END, \
+             ended = u.ended, details = u.details \
+         FROM (SELECT u.*, f.row FROM {ROWS} u, \
+             LATERAL (SELECT s.ctid AS row FROM sub_job s WHERE s.project = u.project AND s.id = u.id OFFSET 0) f) u \
+         WHERE s.ctid = u.row"
+    )
+}
 
 const DELETE: &str = "DELETE FROM sub_job s \
     USING (SELECT f.row FROM unnest($1::bigint[], $2::text[]) AS u(project, id), \
@@ -144,7 +174,8 @@ pub(super) struct Statements {
 
 impl Statements {
     pub(super) async fn prepare(client: &Client) -> Result<Self, Error> {
-        let (share, of_jobs, of_projects) = (share(), of_jobs(), of_projects());
+        let (share, block, insert, update) = (share(), block(), insert(), update());
+        let (of_jobs, of_projects) = (of_jobs(), of_projects());
         Ok(Self {
             fence: client.prepare(FENCE).await?,
             share: client.prepare(&share).await?,
@@ -152,9 +183,9 @@ impl Statements {
             lock_project: client.prepare(LOCK_PROJECT).await?,
             exists: client.prepare(EXISTS).await?,
             details: client.prepare(DETAILS).await?,
-            block: client.prepare(BLOCK).await?,
-            insert: client.prepare(INSERT).await?,
-            update: client.prepare(UPDATE).await?,
+            block: client.prepare(&block).await?,
+            insert: client.prepare(&insert).await?,
+            update: client.prepare(&update).await?,
             delete: client.prepare(DELETE).await?,
             of_jobs: client.prepare(&of_jobs).await?,
             remove_jobs: client.prepare(REMOVE_JOBS).await?,
@@ -270,7 +301,7 @@ mod tests {
             ("bigint[], text[]", DELETE.to_owned(), format!("{numbers}, {texts}"), by_id),
             (
                 "bigint[], text[], uuid[], smallint[], smallint[], bigint[], bigint[], bigint[], bytea[]",
-                UPDATE.to_owned(),
+                update(),
                 updated,
                 by_id,
             ),

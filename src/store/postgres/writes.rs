@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::job_hash::JobHash;
 use super::locked::Locked;
+use super::statements::class;
 use super::types::TypeNumbers;
 use crate::domain::{JobId, ProjectId, Status, SubJobId};
 use crate::store::core::{Changes, Effect, Put};
@@ -50,6 +51,8 @@ pub(super) struct Writes {
     pub(super) revisions: (Vec<i64>, Vec<i64>),
     /// The projects that change.
     pub(super) changed: Vec<ProjectId>,
+    /// The classes of the projects in which subtasks get a place in the order.
+    pub(super) classes: Vec<i32>,
 }
 
 /// The key of a counter of a job.
@@ -67,6 +70,7 @@ impl Writes {
     pub(super) fn of(changes: &[Changes], locked: &Locked, types: &TypeNumbers) -> Self {
         let mut finals: BTreeMap<(i64, String), (u32, &SubJobId, Final<'_>)> = BTreeMap::new();
         let (mut next_place, mut revisions) = (0, BTreeMap::<i64, i64>::new());
+        let mut classes = BTreeSet::new();
         let mut writes = Self::default();
         for Changes { project, effects, .. } in changes {
             let Some((at, number)) = locked.project_number(project) else { continue };
@@ -83,6 +87,7 @@ impl Writes {
                         if put.is_new {
                             last.place = Some(next_place);
                             next_place += 1;
+                            classes.insert(class(number));
                         }
                         last.put = Some(put);
                     }
@@ -90,6 +95,7 @@ impl Writes {
             }
         }
         writes.revisions = revisions.into_iter().unzip();
+        writes.classes = classes.into_iter().collect();
         writes.add_rows(finals, locked, types);
         writes
     }
@@ -98,11 +104,6 @@ impl Writes {
     pub(super) fn rows(&self) -> usize {
         let of_jobs = self.of_jobs.projects.len() + self.decreased.0.len();
         self.inserted.ids.len() + self.updated.ids.len() + self.deleted.0.len() + of_jobs
-    }
-
-    /// Whether it gives subtasks a place in the order.
-    pub(super) fn needs_block(&self) -> bool {
-        !self.inserted.ids.is_empty() || self.moves_rows()
     }
 
     /// Whether rows that are stored get another place in the order: a subtask was removed and is new again.

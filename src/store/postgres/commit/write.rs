@@ -7,6 +7,7 @@ use std::pin::Pin;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Statement};
 
+use crate::store::postgres::pace::SLICE;
 use crate::store::postgres::statements::Statements;
 use crate::store::postgres::writes::{Rows, Tallies, Writes};
 
@@ -15,15 +16,14 @@ pub(super) type Step<'a> = Pin<Box<dyn Future<Output = Result<i64, Error>> + Sen
 
 /// The statements that write, in order.
 ///
-/// A transaction that creates subtasks locks their projects until the commit, and then takes the block of their places. So the
-/// subtasks of a project are in the order of its commits, and a list that was read stays the beginning of the list. The rows that most
-/// transactions change come last.
+/// A transaction that adds subtasks takes the block of their places after the locks of additions, which it holds until the commit. The
+/// rows that most transactions change come last.
 pub(super) struct WriteFlight<'a> {
-    /// Changes of rows that are locked, then the lock of the projects.
+    /// Changes of rows that are locked.
     before: Vec<Step<'a>>,
     /// The number of the block.
     block: Option<Step<'a>>,
-    /// New rows, and the counters.
+    /// New rows, the lock of the projects, and the counters.
     after: Vec<Step<'a>>,
 }
 
@@ -42,9 +42,11 @@ impl<'a> WriteFlight<'a> {
         let updates = if writes.moves_rows() { &mut after } else { &mut before };
         updates.extend(rows(&statements.update, &writes.updated));
         before.extend(write_pairs(client, &statements.delete, &writes.deleted, slice));
-        before.extend(write_pairs(client, &statements.revisions, &writes.revisions, slice));
-        let block = writes.needs_block().then(|| -> Step<'a> { Box::pin(take_block(client, &statements.block)) });
+        let is_alone = writes.rows() > SLICE;
+        let take = || -> Step<'a> { Box::pin(take_block(client, &statements.block, &writes.classes, is_alone)) };
+        let block = (!writes.classes.is_empty()).then(take);
         after.extend(rows(&statements.insert, &writes.inserted));
+        after.extend(write_pairs(client, &statements.revisions, &writes.revisions, slice));
         after.extend(tallies(&statements.of_jobs, &writes.of_jobs));
         after.extend(write_pairs(client, &statements.remove_jobs, &writes.decreased, slice));
         after.extend(tallies(&statements.of_projects, &writes.of_projects));
@@ -62,8 +64,9 @@ fn slices(rows: usize, slice: usize) -> impl Iterator<Item = Range<usize>> {
     (0..rows).step_by(slice).map(move |from| from..rows.min(from + slice))
 }
 
-async fn take_block(client: &Client, statement: &Statement) -> Result<i64, Error> {
-    client.query_one(statement, &[]).await?.try_get(0)
+/// A transaction that is alone adds subtasks while no other one does in projects of these classes, and lists do not wait for it.
+async fn take_block(client: &Client, statement: &Statement, classes: &[i32], is_alone: bool) -> Result<i64, Error> {
+    client.query_one(statement, &[&classes, &is_alone]).await?.try_get(0)
 }
 
 async fn execute(client: &Client, statement: &Statement, values: &[&(dyn ToSql + Sync)]) -> Result<i64, Error> {
