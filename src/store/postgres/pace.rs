@@ -14,11 +14,11 @@ pub(super) const LARGE_GROUP: usize = 512;
 /// The most rows of one statement, so that none of a large report comes near the time limit of a session.
 pub(super) const SLICE: usize = 16 * 1024;
 
-/// The rows of a slice that lets counts run: the database takes some 0.3 ms for them.
-const GENTLE_SLICE: usize = 32;
+/// The rows of a slice that lets counts run: the database takes some 0.1 ms for them.
+const GENTLE_SLICE: usize = 8;
 
 /// In how many such slices rows are written at most, as locks are held until the last one.
-const MAX_GENTLE_SLICES: usize = 64;
+const MAX_GENTLE_SLICES: usize = 256;
 
 /// A group read that takes longer is slow, unless it has many keys. At rest one of a hundred takes half as long.
 const SLOW_READ: Duration = Duration::from_millis(1);

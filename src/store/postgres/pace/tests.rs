@@ -12,6 +12,9 @@ use crate::store::{Target, check_database, migrate};
 /// The most subtasks that a report of the greatest length has.
 const LARGEST_REPORT: usize = 139_572;
 
+/// In how many statements a thousand new subtasks are stored while counts are slow.
+const SLICES_OF_1000: i64 = (1000 / GENTLE_SLICE) as i64;
+
 const FAST_READ: Duration = Duration::from_micros(100);
 
 #[tokio::test(start_paused = true)]
@@ -67,7 +70,7 @@ impl Setup {
         runtime.block_on(migrate(&target)).unwrap();
         let counted = "CREATE SEQUENCE inserts MINVALUE 0; SELECT nextval('inserts'); CREATE SEQUENCE cut_at; CREATE SEQUENCE slow; \
             CREATE FUNCTION counted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN \
-                IF (SELECT is_called FROM slow) THEN PERFORM pg_sleep(0.03); END IF; \
+                IF (SELECT is_called FROM slow) THEN PERFORM pg_sleep(0.01); END IF; \
                 IF nextval(''inserts'') = (SELECT last_value FROM cut_at) AND (SELECT is_called FROM cut_at) \
                 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF; RETURN NULL; END'; \
             CREATE TRIGGER counted AFTER INSERT ON sub_job FOR EACH STATEMENT EXECUTE FUNCTION counted()";
@@ -132,8 +135,9 @@ impl Setup {
 #[test]
 fn a_large_report_is_written_in_at_most_so_many_slices_and_only_while_counts_are_slow() {
     let setup = Setup::new();
-    assert_eq!(setup.report(1000, true), 32);
-    assert_eq!(setup.report(10_000, true), MAX_GENTLE_SLICES as i64);
+    assert_eq!(setup.report(1000, true), SLICES_OF_1000);
+    // 40 rows each.
+    assert_eq!(setup.report(10_000, true), 250);
     assert_eq!(setup.report(LARGE_GROUP / 2, true), 1);
     while setup.stores[0].tasks().unwrap().shared.pace.is_gentle() {
         std::thread::sleep(Duration::from_millis(1));
@@ -175,7 +179,7 @@ fn counters_are_right_after_slices_of_every_kind() {
 fn a_report_that_is_written_for_long_is_stored_as_a_whole() {
     let setup = Setup::new();
     setup.sql("SELECT nextval('slow')");
-    assert_eq!(setup.report(1000, true), 32);
+    assert_eq!(setup.report(1000, true), SLICES_OF_1000);
     assert_eq!(setup.count(), 1000);
     assert!(setup.runtime.block_on(check_database(&setup.target)).unwrap().is_good());
 }
@@ -183,9 +187,9 @@ fn a_report_that_is_written_for_long_is_stored_as_a_whole() {
 #[test]
 fn a_report_whose_connection_ends_between_two_slices_is_stored_as_a_whole_or_not_at_all() {
     let setup = Setup::new();
-    assert_eq!(setup.report(1000, true), 32);
+    assert_eq!(setup.report(1000, true), SLICES_OF_1000);
     let before = setup.count();
-    setup.sql("SELECT setval('cut_at', 32 + 20)");
+    setup.sql(&format!("SELECT setval('cut_at', {SLICES_OF_1000} + 20)"));
     let inserts = std::thread::scope(|scope| {
         let reporting = scope.spawn(|| setup.report(1000, true));
         while !reporting.is_finished() {
@@ -195,7 +199,7 @@ fn a_report_whose_connection_ends_between_two_slices_is_stored_as_a_whole_or_not
         reporting.join().unwrap()
     });
     // The INSERT that ended the connection, and all once more.
-    assert_eq!(inserts, 20 + 32);
+    assert_eq!(inserts, 20 + SLICES_OF_1000);
     assert_eq!(setup.count(), before + 1000);
     let stored = setup.sql("SELECT count(*) FROM sub_job");
     assert_eq!(stored, (before + 1000).to_string());
