@@ -18,7 +18,7 @@ use super::change::Change;
 use super::pace::{LARGE_GROUP, Pace};
 use crate::domain::ProjectId;
 
-/// The number of subtasks after which no further change is added to a group.
+/// The most subtasks of a group, unless it is one change.
 const MAX_GROUP: usize = 16 * 1024;
 
 /// How old a group becomes that waits for another large one: small changes of other projects wait with it.
@@ -31,7 +31,7 @@ const AFTER_COMMIT: Duration = Duration::from_millis(1);
 /// The changes that wait, shared by the lanes.
 #[derive(Debug)]
 pub(super) struct Queue {
-    received: Mutex<Receiver<Change>>,
+    arriving: Mutex<Arriving>,
     pace: Arc<Pace>,
     committing: std::sync::Mutex<InCommit>,
     /// Notified when a lane has committed a group. Only the lane that collects waits for it.
@@ -39,6 +39,53 @@ pub(super) struct Queue {
     blocked: std::sync::Mutex<Blocked>,
     /// Notified when a project is set aside.
     was_blocked: Notify,
+}
+
+/// The changes that arrive.
+#[derive(Debug)]
+struct Arriving {
+    receiver: Receiver<Change>,
+    /// One that would have made the last group too large.
+    next: Option<Change>,
+}
+
+impl Arriving {
+    async fn recv(&mut self) -> Option<Change> {
+        match self.next.take() {
+            Some(change) => Some(change),
+            None => self.receiver.recv().await,
+        }
+    }
+}
+
+/// A group that grows.
+struct Growing {
+    changes: Vec<Change>,
+    size: usize,
+    is_full: bool,
+}
+
+impl Growing {
+    fn new(first: Change) -> Self {
+        let size = first.size().max(1);
+        Self { changes: vec![first], size, is_full: size >= MAX_GROUP }
+    }
+
+    /// Adds a change, or keeps it for the next group if it would make this one too large.
+    fn add(&mut self, change: Change, arriving: &mut Arriving) {
+        let size = self.size + change.size().max(1);
+        self.is_full = size >= MAX_GROUP;
+        if size > MAX_GROUP {
+            arriving.next = Some(change);
+            return;
+        }
+        self.size = size;
+        self.changes.push(change);
+    }
+
+    fn is_large(&self) -> bool {
+        self.size >= LARGE_GROUP
+    }
 }
 
 /// Changes for one transaction.
@@ -64,7 +111,7 @@ struct InCommit {
 impl Queue {
     pub(super) fn new(received: Receiver<Change>, pace: Arc<Pace>) -> Arc<Self> {
         Arc::new(Self {
-            received: Mutex::new(received),
+            arriving: Mutex::new(Arriving { receiver: received, next: None }),
             pace,
             committing: std::sync::Mutex::default(),
             ended: Notify::new(),
@@ -75,11 +122,11 @@ impl Queue {
 
     /// Waits for a group of changes; `None` if the queue is closed and empty.
     pub(super) async fn collect(self: &Arc<Self>) -> Option<Group> {
-        let mut received = self.received.lock().await;
+        let mut arriving = self.arriving.lock().await;
         let first = loop {
             let next_at = self.blocked().next_at();
             tokio::select! {
-                change = received.recv() => match change.map(|change| self.blocked().take(change)) {
+                change = arriving.recv() => match change.map(|change| self.blocked().take(change)) {
                     Some(Some(change)) => break change,
                     Some(None) => {}
                     None => {
@@ -95,51 +142,48 @@ impl Queue {
                 () = self.was_blocked.notified() => {}
             }
         };
-        let mut group = vec![first];
+        let mut group = Growing::new(first);
         let go_at = Instant::now() + MAX_LARGE_WAIT;
-        let mut size = group[0].size().max(1);
         let mut settling = self.is_after_a_commit().then(Instant::now);
         loop {
-            let before = group.len();
-            while size < MAX_GROUP
-                && let Ok(change) = received.try_recv()
+            let before = group.changes.len();
+            while !group.is_full
+                && let Ok(change) = arriving.receiver.try_recv()
             {
                 let Some(change) = self.blocked().take(change) else { continue };
-                size += change.size().max(1);
-                group.push(change);
+                group.add(change, &mut arriving);
             }
-            let must_wait = match size >= LARGE_GROUP {
+            let must_wait = match group.is_large() {
                 true => self.pace.is_gentle() && self.committing().large > 0 && Instant::now() < go_at,
-                false => self.is_committing(&group),
+                false => self.is_committing(&group.changes),
             };
             if must_wait {
                 tokio::select! {
                     () = self.ended.notified() => {}
-                    () = sleep_until(go_at), if size >= LARGE_GROUP => {}
-                    change = received.recv(), if size < MAX_GROUP => {
+                    () = sleep_until(go_at), if group.is_large() => {}
+                    change = arriving.recv(), if !group.is_full => {
                         let Some(change) = change else { break };
                         let Some(change) = self.blocked().take(change) else { continue };
-                        size += change.size().max(1);
-                        group.push(change);
+                        group.add(change, &mut arriving);
                     }
                 }
                 settling = Some(Instant::now());
                 continue;
             }
-            if size >= LARGE_GROUP {
+            if group.is_large() {
                 break;
             }
             // The callers of the group that was just committed send their next changes now. Without a pause the first of them would be
             // a group of its own, and all others would wait for it.
             match settling {
-                Some(_) if group.len() > before => settling = Some(Instant::now()),
+                Some(_) if group.changes.len() > before => settling = Some(Instant::now()),
                 Some(since) if since.elapsed() < SETTLE_TIME => {}
                 _ => break,
             }
             yield_now().await;
         }
-        let committing = Committing::new(self, &group, size >= LARGE_GROUP);
-        Some(Group::New(group, committing))
+        let committing = Committing::new(self, &group.changes, group.is_large());
+        Some(Group::New(group.changes, committing))
     }
 
     /// Sets changes of a project aside that another session's locks do not allow.

@@ -3,6 +3,8 @@ use tokio::sync::mpsc;
 use tokio::time::{advance, timeout};
 
 use super::*;
+use crate::domain::SubJobId;
+use crate::store::end_time::EndTime;
 use crate::store::postgres::change::Reply;
 use crate::store::types::StoreError;
 
@@ -170,4 +172,24 @@ async fn a_project_that_stays_locked_is_given_up() {
     queue.set_aside(changes, patience);
     assert_eq!(result.try_recv().unwrap(), Err(StoreError::Unavailable));
     assert!(queue.collect().now_or_never().is_none());
+}
+
+/// Otherwise the small ones would be as slow as the large one.
+#[tokio::test(start_paused = true)]
+async fn a_change_that_is_larger_than_a_group_is_alone() {
+    let (sender, queue) = queue();
+    let large = || {
+        let id = |number: usize| SubJobId::parse(&number.to_string()).unwrap();
+        let (project, ids) = (ProjectId::parse("large").unwrap(), (0..=MAX_GROUP).map(id).collect());
+        Change::Expire { project, ids, moment: EndTime::from_seconds(1).unwrap(), reply: Reply::new().0 }
+    };
+    for change in [reset("a"), large(), large(), reset("b"), reset("c")] {
+        sender.try_send(change).unwrap();
+    }
+    for expected in [["a"].as_slice(), &["large"], &["large"], &["b", "c"]] {
+        let (group, committing) = new(queue.collect().await);
+        assert_eq!(projects(&group), expected);
+        drop(committing);
+        advance(AFTER_COMMIT).await;
+    }
 }
