@@ -148,6 +148,49 @@ fn a_list_does_not_wait_for_a_large_report() {
     assert_eq!(page.sub_jobs[1].id, SubJobId::parse("fast").unwrap());
 }
 
+/// A session of another program takes each of the two locks, whose keys docs/shared-store.md has.
+#[test]
+fn a_place_in_the_order_is_taken_under_both_locks() {
+    let setup = Setup::new();
+    let store = setup.replica();
+    store.report(&project("p"), batch(&["first"], Status::Running)).unwrap();
+    let class = setup.value("SELECT no % 256 FROM project WHERE id = 'p'");
+    for (name, key) in [("adding", 1_937_072_747), ("listing", 1_937_072_748)] {
+        scope(|scope| {
+            setup.hold(scope, name, &format!("SELECT pg_advisory_xact_lock({key}, {class})"));
+            let last = || setup.value("SELECT last_value FROM sub_job_block");
+            let before = last();
+            let submitted = store.submit(project("p"), batch(&[name], Status::Running));
+            setup.until_waiting("1", &store);
+            assert_eq!(last(), before);
+            // What adds no subtask needs no place.
+            let updated = setup.replica().report(&project("p"), batch(&["first"], Status::Failed)).unwrap();
+            assert_eq!(updated.updated + updated.unchanged, 1);
+            setup.release(name);
+            assert_eq!(wait(submitted.outcome()).unwrap().created, 1);
+        });
+    }
+    assert_eq!(identifiers(&store), ["first", "adding", "listing"]);
+}
+
+/// It keeps the counters of the project locked from one statement to the next, and whoever waits for them holds up lists.
+#[test]
+fn a_large_report_is_alone_although_it_adds_nothing() {
+    let setup = Setup::new();
+    let store = setup.replica();
+    let ids: Vec<String> = (0..16_385).map(|number| number.to_string()).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    store.report(&project("p"), batch(&ids, Status::Running)).unwrap();
+    let class = setup.value("SELECT no % 256 FROM project WHERE id = 'p'");
+    scope(|scope| {
+        setup.hold(scope, "adding", &format!("SELECT pg_advisory_xact_lock_shared(1937072747, {class})"));
+        let large = store.submit(project("p"), batch(&ids, Status::Success));
+        setup.until_waiting("1", &store);
+        setup.release("adding");
+        assert_eq!(wait(large.outcome()).unwrap().updated, 16_385);
+    });
+}
+
 #[test]
 fn a_reset_and_a_report_do_not_lock_each_other_out() {
     let setup = Setup::new();

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Row, Statement};
 
-use self::write::{Step, WriteFlight};
+use self::write::Step;
 use super::change::Change;
 use super::connect::{Connection, Purpose, connect};
 use super::error::ConnectError;
@@ -89,7 +89,7 @@ impl WriteSession {
         }
         let writes = Writes::of(&changes, &locked, &shared.types);
         let slice = shared.pace.slice(writes.rows());
-        let mut steps = WriteFlight::of(&self.connection.client, &self.statements, &writes, slice).into_steps();
+        let mut steps = write::steps(&self.connection.client, &self.statements, &writes, slice);
         if writes.rows() > slice
             && let Err(failure) = write_in_turn(&mut steps, slices_until(writes.rows()), shared).await
         {

@@ -10,7 +10,7 @@ use tokio_postgres::types::Type;
 
 use super::connect::{Connection, Purpose, connect};
 use super::error::ReadError;
-use super::statements::{LIST_LOCKS, class};
+use super::statements::{LIST_LOCKS, order_class};
 use super::target::Target;
 use super::turns::{Turn, Turns};
 use crate::domain::ProjectId;
@@ -18,6 +18,9 @@ use crate::store::types::StoreError;
 
 /// How long a list may take, with the wait for its turn: a deep offset of a large project reads many entries of an index.
 const LIST_LIMIT: Duration = Duration::from_millis(1900);
+
+/// How long a list waits for transactions that are adding subtasks. New ones wait behind it.
+const MAX_ORDER_WAIT: Duration = Duration::from_secs(1);
 
 /// How long the end of a statement that nobody waits for may take.
 const CANCEL_LIMIT: Duration = Duration::from_secs(2);
@@ -104,17 +107,19 @@ impl Lists {
     }
 }
 
-/// Begins the transaction of a list. Its moment is one at which no transaction is adding subtasks to projects of the class, except a
-/// large one that adds them alone. So numbers that are committed later are higher than all that it sees, and what it shows of the order
-/// stays the beginning of it. One message, so that no server that stops meanwhile keeps the lock.
+/// Begins the transaction of a list. Its moment is one at which no transaction is adding subtasks to projects of the class, except one of
+/// many statements, which adds them alone. So numbers that are committed later are higher than all that it sees, and what it shows of the
+/// order stays the beginning of it. The lock is the session's, as the transaction would see the moment before it has it; and all is one
+/// message, so that no server that stops meanwhile keeps it.
 fn begin(project: i64, deadline: Instant) -> String {
     // For a server that is lost before it cancels the statement.
     let left = deadline.saturating_duration_since(Instant::now()).as_millis().max(1);
     format!(
-        "BEGIN; SELECT pg_advisory_lock({LIST_LOCKS}, {class}); COMMIT; \
+        "BEGIN; SET LOCAL lock_timeout = {timeout}; SELECT pg_advisory_lock({LIST_LOCKS}, {class}); COMMIT; \
          START TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL statement_timeout = {left}; \
          SELECT pg_advisory_unlock({LIST_LOCKS}, {class})",
-        class = class(project)
+        timeout = MAX_ORDER_WAIT.as_millis(),
+        class = order_class(project)
     )
 }
 

@@ -98,8 +98,8 @@ impl PostgresStore {
         limit: usize,
     ) -> Result<Page, StoreError> {
         let shared = &self.tasks()?.shared;
-        let read = self.lists.run_in_order(&self.target, project, async |snapshot, project| {
-            pages::page(snapshot, project, filter, (offset, limit), shared).await
+        let read = self.lists.run_in_order(&self.target, project, async |client, project| {
+            pages::page(client, project, filter, (offset, limit), shared).await
         });
         Ok(self.unless_down(read).await?.unwrap_or_default())
     }
@@ -112,8 +112,8 @@ impl PostgresStore {
         limit: usize,
     ) -> Result<Option<Job>, StoreError> {
         let shared = &self.tasks()?.shared;
-        let read = self.lists.run_in_order(&self.target, project, async |snapshot, project| {
-            pages::job(snapshot, project, id, job_types, limit, shared).await
+        let read = self.lists.run_in_order(&self.target, project, async |client, project| {
+            pages::job(client, project, id, job_types, limit, shared).await
         });
         Ok(self.unless_down(read).await?.flatten())
     }
@@ -127,8 +127,8 @@ impl PostgresStore {
         most_timed: u64,
     ) -> Result<JobPage, StoreError> {
         let shared = &self.tasks()?.shared;
-        let read = self.lists.run_in_order(&self.target, project, async |snapshot, project| {
-            image_jobs::image_jobs(snapshot, project, filter, (offset, limit), most_timed, shared).await
+        let read = self.lists.run_in_order(&self.target, project, async |client, project| {
+            image_jobs::image_jobs(client, project, filter, (offset, limit), most_timed, shared).await
         });
         Ok(self.unless_down(read).await?.unwrap_or_default())
     }

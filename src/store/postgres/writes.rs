@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::job_hash::JobHash;
 use super::locked::Locked;
-use super::statements::class;
+use super::pace::SLICE;
+use super::statements::order_class;
 use super::types::TypeNumbers;
 use crate::domain::{JobId, ProjectId, Status, SubJobId};
 use crate::store::core::{Changes, Effect, Put};
@@ -51,7 +52,8 @@ pub(super) struct Writes {
     pub(super) revisions: (Vec<i64>, Vec<i64>),
     /// The projects that change.
     pub(super) changed: Vec<ProjectId>,
-    /// The classes of the projects in which subtasks get a place in the order.
+    /// The classes of the projects in which subtasks get a place in the order, or, if one statement cannot write all rows, of all
+    /// projects: others that add subtasks would wait for their counters otherwise, and lists for them.
     pub(super) classes: Vec<i32>,
 }
 
@@ -87,7 +89,7 @@ impl Writes {
                         if put.is_new {
                             last.place = Some(next_place);
                             next_place += 1;
-                            classes.insert(class(number));
+                            classes.insert(order_class(number));
                         }
                         last.put = Some(put);
                     }
@@ -95,8 +97,11 @@ impl Writes {
             }
         }
         writes.revisions = revisions.into_iter().unzip();
-        writes.classes = classes.into_iter().collect();
         writes.add_rows(finals, locked, types);
+        if writes.rows() > SLICE {
+            classes.extend(writes.revisions.0.iter().copied().map(order_class));
+        }
+        writes.classes = classes.into_iter().collect();
         writes
     }
 
@@ -104,11 +109,6 @@ impl Writes {
     pub(super) fn rows(&self) -> usize {
         let of_jobs = self.of_jobs.projects.len() + self.decreased.0.len();
         self.inserted.ids.len() + self.updated.ids.len() + self.deleted.0.len() + of_jobs
-    }
-
-    /// Whether rows that are stored get another place in the order: a subtask was removed and is new again.
-    pub(super) fn moves_rows(&self) -> bool {
-        self.updated.places.iter().any(Option::is_some)
     }
 
     fn add_rows(

@@ -16,7 +16,7 @@ use crate::store::postgres::job_hash::JobHash;
 use crate::store::postgres::locked::{Locked, LockedRow};
 use crate::store::postgres::pace::SLICE;
 use crate::store::postgres::shared::Shared;
-use crate::store::postgres::statements::{Statements, class};
+use crate::store::postgres::statements::{CLASSES, Statements};
 
 impl WriteSession {
     /// First flight: begins, checks the epoch, and locks the rows. Each statement has its own time limit.
@@ -39,7 +39,7 @@ impl WriteSession {
         for change in group {
             let Some((at, number)) = locked.project_number(change.project()) else { continue };
             let is_alone = whole.contains_key(&number);
-            *classes.entry(class(number)).or_default() |= is_alone;
+            *classes.entry((number % CLASSES) as i32).or_default() |= is_alone;
             if !is_alone {
                 keys.extend(change.ids().map(|id| ((number, id.to_string()), (at, id.clone()))));
             }

@@ -7,56 +7,42 @@ use std::pin::Pin;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Statement};
 
-use crate::store::postgres::pace::SLICE;
 use crate::store::postgres::statements::Statements;
 use crate::store::postgres::writes::{Rows, Tallies, Writes};
 
 /// A statement, which is sent when it is polled first, and its answer: a number.
 pub(super) type Step<'a> = Pin<Box<dyn Future<Output = Result<i64, Error>> + Send + 'a>>;
 
-/// The statements that write, in order.
+/// The statements that write, in order. Each has at most `slice` rows.
 ///
-/// A transaction that adds subtasks takes the block of their places after the locks of additions, which it holds until the commit. The
-/// rows that most transactions change come last.
-pub(super) struct WriteFlight<'a> {
-    /// Changes of rows that are locked.
-    before: Vec<Step<'a>>,
-    /// The number of the block.
-    block: Option<Step<'a>>,
-    /// New rows, the lock of the projects, and the counters.
-    after: Vec<Step<'a>>,
-}
-
-impl<'a> WriteFlight<'a> {
-    /// Each statement has at most `slice` rows.
-    pub(super) fn of(client: &'a Client, statements: &'a Statements, writes: &'a Writes, slice: usize) -> Self {
-        let rows = |statement: &'a Statement, rows: &'a Rows| {
-            let write = move |range| -> Step<'a> { Box::pin(write_rows(client, statement, rows, range)) };
-            slices(rows.ids.len(), slice).map(write)
-        };
-        let tallies = |statement: &'a Statement, tallies: &'a Tallies| {
-            let write = move |range| -> Step<'a> { Box::pin(write_tallies(client, statement, tallies, range)) };
-            slices(tallies.projects.len(), slice).map(write)
-        };
-        let (mut before, mut after): (Vec<Step<'a>>, Vec<Step<'a>>) = (Vec::new(), Vec::new());
-        let updates = if writes.moves_rows() { &mut after } else { &mut before };
-        updates.extend(rows(&statements.update, &writes.updated));
-        before.extend(write_pairs(client, &statements.delete, &writes.deleted, slice));
-        let is_alone = writes.rows() > SLICE;
-        let take = || -> Step<'a> { Box::pin(take_block(client, &statements.block, &writes.classes, is_alone)) };
-        let block = (!writes.classes.is_empty()).then(take);
-        after.extend(rows(&statements.insert, &writes.inserted));
-        after.extend(write_pairs(client, &statements.revisions, &writes.revisions, slice));
-        after.extend(tallies(&statements.of_jobs, &writes.of_jobs));
-        after.extend(write_pairs(client, &statements.remove_jobs, &writes.decreased, slice));
-        after.extend(tallies(&statements.of_projects, &writes.of_projects));
-        Self { before, block, after }
-    }
-
-    /// All statements in order.
-    pub(super) fn into_steps(self) -> impl Iterator<Item = Step<'a>> {
-        self.before.into_iter().chain(self.block).chain(self.after)
-    }
+/// A transaction that adds subtasks takes the block of their places under locks that it holds until the commit. The rows that most
+/// transactions change come last: the projects, which also makes those that change the counters of a project wait for each other.
+pub(super) fn steps<'a>(
+    client: &'a Client,
+    statements: &'a Statements,
+    writes: &'a Writes,
+    slice: usize,
+) -> impl Iterator<Item = Step<'a>> {
+    let rows = move |statement: &'a Statement, rows: &'a Rows| {
+        let write = move |range| -> Step<'a> { Box::pin(write_rows(client, statement, rows, range)) };
+        slices(rows.ids.len(), slice).map(write)
+    };
+    let tallies = move |statement: &'a Statement, tallies: &'a Tallies| {
+        let write = move |range| -> Step<'a> { Box::pin(write_tallies(client, statement, tallies, range)) };
+        slices(tallies.projects.len(), slice).map(write)
+    };
+    let has_many = writes.rows() > slice;
+    let take = move || -> Step<'a> { Box::pin(take_block(client, &statements.block, &writes.classes, has_many)) };
+    (!writes.classes.is_empty())
+        .then(take)
+        .into_iter()
+        .chain(rows(&statements.insert, &writes.inserted))
+        .chain(rows(&statements.update, &writes.updated))
+        .chain(write_pairs(client, &statements.delete, &writes.deleted, slice))
+        .chain(write_pairs(client, &statements.revisions, &writes.revisions, slice))
+        .chain(tallies(&statements.of_jobs, &writes.of_jobs))
+        .chain(write_pairs(client, &statements.remove_jobs, &writes.decreased, slice))
+        .chain(tallies(&statements.of_projects, &writes.of_projects))
 }
 
 /// The ranges of rows that a statement writes at once.
@@ -64,9 +50,8 @@ fn slices(rows: usize, slice: usize) -> impl Iterator<Item = Range<usize>> {
     (0..rows).step_by(slice).map(move |from| from..rows.min(from + slice))
 }
 
-/// A transaction that is alone adds subtasks while no other one does in projects of these classes, and lists do not wait for it.
-async fn take_block(client: &Client, statement: &Statement, classes: &[i32], is_alone: bool) -> Result<i64, Error> {
-    client.query_one(statement, &[&classes, &is_alone]).await?.try_get(0)
+async fn take_block(client: &Client, statement: &Statement, classes: &[i32], has_many: bool) -> Result<i64, Error> {
+    client.query_one(statement, &[&classes, &has_many]).await?.try_get(0)
 }
 
 async fn execute(client: &Client, statement: &Statement, values: &[&(dyn ToSql + Sync)]) -> Result<i64, Error> {
