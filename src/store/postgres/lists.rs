@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use super::connect::{Connection, Purpose, connect};
@@ -57,13 +58,20 @@ impl Lists {
         self.run(target, project, async |client, deadline| {
             let text = "SELECT no FROM project WHERE id = $1";
             let rows = client.query_typed(text, &[(&project.as_str(), Type::TEXT)]).await?;
-            let Some(number) = rows.first().map(|row| row.try_get(0)).transpose()? else { return Ok(None) };
-            client.batch_execute(&begin(number, deadline)).await?;
+            let Some(number) = rows.first().map(|row| row.try_get(0)).transpose()? else { return Ok(Ok(None)) };
+            if let Err(error) = client.batch_execute(&begin(number, deadline)).await {
+                if error.code() != Some(&SqlState::LOCK_NOT_AVAILABLE) {
+                    return Err(error.into());
+                }
+                tracing::debug!("subtasks are being added for too long for a list");
+                client.batch_execute("ROLLBACK").await?;
+                return Ok(Err(StoreError::Unavailable));
+            }
             let answer = work(client, number).await?;
             client.batch_execute("COMMIT").await?;
-            Ok(Some(answer))
+            Ok(Ok(Some(answer)))
         })
-        .await
+        .await?
     }
 
     /// Reads on one of the connections, until a deadline.
@@ -107,9 +115,9 @@ impl Lists {
     }
 }
 
-/// Begins the transaction of a list. Its moment is one at which no transaction is adding subtasks to projects of the class, except one of
-/// many statements, which adds them alone. So numbers that are committed later are higher than all that it sees, and what it shows of the
-/// order stays the beginning of it. The lock is the session's, as the transaction would see the moment before it has it; and all is one
+/// Begins the transaction of a list. Its moment is one at which no transaction is adding subtasks to projects of the class, except one that
+/// adds them alone. So numbers that are committed later are higher than all that it sees, and what it shows of the order stays the
+/// beginning of it. The lock is the session's, as the transaction would see the moment before it has it; and all is one
 /// message, so that no server that stops meanwhile keeps it.
 fn begin(project: i64, deadline: Instant) -> String {
     // For a server that is lost before it cancels the statement.

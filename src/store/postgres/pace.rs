@@ -14,6 +14,9 @@ pub(super) const LARGE_GROUP: usize = 512;
 /// The most rows of one statement, so that none of a large report comes near the time limit of a session.
 pub(super) const SLICE: usize = 16 * 1024;
 
+/// The most rows of a transaction that adds subtasks beside others: lists wait for it.
+const MAX_SHARED: usize = 4096;
+
 /// The rows of a slice that lets counts run: the database takes some 0.1 ms for them.
 const GENTLE_SLICE: usize = 8;
 
@@ -79,6 +82,11 @@ impl Pace {
             false => SLICE,
         }
     }
+}
+
+/// Whether a transaction that writes so many rows, and at most `slice` of them in one statement, adds subtasks alone.
+pub(super) fn is_alone(rows: usize, slice: usize) -> bool {
+    rows > slice.min(MAX_SHARED)
 }
 
 /// Until when a transaction that begins to write so many rows now writes them in slices; `None` if until the end, because they are too

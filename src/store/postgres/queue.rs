@@ -155,7 +155,8 @@ impl Queue {
             }
             let must_wait = match group.is_large() {
                 true => self.pace.is_gentle() && self.committing().large > 0 && Instant::now() < go_at,
-                false => self.is_committing(&group.changes),
+                // One that is full cannot grow, and others wait behind it.
+                false => !group.is_full && self.is_committing(&group.changes),
             };
             if must_wait {
                 tokio::select! {

@@ -24,8 +24,8 @@ pub(super) const CLASS_LOCKS: i32 = 1_937_072_746;
 pub(super) const CLASSES: i64 = 64;
 
 /// The first keys of the advisory locks that keep the order of lists, of finer classes. All transactions that add subtasks share the
-/// first lock, but one of many statements has it alone. Those of one statement also share the second lock, which a list has alone for the
-/// moment that it sees. So a list waits for no round trip of another session.
+/// first lock, but one that takes long ([`is_alone`](super::pace::is_alone)) has it alone. The short ones also share the second lock,
+/// which a list has alone for the moment that it sees. So a list does not wait for a long one.
 const ADD_LOCKS: i32 = CLASS_LOCKS + 1;
 pub(super) const LIST_LOCKS: i32 = CLASS_LOCKS + 2;
 
@@ -65,9 +65,8 @@ const EXISTS: &str = "SELECT EXISTS (SELECT FROM unnest($1::bigint[], $2::text[]
 const DETAILS: &str = "SELECT u.place, s.details FROM unnest($1::bigint[], $2::text[], $3::bigint[]) AS u(project, id, place), \
     LATERAL (SELECT details FROM sub_job s WHERE s.project = u.project AND s.id = u.id OFFSET 0) s";
 
-/// Locks classes of projects for a transaction of one or, if `$2`, of many statements, and then takes the number of the block for
-/// new subtasks, which [`insert`] and [`update`] of the same transaction use. The first locks of all classes come before the second
-/// ones, so that no list waits for a transaction of many statements. The two counts make one row, which is there when all are locked.
+/// Locks classes of projects, alone if `$2`, and then takes the number of the block for new subtasks, which [`insert`] and [`update`] of
+/// the same transaction use. The first locks of all classes come before the second ones, which lists wait for. The two counts make one row, which is there when all are locked.
 fn block() -> String {
     format!(
         "SELECT nextval('sub_job_block'), first.locks, second.locks FROM \

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::job_hash::JobHash;
 use super::locked::Locked;
-use super::pace::SLICE;
+use super::pace::{SLICE, is_alone};
 use super::statements::order_class;
 use super::types::TypeNumbers;
 use crate::domain::{JobId, ProjectId, Status, SubJobId};
@@ -52,8 +52,8 @@ pub(super) struct Writes {
     pub(super) revisions: (Vec<i64>, Vec<i64>),
     /// The projects that change.
     pub(super) changed: Vec<ProjectId>,
-    /// The classes of the projects in which subtasks get a place in the order, or, if one statement cannot write all rows, of all
-    /// projects: others that add subtasks would wait for their counters otherwise, and lists for them.
+    /// The classes of the projects in which subtasks get a place in the order. If there are many rows, of all projects: others that add
+    /// subtasks would wait for their counters otherwise, and lists for them.
     pub(super) classes: Vec<i32>,
 }
 
@@ -98,7 +98,7 @@ impl Writes {
         }
         writes.revisions = revisions.into_iter().unzip();
         writes.add_rows(finals, locked, types);
-        if writes.rows() > SLICE {
+        if is_alone(writes.rows(), SLICE) {
             classes.extend(writes.revisions.0.iter().copied().map(order_class));
         }
         writes.classes = classes.into_iter().collect();

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Statement};
 
+use crate::store::postgres::pace::is_alone;
 use crate::store::postgres::statements::Statements;
 use crate::store::postgres::writes::{Rows, Tallies, Writes};
 
@@ -31,8 +32,8 @@ pub(super) fn steps<'a>(
         let write = move |range| -> Step<'a> { Box::pin(write_tallies(client, statement, tallies, range)) };
         slices(tallies.projects.len(), slice).map(write)
     };
-    let has_many = writes.rows() > slice;
-    let take = move || -> Step<'a> { Box::pin(take_block(client, &statements.block, &writes.classes, has_many)) };
+    let is_alone = is_alone(writes.rows(), slice);
+    let take = move || -> Step<'a> { Box::pin(take_block(client, &statements.block, &writes.classes, is_alone)) };
     (!writes.classes.is_empty())
         .then(take)
         .into_iter()
@@ -50,8 +51,8 @@ fn slices(rows: usize, slice: usize) -> impl Iterator<Item = Range<usize>> {
     (0..rows).step_by(slice).map(move |from| from..rows.min(from + slice))
 }
 
-async fn take_block(client: &Client, statement: &Statement, classes: &[i32], has_many: bool) -> Result<i64, Error> {
-    client.query_one(statement, &[&classes, &has_many]).await?.try_get(0)
+async fn take_block(client: &Client, statement: &Statement, classes: &[i32], is_alone: bool) -> Result<i64, Error> {
+    client.query_one(statement, &[&classes, &is_alone]).await?.try_get(0)
 }
 
 async fn execute(client: &Client, statement: &Statement, values: &[&(dyn ToSql + Sync)]) -> Result<i64, Error> {
