@@ -66,7 +66,8 @@ const DETAILS: &str = "SELECT u.place, s.details FROM unnest($1::bigint[], $2::t
     LATERAL (SELECT details FROM sub_job s WHERE s.project = u.project AND s.id = u.id OFFSET 0) s";
 
 /// Locks classes of projects, alone if `$2`, and then takes the number of the block for new subtasks, which [`insert`] and [`update`] of
-/// the same transaction use. The first locks of all classes come before the second ones, which lists wait for. The two counts make one row, which is there when all are locked.
+/// the same transaction use. The first locks of all classes come before the second ones, which lists wait for. The two counts make one
+/// row, which is there when all are locked.
 fn block() -> String {
     format!(
         "SELECT nextval('sub_job_block'), first.locks, second.locks FROM \
