@@ -15,7 +15,7 @@ thread_local! {
     static REMEMBERED: Option<RefCell<RememberedDigests>> = RememberedDigests::new().ok().map(RefCell::new);
 }
 
-/// Digests by a keyed hash of their tokens, of 128 bits. The tokens themselves are not kept. Without the key nobody finds two tokens with
+/// Digests by a keyed hash of their tokens, of 128 bits. The tokens themselves are not kept. An attacker needs the key to find two tokens with
 /// the same hash.
 struct RememberedDigests {
     hasher: SipHasher24,

@@ -173,7 +173,7 @@ fn a_place_in_the_order_is_taken_under_both_locks() {
     assert_eq!(identifiers(&store), ["first", "adding", "listing"]);
 }
 
-/// It keeps the counters of the project locked from one statement to the next, and whoever waits for them holds up lists.
+/// It keeps the counters of the project locked from one statement to the next. A list waits for each transaction that waits for these.
 #[test]
 fn a_large_report_is_alone_although_it_adds_nothing() {
     let setup = Setup::new();

@@ -12,6 +12,13 @@ fn reset(project: &str) -> Change {
     Change::Reset { project: ProjectId::parse(project).unwrap(), reply: Reply::new().0 }
 }
 
+/// A change that is larger than a group.
+fn large() -> Change {
+    let id = |number: usize| SubJobId::parse(&number.to_string()).unwrap();
+    let (project, ids) = (ProjectId::parse("large").unwrap(), (0..=MAX_GROUP).map(id).collect());
+    Change::Expire { project, ids, moment: EndTime::from_seconds(1).unwrap(), reply: Reply::new().0 }
+}
+
 fn queue() -> (mpsc::Sender<Change>, Arc<Queue>) {
     let (sender, received) = mpsc::channel(LARGE_GROUP + 1);
     (sender, Queue::new(received, Arc::default()))
@@ -178,11 +185,6 @@ async fn a_project_that_stays_locked_is_given_up() {
 #[tokio::test(start_paused = true)]
 async fn a_change_that_is_larger_than_a_group_is_alone() {
     let (sender, queue) = queue();
-    let large = || {
-        let id = |number: usize| SubJobId::parse(&number.to_string()).unwrap();
-        let (project, ids) = (ProjectId::parse("large").unwrap(), (0..=MAX_GROUP).map(id).collect());
-        Change::Expire { project, ids, moment: EndTime::from_seconds(1).unwrap(), reply: Reply::new().0 }
-    };
     for change in [reset("a"), large(), large(), reset("b"), reset("c")] {
         sender.try_send(change).unwrap();
     }
@@ -190,6 +192,22 @@ async fn a_change_that_is_larger_than_a_group_is_alone() {
         let (group, committing) = new(queue.collect().await);
         assert_eq!(projects(&group), expected);
         drop(committing);
+        advance(AFTER_COMMIT).await;
+    }
+}
+
+/// It cannot grow, and the change that is too large for it waits behind it.
+#[tokio::test(start_paused = true)]
+async fn a_small_group_that_is_full_does_not_wait_for_a_commit_of_its_project() {
+    let (sender, queue) = queue();
+    sender.try_send(reset("p")).unwrap();
+    let (_, _committing) = new(queue.collect().await);
+    for change in [reset("p"), large()] {
+        sender.try_send(change).unwrap();
+    }
+    for expected in ["p", "large"] {
+        let (group, _) = new(queue.collect().now_or_never().unwrap());
+        assert_eq!(projects(&group), [expected]);
         advance(AFTER_COMMIT).await;
     }
 }
